@@ -1,0 +1,101 @@
+"""The command line: every command is one call of a library function, printed.
+
+stdout  the result; with --json one JSON object
+stderr  progress and errors
+exit    0 done, 1 a fault of dermfuse itself (with its traceback),
+        2 an error the user can mend (one line), 130 interrupted
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import typer
+
+from dermfuse import __version__
+from dermfuse.cli import data, models, publish, results
+from dermfuse.cli.console import log_to_stderr, say, say_error
+from dermfuse.errors import DermfuseError
+
+__all__ = ["app", "main"]
+
+_STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# Typer re-exports BadParameter alone; its base is what every usage error shares, whether Typer
+# uses the click package or its own copy of it.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="dermfuse",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+models.register(app)
+results.register(app)
+publish.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Skin cancer detection in dermoscopy images: train, predict, fuse, evaluate.
+
+    Research software, not a medical device.
+    """
+    if version:
+        say(f"dermfuse {__version__}")
+    elif context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Args:
+        arguments: Those after the program's name; None takes the process's own.
+    """
+    try:
+        with log_to_stderr():
+            status = app(args=arguments, prog_name="dermfuse", standalone_mode=False)
+        sys.stdout.flush()  # here, so that a closed pipe is met below and not at exit
+    except BrokenPipeError:
+        _discard_stdout()
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except (DermfuseError, _UsageError) as error:
+        say_error(_one_line(error))
+        return 2
+    except MemoryError:
+        say_error("the machine's memory is full. Use smaller images or a smaller batch.")
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRNOS:
+            raise
+        where = f"{error.filename} " if error.filename else "a file "
+        say_error(f"{where}cannot be read or written ({error.strerror}).")
+        return 2
+    if status == 130:
+        sys.stderr.write("dermfuse: interrupted\n")
+    return status if isinstance(status, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    """Returns an error's message; a usage error says how to get help."""
+    if isinstance(error, DermfuseError):
+        return str(error)
+    message: str = getattr(error, "format_message", error.__str__)()
+    command = getattr(getattr(error, "ctx", None), "command_path", "dermfuse")
+    return f"{message.rstrip('.')}. See: {command} --help"
+
+
+def _discard_stdout() -> None:
+    """Sends what is left to flush nowhere: Python would complain about the closed pipe at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

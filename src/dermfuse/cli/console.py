@@ -1,0 +1,180 @@
+"""Where output goes: results to stdout, progress and errors to stderr.
+
+On a terminal progress is a bar; elsewhere it is a line at the start and one at the end,
+so that a log stays readable.
+"""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from dermfuse.runs import NOTICE
+
+if TYPE_CHECKING:
+    from dermfuse.evaluation.reports import Estimate
+
+_PIPE_WIDTH = 110
+
+Advance = Callable[[int, int], None]
+"""Called with (done, all)."""
+FileAdvance = Callable[[str, int, int | None], None]
+"""Called with (file name, bytes so far, all bytes or None)."""
+
+
+def say(text: str = "") -> None:
+    """Writes a line of the result to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def say_notice() -> None:
+    """Ends a result that a person reads with the research-only notice."""
+    say()
+    say(NOTICE)
+
+
+def say_json(record: Mapping[str, Any]) -> None:
+    """Writes a result as one JSON object, the notice in it; NaN becomes null."""
+    plain = _without_nan({**record, "notice": NOTICE})
+    say(json.dumps(plain, indent=2, allow_nan=False, default=str))
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Writes a table to stdout: the first column to the left, the others to the right."""
+    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a path may hold [brackets]
+    _console(stderr=False).print(table)
+
+
+def estimate_cells(estimate: "Estimate", *, sign: str = "") -> tuple[str, str]:
+    """Returns a metric and its interval as two cells of a table.
+
+    Args:
+        estimate: The metric; undefined where its value is None.
+        sign: ``+`` for a difference, to write the sign always.
+    """
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None or low is None or high is None:
+        return "undefined", ""
+    return f"{value:{sign}.3f}", f"{low:{sign}.3f} to {high:{sign}.3f}"
+
+
+def say_error(message: str) -> None:
+    """Writes one line to stderr."""
+    sys.stderr.write(f"dermfuse: error: {' '.join(message.split())}\n")
+
+
+def on_terminal() -> bool:
+    """Returns whether progress can be drawn as bars."""
+    return sys.stderr.isatty()
+
+
+@contextmanager
+def progress(task: str) -> Iterator[Advance]:
+    """Yields a callback that shows how far ``task`` has come.
+
+    Example:
+        ``with progress("Reading images") as advance: verify_isic2016(path, progress=advance)``
+    """
+    if not on_terminal():
+        sys.stderr.write(f"{task} ...\n")
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = _console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        bar_task = bar.add_task(task, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(bar_task, completed=done, total=total)
+            if done >= total:
+                bar.stop()  # a training draws its own bar next, and there can be one only
+
+        yield advance
+
+
+def announce_stage(what: str, number: int, total: int) -> None:
+    """Writes to stderr that a stage begins."""
+    sys.stderr.write(f"[{number}/{total}] {what} ...\n")
+
+
+@contextmanager
+def file_progress(task: str) -> Iterator[FileAdvance]:
+    """Yields a callback that shows how much of each file has come."""
+    known: dict[str, TaskID] = {}
+
+    def announce(name: str, _done: int, _total: int | None) -> None:
+        if name not in known:
+            known[name] = TaskID(len(known))
+            sys.stderr.write(f"{task} {name} ...\n")
+
+    if not on_terminal():
+        yield announce
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=_console(stderr=True)) as bars:
+
+        def advance(name: str, done: int, total: int | None) -> None:
+            if name not in known:
+                known[name] = bars.add_task(name, total=total)
+            bars.update(known[name], completed=done, total=total)
+
+        yield advance
+
+
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Sends what the library logs to stderr meanwhile."""
+    logger, handler = logging.getLogger("dermfuse"), _StderrHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to stderr as it is at that moment: a progress bar may stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{record.getMessage()}\n")
+
+
+def _console(*, stderr: bool) -> Console:
+    """Returns a console on the stream as it is now; a pipe is wider than a narrow terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 — JSON values are of any type
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

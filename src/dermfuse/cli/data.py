@@ -1,0 +1,168 @@
+"""``dermfuse data ...``: verify, download, synthesize and audit a dataset folder."""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dermfuse.cli.console import file_progress, progress, say, say_json, say_notice, say_table
+from dermfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dermfuse.data.audit import AuditReport
+    from dermfuse.data.verification import VerificationReport
+
+app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.")
+
+_SHOWN_IDS = 50
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def verify(folder: Folder, *, json: Json = False) -> None:
+    """Read every file of an ISIC 2016 folder.
+
+    Says how many images, labels and masks there are, which are missing and which are odd.
+    """
+    from dermfuse.data.verification import verify_isic2016
+
+    with progress("Reading images and masks") as advance:
+        report = verify_isic2016(folder, progress=advance)
+    if json:
+        say_json(report.to_dict())
+        return
+    _show_verification(report)
+    say_notice()
+
+
+@app.command()
+def download(folder: Folder) -> None:
+    """Fetch the official ISIC 2016 archives.
+
+    A download that was cut goes on where it stopped; archives are checked, then unpacked.
+    """
+    from dermfuse.data.download import download_isic2016
+
+    with file_progress("Downloading") as advance:
+        parts = download_isic2016(folder, progress=advance)
+    rows = [
+        (
+            part.file_name,
+            "there already" if part.was_present else f"{part.size_bytes / 1e6:.1f} MB",
+            ", ".join(part.checks),
+        )
+        for part in parts
+    ]
+    say_table(("file", "fetched", "checks passed"), rows)
+    say(f"ISIC 2016 lies in {folder}. Check it with: dermfuse data verify {folder}")
+    say_notice()
+
+
+@app.command()
+def synthesize(
+    folder: Folder,
+    *,
+    train: Annotated[int, typer.Option(help="Training images.")] = 120,
+    test: Annotated[int, typer.Option(help="Test images.")] = 60,
+    seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 0,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "320x240",
+) -> None:
+    """Draw synthetic dermoscopy in the same layout.
+
+    With masks, labels and the interferences of Fig. 1: hair, ink, gel bubbles, discs ...
+    """
+    from dermfuse.data.synthetic import synthesize_isic2016
+
+    size_px = _parse_size(size)
+    with progress("Drawing images") as advance:
+        report = synthesize_isic2016(
+            folder,
+            train_count=train,
+            test_count=test,
+            seed=seed,
+            size_px=size_px,
+            progress=advance,
+        )
+    say(
+        f"{report.train_count} training images ({report.train_malignant} malignant) and "
+        f"{report.test_count} test images ({report.test_malignant} malignant), "
+        f"{report.width} x {report.height} px, seed {report.seed}, lie in {folder}."
+    )
+    say_notice()
+
+
+@app.command()
+def audit(folder: Folder, *, json: Json = False) -> None:
+    """Find exact and near duplicates.
+
+    Within and across the splits: by perceptual hash, then correlation.
+    """
+    from dermfuse.data.audit import audit as audit_folder
+
+    with progress("Comparing images") as advance:
+        report = audit_folder(folder, progress=advance)
+    if json:
+        say_json(report.to_dict())
+        return
+    _show_audit(report)
+    say_notice()
+
+
+def _show_verification(report: "VerificationReport") -> None:
+    rows = [
+        (
+            f"{split.split} {name}",
+            str(getattr(split.found, name)),
+            str(getattr(split.official, name)),
+        )
+        for split in report.splits
+        for name in ("images", "benign", "malignant", "masks")
+    ]
+    say_table(("", "here", "official"), rows)
+    for absent in report.absent_splits:
+        say(f"{absent}: no images here")
+    for split in report.splits:
+        for kind in ("images", "masks", "labels"):
+            ids: tuple[str, ...] = getattr(split, f"missing_{kind}")
+            if ids:
+                more = " ... (--json names all)" if len(ids) > _SHOWN_IDS else ""
+                say(
+                    f"{split.split}: {len(ids)} missing {kind}: {', '.join(ids[:_SHOWN_IDS])}{more}"
+                )
+        for odd in split.odd:
+            subject = f"{odd.image_id}: " if odd.image_id else ""
+            say(f"{split.split}: {odd.kind}: {subject}{odd.sentence}")
+    say("Complete." if report.complete else "Not complete: the commands go on with what is here.")
+
+
+def _show_audit(report: "AuditReport") -> None:
+    say(f"{report.image_count} images compared, {len(report.pairs)} pairs show the same photograph")
+    if report.pairs:
+        rows = [
+            (
+                pair.kind,
+                f"{pair.first_id} ({pair.first_split})",
+                f"{pair.second_id} ({pair.second_split})",
+                pair.orientation,
+                f"{pair.correlation:.4f}",
+                {True: "yes", False: "NO", None: ""}[pair.labels_agree],
+            )
+            for pair in report.pairs
+        ]
+        say_table(("kind", "first", "second", "second is", "correlation", "same label"), rows)
+    for sentence in report.unreadable:
+        say(f"not compared: {sentence}")
+    if report.test_duplicates:
+        say(f"Leave out of training: {', '.join(report.test_duplicates)}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Returns width and height from ``320x240``."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"--size is {text!r}", expected="width x height in pixels, as 320x240")
+    return int(width), int(height)

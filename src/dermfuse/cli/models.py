@@ -1,0 +1,223 @@
+"""``dermfuse presets, train, predict, bench, demo``: the commands around networks.
+
+All but ``presets`` need the extra ``dermfuse[train]``; it is imported inside the commands.
+"""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dermfuse.cli.console import (
+    announce_stage,
+    estimate_cells,
+    on_terminal,
+    progress,
+    say,
+    say_json,
+    say_notice,
+    say_table,
+)
+from dermfuse.cli.extras import require_train_extra
+from dermfuse.config import load_preset, preset_names
+from dermfuse.runs import NOTICE
+
+_DEMO_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
+
+bench_app = typer.Typer(help="Measure speed on this machine.")
+
+Preset = Annotated[str, typer.Argument(metavar="PRESET", help="As `dermfuse presets` lists it.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),
+]
+
+
+class Split(StrEnum):
+    """The images that can be predicted."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    for command in (presets, train, predict, demo):
+        app.command()(command)
+    app.add_typer(bench_app, name="bench")
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Print this preset as TOML.")] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the presets, or print one as TOML.
+
+    There is one for each row of the paper's tables of networks.
+    """
+    if name is not None:
+        config = load_preset(name)
+        if json:
+            say_json(config.to_mapping())
+        else:
+            say(config.to_toml() + f"\n# {NOTICE}")
+        return
+    summaries = {known: load_preset(known).summary for known in preset_names()}
+    if json:
+        say_json({"presets": summaries})
+        return
+    width = max(map(len, summaries))
+    for known, summary in summaries.items():
+        say(f"{known:<{width}}  {summary}")
+    say_notice()
+
+
+def train(
+    preset: Preset,
+    *,
+    data: Data,
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run folder to write.")],
+    imagenet: Annotated[
+        Path | None,
+        typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
+    ] = None,
+    assignments: Assignments = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+) -> None:
+    """Train a preset into a run folder.
+
+    A run that was interrupted goes on after its last whole epoch with --resume.
+    """
+    config = load_preset(preset).override(assignments or ())
+    require_train_extra("dermfuse train")
+    from dermfuse.training import train as train_network
+
+    with progress("Reading images") as advance:
+        report = train_network(
+            config,
+            data=data,
+            run=run,
+            imagenet=imagenet,
+            resume=resume,
+            progress=advance,
+            show_bar=on_terminal(),
+        )
+    rows = [(key, f"{value:g}") for key, value in report.best.items() if key != "rank"]
+    say_table(("best epoch", "validation"), rows)
+    for sentence in report.left_out:
+        say(sentence)
+    say(f"{report.epochs} epochs; the run lies in {report.run}.")
+    say_notice()
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    *,
+    data: Data,
+    split: Annotated[Split, typer.Option("--split", help="Which images.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
+    ] = False,
+) -> None:
+    """Predict a split with a trained network.
+
+    A classifier writes scores.csv, a U-Net masks of the images' size.
+    """
+    require_train_extra("dermfuse predict")
+    from dermfuse.training import predict as predict_split
+
+    with progress("Predicting") as advance:
+        report = predict_split(
+            run,
+            data=data,
+            split=split.value,
+            out=out,
+            probabilities=probabilities,
+            progress=advance,
+        )
+    say(f"{report.images} predictions ({report.task}) lie in {report.out}.")
+    say_notice()
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure speed on this machine."""
+
+
+@bench_app.command("train")
+def bench_train(
+    preset: Preset,
+    *,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Images; else drawn ones.")
+    ] = None,
+    assignments: Assignments = None,
+    batches: Annotated[int, typer.Option(help="Training steps of each loop.")] = 20,
+    workers: Annotated[int, typer.Option(help="Loading processes of the plain loop.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Images per second, beside a plain PyTorch loop.
+
+    Of training and of the input path alone; both loops do the same work and take turns.
+    """
+    config = load_preset(preset).override(assignments or ())
+    require_train_extra("dermfuse bench")
+    from dermfuse.bench import bench_train as measure
+
+    with progress("Measuring") as advance:
+        report = measure(config, data=data, batches=batches, workers=workers, progress=advance)
+    if json:
+        say_json(report.to_dict())
+        return
+    rows = [
+        (
+            name,
+            f"{speed.images_per_second:.1f}",
+            f"{speed.plain_images_per_second:.1f}",
+            f"{speed.ratio:.2f} ({speed.lowest_ratio:.2f} to {speed.highest_ratio:.2f})",
+        )
+        for name, speed in (("training", report.training), ("input path", report.input_path))
+    ]
+    say_table(("images per second", "dermfuse", "plain loop", "ratio (range)"), rows)
+    say(
+        f"{report.preset} on {report.data}: {report.batches} batches of "
+        f"{report.images_per_batch} images; dermfuse decodes once, {report.cache_seconds:.1f} s "
+        f"for {report.cached_images} files."
+    )
+    say(
+        f"{report.device}, {report.precision} against float32, {report.threads} threads, "
+        f"{report.workers} loading processes, PyTorch {report.torch}."
+    )
+    say_notice()
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    seed: Annotated[int, typer.Option(help="Of the images and the trainings.")] = 0,
+) -> None:
+    """Run the whole line on drawn images.
+
+    Synthesise, train small, predict, fuse, evaluate: under three minutes on two cores. The
+    numbers stand in OUT/report.html; they say nothing about skin.
+    """
+    require_train_extra("dermfuse demo")
+    from dermfuse.demo import DemoSettings, run_demo
+
+    report = run_demo(out, settings=DemoSettings(seed=seed), stage=announce_stage)
+    rows = [
+        (name, metric, *estimate_cells(estimate))
+        for name, evaluation in report.evaluations.items()
+        for metric, estimate in evaluation.rows()
+        if metric in _DEMO_METRICS
+    ]
+    say_table(("network", "metric", "value", "95 % interval"), rows)
+    say(f"{report.seconds:.0f} seconds. Open in a browser: {report.page}")
+    say_notice()

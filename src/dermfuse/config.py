@@ -1,0 +1,386 @@
+"""The configuration of a run: frozen, checked when it is built, written beside every result.
+
+A preset is a TOML file with the same five tables; what it leaves out has the paper's value.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from dermfuse.errors import ConfigError
+
+_T = TypeVar("_T")
+
+Task = Literal["classification", "segmentation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which images are trained on, and at which size.
+
+    Attributes:
+        split: ``source`` splits by source image, stratified by label, and augments the training
+            side only; ``paper`` splits the augmented samples, as the paper does, so that copies
+            of one lesion stand on both sides.
+        validation_fraction: Share that is validated on when ``folds`` is 0.
+        folds: 0 for one hold-out split, else the number of cross-validation folds.
+        fold: Which fold is validated on, from 0.
+        exclude_test_duplicates: Leaves out the two training images that are also test images;
+            only the paper's own protocol keeps them.
+        input_size: Side of the square the network sees, in pixels, a multiple of 32.
+    """
+
+    split: Literal["source", "paper"] = "source"
+    validation_fraction: float = 0.2
+    folds: int = 0
+    fold: int = 0
+    exclude_test_duplicates: bool = True
+    input_size: int = 224
+
+    def __post_init__(self) -> None:
+        """Refuses values that contradict each other."""
+        _between("data.validation_fraction", self.validation_fraction, 0.01, 0.9)
+        _between("data.input_size", self.input_size, 32, 2048)
+        if self.input_size % 32:
+            raise ConfigError(
+                f"data.input_size is {self.input_size}",
+                expected="a multiple of 32",
+                action=f"Set it to {max(32, round(self.input_size / 32) * 32)}",
+            )
+        if self.folds == 1 or self.folds < 0:
+            raise ConfigError(f"data.folds is {self.folds}", expected="0 (hold-out) or 2 or more")
+        if not 0 <= self.fold < max(self.folds, 1):
+            raise ConfigError(
+                f"data.fold is {self.fold} with data.folds {self.folds}",
+                expected="a fold from 0 to folds - 1",
+            )
+        if self.split == "paper" and self.folds:
+            raise ConfigError(
+                'data.split is "paper" with folds',
+                expected='folds = 0, or split = "source"',
+                action="Set data.folds=0",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """The augmentation plan, made once before training (paper, section III-A-1).
+
+    Attributes:
+        enabled: Off trains on the originals alone (Tables IV and IX, "without").
+        benign_copies: Samples per benign image, the original included (727 x 3 = 2,181).
+        malignant_copies: Samples per malignant image, the original included (173 x 13 = 2,249).
+        segmentation_draws: Samples drawn on top of the originals for masks (900 + 6,000).
+        minimum_crop: Smallest side of a centre crop, as a fraction of the frame.
+        brightness: Largest change of brightness, as a fraction.
+        maximum_occlusion: Largest side of an occluding box, as a fraction of the frame.
+    """
+
+    enabled: bool = True
+    benign_copies: int = 3
+    malignant_copies: int = 13
+    segmentation_draws: int = 6000
+    minimum_crop: float = 0.8
+    brightness: float = 0.2
+    maximum_occlusion: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuses copies below one and fractions out of range."""
+        for key in ("benign_copies", "malignant_copies"):
+            _between(f"augment.{key}", getattr(self, key), 1, 1000)
+        _between("augment.segmentation_draws", self.segmentation_draws, 0, 10_000_000)
+        _between("augment.minimum_crop", self.minimum_crop, 0.1, 1.0)
+        _between("augment.brightness", self.brightness, 0.0, 0.9)
+        _between("augment.maximum_occlusion", self.maximum_occlusion, 0.0, 0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Which network is trained, and from which weights.
+
+    Attributes:
+        network: ``classifier`` (one image), ``discriminant`` (pairs; Fig. 2), ``unet`` (Fig. 3)
+            or ``unet_original``.
+        backbone: A name of ``dermfuse.models.backbones``; the original U-Net has none (empty).
+        init: ``imagenet`` weights, or ``random`` if asked for.
+    """
+
+    network: Literal["classifier", "discriminant", "unet", "unet_original"] = "classifier"
+    backbone: str = "mobilenet_v1"
+    init: Literal["imagenet", "random"] = "imagenet"
+
+    def __post_init__(self) -> None:
+        """Refuses a backbone where there is none, and its absence where one is needed."""
+        if (self.network == "unet_original") != (self.backbone == ""):
+            raise ConfigError(
+                f'model.network "{self.network}" with model.backbone "{self.backbone}"',
+                expected="a backbone for every network but unet_original, which has none",
+            )
+        if self.network == "unet_original" and self.init != "random":
+            raise ConfigError(
+                "the original U-Net has no ImageNet weights",
+                expected='model.init = "random"',
+                action="Set model.init=random",
+            )
+
+    @property
+    def task(self) -> Task:
+        """What the network answers: a class or a mask."""
+        return "segmentation" if self.network.startswith("unet") else "classification"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Which losses are added up (equations 2 to 5 and 6 to 11).
+
+    Attributes:
+        class_loss: The class terms; the discriminant term stays cross-entropy.
+        focal_alpha: alpha of the focal class loss.
+        focal_gamma: gamma of the focal class loss.
+        class_weight_a: A of the total loss.
+        class_weight_b: B of the total loss.
+        discriminant_weight: C of the total loss.
+        mask_loss: Dice + binary cross-entropy, or focal.
+        mask_focal_alpha: alpha of the focal mask loss.
+        mask_focal_gamma: gamma of the focal mask loss.
+    """
+
+    class_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_alpha: float = 0.25
+    focal_gamma: float = 0.75
+    class_weight_a: float = 1.0
+    class_weight_b: float = 1.0
+    discriminant_weight: float = 0.5
+    mask_loss: Literal["dice_bce", "focal"] = "dice_bce"
+    mask_focal_alpha: float = 0.75
+    mask_focal_gamma: float = 1.25
+
+    def __post_init__(self) -> None:
+        """Refuses weights below zero."""
+        for key in ("focal_alpha", "mask_focal_alpha"):
+            _between(f"loss.{key}", getattr(self, key), 0.0, 1.0)
+        for key in ("focal_gamma", "mask_focal_gamma"):
+            _between(f"loss.{key}", getattr(self, key), 0.0, 10.0)
+        for key in ("class_weight_a", "class_weight_b", "discriminant_weight"):
+            _between(f"loss.{key}", getattr(self, key), 0.0, 1000.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained (paper, sections III-A-2 and III-B-2).
+
+    Attributes:
+        epochs: Passes over the training samples.
+        batch_size: Samples per step; a pair network sees this many pairs.
+        learning_rate: Of Adam, at the start.
+        new_layer_factor: Learning rate of the layers that start from random weights (heads,
+            decoder) beside that of the backbone; the paper trains all layers at one rate.
+        schedule: ``plateau`` is the paper's rule; ``cosine`` warms up over the first twentieth
+            of the steps and falls to 0 at the last, for runs of few epochs.
+        plateau_factor: What the learning rate is multiplied by on a plateau.
+        plateau_patience: Epochs the validation loss may fail to fall before that.
+        early_stop_patience: Epochs the validation metric may fail to rise; 0 never stops early.
+        seed: Of the split, the plan, the weights and the order of samples.
+        precision: ``auto`` is bfloat16 autocast where the device multiplies it in hardware.
+        device: ``auto`` is CUDA where there is one, else the CPU.
+        threads: CPU threads; 0 leaves PyTorch's choice.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    new_layer_factor: float = 1.0
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    plateau_factor: float = 0.5
+    plateau_patience: int = 3
+    early_stop_patience: int = 0
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses counts below one and rates out of range."""
+        _between("train.epochs", self.epochs, 1, 100_000)
+        _between("train.batch_size", self.batch_size, 2, 65_536)
+        _between("train.learning_rate", self.learning_rate, 1e-9, 10.0)
+        _between("train.new_layer_factor", self.new_layer_factor, 1e-3, 1e3)
+        _between("train.plateau_factor", self.plateau_factor, 0.01, 0.99)
+        _between("train.plateau_patience", self.plateau_patience, 1, 100_000)
+        _between("train.early_stop_patience", self.early_stop_patience, 0, 100_000)
+        _between("train.seed", self.seed, 0, 2**31 - 1)
+        _between("train.threads", self.threads, 0, 1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a run is made from.
+
+    Attributes:
+        name: The preset's name.
+        summary: One line: which row of which table, and what to expect.
+        data: Which images.
+        augment: The augmentation plan.
+        model: Which network.
+        loss: Which losses.
+        train: How long and how fast.
+    """
+
+    name: str = "custom"
+    summary: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Returns the configuration of parsed TOML.
+
+        Raises:
+            ConfigError: For an unknown key (with the nearest one), a wrong type or value.
+        """
+        return _build(cls, mapping, "")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Returns plain nested dictionaries, the inverse of ``from_mapping``."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Returns the configuration as TOML, every value spelt out."""
+        top = [f"{key} = {_toml(getattr(self, key))}" for key in ("name", "summary")]
+        lines = list(top)
+        for key, table in self.to_mapping().items():
+            if isinstance(table, dict):
+                lines += ["", f"[{key}]"]
+                lines += [f"{name} = {_toml(value)}" for name, value in table.items()]
+        return "\n".join(lines) + "\n"
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """Returns a copy with ``table.key=value`` assignments applied, values as in TOML.
+
+        Example:
+            >>> Config().override(["train.epochs=5", "data.split=paper"]).train.epochs
+            5
+        """
+        mapping = self.to_mapping()
+        for assignment in assignments:
+            path, separator, text = assignment.partition("=")
+            table, dot, key = path.strip().partition(".")
+            if not (separator and dot):
+                raise ConfigError(f'"{assignment}" sets nothing', expected="table.key=value")
+            _refuse_unknown([table], [f.name for f in fields(self)[2:]], "")
+            mapping[table][key] = _value(text.strip())
+        return self.from_mapping(mapping)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Returns the names of the shipped presets, one per row of the paper's Tables III to X."""
+    folder = resources.files("dermfuse") / "presets"
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def load_preset(name: str) -> Config:
+    """Returns a shipped preset.
+
+    Raises:
+        ConfigError: For an unknown name, with the nearest known one.
+    """
+    known = preset_names()
+    if name not in known:
+        raise ConfigError(
+            f'no preset is called "{name}"',
+            expected=f"one of {', '.join(known)}",
+            action=_did_you_mean(name, known),
+        )
+    text = (resources.files("dermfuse") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return Config.from_mapping({"name": name, **tomllib.loads(text)})
+
+
+def load_config(path: Path) -> Config:
+    """Returns the configuration in a TOML file.
+
+    Raises:
+        ConfigError: If the file is missing, is no TOML, or holds what no run can be made from.
+    """
+    try:
+        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing", expected="a run's configuration") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
+    return Config.from_mapping(mapping)
+
+
+def _build(cls: type[_T], mapping: Mapping[str, Any], prefix: str) -> _T:
+    hints = get_type_hints(cls)
+    _refuse_unknown(mapping, hints, prefix)
+    values = {key: _checked(f"{prefix}{key}", value, hints[key]) for key, value in mapping.items()}
+    return cls(**values)
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401 — parsed TOML is of any type
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key} is {value!r}", expected="a table")
+        return _build(hint, value, f"{key}.")  # type: ignore[arg-type]
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        choices = [str(choice) for choice in get_args(hint)]
+        raise ConfigError(
+            f"{key} is {value!r}",
+            expected=f"one of {', '.join(choices)}",
+            action=_did_you_mean(str(value), choices),
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ConfigError(
+            f"{key} is {value!r}, a {type(value).__name__}", expected=f"a {hint.__name__}"
+        )
+    return value
+
+
+def _refuse_unknown(keys: Iterable[str], known: Iterable[str], prefix: str) -> None:
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            raise ConfigError(
+                f'the configuration has no key "{prefix}{key}"',
+                expected=f"one of {', '.join(prefix + name for name in known)}",
+                action=_did_you_mean(key, known),
+            )
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return f'Did you mean "{nearest[0]}"' if nearest else ""
+
+
+def _between(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{key} is {value}", expected=f"a value from {low} to {high}")
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 — parsed TOML is of any type
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,350 @@
+"""ISIC 2016, the data set of the ISBI 2016 challenge (Gutman et al., arXiv 1605.01397; CC0).
+
+| split | images | benign | malignant | masks |
+|-------|--------|--------|-----------|-------|
+| train | 900    | 727    | 173       | 900   |
+| test  | 379    | 304    | 75        | 379   |
+
+The layout is the challenge's own, as its archives unpack:
+
+    ISBI2016_ISIC_Part1_Training_Data/ISIC_xxxxxxx.jpg             images (or Part3, Part3B)
+    ISBI2016_ISIC_Part1_Training_GroundTruth/ISIC_xxxxxxx_Segmentation.png         0 / 255
+    ISBI2016_ISIC_Part3_Training_GroundTruth.csv                   ISIC_xxxxxxx,benign
+
+and ``Test`` for ``Training``, where labels are 0.0 and 1.0. Only the image folder is needed:
+what else is missing is listed by id, and everything that uses the data goes on without it.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dermfuse.errors import DataError
+from dermfuse.scores import Label
+
+Split = Literal["train", "test"]
+
+TEST_DUPLICATES: tuple[str, ...] = ("ISIC_0001184", "ISIC_0001385")
+"""Training images that show the same photograph as a test image: leave them out of training."""
+
+TRAIN_DUPLICATES: tuple[tuple[str, str], ...] = (
+    ("ISIC_0000519", "ISIC_0011295"),
+    ("ISIC_0001442", "ISIC_0001742"),
+)
+"""Pairs of training images that show the same photograph: a split keeps them on one side."""
+
+_OFFICIAL_NAME: Mapping[Split, str] = {"train": "Training", "test": "Test"}
+_PARTS = ("Part1", "Part3", "Part3B", "Part2", "Part2B")  # all hold the same photographs
+_IMAGE_NAME = re.compile(r"(ISIC_\d{7})\.(jpg|jpeg|png)", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(ISIC_\d{7})_Segmentation\.png", re.IGNORECASE)
+_LABELS = {
+    "benign": Label.BENIGN,
+    "malignant": Label.MALIGNANT,
+    "0": Label.BENIGN,
+    "0.0": Label.BENIGN,
+    "1": Label.MALIGNANT,
+    "1.0": Label.MALIGNANT,
+}
+_COLUMNS = ("image_id", "label")
+_IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """One photographed lesion.
+
+    Args:
+        image_id: For instance ``ISIC_0000000``.
+        image_path: The photograph.
+        mask_path: Its mask, where there is one.
+        label: Its class, where it is known.
+    """
+
+    image_id: str
+    image_path: Path
+    mask_path: Path | None
+    label: Label | None
+
+
+@dataclass(frozen=True, slots=True)
+class Isic2016:
+    """One split as it lies on disk.
+
+    Args:
+        folder: The data set's folder.
+        split: Which of its two parts.
+        lesions: Those whose image is there, sorted by id.
+        missing_images: Ids with a label or a mask and no image.
+        missing_masks: Ids of this split (image or label is there) without a mask.
+        missing_labels: Ids of this split (image or mask is there) without a label.
+        odd: A sentence for each thing that does not belong.
+    """
+
+    folder: Path
+    split: Split
+    lesions: tuple[Lesion, ...]
+    missing_images: tuple[str, ...]
+    missing_masks: tuple[str, ...]
+    missing_labels: tuple[str, ...]
+    odd: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPaths:
+    """Where the files of one split lie.
+
+    Args:
+        image_folders: Those that exist.
+        mask_folders: Those that exist.
+        labels_csv: The label file, where there is one.
+    """
+
+    image_folders: tuple[Path, ...]
+    mask_folders: tuple[Path, ...]
+    labels_csv: Path | None
+
+
+def load_isic2016(folder: Path, split: Split) -> Isic2016:
+    """Returns one split's records from a folder in the official layout.
+
+    No image is opened: ``verify_isic2016`` does that.
+
+    Args:
+        folder: Holds the ``ISBI2016_ISIC_...`` folders.
+        split: ``train`` or ``test``.
+
+    Raises:
+        DataError: The image folder is missing or holds no image, or the labels are damaged.
+    """
+    paths = find_split(folder, split)
+    labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
+    return collect_split(folder, split, paths, labels)
+
+
+def locate_split(folder: Path, split: Split) -> SplitPaths:
+    """Returns where the files of a split lie, as far as they are there."""
+    official = _OFFICIAL_NAME[split]
+    images = [folder / f"ISBI2016_ISIC_{part}_{official}_Data" for part in _PARTS]
+    truths = [folder / f"ISBI2016_ISIC_{part}_{official}_GroundTruth" for part in _PARTS]
+    image_folders = tuple(path for path in images if path.is_dir())
+    # Part 1 is the segmentation task; Part 3B ships its masks beside its images.
+    with_masks = [truths[0], *(path for path in image_folders if "_Part3B_" in path.name)]
+    csv_paths = (path.with_name(f"{path.name}.csv") for path in truths)
+    return SplitPaths(
+        image_folders=image_folders,
+        mask_folders=tuple(path for path in with_masks if path.is_dir()),
+        labels_csv=next((path for path in csv_paths if path.is_file()), None),
+    )
+
+
+def find_split(folder: Path, split: Split) -> SplitPaths:
+    """Returns where the files of a split lie.
+
+    Raises:
+        DataError: There is no image folder.
+    """
+    if split not in _OFFICIAL_NAME:
+        raise DataError(f"split is {split!r}", expected="train or test", action="Name one of them")
+    paths = locate_split(folder, split)
+    if not paths.image_folders:
+        name = f"ISBI2016_ISIC_Part1_{_OFFICIAL_NAME[split]}_Data"
+        missing = f"{folder} {'holds no' if folder.is_dir() else 'is not a folder: no'}"
+        raise DataError(
+            f"{missing} {split} images",
+            expected=f"a folder {name} (or Part3, Part3B) in it",
+            action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
+        )
+    return paths
+
+
+def collect_split(
+    folder: Path, split: Split, paths: SplitPaths, labels: Mapping[str, Label]
+) -> Isic2016:
+    """Returns the records of a split from its files and its labels.
+
+    Raises:
+        DataError: There is no image at all.
+    """
+    odd: list[str] = []
+    images = _files_by_id(paths.image_folders, _IMAGE_NAME, odd, also=_MASK_NAME)
+    masks = _files_by_id(paths.mask_folders, _MASK_NAME, odd, also=_IMAGE_NAME)
+    if not images:
+        raise DataError(
+            f"{paths.image_folders[0]} holds no image named ISIC_0000000.jpg or alike",
+            expected="the challenge's images under their own names",
+            action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
+        )
+    if not paths.mask_folders:
+        odd.append(f"There is no folder of {split} masks.")
+    if paths.labels_csv is None:
+        odd.append(f"There is no file of {split} labels.")
+    known = images.keys() | masks.keys() | labels.keys()
+    return Isic2016(
+        folder=folder,
+        split=split,
+        lesions=tuple(
+            Lesion(image_id, images[image_id], masks.get(image_id), labels.get(image_id))
+            for image_id in sorted(images)
+        ),
+        missing_images=tuple(sorted(known - images.keys())),
+        missing_masks=tuple(sorted(known - masks.keys())),
+        missing_labels=tuple(sorted(known - labels.keys())),
+        odd=tuple(odd),
+    )
+
+
+def load_labels(path: Path) -> dict[str, Label]:
+    """Returns the class of each image id in a CSV of ids and labels.
+
+    Args:
+        path: Lines of ``ISIC_xxxxxxx,benign``; the header ``image_id,label`` may come first.
+
+    Raises:
+        DataError: Naming the line: a wrong column count, an empty or duplicate id, an unknown
+            label; or the file is missing, empty or not text.
+    """
+    labels, errors = read_labels(path)
+    if errors:
+        raise errors[0]
+    return labels
+
+
+def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
+    """Returns the classes that a CSV states rightly and an error for each line that does not.
+
+    Args:
+        path: As ``load_labels``.
+    """
+    labels: dict[str, Label] = {}
+    first_lines: dict[str, int] = {}
+    errors: list[DataError] = []
+    try:
+        id_index, rows = _without_header(_rows(path), path)
+    except DataError as error:
+        return {}, (error,)
+    for line, row in rows:
+        try:
+            image_id, label = _parse_row(row, id_index, f"{path}, line {line}")
+            _check_new(image_id, first_lines, f"{path}, line {line}")
+        except DataError as error:
+            errors.append(error)
+        else:
+            labels[image_id] = label
+            first_lines[image_id] = line
+    return labels, tuple(errors)
+
+
+def _files_by_id(
+    folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
+) -> dict[str, Path]:
+    """Returns the first file of each id; files of neither name are told as odd."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        in_folder: dict[str, Path] = {}
+        for path in _listing(folder):
+            match = name.fullmatch(path.name)
+            if match and path.is_file():
+                image_id = match.group(1).upper()
+                if image_id in in_folder:
+                    odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
+                in_folder.setdefault(image_id, path)
+            elif not _is_expected(path, also):
+                sentence = f"{folder.name} holds something unknown: {path.name}."
+                if sentence not in odd:  # Part 3B is searched for images and for masks
+                    odd.append(sentence)
+        for image_id, path in in_folder.items():
+            found.setdefault(image_id, path)
+    return found
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read ({error.strerror or error})",
+            expected="a folder that may be read",
+            action="Correct its permissions",
+        ) from error
+
+
+def _is_expected(path: Path, also: re.Pattern[str]) -> bool:
+    """Returns whether a file that is not looked for may still lie there."""
+    if path.name in _IGNORED_NAMES:
+        return True
+    return bool(also.fullmatch(path.name)) and "_Part3B_" in path.parent.name
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Returns (line number, stripped fields) of each line that is not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error})",
+            expected="a CSV file in UTF-8",
+            action="Fetch the file again",
+        ) from error
+    return [(line, row) for line, row in rows if any(row)]
+
+
+def _without_header(
+    rows: list[tuple[int, list[str]]], path: Path
+) -> tuple[int, list[tuple[int, list[str]]]]:
+    """Returns the column of the image ids, and the lines below the header if there is one."""
+    id_index = 0
+    names = [field.lower() for field in rows[0][1]] if rows else []
+    if names and not any(name in _LABELS or name.startswith("isic_") for name in names):
+        for name in _COLUMNS:
+            if name not in names:
+                raise DataError(
+                    f"{path}, line {rows[0][0]}: no {name} column in the header {','.join(names)}",
+                    expected=f"the header {','.join(_COLUMNS)}, or none",
+                    action="Correct the header",
+                )
+        id_index, rows = names.index(_COLUMNS[0]), rows[1:]
+    if not rows:
+        raise DataError(
+            f"{path} is empty",
+            expected="lines of an image id and a label",
+            action="Fetch the file again",
+        )
+    return id_index, rows
+
+
+def _parse_row(row: list[str], id_index: int, where: str) -> tuple[str, Label]:
+    if len(row) != 2:
+        raise DataError(
+            f"{where}: {len(row)} column{'s' * (len(row) != 1)}",
+            expected="2 columns, an image id and a label",
+            action="Correct the line or fetch the file again",
+        )
+    image_id, text = row[id_index], row[1 - id_index]
+    if not image_id:
+        raise DataError(
+            f"{where}: the image id is empty",
+            expected="an image id such as ISIC_0000000",
+            action="Correct the line",
+        )
+    if text.lower() not in _LABELS:
+        raise DataError(
+            f"{where}: unknown label {text!r} of {image_id}",
+            expected="benign or malignant, or 0 or 1",
+            action="Correct the line",
+        )
+    return image_id, _LABELS[text.lower()]
+
+
+def _check_new(image_id: str, first_lines: Mapping[str, int], where: str) -> None:
+    if image_id in first_lines:
+        raise DataError(
+            f"{where}: {image_id} for the second time (first in line {first_lines[image_id]})",
+            expected="each image id once",
+            action="Remove one of the two lines",
+        )

@@ -1,0 +1,71 @@
+"""Every error a user can cause, in one small tree.
+
+    DermfuseError
+    ├── ConfigError        a preset, a key or a value that cannot be used
+    ├── DataError          a dataset folder, CSV or record that cannot be used
+    │   └── ImageError     one image or mask file that cannot be used
+    ├── WeightsError       a weight file that is missing, damaged or does not fit
+    ├── RunError           a run folder that cannot be used
+    ├── PredictionsError   a predictions folder that cannot be used
+    ├── TrainingError      a training that cannot go on (a loss that is not finite, say)
+    ├── StorageError       a folder that cannot be written, a disk that is full
+    └── DependencyError    an optional package that is not installed
+
+The command line prints one as a single line and exits with 2. Anything else that is
+raised is a fault of dermfuse itself: it keeps its traceback and exits with 1.
+"""
+
+
+class DermfuseError(Exception):
+    """A user error with a message in three parts: found, expected, what to do.
+
+    Args:
+        found: What is wrong, as a clause without the closing full stop.
+        expected: What was expected instead.
+        action: What the user can do about it.
+
+    Example:
+        >>> str(DermfuseError("epochs is 0", expected="1 or more", action="Set train.epochs"))
+        'epochs is 0. Expected: 1 or more. Set train.epochs.'
+    """
+
+    def __init__(self, found: str, *, expected: str = "", action: str = "") -> None:
+        parts = [found, f"Expected: {expected}" if expected else "", action]
+        sentences = (" ".join(part.split()).rstrip(".") + "." for part in parts if part)
+        super().__init__(" ".join(sentences))
+
+
+class ConfigError(DermfuseError):
+    """A preset, a key or a value that cannot be used."""
+
+
+class DataError(DermfuseError):
+    """A dataset folder, CSV or record that cannot be used."""
+
+
+class ImageError(DataError):
+    """One image or mask file that cannot be used."""
+
+
+class WeightsError(DermfuseError):
+    """A weight file that is missing, damaged or does not fit the network."""
+
+
+class RunError(DermfuseError):
+    """A run folder that cannot be used."""
+
+
+class PredictionsError(DermfuseError):
+    """A predictions folder that cannot be used."""
+
+
+class TrainingError(DermfuseError):
+    """A training that cannot go on."""
+
+
+class StorageError(DermfuseError):
+    """A folder that cannot be written, or a disk that is full."""
+
+
+class DependencyError(DermfuseError):
+    """An optional package that is not installed."""

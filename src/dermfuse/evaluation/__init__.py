@@ -1,0 +1,1 @@
+"""Evaluation of predictions folders: the challenge's metrics, intervals and paired tests."""

@@ -1,0 +1,58 @@
+"""The eight backbones, one file per paper, under the names that presets spell."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dermfuse.errors import ConfigError
+from dermfuse.models.backbones.base import Backbone
+from dermfuse.models.backbones.densenet import DenseNet121
+from dermfuse.models.backbones.efficientnet_lite import EfficientNetLite0
+from dermfuse.models.backbones.mobilenet_v1 import MobileNetV1
+from dermfuse.models.backbones.resnet import ResNet18
+from dermfuse.models.backbones.resnext import ResNeXt50
+from dermfuse.models.backbones.shufflenet import ShuffleNet
+from dermfuse.models.backbones.squeezenet import SqueezeNet
+from dermfuse.models.backbones.vgg import Vgg16
+
+__all__ = ["BACKBONES", "Backbone", "build_backbone"]
+
+BACKBONES: Mapping[str, type[Backbone]] = MappingProxyType(
+    {
+        backbone.name: backbone
+        for backbone in (
+            MobileNetV1,
+            DenseNet121,
+            SqueezeNet,
+            ShuffleNet,
+            ResNet18,
+            Vgg16,
+            ResNeXt50,
+            EfficientNetLite0,
+        )
+    }
+)
+"""Every backbone by its name."""
+
+
+def build_backbone(name: str) -> Backbone:
+    """Returns a backbone with random weights.
+
+    Args:
+        name: A key of ``BACKBONES``.
+
+    Raises:
+        ConfigError: There is no backbone of that name.
+
+    Example:
+        >>> build_backbone("mobilenet_v1").embedding_channels
+        1024
+    """
+    if name not in BACKBONES:
+        nearest = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.4)
+        raise ConfigError(
+            f"there is no backbone {name!r}",
+            expected="one of " + ", ".join(BACKBONES),
+            action=f"Did you mean {nearest[0]}?" if nearest else "",
+        )
+    return BACKBONES[name]()

@@ -1,0 +1,124 @@
+"""ShuffleNet v1 (Zhang et al., 2017, arXiv:1707.01083), 2x with three groups.
+
+The skin-lesion paper states 3,616,946 parameters and no configuration. Totals (BatchNorm
+statistics included, one Dense(E -> 2)) of the standard ones, all filters scaled; "-" where the
+groups do not divide the channels:
+
+    groups      0.5x       1x       1.5x         2x
+    1        253,406  970,778  2,152,118  3,797,426
+    2              -  954,850          -  3,700,898
+    3        250,526  931,130  2,041,814  3,582,578   <- the nearest: 34,368 (1.0 %) fewer
+    4              -  909,266          -  3,476,370
+    8              -  940,010          -  3,533,714
+
+Only a network that is no ShuffleNet meets the number exactly (2x, two groups, no BatchNorm at
+all, a bias in the stem, the very first 1x1 convolution grouped as well), so it is not used.
+No ImageNet weights are published by torchvision or timm: training starts at random.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+
+STEM_CHANNELS = 24
+STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
+"""Output channels of stage 2 at 1x, by groups g; stages 3 and 4 double them (Table 1)."""
+REPEATS = (3, 7, 3)
+"""Units of stride 1 after the unit of stride 2, in stages 2, 3 and 4."""
+BOTTLENECK = 4
+
+
+class ShuffleUnit(nn.Module):
+    """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1, beside a shortcut.
+
+    Paper: Fig. 2b (stride 1, the shortcut is added) and 2c (stride 2, the pooled input is
+    concatenated, so the branch yields only the channels that are missing).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: 1 or 2.
+        groups: Of the 1x1 convolutions.
+        first_groups: Of the first of them; 1 where the input is the stem's few channels.
+
+    Shape:
+        (B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int, groups: int, first_groups: int
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.groups = groups
+        bottleneck = out_channels // BOTTLENECK
+        branch = out_channels - in_channels if stride == 2 else out_channels
+        self.reduce = nn.Conv2d(in_channels, bottleneck, 1, groups=first_groups, bias=False)
+        self.reduce_norm = nn.BatchNorm2d(bottleneck)
+        self.depthwise = nn.Conv2d(
+            bottleneck, bottleneck, 3, stride, padding=1, groups=bottleneck, bias=False
+        )
+        self.depthwise_norm = nn.BatchNorm2d(bottleneck)
+        self.expand = nn.Conv2d(bottleneck, branch, 1, groups=groups, bias=False)
+        self.expand_norm = nn.BatchNorm2d(branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the branch joined with its shortcut, rectified."""
+        y = F.relu(self.reduce_norm(self.reduce(x)), inplace=True)
+        y = F.channel_shuffle(y, self.groups)  # every group meets all of them
+        y = self.depthwise_norm(self.depthwise(y))  # no ReLU here (as in Xception)
+        y = self.expand_norm(self.expand(y))
+        if self.stride == 1:
+            return F.relu(x + y, inplace=True)
+        pooled = F.avg_pool2d(x, 3, stride=2, padding=1)
+        return F.relu(torch.cat((pooled, y), dim=1), inplace=True)
+
+
+class ShuffleNet(Backbone):
+    """ShuffleNet v1.
+
+    Args:
+        groups: g of Table 1: 1, 2, 3, 4 or 8.
+        width: The factor that scales all filters, e.g. 2.0 for "ShuffleNet 2x".
+    """
+
+    name: ClassVar[str] = "shufflenet_v1"
+    normalisation: ClassVar[Normalisation] = IMAGENET
+    channels: ClassVar[tuple[int, int, int, int, int]] = (48, 48, 480, 960, 1920)
+    embedding_channels: ClassVar[int] = 1920
+
+    def __init__(self, *, groups: int = 3, width: float = 2.0) -> None:
+        super().__init__()
+        channels = int(STEM_CHANNELS * width)
+        self.stem = nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(channels)
+        self.stages = nn.ModuleList()
+        for index, repeats in enumerate(REPEATS):
+            out = int(STAGE2_CHANNELS[groups] * width) * 2**index
+            first_groups = 1 if index == 0 else groups
+            first = ShuffleUnit(channels, out, stride=2, groups=groups, first_groups=first_groups)
+            others = (
+                ShuffleUnit(out, out, stride=1, groups=groups, first_groups=groups)
+                for _ in range(repeats)
+            )
+            self.stages.append(nn.Sequential(first, *others))
+            channels = out
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Returns the stem, its pool, and stages 2, 3 and 4.
+
+        Args:
+            x: Normalised images, (B, 3, H, W), H and W multiples of 32.
+        """
+        stem = F.relu(self.stem_norm(self.stem(x)), inplace=True)
+        pooled = F.max_pool2d(stem, 3, stride=2, padding=1)
+        stage2 = self.stages[0](pooled)
+        stage3 = self.stages[1](stage2)
+        return stem, pooled, stage2, stage3, self.stages[2](stage3)

@@ -1,0 +1,335 @@
+"""Files to pixels and back: the only image path of the product (NumPy and Pillow).
+
+Training, prediction, the export check and the server all read images here, so a pixel means
+the same everywhere: RGB, 8 bit, upright, opaque. Embedded colour profiles are not applied.
+"""
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from dermfuse.errors import ImageError
+from dermfuse.runs import atomic_write
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels are refused from their header, before any is decoded."""
+MIN_SIDE_PX = 16
+"""Images with a shorter side are refused: no lesion can be told in them."""
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+"""Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
+_OPEN_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
+
+
+def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
+    """Returns an image file as upright, opaque 8-bit RGB.
+
+    Palette, grey, 1-bit, CMYK and 16-bit images are converted, transparency is laid on white,
+    the EXIF orientation is applied.
+
+    Args:
+        source: A path, the bytes of a file, or a file open for reading.
+
+    Returns:
+        The pixels, (H, W, 3).
+
+    Raises:
+        ImageError: The file is missing, empty, cut off, no image, animated, has a side below
+            ``MIN_SIDE_PX`` or more than ``MAX_PIXELS`` pixels.
+    """
+    with _decoded(source) as image:
+        return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Returns a mask file as truth values: lesion where a pixel is above 128 of 255.
+
+    Args:
+        path: A mask image; 1-bit masks count white as lesion.
+
+    Returns:
+        The mask, (H, W).
+
+    Raises:
+        ImageError: As ``read_image``.
+    """
+    with _decoded(path) as image:
+        lesion: NDArray[np.bool_] = _to_grey(image) > 128
+    return lesion
+
+
+def squeeze(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Returns the whole frame squeezed to a square (bilinear, antialiased when shrinking).
+
+    Args:
+        image: RGB, (H, W, 3).
+        size: The square's side in pixels.
+
+    Paper:
+        Section 1: inputs are 224 x 224 whatever the frame's aspect.
+
+    Example:
+        >>> squeeze(np.full((30, 40, 3), 7, np.uint8), 16).shape
+        (16, 16, 3)
+    """
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(resized, dtype=np.uint8)
+
+
+def squeeze_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Returns a mask squeezed to a square: a cell is lesion if half of its area or more is.
+
+    The areas are counted in integers, so that a cell covered to exactly one half does not
+    depend on rounding.
+
+    Args:
+        mask: (H, W).
+        size: The square's side in pixels.
+
+    Example:
+        >>> squeeze_mask(np.array([[True, False], [False, False]]), 1)
+        array([[False]])
+        >>> squeeze_mask(np.array([[True, False], [True, False]]), 1)
+        array([[ True]])
+    """
+    height, width = mask.shape
+    rows = _cell_sums(mask.view(np.uint8), size)  # (size, W), in 1 / size pixels
+    covered = _cell_sums(rows.T, size).T  # (size, size), in 1 / size² pixels
+    # each cell is (height / size) * (width / size) pixels = height * width of those units
+    squeezed: NDArray[np.bool_] = 2 * covered >= height * width
+    return squeezed
+
+
+def resize_probability(
+    probability: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Returns a probability map resized (bilinear, antialiased when shrinking).
+
+    Args:
+        probability: (h, w), in [0, 1].
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+
+    Example:
+        >>> resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8).shape
+        (6, 8)
+    """
+    source = Image.fromarray(np.ascontiguousarray(probability, dtype=np.float32))  # mode F
+    resized = source.resize((width, height), Image.Resampling.BILINEAR)
+    return np.clip(np.array(resized, dtype=np.float32), 0.0, 1.0)
+
+
+def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+    """Writes a mask as the challenge has it: an 8-bit PNG of 0 and 255.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
+
+
+def write_probability(path: Path, probability: NDArray[np.float32]) -> None:
+    """Writes a probability map as an 8-bit PNG, ``round(255 p)``.
+
+    Args:
+        path: The PNG to write.
+        probability: (H, W), in [0, 1].
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
+
+
+def read_probability(path: Path) -> NDArray[np.float32]:
+    """Returns a probability map that ``write_probability`` wrote, in [0, 1].
+
+    Raises:
+        ImageError: As ``read_image``.
+    """
+    with _decoded(path) as image:
+        return _to_grey(image).astype(np.float32) / np.float32(255.0)
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    with atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG", optimize=False)
+
+
+def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]:
+    """Sums columns of ``values`` over ``size`` equal cells of axis 0, times ``size``.
+
+    Cell edges lie between rows at ``i * length / size``; times ``size`` they are integers.
+    """
+    length = len(values)
+    edges = np.arange(size + 1, dtype=np.int64) * length
+    row, fraction = edges // size, edges % size
+    whole_rows = np.add.reduceat(values, row[:-1], axis=0, dtype=np.int64)
+    whole_rows[np.diff(row) == 0] = 0  # reduceat gives an empty span its first row
+    before = np.zeros((size + 1, values.shape[1]), dtype=np.int64)
+    np.cumsum(whole_rows, axis=0, out=before[1:])
+    edge_rows = values[np.minimum(row, length - 1)]  # the last edge has no fraction
+    at_edges: NDArray[np.int64] = before * size + fraction[:, None] * edge_rows
+    return at_edges[1:] - at_edges[:-1]
+
+
+@contextmanager
+def _decoded(source: Path | bytes | BinaryIO) -> Iterator[Image.Image]:
+    """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
+    name = _name(source)
+    with _opened(source, name) as file, _identified(file, name) as image:
+        _check(image, name)
+        try:
+            image.load()
+            upright = _upright(image)
+        except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
+            raise ImageError(
+                f"{name}: the image is cut off or damaged ({error})",
+                expected=_EXPECTED,
+                action="Fetch the file again",
+            ) from error
+        if upright.mode == "I":
+            _check_range(upright, name)
+        yield upright
+
+
+def _name(source: Path | bytes | BinaryIO) -> str:
+    if isinstance(source, Path):
+        return str(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else "the image"
+
+
+@contextmanager
+def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _identified(file: BinaryIO, name: str) -> Iterator[Image.Image]:
+    """Yields the image behind a file with its header read and no pixel decoded."""
+    try:
+        # Pillow's own limit is a warning below ours and an error above it: ours rules.
+        with _OPEN_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, f"more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        found = "not an image, or cut off in its header" if file.read(1) else "the file is empty"
+        raise ImageError(
+            f"{name}: {found}", expected=_EXPECTED, action="Fetch the file again"
+        ) from error
+    except Exception as error:  # as in _decoded
+        raise ImageError(
+            f"{name}: the header is damaged ({error})",
+            expected=_EXPECTED,
+            action="Fetch the file again",
+        ) from error
+    with image:
+        yield image
+
+
+def _too_large(name: str, found: str) -> ImageError:
+    return ImageError(
+        f"{name}: {found}", expected=f"{MAX_PIXELS:,} pixels or fewer", action="Shrink the image"
+    )
+
+
+def _check(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} x {height} pixels")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels",
+            expected=f"{MIN_SIDE_PX} or more on each side",
+            action="Use the original image",
+        )
+    # An MPO is a photograph with previews behind it, not an animation.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageError(
+            f"{name}: the image is animated or has several pages",
+            expected="a single frame",
+            action="Save one frame as PNG",
+        )
+    if image.mode == "F" or image.mode.startswith("F;"):
+        raise ImageError(
+            f"{name}: floating-point pixels",
+            expected="8 or 16 bits per channel",
+            action="Save the image as PNG",
+        )
+
+
+def _check_range(image: Image.Image, name: str) -> None:
+    values = np.asarray(image)  # Pillow opens 16-bit and 32-bit grey alike as mode I
+    if values.min() < 0 or values.max() > 65_535:
+        raise ImageError(
+            f"{name}: grey values from {values.min()} to {values.max()}",
+            expected="16 bits, 0 to 65,535",
+            action="Save the image as PNG",
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    transpose = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(image)).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        return _to_8_bit(image)
+    if image.mode in {"1", "L"}:
+        return np.array(image.convert("L"), dtype=np.uint8)
+    return np.array(_to_rgb(image).convert("L"), dtype=np.uint8)
+
+
+def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns 16-bit grey as 8-bit grey: 65,535 becomes 255 (Pillow alone would clip at 255)."""
+    values = np.asarray(image).astype(np.int64)
+    # Rounded division by 257, in integers: 257 * v is exactly v.
+    return ((values + 128) // 257).astype(np.uint8)

@@ -1,0 +1,7 @@
+"""Result pages: one self-contained HTML file, readable offline, in light and in dark."""
+
+from dermfuse.report.chart import Chart, Series
+from dermfuse.report.overlay import Example
+from dermfuse.report.page import Finding, Page, Table, render_page
+
+__all__ = ["Chart", "Example", "Finding", "Page", "Series", "Table", "render_page"]

@@ -1,0 +1,96 @@
+"""The page itself: numbers first, then tables, curves and example images."""
+
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from dermfuse.report.chart import Chart, draw_chart
+from dermfuse.report.overlay import Example, draw_overlay
+from dermfuse.runs import NOTICE
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A number at the head of the page.
+
+    Args:
+        name: What it is.
+        value: As it is read, e.g. ``0.832``.
+        interval: Its 95 % interval, e.g. ``0.776 to 0.881``, or empty.
+        note: A few words on what was measured.
+    """
+
+    name: str
+    value: str
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text; the first column names the row.
+
+    Args:
+        title: What it shows.
+        note: A sentence below it.
+        columns: Heads, the first column's included.
+        rows: As many cells each as there are heads; a cell is a value and its interval.
+        strong_row: Index of the row that matters most, or None.
+    """
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, str], ...], ...]
+    strong_row: int | None = None
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"a row of {self.title!r} has not {len(self.columns)} cells")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything a page shows.
+
+    Args:
+        title: Its heading.
+        lead: One or two sentences: what was done, on what.
+        findings: The numbers at its head.
+        tables: The metrics.
+        charts: The curves.
+        examples: Images with contours.
+        examples_note: How they were chosen.
+        facts: Names and values that a number must state: versions, seed, commit, seconds.
+    """
+
+    title: str
+    lead: str
+    findings: tuple[Finding, ...]
+    tables: tuple[Table, ...]
+    charts: tuple[Chart, ...]
+    examples: tuple[Example, ...]
+    examples_note: str
+    facts: tuple[tuple[str, str], ...]
+
+
+def render_page(page: Page) -> str:
+    """Returns the page as one HTML document that loads nothing from anywhere."""
+    folder = resources.files("dermfuse.report")
+    environment = Environment(
+        loader=DictLoader({"page.html": (folder / "page.html").read_text(encoding="utf-8")}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        page=page,
+        notice=NOTICE,
+        # Our own files and drawings, which escape what they are given, not the user's text.
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+        charts=[(chart, Markup(draw_chart(chart))) for chart in page.charts],  # noqa: S704
+        examples=[(example, Markup(draw_overlay(example))) for example in page.examples],  # noqa: S704
+    )

@@ -1,0 +1,224 @@
+"""Run folders, and the one way a file is written: whole or not at all.
+
+A run folder holds everything one training leaves behind:
+
+    config.toml         the resolved configuration, written before the first batch
+    run.json            versions, device, data fingerprint, progress, best validation metrics
+    split.csv           image_id,part with part train or validation
+    metrics.csv         one row per epoch
+    last.ckpt           the state of the training, for ``--resume``
+    best.safetensors    the weights that validated best
+    tensorboard/        the same curves for TensorBoard
+"""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dermfuse.errors import RunError, StorageError
+
+NOTICE = "dermfuse is research software, not a medical device: nothing it prints is a diagnosis."
+"""Said with every output that a person may read."""
+
+_VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Yields a handle whose bytes appear at ``path`` only once all of them are written.
+
+    Args:
+        path: Where the file shall be; missing parent folders are made.
+
+    Raises:
+        StorageError: If the folder cannot be written or the disk is full.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with atomic_write(Path(folder) / "a.txt") as handle:
+        ...         _ = handle.write(b"whole")
+        ...     (Path(folder) / "a.txt").read_text()
+        'whole'
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as handle:
+            os.fchmod(handle.fileno(), 0o666 & ~_umask())
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror or error})",
+            expected="a writable folder with free space",
+            action="Choose another folder or free some space",
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Returns the process's umask (POSIX offers no way to read it but to set it)."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with atomic_write(path) as handle:
+        handle.write(text.encode())
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes a JSON object atomically; NaN and infinity are refused, for JSON has none."""
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in ``path``.
+
+    Raises:
+        RunError: If the file is missing, damaged or holds no object.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is missing",
+            expected=f"a folder with {path.name}",
+            action="Check the folder's name",
+        ) from error
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path} cannot be read ({error})", expected="a JSON object") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{path} holds a {type(record).__name__}", expected="a JSON object")
+    return record
+
+
+def new_folder(path: Path, *, what: str = "output") -> Path:
+    """Makes ``path`` and returns it; a folder that already holds something is never touched.
+
+    Args:
+        path: The folder; it may exist if it is empty.
+        what: What it is for, in the error's words.
+
+    Raises:
+        RunError: If the folder exists and is not empty, or is a file.
+        StorageError: If it cannot be made or written.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"the {what} folder {path} exists and is not empty",
+                expected="a new or an empty folder",
+                action="Choose another folder or remove this one",
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"the {what} folder {path} cannot be written ({error.strerror or error})",
+            expected="a writable folder",
+            action="Choose another folder",
+        ) from error
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a number must name: versions, Python, processor count and commit."""
+    versions = {}
+    for package in _VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} logical cores",
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """Returns the source tree's git commit, with ``-dirty`` if it has changes, or None."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    command += ["--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names the files of one run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def record(self) -> Path:
+        """What was run, where, how far, and how well."""
+        return self.path / "run.json"
+
+    @property
+    def split(self) -> Path:
+        """Which image was trained on and which validated on."""
+        return self.path / "split.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def state(self) -> Path:
+        """The training's state after the last whole epoch."""
+        return self.path / "last.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """The weights that validated best."""
+        return self.path / "best.safetensors"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes ``metrics.csv``: the columns are the union over the rows, in order."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines = [",".join(columns)]
+        lines += [",".join(_cell(row.get(column)) for column in columns) for row in rows]
+        write_text(self.metrics, "\n".join(lines) + "\n")
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else repr(value)

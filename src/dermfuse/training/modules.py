@@ -1,0 +1,321 @@
+"""One Lightning module per kind of network: what a step computes and what validation measures.
+
+Every module logs ``validation_loss``, which the plateau rule watches, and ``rank``, by which
+the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from dermfuse import losses, metrics
+from dermfuse.config import Config
+from dermfuse.data.loaders import PairRows, pair_schedule, single_schedule
+from dermfuse.data.pairs import same_class
+from dermfuse.errors import TrainingError
+from dermfuse.models.classifier import Classifier
+from dermfuse.models.discriminant import DiscriminantNetwork
+from dermfuse.preprocess import resize_probability
+from dermfuse.training.samples import Samples
+
+KERAS_MIN_DELTA = 1e-4
+"""Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
+
+Epoch = dict[str, float]
+
+
+class TrainingModule(LightningModule):
+    """What the three kinds share: data, optimiser, plateau rule, the check of the loss.
+
+    Args:
+        network: What is trained.
+        samples: What it is trained on.
+        config: How.
+    """
+
+    def __init__(self, network: nn.Module, samples: Samples, config: Config) -> None:
+        super().__init__()
+        self.network = network
+        self.samples = samples
+        self.config = config
+        self.measured: Epoch = {}
+        self._losses: list[Tensor] = []
+        self._outputs: list[tuple[Tensor, ...]] = []
+
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Returns this epoch's batches of plan rows; they depend on seed and epoch alone."""
+        return _one_by_one(self.schedule(self.current_epoch))
+
+    def val_dataloader(self) -> "DataLoader[Any]":
+        """Returns the validation rows in order."""
+        rows, size = self.samples.validation_rows, self.config.train.batch_size
+        return _one_by_one(
+            [torch.from_numpy(rows[i : i + size]) for i in range(0, len(rows), size)]
+        )
+
+    def schedule(self, epoch: int) -> list[Any]:
+        """Returns the batches of ``epoch``."""
+        train = self.config.train
+        rows = self.samples.train_rows
+        return list(single_schedule(rows, train.batch_size, seed=train.seed, epoch=epoch))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:  # noqa: ANN401
+        """Leaves the rows on the CPU: the images are on the device already."""
+        return batch
+
+    def on_fit_start(self) -> None:
+        """Moves the decoded images to the device the network is on."""
+        self.samples = self.samples.to(self.device)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Returns augmented images (B, 3, S, S) in the layout convolutions run fastest in."""
+        return self.samples.source.images(rows).contiguous(memory_format=torch.channels_last)
+
+    def labels(self, rows: Tensor) -> Tensor:
+        """Returns the labels of plan rows, (B,) int64 on the device."""
+        return torch.from_numpy(self.samples.labels[rows.numpy()]).to(self.device)
+
+    def step_loss(self, batch: Any) -> Tensor:  # noqa: ANN401 — each module has its own batch
+        """Returns the loss of one batch."""
+        raise NotImplementedError
+
+    def measure(self, outputs: Sequence[Tensor]) -> Epoch:
+        """Returns the validation metrics from the concatenated outputs of validation."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401
+        """Returns the loss, checked.
+
+        Raises:
+            TrainingError: If it is not finite.
+        """
+        loss = self.step_loss(batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {index + 1}",
+                expected="a finite number",
+                action="Lower train.learning_rate or set train.precision=float32",
+            )
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the outputs of the last validation."""
+        self._outputs = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Measures, and logs what the plateau rule watches."""
+        outputs = [torch.cat(parts) for parts in zip(*self._outputs, strict=True)]
+        self.measured = self.measure(outputs)
+        self.log("validation_loss", self.measured["validation_loss"])
+
+    def epoch_row(self) -> Epoch:
+        """Returns the row of ``metrics.csv`` for the epoch that ends, and starts a new one."""
+        train_loss = torch.stack(self._losses).mean().item() if self._losses else math.nan
+        self._losses = []
+        rate = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]  # type: ignore[union-attr]
+        row = {"epoch": self.current_epoch + 1, "learning_rate": rate, "train_loss": train_loss}
+        return {**row, **self.measured}
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 — Lightning's own union
+        """Returns Adam and the rule its learning rate follows.
+
+        Paper:
+            Adam 1e-4; halved when the validation loss has not fallen for 3 epochs. Keras halves
+            in the third such epoch, PyTorch in the one after ``patience``: hence the - 1.
+        """
+        train = self.config.train
+        optimizer = torch.optim.Adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
+        if train.schedule == "cosine":
+            steps = train.epochs * len(self.schedule(0))
+            cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warm_cosine, steps=steps))
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": cosine, "interval": "step"},
+            }
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            factor=train.plateau_factor,
+            patience=train.plateau_patience - 1,
+            threshold=KERAS_MIN_DELTA,
+            threshold_mode="abs",
+        )
+        scheduler = {"scheduler": plateau, "monitor": "validation_loss", "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        train = self.config.train
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in self.network.named_parameters():
+            groups[name.startswith("backbone.")].append(parameter)
+        rate = train.learning_rate
+        rates = {True: rate, False: rate * train.new_layer_factor}
+        return [{"params": groups[key], "lr": rates[key]} for key in groups if groups[key]]
+
+
+def warm_cosine(step: int, *, steps: int) -> float:
+    """Returns the factor on the learning rate: up over a twentieth of ``steps``, then down to 0.
+
+    Example:
+        >>> [round(warm_cosine(step, steps=100), 2) for step in (0, 4, 50, 100)]
+        [0.2, 1.0, 0.5, 0.0]
+    """
+    warm = max(1, steps // 20)
+    return min(1.0, (step + 1) / warm) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+
+
+class ClassifierModule(TrainingModule):
+    """Trains the baseline classifier on single images."""
+
+    network: Classifier
+
+    def step_loss(self, batch: Tensor) -> Tensor:
+        """Returns the class loss of a batch of rows."""
+        logits = self.network(self.images(batch))
+        loss: Tensor = _class_loss(self.config)(logits, self.labels(batch))
+        return loss
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
+        embedding = self.network.embed(self.images(batch)).float()
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.network.head(embedding)
+        self._outputs.append((logits.cpu(), self.labels(batch).cpu()))
+
+    def measure(self, outputs: Sequence[Tensor]) -> Epoch:
+        """Returns loss, average precision, AUC and accuracy."""
+        logits, labels = outputs
+        measured = _class_metrics(logits, labels)
+        loss = _class_loss(self.config)(logits, labels).item()
+        return {"validation_loss": loss, **measured, "rank": measured["average_precision"]}
+
+
+class PairModule(TrainingModule):
+    """Trains the discriminant network on pairs (Fig. 2, Methods 1 and 2)."""
+
+    network: DiscriminantNetwork
+
+    def schedule(self, epoch: int) -> list[PairRows]:
+        """Returns the pairs of ``epoch``."""
+        train, samples = self.config.train, self.samples
+        rows, labels = samples.train_rows, samples.labels
+        return list(pair_schedule(rows, labels, train.batch_size, seed=train.seed, epoch=epoch))
+
+    def step_loss(self, batch: PairRows) -> Tensor:
+        """Returns the total loss; Method 1 sends each image through the backbone once."""
+        if batch.partner is None:
+            images = self.images(torch.cat([batch.a, batch.b]))
+            embedding_a, embedding_b = self.network.embed(images).chunk(2)
+        else:
+            embedding_a = self.network.embed(self.images(batch.a))
+            embedding_b = embedding_a[batch.partner.to(self.device)]
+        return self._total(embedding_a, embedding_b, self.labels(batch.a), self.labels(batch.b))
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Keeps the embeddings (B, E) and labels (B,)."""
+        self._outputs.append((self.network.embed(self.images(batch)).float(), self.labels(batch)))
+
+    def measure(self, outputs: Sequence[Tensor]) -> Epoch:
+        """Returns the metrics of both heads; the better one ranks the epoch and is deployed."""
+        embedding, labels = outputs
+        order = np.random.default_rng(self.config.train.seed).permutation(len(labels))
+        partner = torch.from_numpy(order).to(self.device)
+        loss = self._total(embedding, embedding[partner], labels, labels[partner]).item()
+        measured = {"validation_loss": loss}
+        for name, head in (("a", self.network.head_a), ("b", self.network.head_b)):
+            values = _class_metrics(head(embedding).float().cpu(), labels.cpu())
+            measured |= {f"{key}_{name}": value for key, value in values.items()}
+        best = deployed_head(measured)
+        for key in ("average_precision", "auc", "accuracy"):
+            measured[key] = measured[f"{key}_{best}"]
+        return {**measured, "rank": measured["average_precision"]}
+
+    def _total(self, a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+        logits = self.network.pair_logits(a, b)
+        class_loss = _class_loss(self.config)
+        pair = torch.from_numpy(same_class(labels_a.cpu().numpy(), labels_b.cpu().numpy()))
+        weights = self.config.loss
+        return losses.total_loss(
+            class_loss(logits.class_a, labels_a),
+            class_loss(logits.class_b, labels_b),
+            losses.discriminant_loss(logits.discriminant, pair.to(a.device)),
+            weights=(
+                weights.class_weight_a,
+                weights.class_weight_b,
+                weights.discriminant_weight,
+            ),
+        )
+
+
+class SegmentationModule(TrainingModule):
+    """Trains a U-Net on images and masks."""
+
+    def step_loss(self, batch: Tensor) -> Tensor:
+        """Returns the mask loss of a batch of rows."""
+        return self._mask_loss(self.network(self.images(batch)), self.samples.source.masks(batch))
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Keeps the loss and the counts of every image at its mask's own size."""
+        mask_logits = self.network(self.images(batch)).float()
+        loss = self._mask_loss(mask_logits, self.samples.source.masks(batch))
+        probability = mask_logits.sigmoid()[:, 0].cpu().numpy()
+        jaccard, dice = zip(*self._overlaps(batch, probability), strict=True)
+        size = torch.full((len(batch),), loss.item(), dtype=torch.float64)
+        self._outputs.append((size, torch.tensor(jaccard).double(), torch.tensor(dice).double()))
+
+    def measure(self, outputs: Sequence[Tensor]) -> Epoch:
+        """Returns loss, Jaccard and Dice, means over the images."""
+        loss, jaccard, dice = (values.mean().item() for values in outputs)
+        return {"validation_loss": loss, "jaccard": jaccard, "dice": dice, "rank": jaccard}
+
+    def _overlaps(
+        self, rows: Tensor, probability: NDArray[np.float32]
+    ) -> Iterable[tuple[float, float]]:
+        for row, small in zip(rows.tolist(), probability, strict=True):
+            truth = self.samples.truth(row)
+            predicted = resize_probability(small, *truth.shape) >= 0.5
+            counts = metrics.count(predicted, truth)
+            yield metrics.jaccard(counts), metrics.dice(counts)
+
+    def _mask_loss(self, mask_logits: Tensor, masks: Tensor) -> Tensor:
+        settings = self.config.loss
+        if settings.mask_loss == "dice_bce":
+            return losses.dice_bce(mask_logits, masks)
+        alpha, gamma = settings.mask_focal_alpha, settings.mask_focal_gamma
+        return losses.mask_focal(mask_logits, masks, alpha=alpha, gamma=gamma)
+
+
+def deployed_head(measured: Epoch) -> Literal["a", "b"]:
+    """Returns the class head with the better validation AP; AUC decides a tie, then stream a."""
+    rank_a, rank_b = (
+        (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
+    )
+    return "b" if rank_b > rank_a else "a"
+
+
+def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
+    return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
+
+
+def _class_loss(config: Config) -> Any:  # noqa: ANN401 — a loss function or a partial of one
+    if config.loss.class_loss == "cross_entropy":
+        return losses.cross_entropy
+    return partial(losses.focal, alpha=config.loss.focal_alpha, gamma=config.loss.focal_gamma)
+
+
+def _class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
+    scores = logits.double().softmax(1)[:, 1].numpy()
+    truth = labels.numpy()
+    return {
+        "average_precision": metrics.average_precision(truth, scores),
+        "auc": metrics.auc(truth, scores),
+        "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
+    }

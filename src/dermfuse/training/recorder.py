@@ -1,0 +1,167 @@
+"""What a run leaves on disk after every epoch, so that a kill loses at most one."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from dermfuse.config import Config
+from dermfuse.errors import RunError, TrainingError
+from dermfuse.runs import RunFolder, atomic_write, write_json
+from dermfuse.training.modules import PairModule, TrainingModule, deployed_head
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes Lightning's training state whole or not at all, and reads it without unpickling code.
+
+    The state holds optimiser, plateau rule and counters beside the weights; it serves
+    ``--resume`` alone. What is deployed is ``best.safetensors``.
+    """
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:  # noqa: ANN401
+        """Writes ``checkpoint`` to ``path`` atomically."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with atomic_write(Path(path)) as handle:
+            handle.write(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> Any:  # noqa: ANN401
+        """Returns the state in ``path``: tensors and plain values, never code.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        try:
+            return torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
+        except Exception as error:
+            raise RunError(
+                f"the training state {path} cannot be read",
+                expected="the file that the run left behind",
+                action="Train again into a new folder",
+            ) from error
+
+
+class Recorder(Callback):
+    """Writes metrics, best weights and the run's record at the end of every epoch.
+
+    Its state travels inside Lightning's, so a resumed run continues the same table.
+
+    Args:
+        folder: The run folder.
+        record: What ``run.json`` says from the start.
+        config: Of the run.
+    """
+
+    def __init__(self, folder: RunFolder, record: dict[str, Any], config: Config) -> None:
+        self.folder = folder
+        self.record = record
+        self.config = config
+        self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs."""
+        return {"history": self.history, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the table of the run that was interrupted."""
+        self.history = [dict(row) for row in state_dict["history"]]
+        self.seconds = state_dict["seconds"]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row of the epoch that validated best; the earliest of equals."""
+        return max(self.history, key=lambda row: row["rank"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of an epoch."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the epoch down; Lightning's own state is saved right after."""
+        if not isinstance(pl_module, TrainingModule):
+            raise TypeError(f"a TrainingModule is recorded, not a {type(pl_module).__name__}")
+        row = pl_module.epoch_row()
+        self.seconds += time.monotonic() - self._started
+        self.history.append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=int(row["epoch"]))
+        if self.best is row:
+            metadata = {"epoch": str(int(row["epoch"])), "config": self.config.to_toml()}
+            if isinstance(pl_module, PairModule):
+                metadata["head"] = deployed_head(row)
+            write_weights(self.folder.weights, pl_module.network, metadata)
+        self.folder.write_metrics(self.history)
+        self.write_record("running")
+        if self._is_over_early():
+            trainer.should_stop = True
+
+    def write_record(self, status: str) -> None:
+        """Writes ``run.json``."""
+        best = {key: value for key, value in self.best.items() if key != "rank"}
+        if "average_precision_a" in best:
+            best_head: str | None = deployed_head(best)
+        else:
+            best_head = None
+        progress = {
+            "status": status,
+            "epochs": len(self.history),
+            "seconds": round(self.seconds, 1),
+            "validation": best,
+            **({"deployed_head": best_head} if best_head else {}),
+        }
+        write_json(self.folder.record, {**self.record, **progress})
+
+    def _is_over_early(self) -> bool:
+        patience = self.config.train.early_stop_patience
+        return bool(patience) and len(self.history) - int(self.best["epoch"]) >= patience
+
+
+def write_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
+    """Writes a network's weights as safetensors, atomically."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with atomic_write(path) as handle:
+        handle.write(safetensors.torch.save(state, metadata=metadata))
+
+
+def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
+    """Loads the weights that ``write_weights`` wrote into ``network``; returns their metadata.
+
+    Raises:
+        RunError: If the file is missing, damaged, or belongs to another network.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        network.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} is missing",
+            expected="a run that finished at least one epoch",
+            action="Train it, or go on with --resume",
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        raise RunError(
+            f"{path} does not fit the run's network or is damaged",
+            expected="the weights that the run wrote",
+            action="Train again into a new folder",
+        ) from error
+    return metadata
+
+
+def require_history(recorder: Recorder) -> None:
+    """Refuses a training that ended without one whole epoch.
+
+    Raises:
+        TrainingError: If not one epoch was finished.
+    """
+    if not recorder.history:
+        raise TrainingError("the training was stopped before the end of its first epoch")

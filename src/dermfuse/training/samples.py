@@ -1,0 +1,175 @@
+"""From a dataset folder and a configuration to everything a training looks at."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dermfuse.config import Config, Task
+from dermfuse.data.augment import Plan, classification_plan, segmentation_plan
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
+from dermfuse.data.loaders import PlanTensors, SampleSource, load_cache
+from dermfuse.data.splits import Split, split_by_source, split_rows
+from dermfuse.errors import DataError
+from dermfuse.preprocess import read_mask
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a training looks at.
+
+    Attributes:
+        source: The decoded images and the plan over them.
+        labels: Label of every plan row, (n,) int64; zeros where only masks are learnt.
+        train_rows: Plan rows that are trained on.
+        validation_rows: Plan rows that are validated on.
+        own_masks: For every source image that is validated on, its mask at its own size.
+        original: Which plan rows are the source image itself, (n,) bool.
+    """
+
+    source: SampleSource
+    labels: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+    own_masks: dict[int, NDArray[np.bool_]]
+    original: NDArray[np.bool_]
+
+    def to(self, device: torch.device) -> Self:
+        """Returns the samples with the decoded images on ``device``."""
+        return replace(self, source=replace(self.source, cache=self.source.cache.to(device)))
+
+    def truth(self, row: int) -> NDArray[np.bool_]:
+        """Returns the mask a row is measured against.
+
+        That is the mask at its own size for an image as it is, as the challenge's rule demands;
+        for an augmented row (``split = "paper"`` only) the mask moved with it, at input size.
+        """
+        index = int(self.source.plan.source[row])
+        if self.original[row]:
+            return self.own_masks[index]
+        moved = self.source.masks(torch.tensor([row]))[0, 0]
+        return np.asarray(moved.cpu().numpy() >= 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """The images that a configuration trains and validates on.
+
+    Attributes:
+        lesions: Those that can be used, in the order of the plan.
+        split: The partition of them by source image.
+        left_out: Sentences about what was left out, and why.
+        fingerprint: SHA-256 over ids, labels and file sizes: another set has another one.
+    """
+
+    lesions: tuple[Lesion, ...]
+    split: Split
+    left_out: tuple[str, ...]
+    fingerprint: str
+
+
+def select_lesions(folder: Path, config: Config) -> TrainingSet:
+    """Returns the usable training images of a dataset folder, and how they are split.
+
+    Raises:
+        DataError: If there is nothing to train on.
+    """
+    dataset = load_isic2016(folder, "train")
+    task = config.model.task
+    excluded = _test_duplicates(folder, dataset.lesions, config)
+    lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
+    whole = split_by_source(lesions, config.data, seed=config.train.seed)
+    usable = tuple(lesion for lesion in lesions if _usable(lesion, task))
+    ids = {lesion.image_id for lesion in usable}
+    split = Split(
+        tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
+    )
+    if not split.train or not split.validation:
+        lacking = "mask" if task == "segmentation" else "label"
+        raise DataError(
+            f"{folder} has {len(usable)} training images with a {lacking}",
+            expected="some to train on and some to validate on",
+            action="Check the folder with: dermfuse data verify",
+        )
+    left_out = _left_out(dataset, task, sorted(excluded))
+    return TrainingSet(usable, split, left_out, _fingerprint(usable))
+
+
+def load_samples(
+    chosen: TrainingSet, config: Config, *, progress: Callable[[int, int], None] | None = None
+) -> Samples:
+    """Returns the decoded images with their plan; see ``load_cache`` for the errors."""
+    lesions, seed = chosen.lesions, config.train.seed
+    image_ids = [lesion.image_id for lesion in lesions]
+    masks = config.model.task == "segmentation"
+    plan = _plan(lesions, config)
+    train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
+    cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
+    labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
+    measured = validation_rows[plan.original[validation_rows] & masks]
+    own_masks = {
+        index: read_mask(path)
+        for index in plan.source[measured].tolist()
+        if (path := lesions[index].mask_path)
+    }
+    source = SampleSource(cache, PlanTensors.from_plan(plan))
+    return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original)
+
+
+def _plan(lesions: Sequence[Lesion], config: Config) -> Plan:
+    image_ids, seed = [lesion.image_id for lesion in lesions], config.train.seed
+    if config.model.task == "segmentation":
+        return segmentation_plan(image_ids, config.augment, seed=seed)
+    labels = [lesion.label for lesion in lesions if lesion.label is not None]
+    return classification_plan(image_ids, labels, config.augment, seed=seed)
+
+
+def _test_duplicates(folder: Path, lesions: Sequence[Lesion], config: Config) -> set[str]:
+    """Returns the training images that are also test images: those known, and equal files."""
+    if not config.data.exclude_test_duplicates:
+        return set()
+    known = {lesion.image_id for lesion in lesions} & set(TEST_DUPLICATES)
+    if not locate_split(folder, "test").image_folders:
+        return known
+    tested = [lesion.image_path for lesion in load_isic2016(folder, "test").lesions]
+    sizes = {path.stat().st_size for path in tested}
+    alike = [lesion for lesion in lesions if lesion.image_path.stat().st_size in sizes]
+    digests = {_sha256(path) for path in tested} if alike else set()
+    return known | {x.image_id for x in alike if _sha256(x.image_path) in digests}
+
+
+def _sha256(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _usable(lesion: Lesion, task: Task) -> bool:
+    return (lesion.mask_path if task == "segmentation" else lesion.label) is not None
+
+
+def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple[str, ...]:
+    missing = dataset.missing_masks if task == "segmentation" else dataset.missing_labels
+    kind = "mask" if task == "segmentation" else "label"
+    reasons = (
+        (dataset.missing_images, "no image file"),
+        (missing, f"no {kind}"),
+        (duplicates, "a duplicate of a test image"),
+    )
+    return tuple(
+        f"{len(ids)} left out ({reason}): {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
+        for ids, reason in reasons
+        if ids
+    )
+
+
+def _fingerprint(lesions: Sequence[Lesion]) -> str:
+    digest = hashlib.sha256()
+    for lesion in lesions:
+        size = lesion.image_path.stat().st_size
+        mask = lesion.mask_path.stat().st_size if lesion.mask_path else None
+        digest.update(f"{lesion.image_id},{lesion.label},{size},{mask}\n".encode())
+    return digest.hexdigest()

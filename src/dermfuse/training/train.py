@@ -1,0 +1,310 @@
+"""One training, from a configuration to a run folder."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from dermfuse.config import Config, load_config
+from dermfuse.data.splits import write_split
+from dermfuse.errors import ConfigError, RunError
+from dermfuse.models.backbones import Backbone
+from dermfuse.models.build import build_network
+from dermfuse.models.weights import load_imagenet
+from dermfuse.runs import (
+    NOTICE,
+    RunFolder,
+    environment,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
+from dermfuse.training.modules import (
+    ClassifierModule,
+    PairModule,
+    SegmentationModule,
+    TrainingModule,
+)
+from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
+from dermfuse.training.samples import TrainingSet, load_samples, select_lesions
+
+_LOG = logging.getLogger(__name__)
+_MODULES: dict[str, type[TrainingModule]] = {
+    "classifier": ClassifierModule,
+    "discriminant": PairModule,
+    "unet": SegmentationModule,
+    "unet_original": SegmentationModule,
+}
+
+_ADVICE = (
+    ".*does not have many workers.*",  # batches are row numbers, not images
+    ".*Checkpoint directory .* exists and is not empty.*",  # it is the run folder
+    ".*LeafSpec.*",  # Lightning's own use of a deprecated class
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What a training came to.
+
+    Attributes:
+        run: The run folder.
+        epochs: Epochs that were trained, those before a resume included.
+        best: Validation metrics of the best epoch.
+        left_out: Sentences about images that could not be used.
+        notice: That this is research software.
+    """
+
+    run: Path
+    epochs: int
+    best: dict[str, float]
+    left_out: tuple[str, ...]
+    notice: str = NOTICE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON-ready values."""
+        return {**asdict(self), "run": str(self.run)}
+
+
+def train(
+    config: Config,
+    *,
+    data: Path,
+    run: Path,
+    imagenet: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    show_bar: bool = False,
+) -> TrainingReport:
+    """Trains one network and returns how well it validated.
+
+    Args:
+        config: What to train, and how.
+        data: A dataset folder in the official ISIC 2016 layout.
+        run: The run folder; new or empty unless ``resume``.
+        imagenet: Folder with ImageNet weights; None downloads the public files.
+        resume: Goes on after the last whole epoch of ``run``; the metrics are those of a run
+            that was never interrupted. A run folder without a finished epoch starts anew.
+        progress: Called with (done, all) while images are decoded.
+        show_bar: Draws a progress bar on standard error.
+
+    Raises:
+        DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
+    """
+    chosen = select_lesions(data, config)
+    for sentence in chosen.left_out:
+        _LOG.warning("%s", sentence)
+    folder = RunFolder(run)
+    record = _record(config, chosen, data)
+    going_on = resume and _can_resume(folder, config, chosen)
+    network = _initial_network(config, imagenet, pretrained=not going_on)
+    samples = load_samples(chosen, config, progress=progress)
+    if not going_on:
+        _open_run(folder, config, record, chosen, resume=resume)
+    module = _MODULES[config.model.network](network, samples, config)
+    module = module.to(memory_format=torch.channels_last)
+    recorder = Recorder(folder, record, config)
+    with _quiet():
+        trainer = _trainer(config, folder, recorder, show_bar=show_bar)
+        trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
+    require_history(recorder)
+    recorder.write_record("interrupted" if trainer.interrupted else "finished")
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return TrainingReport(run, len(recorder.history), recorder.best, chosen.left_out)
+
+
+def precision_of(config: Config) -> str:
+    """Returns Lightning's name of the precision a configuration asks for on this machine."""
+    wanted = config.train.precision
+    if wanted == "auto":
+        wanted = "bfloat16" if _multiplies_bfloat16(accelerator_of(config)) else "float32"
+    return "bf16-mixed" if wanted == "bfloat16" else "32-true"
+
+
+def accelerator_of(config: Config) -> str:
+    """Returns ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: If CUDA is asked for and is not there.
+    """
+    wanted = config.train.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            'train.device is "cuda" and PyTorch finds no CUDA device',
+            expected="a CUDA device",
+            action="Set train.device=auto",
+        )
+    return wanted
+
+
+def _multiplies_bfloat16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _initial_network(config: Config, imagenet: Path | None, *, pretrained: bool) -> torch.nn.Module:
+    seed_everything(config.train.seed, verbose=False)
+    network = build_network(config.model)
+    backbone = getattr(network, "backbone", None)
+    if config.model.init == "imagenet" and pretrained and isinstance(backbone, Backbone):
+        load_imagenet(backbone, folder=imagenet)
+    return network
+
+
+def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
+    labels = [lesion.label for lesion in chosen.lesions]
+    return {
+        "preset": config.name,
+        "task": config.model.task,
+        "config": config.to_mapping(),
+        "seed": config.train.seed,
+        "init": config.model.init,
+        **environment(),
+        "device": _device_name(config),
+        "precision": precision_of(config),
+        "threads": config.train.threads or torch.get_num_threads(),
+        "data": {
+            "folder": data.resolve().name,
+            "summary": _summary(config, chosen, data),
+            "fingerprint": chosen.fingerprint,
+            "train_images": len(chosen.split.train),
+            "validation_images": len(chosen.split.validation),
+            "malignant_images": sum(label == 1 for label in labels),
+            "left_out": list(chosen.left_out),
+        },
+        "notice": NOTICE,
+    }
+
+
+def _summary(config: Config, chosen: TrainingSet, data: Path) -> str:
+    """Returns the data in words, for tables."""
+    sides = (
+        f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
+    )
+    how = f"fold {config.data.fold} of {config.data.folds}" if config.data.folds else "hold-out"
+    return f"{data.resolve().name}, {sides}, {how} by {config.data.split}"
+
+
+def _device_name(config: Config) -> str:
+    return torch.cuda.get_device_name() if accelerator_of(config) == "cuda" else "CPU"
+
+
+def _open_run(
+    folder: RunFolder, config: Config, record: dict[str, Any], chosen: TrainingSet, *, resume: bool
+) -> None:
+    if not resume:
+        new_folder(folder.path, what="run")
+    write_text(folder.config, config.to_toml())
+    write_split(folder.split, chosen.split)
+    write_json(folder.record, {**record, "status": "running", "epochs": 0})
+
+
+def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
+    """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
+    if not folder.path.exists() or not any(folder.path.iterdir()):
+        return False
+    if not folder.config.exists():
+        raise RunError(
+            f"{folder.path} is no run folder",
+            expected="the folder of an interrupted run, with config.toml",
+            action="Choose the run's folder, or leave --resume out and choose a new one",
+        )
+    before, now = (_comparable(mapping) for mapping in (load_config(folder.config), config))
+    if before != now:
+        raise RunError(
+            f"{folder.path} was trained with another configuration ({_difference(before, now)})",
+            expected="the same one; only train.epochs may grow, under the plateau rule",
+            action="Resume with the run's own settings or choose a new folder",
+        )
+    if folder.record.exists():
+        fingerprint = read_json(folder.record).get("data", {}).get("fingerprint")
+        if fingerprint not in (None, chosen.fingerprint):
+            raise RunError(
+                f"{folder.path} was trained on other images",
+                expected="the data set the run began with",
+                action="Give the same --data or choose a new folder",
+            )
+    if folder.state.exists():
+        write_text(folder.config, config.to_toml())
+    return folder.state.exists()
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    mapping = config.to_mapping()
+    flat = {
+        f"{table}.{key}": value
+        for table, values in mapping.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    }
+    free = {"train.threads", "train.device"}
+    if config.train.schedule == "plateau":
+        free.add("train.epochs")  # the cosine's length is its epochs
+    for key in free:
+        flat.pop(key)
+    return flat
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [key for key, value in before.items() if now[key] != value]
+    return ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
+
+
+def _trainer(config: Config, folder: RunFolder, recorder: Recorder, *, show_bar: bool) -> Trainer:
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    checkpoint = ModelCheckpoint(
+        dirpath=folder.path,
+        filename=folder.state.stem,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [recorder, checkpoint]
+    if show_bar:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    return Trainer(
+        accelerator=accelerator_of(config),
+        devices=1,
+        precision=precision_of(config),  # type: ignore[arg-type]
+        max_epochs=config.train.epochs,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        reload_dataloaders_every_n_epochs=1,
+        enable_progress_bar=show_bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences Lightning's advice that does not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _ADVICE:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

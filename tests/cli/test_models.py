@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dermfuse.bench
+import dermfuse.demo
+from dermfuse.bench import BenchReport, Comparison
+from dermfuse.cli import console, main
+from dermfuse.config import Config, load_preset, preset_names
+from dermfuse.demo import DemoReport, DemoSettings
+from dermfuse.evaluation.evaluate import evaluate
+from dermfuse.runs import NOTICE
+
+QUICK = [
+    "--set",
+    "data.input_size=32",
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "augment.enabled=false",
+    "--set",
+    "train.threads=1",
+]
+
+
+def test_presets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-2]] == list(preset_names())
+    assert lines[-1] == NOTICE
+
+
+def test_presets_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["presets"]) == list(preset_names())
+    assert main(["presets", "unet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["network"] == "unet_original"
+
+
+def test_a_preset_is_printed_as_toml_that_makes_it_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import tomllib
+
+    assert main(["presets", "dc-mobilenetv1"]) == 0
+    mapping = tomllib.loads(capsys.readouterr().out)
+    assert Config.from_mapping(mapping) == load_preset("dc-mobilenetv1")
+
+
+def test_a_run_is_trained_resumed_and_predicted(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    train = ["train", "mobilenetv1", "--data", str(drawn), "--run", str(run), *QUICK]
+    train += ["--set", "model.init=random"]
+    assert main(train) == 0
+    captured = capsys.readouterr()
+    assert "1 epochs; the run lies in" in captured.out
+    assert "average_precision" in captured.out
+    assert captured.out.endswith(NOTICE + "\n")
+    assert "Reading images" in captured.err
+
+    assert main(train) == 2
+    assert "exists and is not empty" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*train, "--set", "train.epochs=2", "--resume"]) == 0
+    assert "2 epochs" in capsys.readouterr().out
+
+    predict = ["predict", str(run), "--data", str(drawn), "--split", "test", "--out", str(out)]
+    assert main(predict) == 0
+    assert "6 predictions (classification) lie in" in capsys.readouterr().out
+    assert evaluate(out, drawn, draws=10).classification is not None
+
+
+def test_predict_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict = ["predict", str(tmp_path), "--data", "d", "--split", "test", "--out", "o"]
+    assert main(predict) == 2
+    assert "is no run folder" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_train_without_weights_says_how_to_get_them(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train = ["train", "mobilenetv1", "--data", str(drawn), "--run", str(run), *QUICK]
+    assert main([*train, "--imagenet", str(tmp_path)]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("dermfuse: error: ")
+    assert "random" in err
+    assert not run.exists()
+
+
+@pytest.fixture
+def _bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(config: Config, **_: Any) -> BenchReport:
+        speed = Comparison(90.0, 30.0, 3.0, 2.5, 3.5)
+        return BenchReport(
+            preset=config.name,
+            training=speed,
+            input_path=speed,
+            cache_seconds=1.5,
+            cached_images=40,
+            images_per_batch=config.train.batch_size,
+            batches=20,
+            workers=2,
+            data="40 images",
+            device="CPU",
+            precision="bf16-mixed",
+            threads=2,
+            torch="2.6.0",
+        )
+
+    monkeypatch.setattr(dermfuse.bench, "bench_train", measure)
+
+
+@pytest.mark.usefixtures("_bench")
+def test_bench_prints_both_loops(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", "unet", "--set", "train.batch_size=4"]) == 0
+    out = capsys.readouterr().out
+    assert "3.00 (2.50 to 3.50)" in out
+    assert "20 batches of 4 images" in out
+    assert out.endswith(NOTICE + "\n")
+
+
+@pytest.mark.usefixtures("_bench")
+def test_bench_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", "unet", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["training_ratio"] == 3.0
+    assert record["notice"] == NOTICE
+
+
+def test_demo_prints_its_numbers_and_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, truth = tmp_path / "predictions", tmp_path / "truth"
+    for folder, name, rows in (
+        (predictions, "scores.csv", "image_id,score\na,0.1\nb,0.9\n"),
+        (truth, "labels.csv", "image_id,label\na,0\nb,1\n"),
+    ):
+        folder.mkdir()
+        (folder / name).write_text(rows)
+
+    def run(out: Path, *, settings: DemoSettings, stage: Any) -> DemoReport:
+        assert settings.seed == 3
+        stage("drawing synthetic images", 1, 9)
+        evaluation = evaluate(predictions, truth, draws=10)
+        return DemoReport(out / "report.html", 61.2, {"fusion": evaluation})
+
+    monkeypatch.setattr(dermfuse.demo, "run_demo", run)
+    assert main(["demo", "--out", str(tmp_path / "out"), "--seed", "3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "[1/9] drawing synthetic images ...\n"
+    assert "61 seconds. Open in a browser:" in captured.out
+    assert any(line.split()[:3] == ["fusion", "AUC", "1.000"] for line in captured.out.splitlines())
+    assert captured.out.endswith(NOTICE + "\n")
+
+
+def test_the_only_bar_left_is_that_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.progress import Progress
+
+    monkeypatch.setattr(console, "on_terminal", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then draws as on a terminal
+    with console.progress("Reading images") as advance:
+        advance(2, 2)
+        with Progress():  # raises if another bar is still drawn
+            pass
+    assert "2/2" in capsys.readouterr().err

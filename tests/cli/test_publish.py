@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.cli import main
+from dermfuse.predictions import SCORES_NAME, Manifest, write_manifest
+from dermfuse.runs import NOTICE
+from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.tabulation import BEGIN, END
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Path:
+    ids = tuple(f"ISIC_{i:07d}" for i in range(8))
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    rows = [f"{image_id},{int(i >= 4)}" for i, image_id in enumerate(ids)]
+    (truth / "labels.csv").write_text("\n".join(["image_id,label", *rows]) + "\n")
+    folder = tmp_path / "predicted"
+    folder.mkdir()
+    write_scores(folder / SCORES_NAME, ScoreTable(ids, np.linspace(0.1, 0.9, 8)))
+    write_manifest(folder, Manifest("classification", source="a net", split="validation"))
+    return folder
+
+
+def test_a_table_is_printed_and_written_into_a_page(
+    predicted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = predicted.parent / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    truth = str(predicted.parent / "truth")
+    assert main(["tabulate", str(predicted), "--truth", truth, "--write", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "| a net | validation |" in out
+    assert NOTICE in out
+    assert "| a net | validation |" in page.read_text()
+    assert page.read_text().endswith("after\n")
+
+
+def test_a_table_is_one_json_object_on_request(
+    predicted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = str(predicted.parent / "truth")
+    assert main(["tabulate", str(predicted), "--truth", truth, "--json", "--draws", "20"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["results"][0]["classification"]["auc"]["value"] == 1
+    assert record["notice"] == NOTICE
+
+
+def test_what_is_no_run_cannot_be_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["submit", str(tmp_path), "--data", str(tmp_path), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 2
+    assert "run.json is missing" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

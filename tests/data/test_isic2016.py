@@ -1,0 +1,187 @@
+"""The official layout becomes records, and a damaged CSV names its line."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
+from dermfuse.data.isic2016 import find_split, read_labels
+from dermfuse.errors import DataError
+from dermfuse.scores import Label
+
+IMAGES = "ISBI2016_ISIC_Part1_Training_Data"
+MASKS = "ISBI2016_ISIC_Part1_Training_GroundTruth"
+LABELS = "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
+
+
+def _touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, two masks, three labels; each of the four ids misses something or nothing."""
+    _touch(tmp_path / IMAGES, "ISIC_9000003.jpg", "ISIC_9000001.jpg", "ISIC_9000002.jpg")
+    _touch(tmp_path / MASKS, "ISIC_9000001_Segmentation.png", "ISIC_9000004_Segmentation.png")
+    labels = "ISIC_9000001,benign\nISIC_9000002,malignant\nISIC_9000004,benign\n"
+    (tmp_path / LABELS).write_text(labels)
+    return tmp_path
+
+
+def _csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return path
+
+
+class TestLoading:
+    def test_lesions_are_sorted_and_joined_by_id(self, folder: Path) -> None:
+        data = load_isic2016(folder, "train")
+        assert [lesion.image_id[-1] for lesion in data.lesions] == ["1", "2", "3"]
+        assert data.lesions[0] == Lesion(
+            image_id="ISIC_9000001",
+            image_path=folder / IMAGES / "ISIC_9000001.jpg",
+            mask_path=folder / MASKS / "ISIC_9000001_Segmentation.png",
+            label=Label.BENIGN,
+        )
+        assert data.lesions[1].label is Label.MALIGNANT
+        assert data.lesions[2].label is None
+
+    def test_what_is_missing_is_derived_from_the_other_files(self, folder: Path) -> None:
+        data = load_isic2016(folder, "train")
+        assert data.missing_images == ("ISIC_9000004",)
+        assert data.missing_masks == ("ISIC_9000002", "ISIC_9000003")
+        assert data.missing_labels == ("ISIC_9000003",)
+        assert data.odd == ()
+
+    def test_images_are_enough(self, tmp_path: Path) -> None:
+        _touch(tmp_path / "ISBI2016_ISIC_Part3_Test_Data", "ISIC_9000009.jpg")
+        data = load_isic2016(tmp_path, "test")
+        assert data.lesions[0].mask_path is None
+        assert data.missing_masks == data.missing_labels == ("ISIC_9000009",)
+        assert data.odd == (
+            "There is no folder of test masks.",
+            "There is no file of test labels.",
+        )
+
+    def test_part_3b_keeps_masks_beside_images(self, tmp_path: Path) -> None:
+        part = tmp_path / "ISBI2016_ISIC_Part3B_Training_Data"
+        _touch(part, "ISIC_9000001.jpg", "ISIC_9000001_Segmentation.png", "notes.txt")
+        (tmp_path / "ISBI2016_ISIC_Part3B_Training_GroundTruth.csv").write_text(
+            "ISIC_9000001,malignant\n"
+        )
+        data = load_isic2016(tmp_path, "train")
+        assert data.lesions[0].mask_path == part / "ISIC_9000001_Segmentation.png"
+        assert data.lesions[0].label is Label.MALIGNANT
+        assert data.odd == (
+            "ISBI2016_ISIC_Part3B_Training_Data holds something unknown: notes.txt.",
+        )
+
+    def test_image_folders_of_several_parts_are_joined(self, folder: Path) -> None:
+        part = folder / "ISBI2016_ISIC_Part3_Training_Data"
+        _touch(part, "ISIC_9000001.jpg", "ISIC_9000005.jpg")
+        lesions = {x.image_id: x for x in load_isic2016(folder, "train").lesions}
+        assert len(lesions) == 4
+        assert lesions["ISIC_9000001"].image_path.parent.name == IMAGES
+        assert lesions["ISIC_9000005"].image_path.parent == part
+
+    def test_what_does_not_belong_is_told(self, folder: Path) -> None:
+        _touch(folder / IMAGES, "readme.txt", ".DS_Store", "ISIC_9000001.png", "ISIC_12.jpg")
+        (folder / IMAGES / "ISIC_9000008.jpg").mkdir()
+        odd = load_isic2016(folder, "train").odd
+        assert len(odd) == 4
+        assert f"{IMAGES} holds ISIC_9000001 more than once: ISIC_9000001.png." in odd
+        assert f"{IMAGES} holds something unknown: readme.txt." in odd
+
+    def test_the_known_duplicates_are_two_training_images(self) -> None:
+        assert TEST_DUPLICATES == ("ISIC_0001184", "ISIC_0001385")
+
+
+class TestRefusals:
+    def test_a_folder_without_images_says_where_it_looked_and_what_to_do(
+        self, tmp_path: Path
+    ) -> None:
+        with pytest.raises(DataError, match=r"ISBI2016_ISIC_Part1_Test_Data.*data download"):
+            load_isic2016(tmp_path, "test")
+        with pytest.raises(DataError, match="gone is not a folder"):
+            load_isic2016(tmp_path / "gone", "train")
+
+    def test_an_image_folder_without_a_single_image(self, tmp_path: Path) -> None:
+        _touch(tmp_path / IMAGES, "photo.jpg")
+        with pytest.raises(DataError, match="holds no image named ISIC_0000000"):
+            load_isic2016(tmp_path, "train")
+
+    def test_an_unknown_split(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"split is 'validation'\. Expected: train or test"):
+            find_split(tmp_path, "validation")  # type: ignore[arg-type]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+    def test_a_folder_that_may_not_be_read(self, folder: Path) -> None:
+        (folder / IMAGES).chmod(0)
+        with pytest.raises(DataError, match="cannot be read"):
+            load_isic2016(folder, "train")
+
+
+class TestLabels:
+    def test_words_and_numbers_mean_the_same(self, tmp_path: Path) -> None:
+        text = "a,benign\nb,malignant\nc,0\nd,1\ne,0.0\nf,1.0\ng, Benign \n"
+        labels = load_labels(_csv(tmp_path, text))
+        assert "".join(image_id for image_id, label in labels.items() if label) == "bdf"
+        assert all(isinstance(label, Label) for label in labels.values())
+
+    def test_a_header_and_a_byte_order_mark_may_come_first(self, tmp_path: Path) -> None:
+        path = _csv(tmp_path, "\ufefflabel,image_id\n1.0,ISIC_9000001\n\n")
+        assert load_labels(path) == {"ISIC_9000001": Label.MALIGNANT}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a,benign\nb,nevus\n", r"line 2: unknown label 'nevus' of b.*benign or malignant"),
+            ("a,benign\n\nb,1\na,1\n", r"line 4: a for the second time \(first in line 1\)"),
+            ("a,benign\n,benign\n", "line 2: the image id is empty"),
+            ("a,benign\nb\n", "line 2: 1 column. Expected: 2 columns"),
+            ("a,benign,0.5\n", "line 1: 3 columns"),
+            ("label,score\nbenign,1\n", "line 1: no image_id column in the header"),
+            ("image_id,score\na,1\n", "line 1: no label column in the header"),
+            ("", r"labels\.csv is empty"),
+            ("\n,\n", r"labels\.csv is empty"),
+            ('a,"benign\n', "cannot be read"),
+        ],
+    )
+    def test_a_damaged_line_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(DataError, match=message) as caught:
+            load_labels(_csv(tmp_path, text))
+        assert "\n" not in str(caught.value)
+
+    def test_a_header_alone_states_no_label(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"labels\.csv is empty"):
+            load_labels(_csv(tmp_path, "image_id,label\n"))
+
+    def test_a_missing_file_and_an_image_are_no_csv(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="cannot be read"):
+            load_labels(tmp_path / "gone.csv")
+        Image.new("RGB", (20, 20), (200, 210, 220)).save(tmp_path / "image.png")
+        with pytest.raises(DataError, match="cannot be read"):
+            load_labels(tmp_path / "image.png")
+
+    def test_the_good_lines_of_a_damaged_file_can_be_had_with_every_error(
+        self, tmp_path: Path
+    ) -> None:
+        labels, errors = read_labels(_csv(tmp_path, "a,benign\nb,nevus\nc,1\nc,0\n"))
+        assert labels == {"a": Label.BENIGN, "c": Label.MALIGNANT}
+        assert len(errors) == 2
+
+
+@pytest.mark.real
+def test_the_real_data_loads() -> None:
+    folder = os.environ.get("DERMFUSE_ISIC2016")
+    if not folder:
+        pytest.skip("DERMFUSE_ISIC2016 does not name a folder")
+    data = load_isic2016(Path(folder), "train")
+    labels = [lesion.label for lesion in data.lesions]
+    assert labels.count(Label.MALIGNANT) == 173
+    assert len(data.lesions) + len(data.missing_images) == 900

@@ -1,0 +1,181 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dermfuse.data.augment import Plan, originals
+from dermfuse.data.isic2016 import Lesion, load_isic2016
+from dermfuse.data.loaders import (
+    ImageCache,
+    PlanTensors,
+    SampleSource,
+    epoch_batches,
+    load_cache,
+    move,
+    pair_schedule,
+    shade,
+    single_schedule,
+)
+from dermfuse.errors import ImageError
+from dermfuse.preprocess import read_image, squeeze
+
+CORNER = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+
+
+def _one(**columns: object) -> PlanTensors:
+    plan = replace(originals(1), **{key: np.array([value]) for key, value in columns.items()})
+    return PlanTensors.from_plan(plan)
+
+
+def test_a_mirror_swaps_left_and_right() -> None:
+    assert move(CORNER, _one(mirror=True)).tolist() == [[[[2, 1], [4, 3]]]]
+
+
+def test_a_quarter_turn_is_counter_clockwise() -> None:
+    assert move(CORNER, _one(rotation=1)).tolist() == [[[[2, 4], [1, 3]]]]
+
+
+def test_a_mirror_comes_before_a_turn() -> None:
+    assert move(CORNER, _one(mirror=True, rotation=1)).tolist() == [[[[1, 3], [2, 4]]]]
+
+
+def test_a_centre_crop_enlarges_the_middle() -> None:
+    x = torch.arange(4.0).expand(1, 1, 4, 4)  # columns 0 1 2 3: the middle half is 0.5 to 2.5
+    cropped = move(x, _one(crop=np.float32(0.5)))
+    assert cropped[0, 0, 0].tolist() == pytest.approx([0.75, 1.25, 1.75, 2.25])
+
+
+def test_each_sample_of_a_batch_is_moved_by_its_own_row() -> None:
+    plan = replace(
+        originals(3),
+        mirror=np.array([False, True, False]),
+        rotation=np.array([0, 0, 2]),
+    )
+    moved = move(CORNER.expand(3, 1, 2, 2), PlanTensors.from_plan(plan))
+    assert moved[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 1], [4, 3]], [[4, 3], [2, 1]]]
+
+
+def test_brightness_scales_and_stays_in_range() -> None:
+    x = torch.tensor([[[[0.5, 1.0]]]]).expand(1, 3, 1, 2)
+    assert shade(x, _one(brightness=np.float32(1.2)))[0, 0, 0].tolist() == pytest.approx([0.6, 1])
+
+
+def test_an_occluding_box_is_black_and_the_rest_untouched() -> None:
+    x = torch.ones(1, 3, 4, 4)
+    box = np.array([0.25, 0.5, 0.5, 0.25], np.float32)  # top, left, height, width
+    shaded = shade(x, _one(occlusion=box))
+    expected = torch.ones(4, 4)
+    expected[1:3, 2] = 0
+    assert torch.equal(shaded[0, 0], expected)
+
+
+def _source(count: int, size: int = 8) -> SampleSource:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
+    masks = torch.from_numpy(rng.integers(0, 2, (count, 1, size, size), dtype=np.uint8))
+    return SampleSource(ImageCache(images, masks), PlanTensors.from_plan(originals(count)))
+
+
+def test_an_original_is_the_decoded_image_exactly() -> None:
+    source = _source(3)
+    images = source.images(torch.tensor([2, 0]))
+    assert torch.equal((images * 255).round().to(torch.uint8), source.cache.images[[2, 0]])
+    assert torch.equal(source.masks(torch.tensor([1])), source.cache.masks[[1]].float())
+
+
+def test_the_same_row_gives_the_same_pixels() -> None:
+    plan = Plan(
+        source=np.array([0, 1]),
+        mirror=np.array([True, False]),
+        rotation=np.array([3, 1]),
+        crop=np.array([0.85, 0.9], np.float32),
+        brightness=np.array([0.9, 1.1], np.float32),
+        occlusion=np.array([[0, 0, 0.2, 0.2], [0.5, 0.5, 0.1, 0.2]], np.float32),
+    )
+    source = replace(_source(2), plan=PlanTensors.from_plan(plan))
+    both = source.images(torch.tensor([0, 1]))
+    assert torch.equal(both[1:], source.images(torch.tensor([1])))
+    assert torch.equal(both, source.images(torch.tensor([0, 1])))
+
+
+def test_a_mask_moves_with_its_image_and_stays_binary() -> None:
+    source = _source(1)
+    plan = _one(mirror=True, rotation=1, crop=np.float32(0.9))
+    cache = replace(source.cache, images=source.cache.masks.expand(1, 3, 8, 8) * 255)
+    moved = replace(source, cache=cache, plan=plan)
+    row = torch.tensor([0])
+    assert torch.equal((moved.images(row)[:, :1] >= 0.5).float(), moved.masks(row))
+
+
+def test_masks_that_were_not_loaded_cannot_be_had() -> None:
+    source = replace(_source(1), cache=ImageCache(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None))
+    with pytest.raises(ValueError, match="holds no masks"):
+        source.masks(torch.tensor([0]))
+
+
+def test_the_cache_holds_what_preprocess_reads(drawn: Path) -> None:
+    lesions = load_isic2016(drawn, "train").lesions[:3]
+    done: list[tuple[int, int]] = []
+    cache = load_cache(lesions, 32, masks=True, progress=lambda *at: done.append(at))
+    expected = squeeze(read_image(lesions[1].image_path), 32).transpose(2, 0, 1)
+    assert np.array_equal(cache.images[1].numpy(), expected)
+    assert cache.masks is not None
+    assert cache.masks.shape == (3, 1, 32, 32)
+    assert set(cache.masks.unique().tolist()) == {0, 1}
+    assert done == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(drawn: Path, tmp_path: Path) -> None:
+    lesion = load_isic2016(drawn, "train").lesions[0]
+    Image.new("L", (32, 32)).save(tmp_path / "mask.png")
+    odd = replace(lesion, mask_path=tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=r"is 32 x 32 px. Expected: its image's size, 80 x 64 px"):
+        load_cache([odd], 32, masks=True)
+    with pytest.raises(ImageError, match="has no mask"):
+        load_cache([Lesion("x", lesion.image_path, None, None)], 32, masks=True)
+
+
+def test_batches_lose_no_row_and_are_nearly_equal() -> None:
+    batches = epoch_batches(np.arange(65), 32, np.random.default_rng(0))
+    assert [len(batch) for batch in batches] == [22, 22, 21]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(65))
+
+
+def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
+    rows = np.arange(40)
+    orders = [
+        torch.cat(single_schedule(rows, 8, seed=seed, epoch=epoch)).tolist()
+        for seed, epoch in ((0, 3), (0, 3), (0, 4), (1, 3))
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+
+
+def test_pairs_alternate_one_to_four_over_the_iterations() -> None:
+    labels = np.arange(70) % 2
+    epochs = [list(pair_schedule(np.arange(70), labels, 10, seed=0, epoch=e)) for e in range(2)]
+    shared = [pair.partner is not None for epoch in epochs for pair in epoch]
+    assert shared == [i % 5 == 0 for i in range(14)], "the count runs on over the epochs"
+
+
+def test_method_1_permutes_stream_a_and_method_2_shuffles_anew() -> None:
+    labels = np.arange(60) % 3 // 2
+    for pair in pair_schedule(np.arange(60), labels, 20, seed=0, epoch=0):
+        if pair.partner is None:
+            assert sorted(pair.a.tolist()) != sorted(pair.b.tolist())
+        else:
+            assert torch.equal(pair.a[pair.partner], pair.b)
+            unequal = (labels[pair.a] != labels[pair.b]).sum()
+            assert unequal <= 2, "at most one matched pair has unequal labels"
+
+
+@pytest.mark.gpu
+def test_the_device_changes_no_moved_pixel() -> None:
+    source = _source(4)
+    on_device = replace(source, cache=source.cache.to(torch.device("cuda")))
+    rows = torch.arange(4)
+    assert torch.equal(source.images(rows), on_device.images(rows).cpu())

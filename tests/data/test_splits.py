@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.config import AugmentConfig, DataConfig
+from dermfuse.data.augment import classification_plan
+from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
+from dermfuse.data.splits import Split, read_split, split_by_source, split_rows, write_split
+from dermfuse.errors import DataError, RunError
+from dermfuse.scores import Label
+
+
+def _lesions(benign: int, malignant: int) -> list[Lesion]:
+    labels = [Label.BENIGN] * benign + [Label.MALIGNANT] * malignant
+    return [
+        Lesion(f"ISIC_{i:07d}", Path(f"ISIC_{i:07d}.jpg"), None, label)
+        for i, label in enumerate(labels)
+    ]
+
+
+def test_a_hold_out_split_is_stratified_by_label() -> None:
+    lesions = _lesions(727, 173)
+    split = split_by_source(lesions, DataConfig(), seed=0)
+    label = {lesion.image_id: lesion.label for lesion in lesions}
+    assert len(split.validation) == 145 + 35
+    assert sum(label[i] == Label.MALIGNANT for i in split.validation) == 35
+    assert set(split.train) | set(split.validation) == set(label)
+    assert not set(split.train) & set(split.validation)
+
+
+def test_five_folds_validate_every_image_once() -> None:
+    lesions = _lesions(41, 12)
+    folds = [
+        split_by_source(lesions, DataConfig(folds=5, fold=fold), seed=0).validation
+        for fold in range(5)
+    ]
+    ids = [image_id for fold in folds for image_id in fold]
+    assert sorted(ids) == sorted(lesion.image_id for lesion in lesions)
+
+
+def test_the_seed_decides() -> None:
+    lesions = _lesions(50, 10)
+    first, again, other = (split_by_source(lesions, DataConfig(), seed=s) for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_two_files_of_one_photograph_stay_on_one_side() -> None:
+    twins = [Lesion(i, Path(f"{i}.jpg"), None, Label.BENIGN) for i in TRAIN_DUPLICATES[0]]
+    for seed in range(20):
+        split = split_by_source([*_lesions(8, 4), *twins], DataConfig(), seed=seed)
+        assert len(set(TRAIN_DUPLICATES[0]) & set(split.validation)) in {0, 2}
+
+
+def test_a_missing_image_moves_at_most_one_other() -> None:
+    whole = split_by_source(_lesions(50, 10), DataConfig(), seed=0)
+    part = split_by_source(_lesions(50, 10)[1:], DataConfig(), seed=0)
+    assert len(set(whole.validation) ^ set(part.validation)) <= 2
+
+
+def test_images_without_a_label_are_a_stratum_of_their_own() -> None:
+    lesions = [Lesion(f"ISIC_{i:07d}", Path("x.jpg"), None, None) for i in range(10)]
+    assert len(split_by_source(lesions, DataConfig(), seed=0).validation) == 2
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match="leave 1 to train on and 0 to validate on"):
+        split_by_source(_lesions(1, 0), DataConfig(), seed=0)
+
+
+def test_by_source_no_lesion_stands_on_both_sides_and_validation_is_unchanged() -> None:
+    lesions = _lesions(40, 10)
+    ids = [lesion.image_id for lesion in lesions]
+    labels = [lesion.label or Label.BENIGN for lesion in lesions]
+    plan = classification_plan(ids, labels, AugmentConfig(), seed=0)
+    split = split_by_source(lesions, DataConfig(), seed=0)
+    train, validation = split_rows(plan, ids, DataConfig(), split, seed=0)
+    assert not set(plan.source[train]) & set(plan.source[validation])
+    assert plan.original[validation].all()
+    assert [ids[i] for i in plan.source[validation]] == list(split.validation)
+    assert len(train) == 32 * 3 + 8 * 13
+
+
+def test_the_papers_split_puts_copies_of_one_lesion_on_both_sides() -> None:
+    lesions = _lesions(40, 10)
+    ids = [lesion.image_id for lesion in lesions]
+    labels = [lesion.label or Label.BENIGN for lesion in lesions]
+    plan = classification_plan(ids, labels, AugmentConfig(), seed=0)
+    config = DataConfig(split="paper")
+    split = split_by_source(lesions, config, seed=0)
+    train, validation = split_rows(plan, ids, config, split, seed=0)
+    assert (len(train), len(validation)) == (200, 50), "0.8 : 0.2 of 250 samples"
+    assert np.intersect1d(train, validation).size == 0
+    assert set(plan.source[train]) & set(plan.source[validation])
+
+
+def test_a_split_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
+    split = Split(("ISIC_0000001", "ISIC_0000003"), ("ISIC_0000002",))
+    write_split(tmp_path / "split.csv", split)
+    assert read_split(tmp_path / "split.csv") == split
+
+
+@pytest.mark.parametrize("text", ["", "id,part\na,train\n", "image_id,part\na,test\n", "x\na\n"])
+def test_a_table_that_is_no_split_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(RunError):
+        read_split(tmp_path / "split.csv")

@@ -1,0 +1,107 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from dermfuse.report import Chart, Example, Finding, Page, Series, Table, render_page
+from dermfuse.runs import NOTICE
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes; fails on tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page(title: str = "A run", *, full: bool = True) -> Page:
+    series = Series("fusion", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    square = np.ones((4, 4), bool)
+    example = Example("ISIC_9950000", np.zeros((4, 4, 3), np.uint8), square, square, ("Jaccard 1",))
+    rows = ((("fusion", ""), ("0.724", "0.640 to 0.800")),)
+    return Page(
+        title=title,
+        lead="What was done.",
+        findings=(Finding("AUC", "0.854", "0.800 to 0.900", "test"), Finding("n", "undefined")),
+        tables=(Table("Classification", "Note.", ("Network", "AP"), rows, strong_row=0),),
+        charts=(Chart("ROC", "Note.", "x", "y", (series,), unit_square=True),) if full else (),
+        examples=(example,) if full else (),
+        examples_note="The first.",
+        facts=(("Seed", "0"),),
+    )
+
+
+def parsed(html: str) -> Tags:
+    tags = Tags()
+    tags.feed(html)
+    assert tags.open == []
+    return tags
+
+
+def test_a_page_is_well_formed_and_shows_its_numbers() -> None:
+    tags = parsed(render_page(page()))
+    for text in ("A run", "0.854", "95 % interval 0.800 to 0.900", "0.640 to 0.800", "Jaccard 1"):
+        assert text in tags.text
+
+
+def test_a_page_shows_the_notice_above_its_numbers() -> None:
+    text = parsed(render_page(page())).text
+    assert text.index(NOTICE) < text.index("0.854")
+
+
+def test_a_page_loads_nothing() -> None:
+    html = render_page(page())
+    for _, attributes in parsed(html).seen:
+        for key in ("src", "href"):
+            assert (attributes.get(key) or "data:").startswith("data:")
+    assert not re.search(r"https?://|@import|url\(|<script", html)
+    assert "default-src 'none'" in html
+
+
+def test_a_page_is_drawn_for_light_and_dark() -> None:
+    html = render_page(page())
+    assert "prefers-color-scheme: dark" in html
+    assert 'name="viewport"' in html
+
+
+def test_every_image_has_words_for_those_who_do_not_see_it() -> None:
+    for tag, attributes in parsed(render_page(page())).seen:
+        if tag == "svg":
+            assert attributes.get("aria-label") or attributes.get("aria-hidden") == "true"
+
+
+def test_a_page_without_curves_and_examples_has_no_empty_sections() -> None:
+    text = parsed(render_page(page(full=False))).text
+    assert "Curves" not in text
+    assert "Examples" not in text
+
+
+def test_what_a_page_is_given_is_escaped() -> None:
+    html = render_page(page("<b>&"))
+    assert "&lt;b&gt;&amp;" in html
+    assert "<b>" not in html
+
+
+def test_a_row_that_does_not_fit_its_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="has not 2 cells"):
+        Table("t", "", ("a", "b"), ((("x", ""),),))

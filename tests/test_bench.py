@@ -1,0 +1,254 @@
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dermfuse import bench
+from dermfuse.bench import BenchReport, Comparison, bench_train
+from dermfuse.bench.plain import PilSamples, PlainLoop, RowBlock, to_tensor
+from dermfuse.bench.turns import (
+    block_sizes,
+    build_module,
+    pil_samples,
+    rows_of,
+    take_batches,
+    take_turns,
+)
+from dermfuse.config import Config, load_preset
+from dermfuse.data.loaders import PairRows
+from dermfuse.data.synthetic import synthesize_isic2016
+from dermfuse.errors import ConfigError, DataError, DependencyError
+from dermfuse.training.samples import Samples, load_samples, select_lesions
+
+SMALL = (
+    "data.input_size=32",
+    "train.batch_size=4",
+    "model.init=random",
+    "augment.malignant_copies=4",
+    "augment.segmentation_draws=12",
+    "train.device=cpu",
+    "train.precision=float32",
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "set"
+    synthesize_isic2016(
+        folder, train_count=12, test_count=0, size_px=(96, 72), malignant_fraction=0.4
+    )
+    return folder
+
+
+def small(preset: str, *assignments: str) -> Config:
+    return load_preset(preset).override([*SMALL, *assignments])
+
+
+def load_both(config: Config, data: Path) -> tuple[Samples, PilSamples]:
+    chosen = select_lesions(data, config)
+    samples = load_samples(chosen, config)
+    return samples, pil_samples(chosen, samples, config)
+
+
+class TestTheSameWork:
+    def test_pil_shows_the_pixels_that_the_batched_augmentation_shows(self, data: Path) -> None:
+        samples, plain = load_both(small("mobilenetv1"), data)
+        plan = samples.source.plan
+        rows = torch.arange(len(plain))
+        ours = samples.source.images(rows)
+        theirs = torch.stack([plain[row][0] for row in rows.tolist()])
+        difference = (ours - theirs).abs()
+        whole = (plan.crop == 1).nonzero()[:, 0]
+        as_is = whole[(plan.brightness[whole] == 1)]
+        assert len(as_is) > 12
+        assert difference[as_is].max() < 1e-6
+        assert difference[whole].max() < 1.01 / 255  # PIL rounds after brightness
+        assert difference.mean() < 0.01  # and resamples crops in 8 bit
+
+    def test_masks_agree_but_for_a_few_pixels_of_the_border(self, data: Path) -> None:
+        samples, plain = load_both(small("u-mobilenetv1"), data)
+        rows = torch.arange(len(plain))
+        theirs = torch.stack([plain[row][1] for row in rows.tolist()])
+        assert theirs.shape == (len(plain), 1, 32, 32)
+        assert set(theirs.unique().tolist()) == {0, 1}
+        assert (samples.source.masks(rows) != theirs).float().mean() < 0.01
+
+    def test_labels_are_those_of_the_plan(self, data: Path) -> None:
+        samples, plain = load_both(small("mobilenetv1"), data)
+        drawn = [int(plain[row][1]) for row in range(len(plain))]
+        assert drawn == samples.labels.tolist()
+
+    @pytest.mark.parametrize(
+        "preset",
+        [
+            "mobilenetv1",
+            "dc-mobilenetv1",
+            "dc-mobilenetv1-focal",
+            "u-mobilenetv1",
+            "u-mobilenetv1-focal",
+        ],
+    )
+    def test_both_loops_minimise_the_same_loss(self, preset: str, data: Path) -> None:
+        config = small(preset, "augment.enabled=false")
+        samples, pil = load_both(config, data)
+        torch.manual_seed(0)
+        module = build_module(config, samples)
+        network = copy.deepcopy(module.network)
+        plain = PlainLoop(pil, network, config, workers=0, device=CPU)
+        for batch in take_batches(module, 2):  # of pairs: one of Method 1 and one of Method 2
+            ours = module.step_loss(batch).item()
+            loaded = list(plain.load([rows_of(batch)]))
+            assert len(loaded) == 1
+            tolerance = 0.03 if config.model.task == "segmentation" else 1e-3  # border pixels
+            assert plain.loss(*loaded[0]).item() == pytest.approx(ours, rel=tolerance)
+
+    def test_training_changes_the_plain_network(self, data: Path) -> None:
+        config = small("mobilenetv1")
+        samples, pil = load_both(config, data)
+        module = build_module(config, samples)
+        plain = PlainLoop(pil, module.network, config, workers=0, device=CPU)
+        before = [parameter.clone() for parameter in module.network.parameters()]
+        plain.train([torch.tensor([0, 1, 2, 3])])
+        after = module.network.parameters()
+        assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+class TestTurns:
+    @pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
+    def test_a_benchmark_of_a_folder_reports_every_number(self, preset: str, data: Path) -> None:
+        seen: list[tuple[int, int]] = []
+        report = bench_train(
+            small(preset),
+            data=data,
+            batches=2,
+            workers=0,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        assert seen == [(4, 8), (6, 8), (8, 8)]
+        for comparison in (report.training, report.input_path):
+            assert comparison.images_per_second > 0
+            assert comparison.plain_images_per_second > 0
+            assert 0 < comparison.lowest_ratio <= comparison.ratio <= comparison.highest_ratio
+        assert report.cached_images == 12
+        assert report.images_per_batch == (8 if preset.startswith("dc") else 4)
+        assert (report.device, report.precision) == ("CPU", "32-true")
+        assert report.torch == torch.__version__
+        assert report.data == str(data)
+
+    def test_without_a_folder_the_images_are_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bench, "SYNTHETIC_COUNT", 8)
+        monkeypatch.setattr(bench, "SYNTHETIC_SIZE_PX", (80, 64))
+        report = bench_train(small("mobilenetv1"), batches=1, workers=0)
+        assert report.data == "8 synthetic images of 80 x 64 px"
+        assert report.cached_images == 8
+
+    def test_the_number_of_threads_is_restored(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        monkeypatch.setattr(torch, "set_num_threads", asked.append)
+        take_turns(small("mobilenetv1", "train.threads=7"), data, batches=1, workers=0)
+        assert asked == [7, torch.get_num_threads()]
+
+    @pytest.mark.slow
+    def test_worker_processes_load_for_the_plain_loop(self, data: Path) -> None:
+        report = bench_train(small("mobilenetv1"), data=data, batches=2, workers=2)
+        assert report.workers == 2
+        assert report.training.plain_images_per_second > 0
+
+    @pytest.mark.parametrize(
+        ("batches", "sizes"),
+        [(1, [2, 1]), (4, [2, 1, 1, 1, 1]), (7, [2, 2, 2, 1, 1, 1]), (20, [2, 4, 4, 4, 4, 4])],
+    )
+    def test_blocks_hold_all_batches_after_the_warm_up(
+        self, batches: int, sizes: list[int]
+    ) -> None:
+        assert block_sizes(batches) == sizes
+
+    def test_pairs_are_loaded_stream_after_stream(self) -> None:
+        a, b = torch.tensor([1, 2]), torch.tensor([5, 6])
+        assert rows_of(PairRows(a, b, None)).tolist() == [1, 2, 5, 6]
+        assert rows_of(a) is a
+
+    def test_a_row_block_can_be_pointed_elsewhere(self) -> None:
+        block = RowBlock()
+        assert list(block) == []
+        block.batches = [[1, 2], [3]]
+        assert list(block) == [[1, 2], [3]]
+        assert len(block) == 2
+
+    def test_a_grey_picture_becomes_one_channel(self) -> None:
+        from PIL import Image
+
+        picture = Image.fromarray(np.array([[0, 255]], dtype=np.uint8))
+        assert to_tensor(picture).tolist() == [[[0.0, 1.0]]]
+
+
+class TestReport:
+    def test_the_ratio_is_the_median_of_neighbouring_blocks(self) -> None:
+        # A slow spell in block 2 hits both loops and leaves the ratio alone.
+        comparison = Comparison.from_rates([40.0, 10.0, 44.0], [20.0, 5.0, 20.0])
+        assert comparison.images_per_second == 40
+        assert comparison.plain_images_per_second == 20
+        assert comparison.ratio == 2
+        assert (comparison.lowest_ratio, comparison.highest_ratio) == (2, 2.2)
+
+    def test_it_becomes_flat_json(self) -> None:
+        comparison = Comparison(100.04, 50.0, 2.004, 1.9, 2.1)
+        report = BenchReport(
+            preset="dc-mobilenetv1",
+            training=comparison,
+            input_path=comparison,
+            cache_seconds=1.234,
+            cached_images=40,
+            images_per_batch=64,
+            batches=20,
+            workers=2,
+            data="somewhere",
+            device="CPU",
+            precision="bf16-mixed",
+            threads=2,
+            torch="2.9",
+        )
+        record = report.to_dict()
+        assert record["training_images_per_second"] == 100.0
+        assert record["training_ratio"] == 2.0
+        assert record["input_images_per_second_plain"] == 50.0
+        assert record["precision_plain"] == "float32"
+        assert all(isinstance(value, str | int | float) for value in record.values())
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("choices", "message"),
+        [
+            ({"batches": 0}, "batches is 0"),
+            ({"workers": -1}, "workers is -1"),
+            ({"workers": 17}, "workers is 17"),
+        ],
+    )
+    def test_counts_out_of_range_are_refused(self, choices: dict[str, int], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            bench_train("dc-mobilenetv1", **choices)
+
+    def test_an_unknown_preset_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match='Did you mean "dc-mobilenetv1"'):
+            bench_train("dc-mobilenet1")
+
+    def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="holds no train images"):
+            bench_train(small("mobilenetv1"), data=tmp_path, batches=1)
+
+    def test_without_torch_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bench, "find_spec", lambda name: None)
+        with pytest.raises(DependencyError, match=r"pip install 'dermfuse\[train\]'"):
+            bench_train("dc-mobilenetv1")
+
+    def test_importing_it_does_not_import_torch(self) -> None:
+        code = "import sys, dermfuse.bench; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

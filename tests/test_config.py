@@ -1,0 +1,110 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dermfuse.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    load_config,
+    load_preset,
+    preset_names,
+)
+from dermfuse.errors import ConfigError
+
+
+def test_the_defaults_are_the_papers_values() -> None:
+    config = Config()
+    assert (config.train.epochs, config.train.batch_size) == (50, 32)
+    assert config.train.learning_rate == 1e-4
+    assert (config.train.plateau_factor, config.train.plateau_patience) == (0.5, 3)
+    assert config.loss.discriminant_weight == 0.5
+    assert (config.loss.focal_alpha, config.loss.focal_gamma) == (0.25, 0.75)
+    assert (config.loss.mask_focal_alpha, config.loss.mask_focal_gamma) == (0.75, 1.25)
+    assert config.train.early_stop_patience == 0
+
+
+def test_every_row_of_tables_iii_to_x_has_a_preset() -> None:
+    assert len(preset_names()) == 20
+    assert {"dc-mobilenetv1", "u-mobilenetv1", "unet", "squeezenet"} <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_survives_the_way_to_toml_and_back(name: str) -> None:
+    config = load_preset(name)
+    assert config.name == name
+    assert config.summary.startswith("Table")
+    assert Config.from_mapping(tomllib.loads(config.to_toml())) == config
+
+
+def test_text_with_quotes_survives_the_way_to_toml_and_back() -> None:
+    config = Config(summary='a "quoted" \\ line\nand another')
+    assert Config.from_mapping(tomllib.loads(config.to_toml())) == config
+
+
+def test_assignments_override_a_preset_and_leave_it_alone() -> None:
+    config = load_preset("dc-mobilenetv1")
+    changed = config.override(["train.epochs=5", "data.split=paper", "train.learning_rate=1"])
+    assert (changed.train.epochs, changed.data.split) == (5, "paper")
+    assert changed.train.learning_rate == 1.0
+    assert config.train.epochs == 50
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.epoch=5", 'no key "train.epoch".*Did you mean "epochs"'),
+        ("trian.epochs=5", 'no key "trian".*Did you mean "train"'),
+        ("data.split=papr", "data.split is 'papr'.*source, paper.*Did you mean \"paper\""),
+        ("train.epochs=five", "train.epochs is 'five', a str. Expected: a int"),
+        ("train.epochs=0", "train.epochs is 0. Expected: a value from 1"),
+        ("train.epochs=true", "train.epochs is True, a bool"),
+        ("epochs=5", '"epochs=5" sets nothing. Expected: table.key=value'),
+        ("train.epochs", "sets nothing"),
+        ("data.input_size=100", "data.input_size is 100.*multiple of 32. Set it to 96"),
+        ("data.folds=1", "data.folds is 1"),
+        ("data.fold=2", "data.fold is 2 with data.folds 0"),
+        ("loss.focal_alpha=1.5", "loss.focal_alpha is 1.5"),
+        ("augment.minimum_crop=0", "augment.minimum_crop is 0"),
+    ],
+)
+def test_an_override_that_cannot_be_used_is_refused(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config().override([assignment])
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match='Did you mean "u-mobilenetv1"'):
+        load_preset("u-mobilnetv1")
+
+
+def test_contradictions_are_refused_when_the_configuration_is_built() -> None:
+    with pytest.raises(ConfigError, match="with folds"):
+        DataConfig(split="paper", folds=5)
+    with pytest.raises(ConfigError, match=r"with model.backbone"):
+        ModelConfig(network="unet_original")
+    with pytest.raises(ConfigError, match="no ImageNet weights"):
+        ModelConfig(network="unet_original", backbone="")
+    with pytest.raises(ConfigError, match=r"train.batch_size is 1"):
+        TrainConfig(batch_size=1)
+
+
+def test_the_network_tells_the_task() -> None:
+    assert ModelConfig(network="discriminant").task == "classification"
+    assert ModelConfig(network="unet").task == "segmentation"
+
+
+def test_a_configuration_file_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    with pytest.raises(ConfigError, match="is missing"):
+        load_config(path)
+    path.write_text("no = [toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(path)
+    path.write_text("train = 5")
+    with pytest.raises(ConfigError, match=r"train is 5. Expected: a table"):
+        load_config(path)
+    path.write_text(Config(name="mine").to_toml())
+    assert load_config(path).name == "mine"

@@ -1,0 +1,104 @@
+import errno
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dermfuse import runs
+from dermfuse.errors import RunError, StorageError
+from dermfuse.runs import (
+    RunFolder,
+    atomic_write,
+    environment,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_that_is_not_finished_never_appears(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("before")
+    with suppress(ValueError), atomic_write(path) as handle:
+        handle.write(b"half")
+        raise ValueError
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_a_written_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").write_text("")
+    write_text(tmp_path / "ours", "")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+        write_text(tmp_path / "a.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "text")
+    with pytest.raises(StorageError, match="cannot be written"):
+        new_folder(tmp_path / "file" / "run")
+
+
+def test_json_goes_there_and_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"auc": 0.5})
+    assert read_json(tmp_path / "a.json") == {"auc": 0.5}
+
+
+def test_json_without_a_value_for_infinity_refuses_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("inf")})
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read"), ("[1]", "holds a list")])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_json(tmp_path / "run.json")
+
+
+def test_a_missing_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run.json is missing"):
+        read_json(tmp_path / "run.json")
+
+
+def test_a_folder_that_holds_something_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    with pytest.raises(RunError, match="exists and is not empty"):
+        new_folder(tmp_path, what="run")
+    assert (tmp_path / "old").read_text() == "kept"
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    assert new_folder(tmp_path / "a" / "b").is_dir()
+    assert new_folder(tmp_path / "a" / "b").is_dir(), "an empty one may exist"
+
+
+def test_the_environment_names_what_a_number_must_name() -> None:
+    record = environment()
+    assert {"dermfuse", "numpy", "pillow"} <= set(record["versions"])
+    assert json.dumps(record)
+
+
+def test_no_git_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] is None
+
+
+def test_metrics_rows_may_have_different_columns(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_metrics([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "auc": 0.75}])
+    assert folder.metrics.read_text() == "epoch,loss,auc\n1,0.5,\n2,,0.75\n"

@@ -1,0 +1,231 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dermfuse.config import Config, load_preset, preset_names
+from dermfuse.data.splits import read_split
+from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
+from dermfuse.runs import RunFolder, read_json
+from dermfuse.training import train
+from dermfuse.training.modules import PairModule, TrainingModule
+from dermfuse.training.recorder import read_weights
+from dermfuse.training.train import accelerator_of, precision_of
+
+TINY = [
+    "model.init=random",
+    "data.input_size=32",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "train.learning_rate=0.001",
+    "augment.benign_copies=1",
+    "augment.malignant_copies=2",
+    "augment.segmentation_draws=4",
+    "train.precision=float32",
+    "train.threads=1",
+]
+
+
+def _tiny(preset: str, *more: str) -> Config:
+    return load_preset(preset).override([*TINY, *more])
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_path: Path) -> None:
+    config = _tiny(preset, "data.validation_fraction=0.9", "train.batch_size=4")
+    report = train(config, data=drawn, run=tmp_path / "run")
+    folder = RunFolder(report.run)
+    assert report.epochs == 1
+    assert folder.weights.is_file()
+    assert read_json(folder.record)["status"] == "finished"
+    assert len(folder.metrics.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    preset: str, drawn: Path, tmp_path: Path
+) -> None:
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    train(_tiny(preset, "train.epochs=3"), data=drawn, run=once)
+    train(_tiny(preset, "train.epochs=1"), data=drawn, run=twice)
+    train(_tiny(preset, "train.epochs=3"), data=drawn, run=twice, resume=True)
+    assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
+    weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
+    assert all(torch.equal(weights[key], again[key]) for key in weights | again)
+
+
+def test_the_cosine_falls_over_the_epochs_and_its_length_is_fixed(
+    drawn: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    cosine = ["train.schedule=cosine", "train.new_layer_factor=10", "train.epochs=2"]
+    train(_tiny("dc-mobilenetv1", *cosine), data=drawn, run=run)
+    rates = [float(line.split(",")[1]) for line in (run / "metrics.csv").read_text().split()[1:]]
+    assert rates[0] > rates[1]
+    with pytest.raises(RunError, match=r"train.epochs 2 -> 3"):
+        train(
+            _tiny("dc-mobilenetv1", *cosine[:2], "train.epochs=3"), data=drawn, run=run, resume=True
+        )
+
+
+def test_new_layers_may_learn_faster_than_the_backbone() -> None:
+    config = Config().override(["train.new_layer_factor=10"])
+    network = torch.nn.ModuleDict(
+        {"backbone": torch.nn.Linear(1, 1), "head": torch.nn.Linear(1, 1)}
+    )
+    groups = TrainingModule(network, None, config)._parameter_groups()  # type: ignore[arg-type]
+    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-3])
+
+
+def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code = (
+        "import sys; from pathlib import Path; from dermfuse.config import load_preset;"
+        "from dermfuse.training import train;"
+        "train(load_preset('mobilenetv1').override(sys.argv[3:]),"
+        " data=Path(sys.argv[1]), run=Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(drawn), str(run), *TINY, "train.epochs=500"]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    try:
+        deadline = time.monotonic() + 120
+        while _epochs(run) < 2:
+            assert process.poll() is None, "the training ended by itself"
+            assert time.monotonic() < deadline, "no two epochs in two minutes"
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = RunFolder(run).metrics.read_text().splitlines()
+    epochs = len(before) + 1
+    report = train(_tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=run, resume=True)
+    after = RunFolder(run).metrics.read_text().splitlines()
+    assert report.epochs == epochs
+    assert after[: len(before) - 1] == before[:-1], "at most the last epoch is trained again"
+    straight = tmp_path / "straight"
+    train(_tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=straight)
+    assert RunFolder(straight).metrics.read_text().splitlines() == after
+
+
+def _epochs(run: Path) -> int:
+    path = RunFolder(run).metrics
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def test_a_training_learns(drawn: Path, tmp_path: Path) -> None:
+    config = _tiny("u-mobilenetv1", "train.epochs=6", "augment.segmentation_draws=30")
+    train(config, data=drawn, run=tmp_path / "run")
+    _, first, *_, last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert float(last.split(",")[2]) < float(first.split(",")[2]), "the training loss falls"
+
+
+def test_the_run_folder_records_what_a_number_must_name(drawn: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = train(_tiny("dc-mobilenetv1"), data=drawn, run=run)
+    record = read_json(RunFolder(run).record)
+    assert {"preset", "seed", "init", "versions", "device", "precision", "commit"} <= set(record)
+    assert record["data"]["train_images"] == len(read_split(RunFolder(run).split).train)
+    assert record["deployed_head"] in {"a", "b"}
+    assert record["validation"]["average_precision"] == report.best["average_precision"]
+    assert "not a medical device" in record["notice"]
+    assert report.to_dict()["run"] == str(run)
+
+
+def test_the_paper_split_validates_on_augmented_masks(drawn: Path, tmp_path: Path) -> None:
+    config = _tiny("u-mobilenetv1", "data.split=paper", "augment.segmentation_draws=60")
+    report = train(config, data=drawn, run=tmp_path / "run")
+    assert 0 <= report.best["jaccard"] <= 1
+
+
+def test_early_stopping_is_off_unless_asked_for(drawn: Path, tmp_path: Path) -> None:
+    config = _tiny(
+        "mobilenetv1", "train.epochs=30", "train.early_stop_patience=1", "train.learning_rate=1e-9"
+    )
+    assert train(config, data=drawn, run=tmp_path / "run").epochs < 30
+
+
+def test_an_existing_run_is_never_overwritten(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    with pytest.raises(RunError, match="exists and is not empty"):
+        train(_tiny("mobilenetv1"), data=drawn, run=tmp_path)
+    with pytest.raises(RunError, match="is no run folder"):
+        train(_tiny("mobilenetv1"), data=drawn, run=tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_another_configuration_or_other_images_cannot_resume_a_run(
+    drawn: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(_tiny("mobilenetv1"), data=drawn, run=run)
+    before = RunFolder(run).metrics.read_text()
+    with pytest.raises(RunError, match=r"another configuration \(train.seed 0 -> 1\)"):
+        train(_tiny("mobilenetv1", "train.seed=1"), data=drawn, run=run, resume=True)
+    record = RunFolder(run).record
+    text = record.read_text()
+    record.write_text(text.replace(read_json(record)["data"]["fingerprint"], "0" * 64))
+    with pytest.raises(RunError, match="trained on other images"):
+        train(_tiny("mobilenetv1", "train.epochs=2"), data=drawn, run=run, resume=True)
+    assert RunFolder(run).metrics.read_text() == before
+
+
+def test_a_damaged_state_is_refused(drawn: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(_tiny("mobilenetv1"), data=drawn, run=run)
+    RunFolder(run).state.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"training state .* cannot be read"):
+        train(_tiny("mobilenetv1", "train.epochs=2"), data=drawn, run=run, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PairModule, "step_loss", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
+        train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def test_missing_weights_are_an_error_before_anything_is_written(
+    drawn: Path, tmp_path: Path
+) -> None:
+    config = _tiny("mobilenetv1", "model.init=imagenet")
+    with pytest.raises(WeightsError, match=r"model\.init"):
+        train(config, data=drawn, run=tmp_path / "run", imagenet=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_masks_cannot_train_a_unet(drawn: Path, tmp_path: Path) -> None:
+    images = "ISBI2016_ISIC_Part3_Training_Data"
+    (tmp_path / images).symlink_to(drawn / images)
+    with pytest.raises(DataError, match="0 training images with a mask"):
+        train(_tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+
+
+def test_cuda_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="finds no CUDA device"):
+        accelerator_of(Config().override(["train.device=cuda"]))
+    assert accelerator_of(Config()) == "cpu"
+    assert precision_of(Config().override(["train.precision=bfloat16"])) == "bf16-mixed"
+    assert precision_of(Config().override(["train.precision=float32"])) == "32-true"
+
+
+def test_weights_of_another_network_are_refused(drawn: Path, tmp_path: Path) -> None:
+    train(_tiny("mobilenetv1"), data=drawn, run=tmp_path / "run")
+    with pytest.raises(RunError, match="does not fit the run's network"):
+        read_weights(RunFolder(tmp_path / "run").weights, torch.nn.Linear(2, 2))
+
+
+def test_each_kind_of_network_must_say_its_loss_and_its_metrics() -> None:
+    module = TrainingModule(torch.nn.Linear(1, 1), None, Config())  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        module.step_loss(None)
+    with pytest.raises(NotImplementedError):
+        module.measure([])
