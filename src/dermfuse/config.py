@@ -169,6 +169,11 @@ class LossConfig:
         for key in ("class_weight_a", "class_weight_b", "discriminant_weight"):
             _between(f"loss.{key}", getattr(self, key), 0.0, 1000.0)
 
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        """A, B and C of the total loss."""
+        return self.class_weight_a, self.class_weight_b, self.discriminant_weight
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:

@@ -8,8 +8,30 @@ Logarithms are taken by log-softmax or log-sigmoid, so a saturated network stays
     segmentation     binary_cross_entropy (9), dice_loss (6 to 8, 10), dice_bce (11), mask_focal
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor
 from torch.nn import functional as F
+
+from dermfuse.config import LossConfig
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits and truth to a scalar."""
+
+
+def choose_class_loss(config: LossConfig) -> Loss:
+    """Returns the class loss a configuration names, its constants bound."""
+    if config.class_loss == "cross_entropy":
+        return cross_entropy
+    return partial(focal, alpha=config.focal_alpha, gamma=config.focal_gamma)
+
+
+def choose_mask_loss(config: LossConfig) -> Loss:
+    """Returns the mask loss a configuration names, its constants bound."""
+    if config.mask_loss == "dice_bce":
+        return dice_bce
+    return partial(mask_focal, alpha=config.mask_focal_alpha, gamma=config.mask_focal_gamma)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -121,13 +121,8 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
         RunError: If the folder exists and is not empty, or is a file.
         StorageError: If it cannot be made or written.
     """
+    require_free(path, what=what)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"the {what} folder {path} exists and is not empty",
-                expected="a new or an empty folder",
-                action="Choose another folder or remove this one",
-            )
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
@@ -138,6 +133,20 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
             action="Choose another folder",
         ) from error
     return path
+
+
+def require_free(path: Path, *, what: str = "output") -> None:
+    """Refuses a folder that already holds something, before any work is done for it.
+
+    Raises:
+        RunError: If the folder exists and is not empty, or is a file.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(
+            f"the {what} folder {path} exists and is not empty",
+            expected="a new or an empty folder",
+            action="Choose another folder or remove this one",
+        )
 
 
 def environment() -> dict[str, Any]:

@@ -12,12 +12,13 @@ from dermfuse.data.loaders import (
     ImageCache,
     PlanTensors,
     SampleSource,
+    crop_,
     epoch_batches,
     load_cache,
-    move,
     pair_schedule,
-    shade,
+    shade_,
     single_schedule,
+    turn,
 )
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, squeeze
@@ -31,20 +32,20 @@ def _one(**columns: object) -> PlanTensors:
 
 
 def test_a_mirror_swaps_left_and_right() -> None:
-    assert move(CORNER, _one(mirror=True)).tolist() == [[[[2, 1], [4, 3]]]]
+    assert turn(CORNER, _one(mirror=True)).tolist() == [[[[2, 1], [4, 3]]]]
 
 
 def test_a_quarter_turn_is_counter_clockwise() -> None:
-    assert move(CORNER, _one(rotation=1)).tolist() == [[[[2, 4], [1, 3]]]]
+    assert turn(CORNER, _one(rotation=1)).tolist() == [[[[2, 4], [1, 3]]]]
 
 
 def test_a_mirror_comes_before_a_turn() -> None:
-    assert move(CORNER, _one(mirror=True, rotation=1)).tolist() == [[[[1, 3], [2, 4]]]]
+    assert turn(CORNER, _one(mirror=True, rotation=1)).tolist() == [[[[1, 3], [2, 4]]]]
 
 
 def test_a_centre_crop_enlarges_the_middle() -> None:
     x = torch.arange(4.0).expand(1, 1, 4, 4)  # columns 0 1 2 3: the middle half is 0.5 to 2.5
-    cropped = move(x, _one(crop=np.float32(0.5)))
+    cropped = crop_(x.clone(), _one(crop=np.float32(0.5)))
     assert cropped[0, 0, 0].tolist() == pytest.approx([0.75, 1.25, 1.75, 2.25])
 
 
@@ -54,19 +55,21 @@ def test_each_sample_of_a_batch_is_moved_by_its_own_row() -> None:
         mirror=np.array([False, True, False]),
         rotation=np.array([0, 0, 2]),
     )
-    moved = move(CORNER.expand(3, 1, 2, 2), PlanTensors.from_plan(plan))
+    moved = turn(CORNER.expand(3, 1, 2, 2), PlanTensors.from_plan(plan))
     assert moved[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 1], [4, 3]], [[4, 3], [2, 1]]]
 
 
 def test_brightness_scales_and_stays_in_range() -> None:
-    x = torch.tensor([[[[0.5, 1.0]]]]).expand(1, 3, 1, 2)
-    assert shade(x, _one(brightness=np.float32(1.2)))[0, 0, 0].tolist() == pytest.approx([0.6, 1])
+    x = torch.full((1, 3, 2, 2), 0.5)
+    x[..., 1] = 1
+    lit = shade_(x, _one(brightness=np.float32(1.2)))
+    assert lit[0, 0, 0].tolist() == pytest.approx([0.6, 1])
 
 
 def test_an_occluding_box_is_black_and_the_rest_untouched() -> None:
     x = torch.ones(1, 3, 4, 4)
     box = np.array([0.25, 0.5, 0.5, 0.25], np.float32)  # top, left, height, width
-    shaded = shade(x, _one(occlusion=box))
+    shaded = shade_(x, _one(occlusion=box))
     expected = torch.ones(4, 4)
     expected[1:3, 2] = 0
     assert torch.equal(shaded[0, 0], expected)

@@ -1,8 +1,8 @@
 """The loop that anyone would write first: PIL, a DataLoader, float32."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -134,13 +134,15 @@ class PlainLoop:
         rate = config.train.learning_rate
         self._optimizer = torch.optim.Adam(network.parameters(), lr=rate, eps=1e-7)
         self._block = RowBlock()
-        self._loader = DataLoader(
-            samples,
-            batch_sampler=self._block,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-        )
+        with warnings.catch_warnings():  # more workers than cores: whoever asks may have them
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            self._loader = DataLoader(
+                samples,
+                batch_sampler=self._block,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=device.type == "cuda",
+            )
 
     def load(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Yields the samples of some batches of rows, on the device.
@@ -165,33 +167,15 @@ class PlainLoop:
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Returns the loss of one batch, by the equations that dermfuse trains with."""
         if self.config.model.task == "segmentation":
-            return self._mask_loss(self.network(images), targets)
-        class_loss = self._class_loss()
+            return losses.choose_mask_loss(self.config.loss)(self.network(images), targets)
+        class_loss = losses.choose_class_loss(self.config.loss)
         if not isinstance(self.network, DiscriminantNetwork):
             return class_loss(self.network(images), targets)
         logits = self.network(*images.chunk(2))
         labels_a, labels_b = targets.chunk(2)
-        weights = self.config.loss
         return losses.total_loss(
             class_loss(logits.class_a, labels_a),
             class_loss(logits.class_b, labels_b),
             losses.discriminant_loss(logits.discriminant, labels_a == labels_b),
-            weights=(
-                weights.class_weight_a,
-                weights.class_weight_b,
-                weights.discriminant_weight,
-            ),
+            weights=self.config.loss.weights,
         )
-
-    def _class_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        weights = self.config.loss
-        if weights.class_loss == "cross_entropy":
-            return losses.cross_entropy
-        return partial(losses.focal, alpha=weights.focal_alpha, gamma=weights.focal_gamma)
-
-    def _mask_loss(self, mask_logits: Tensor, masks: Tensor) -> Tensor:
-        weights = self.config.loss
-        if weights.mask_loss == "dice_bce":
-            return losses.dice_bce(mask_logits, masks)
-        alpha, gamma = weights.mask_focal_alpha, weights.mask_focal_gamma
-        return losses.mask_focal(mask_logits, masks, alpha=alpha, gamma=gamma)

@@ -1,11 +1,8 @@
 """Two loops that take turns: dermfuse's own, and after each of its blocks the plain one."""
 
 import copy
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from pathlib import Path
@@ -21,14 +18,9 @@ from dermfuse.config import Config
 from dermfuse.data.augment import Plan
 from dermfuse.data.loaders import PairRows
 from dermfuse.models.build import build_network
-from dermfuse.training.modules import (
-    ClassifierModule,
-    PairModule,
-    SegmentationModule,
-    TrainingModule,
-)
+from dermfuse.training.modules import MODULES, TrainingModule
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
-from dermfuse.training.train import accelerator_of, precision_of
+from dermfuse.training.train import accelerator_of, precision_of, quiet
 
 WARM_UP = 2
 """Batches before the clock starts: the first ones allocate memory and choose kernels."""
@@ -180,14 +172,8 @@ def take_turns(
 
 def build_module(config: Config, samples: Samples) -> TrainingModule:
     """Returns dermfuse's training module with random weights."""
-    modules: dict[str, type[TrainingModule]] = {
-        "classifier": ClassifierModule,
-        "discriminant": PairModule,
-        "unet": SegmentationModule,
-        "unet_original": SegmentationModule,
-    }
     network = build_network(config.model)
-    return modules[config.model.network](network, samples, config)
+    return MODULES[config.model.network](network, samples, config)
 
 
 def pil_samples(chosen: TrainingSet, samples: Samples, config: Config) -> PilSamples:
@@ -262,7 +248,7 @@ def _time_training(
 ) -> Rates:
     config = module.config
     turns = Interleaving(plain, sizes, progress)
-    with _quiet():
+    with quiet():
         trainer = Trainer(
             accelerator=accelerator_of(config),
             devices=1,
@@ -280,20 +266,6 @@ def _time_training(
         loader: DataLoader[Any] = DataLoader(list(schedule), batch_size=None)  # type: ignore[arg-type]
         trainer.fit(module, train_dataloaders=loader)
     return turns.rates
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences Lightning's advice: this training is measured, not kept."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def _now(device: torch.device) -> float:

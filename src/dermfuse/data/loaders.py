@@ -122,34 +122,41 @@ class SampleSource:
     def images(self, rows: Tensor) -> Tensor:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
         plan = self.plan[rows]
-        images = self.cache.images[plan.source.to(self.cache.images.device)]
-        return shade(move(images.float() / 255, plan), plan)
+        turned = turn(self.cache.images[plan.source.to(self.cache.images.device)], plan)
+        return shade_(crop_(turned.float().div_(255), plan), plan)
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
         if self.cache.masks is None:
             raise ValueError("the cache holds no masks")
         plan = self.plan[rows]
-        masks = self.cache.masks[plan.source.to(self.cache.masks.device)]
-        return (move(masks.float(), plan) >= 0.5).float()
+        turned = turn(self.cache.masks[plan.source.to(self.cache.masks.device)], plan)
+        return (crop_(turned.float(), plan) >= 0.5).float()
 
 
-def move(x: Tensor, plan: PlanTensors) -> Tensor:
-    """Returns ``x`` mirrored, rotated and centre-cropped as ``plan`` says.
-
-    Mirrors and quarter turns move whole pixels; only a crop resamples (bilinear).
+def turn(x: Tensor, plan: PlanTensors) -> Tensor:
+    """Returns ``x`` mirrored, then rotated, as ``plan`` says; whole pixels move, of any type.
 
     Shape:
-        (B, C, S, S) float -> (B, C, S, S)
+        (B, C, S, S) -> (B, C, S, S)
     """
-    moved = x.clone()
+    turned = x.clone()
     for mirror in (False, True):
         for turns in range(4):
             chosen = ((plan.mirror == mirror) & (plan.rotation == turns)).nonzero()[:, 0]
             if len(chosen) and (mirror or turns):
                 chosen = chosen.to(x.device)
                 part = x[chosen].flip(-1) if mirror else x[chosen]
-                moved[chosen] = part.rot90(turns, (-2, -1))
+                turned[chosen] = part.rot90(turns, (-2, -1))
+    return turned
+
+
+def crop_(x: Tensor, plan: PlanTensors) -> Tensor:
+    """Enlarges, in place, the middle of the samples that ``plan`` crops (bilinear).
+
+    Shape:
+        (B, C, S, S) float -> the same tensor
+    """
     cropped = (plan.crop < 1).nonzero()[:, 0]
     if len(cropped):
         scale = plan.crop[cropped].to(x.device)
@@ -157,25 +164,25 @@ def move(x: Tensor, plan: PlanTensors) -> Tensor:
         theta = x.new_zeros(len(cropped), 2, 3)
         theta[:, 0, 0] = theta[:, 1, 1] = scale
         grid = F.affine_grid(theta, [len(cropped), *x.shape[1:]], align_corners=False)
-        moved[cropped] = F.grid_sample(
-            moved[cropped], grid, mode="bilinear", padding_mode="border", align_corners=False
+        x[cropped] = F.grid_sample(
+            x[cropped], grid, mode="bilinear", padding_mode="border", align_corners=False
         )
-    return moved
+    return x
 
 
-def shade(x: Tensor, plan: PlanTensors) -> Tensor:
-    """Returns ``x`` with the brightness changed, then the boxes of ``plan`` blacked out.
+def shade_(x: Tensor, plan: PlanTensors) -> Tensor:
+    """Changes, in place, the brightness, then blacks out the boxes of ``plan``.
 
     Shape:
-        (B, C, S, S) float in [0, 1] -> the same
+        (B, C, S, S) float in [0, 1] -> the same tensor
     """
     size = x.shape[-1]
-    x = (x * plan.brightness.to(x.device).view(-1, 1, 1, 1)).clamp(0, 1)
+    x = x.mul_(plan.brightness.to(x.device).view(-1, 1, 1, 1)).clamp_(0, 1)
     box = (plan.occlusion * size).round().to(x.device)  # top, left, height, width
     at = torch.arange(size, device=x.device)
     rows = (at >= box[:, :1]) & (at < box[:, :1] + box[:, 2:3])  # (B, S)
     columns = (at >= box[:, 1:2]) & (at < box[:, 1:2] + box[:, 3:])
-    return x.masked_fill((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0)
+    return x.masked_fill_((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0)
 
 
 @dataclass(frozen=True, slots=True)

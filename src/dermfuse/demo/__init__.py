@@ -20,7 +20,7 @@ from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.fusion import FitOn, fuse
 from dermfuse.report import render_page
-from dermfuse.runs import new_folder, write_text
+from dermfuse.runs import RunFolder, new_folder, write_text
 from dermfuse.training import predict, train
 
 __all__ = ["DemoReport", "DemoSettings", "run_demo"]
@@ -119,6 +119,7 @@ def run_demo(
         if name in CLASSIFIERS:
             validation = predictions / f"{name}-validation"
             predict(runs / name, data=data, split="validation", out=validation)
+        RunFolder(runs / name).state.unlink()  # nobody resumes a demo, and it is large
     next(stages)("fusing and evaluating")
     a, b = (predictions / name for name in CLASSIFIERS)
     validation_a, validation_b = (predictions / f"{name}-validation" for name in CLASSIFIERS)

@@ -180,8 +180,7 @@ class ClassifierModule(TrainingModule):
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the class loss of a batch of rows."""
         logits = self.network(self.images(batch))
-        loss: Tensor = _class_loss(self.config)(logits, self.labels(batch))
-        return loss
+        return losses.choose_class_loss(self.config.loss)(logits, self.labels(batch))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
@@ -194,7 +193,7 @@ class ClassifierModule(TrainingModule):
         """Returns loss, average precision, AUC and accuracy."""
         logits, labels = outputs
         measured = _class_metrics(logits, labels)
-        loss = _class_loss(self.config)(logits, labels).item()
+        loss = losses.choose_class_loss(self.config.loss)(logits, labels).item()
         return {"validation_loss": loss, **measured, "rank": measured["average_precision"]}
 
 
@@ -240,18 +239,13 @@ class PairModule(TrainingModule):
 
     def _total(self, a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
         logits = self.network.pair_logits(a, b)
-        class_loss = _class_loss(self.config)
+        class_loss = losses.choose_class_loss(self.config.loss)
         pair = torch.from_numpy(same_class(labels_a.cpu().numpy(), labels_b.cpu().numpy()))
-        weights = self.config.loss
         return losses.total_loss(
             class_loss(logits.class_a, labels_a),
             class_loss(logits.class_b, labels_b),
             losses.discriminant_loss(logits.discriminant, pair.to(a.device)),
-            weights=(
-                weights.class_weight_a,
-                weights.class_weight_b,
-                weights.discriminant_weight,
-            ),
+            weights=self.config.loss.weights,
         )
 
 
@@ -260,12 +254,16 @@ class SegmentationModule(TrainingModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the mask loss of a batch of rows."""
-        return self._mask_loss(self.network(self.images(batch)), self.samples.source.masks(batch))
+        return losses.choose_mask_loss(self.config.loss)(
+            self.network(self.images(batch)), self.samples.source.masks(batch)
+        )
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""
         mask_logits = self.network(self.images(batch)).float()
-        loss = self._mask_loss(mask_logits, self.samples.source.masks(batch))
+        loss = losses.choose_mask_loss(self.config.loss)(
+            mask_logits, self.samples.source.masks(batch)
+        )
         probability = mask_logits.sigmoid()[:, 0].cpu().numpy()
         jaccard, dice = zip(*self._overlaps(batch, probability), strict=True)
         size = torch.full((len(batch),), loss.item(), dtype=torch.float64)
@@ -285,12 +283,14 @@ class SegmentationModule(TrainingModule):
             counts = metrics.count(predicted, truth)
             yield metrics.jaccard(counts), metrics.dice(counts)
 
-    def _mask_loss(self, mask_logits: Tensor, masks: Tensor) -> Tensor:
-        settings = self.config.loss
-        if settings.mask_loss == "dice_bce":
-            return losses.dice_bce(mask_logits, masks)
-        alpha, gamma = settings.mask_focal_alpha, settings.mask_focal_gamma
-        return losses.mask_focal(mask_logits, masks, alpha=alpha, gamma=gamma)
+
+MODULES: dict[str, type[TrainingModule]] = {
+    "classifier": ClassifierModule,
+    "discriminant": PairModule,
+    "unet": SegmentationModule,
+    "unet_original": SegmentationModule,
+}
+"""The module that trains each kind of network."""
 
 
 def deployed_head(measured: Epoch) -> Literal["a", "b"]:
@@ -303,12 +303,6 @@ def deployed_head(measured: Epoch) -> Literal["a", "b"]:
 
 def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
     return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
-
-
-def _class_loss(config: Config) -> Any:  # noqa: ANN401 — a loss function or a partial of one
-    if config.loss.class_loss == "cross_entropy":
-        return losses.cross_entropy
-    return partial(losses.focal, alpha=config.loss.focal_alpha, gamma=config.loss.focal_gamma)
 
 
 def _class_metrics(logits: Tensor, labels: Tensor) -> Epoch:

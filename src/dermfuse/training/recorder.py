@@ -1,6 +1,7 @@
 """What a run leaves on disk after every epoch, so that a kill loses at most one."""
 
 import io
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from dermfuse.config import Config
 from dermfuse.errors import RunError, TrainingError
 from dermfuse.runs import RunFolder, atomic_write, write_json
 from dermfuse.training.modules import PairModule, TrainingModule, deployed_head
+
+_LOG = logging.getLogger(__name__)
+_SHOWN = ("train_loss", "validation_loss", "average_precision", "auc", "jaccard", "dice")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -100,6 +104,8 @@ class Recorder(Callback):
             write_weights(self.folder.weights, pl_module.network, metadata)
         self.folder.write_metrics(self.history)
         self.write_record("running")
+        shown = ", ".join(f"{k} {row[k]:.4f}" for k in _SHOWN if k in row)
+        _LOG.info("epoch %d of %d: %s", row["epoch"], self.config.train.epochs, shown)
         if self._is_over_early():
             trainer.should_stop = True
 

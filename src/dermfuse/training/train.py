@@ -25,25 +25,15 @@ from dermfuse.runs import (
     environment,
     new_folder,
     read_json,
+    require_free,
     write_json,
     write_text,
 )
-from dermfuse.training.modules import (
-    ClassifierModule,
-    PairModule,
-    SegmentationModule,
-    TrainingModule,
-)
+from dermfuse.training.modules import MODULES
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import TrainingSet, load_samples, select_lesions
 
 _LOG = logging.getLogger(__name__)
-_MODULES: dict[str, type[TrainingModule]] = {
-    "classifier": ClassifierModule,
-    "discriminant": PairModule,
-    "unet": SegmentationModule,
-    "unet_original": SegmentationModule,
-}
 
 _ADVICE = (
     ".*does not have many workers.*",  # batches are row numbers, not images
@@ -100,6 +90,8 @@ def train(
     Raises:
         DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
     """
+    if not resume:
+        require_free(run, what="run")
     chosen = select_lesions(data, config)
     for sentence in chosen.left_out:
         _LOG.warning("%s", sentence)
@@ -110,10 +102,10 @@ def train(
     samples = load_samples(chosen, config, progress=progress)
     if not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
-    module = _MODULES[config.model.network](network, samples, config)
+    module = MODULES[config.model.network](network, samples, config)
     module = module.to(memory_format=torch.channels_last)
     recorder = Recorder(folder, record, config)
-    with _quiet():
+    with quiet():
         trainer = _trainer(config, folder, recorder, show_bar=show_bar)
         trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
     require_history(recorder)
@@ -294,7 +286,7 @@ def _trainer(config: Config, folder: RunFolder, recorder: Recorder, *, show_bar:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences Lightning's advice that does not apply here."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
