@@ -8,6 +8,7 @@ from dermfuse.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
+    find_config,
     load_config,
     load_preset,
     preset_names,
@@ -78,6 +79,16 @@ def test_an_override_that_cannot_be_used_is_refused(assignment: str, message: st
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match='Did you mean "u-mobilenetv1"'):
         load_preset("u-mobilnetv1")
+
+
+def test_a_file_of_ones_own_is_as_good_as_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "my-variant.toml"
+    path.write_text('[model]\nnetwork = "discriminant"\nbackbone = "efficientnet_lite0"\n')
+    config = find_config(str(path))
+    assert (config.name, config.model.backbone) == ("my-variant", "efficientnet_lite0")
+    assert find_config("dc-mobilenetv1") == load_preset("dc-mobilenetv1")
+    with pytest.raises(ConfigError, match="is missing"):
+        find_config(str(tmp_path / "other.toml"))
 
 
 def test_contradictions_are_refused_when_the_configuration_is_built() -> None:

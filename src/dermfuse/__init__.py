@@ -5,7 +5,15 @@ Hu (IEEE Access 2020), trained, predicted and evaluated by one command each. Res
 software, not a medical device.
 """
 
+from dermfuse.config import Config, find_config, load_preset, preset_names
 from dermfuse.errors import DermfuseError
 
 __version__ = "0.1.0"
-__all__ = ["DermfuseError", "__version__"]
+__all__ = [
+    "Config",
+    "DermfuseError",
+    "__version__",
+    "find_config",
+    "load_preset",
+    "preset_names",
+]

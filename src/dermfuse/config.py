@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -15,6 +15,9 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_h
 from dermfuse.errors import ConfigError
 
 _T = TypeVar("_T")
+
+UNNAMED = "custom"
+"""The name of a configuration that was given none."""
 
 Task = Literal["classification", "segmentation"]
 
@@ -236,7 +239,7 @@ class Config:
         train: How long and how fast.
     """
 
-    name: str = "custom"
+    name: str = UNNAMED
     summary: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -307,6 +310,22 @@ def load_preset(name: str) -> Config:
         )
     text = (resources.files("dermfuse") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     return Config.from_mapping({"name": name, **tomllib.loads(text)})
+
+
+def find_config(name: str) -> Config:
+    """Returns a shipped preset by its name, or a configuration of one's own by its path.
+
+    Args:
+        name: A preset, or a path that ends in ``.toml``; what the file leaves out has the
+            paper's value, and without a name of its own it has the file's.
+
+    Raises:
+        ConfigError: For what is neither.
+    """
+    if not name.endswith(".toml"):
+        return load_preset(name)
+    config = load_config(Path(name))
+    return replace(config, name=Path(name).stem) if config.name == UNNAMED else config
 
 
 def load_config(path: Path) -> Config:

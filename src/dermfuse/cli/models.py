@@ -22,14 +22,19 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.extras import require_train_extra
-from dermfuse.config import load_preset, preset_names
+from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.runs import NOTICE
 
 _DEMO_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
 
 bench_app = typer.Typer(help="Measure speed on this machine.")
 
-Preset = Annotated[str, typer.Argument(metavar="PRESET", help="As `dermfuse presets` lists it.")]
+Preset = Annotated[
+    str,
+    typer.Argument(
+        metavar="PRESET", help="As `dermfuse presets` lists it, or a TOML file of your own."
+    ),
+]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")]
 Assignments = Annotated[
     list[str] | None,
@@ -94,7 +99,7 @@ def train(
 
     A run that was interrupted goes on after its last whole epoch with --resume.
     """
-    config = load_preset(preset).override(assignments or ())
+    config = find_config(preset).override(assignments or ())
     require_train_extra("dermfuse train")
     from dermfuse.training import train as train_network
 
@@ -167,7 +172,7 @@ def bench_train(
 
     Of training and of the input path alone; both loops do the same work and take turns.
     """
-    config = load_preset(preset).override(assignments or ())
+    config = find_config(preset).override(assignments or ())
     require_train_extra("dermfuse bench")
     from dermfuse.bench import bench_train as measure
 
