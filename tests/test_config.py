@@ -67,6 +67,7 @@ def test_assignments_override_a_preset_and_leave_it_alone() -> None:
         ("data.input_size=100", "data.input_size is 100.*multiple of 32. Set it to 96"),
         ("data.folds=1", "data.folds is 1"),
         ("data.fold=2", "data.fold is 2 with data.folds 0"),
+        ("train.batch_norm=frosen", 'Did you mean "frozen"'),
         ("loss.focal_alpha=1.5", "loss.focal_alpha is 1.5"),
         ("augment.minimum_crop=0", "augment.minimum_crop is 0"),
     ],
@@ -98,6 +99,8 @@ def test_contradictions_are_refused_when_the_configuration_is_built() -> None:
         ModelConfig(network="unet_original")
     with pytest.raises(ConfigError, match="no ImageNet weights"):
         ModelConfig(network="unet_original", backbone="")
+    with pytest.raises(ConfigError, match=r"frozen.* with model.init .*random"):
+        Config().override(["train.batch_norm=frozen", "model.init=random"])
     with pytest.raises(ConfigError, match=r"train.batch_size is 1"):
         TrainConfig(batch_size=1)
 

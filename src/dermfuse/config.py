@@ -190,6 +190,8 @@ class TrainConfig:
             decoder) beside that of the backbone; the paper trains all layers at one rate.
         schedule: ``plateau`` is the paper's rule; ``cosine`` warms up over the first twentieth
             of the steps and falls to 0 at the last, for runs of few epochs.
+        batch_norm: ``batch`` normalises the backbone by each batch, as in the paper; ``frozen``
+            by the statistics of its ImageNet weights, which few images then cannot shift.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs the validation loss may fail to fall before that.
         early_stop_patience: Epochs the validation metric may fail to rise; 0 never stops early.
@@ -204,6 +206,7 @@ class TrainConfig:
     learning_rate: float = 1e-4
     new_layer_factor: float = 1.0
     schedule: Literal["plateau", "cosine"] = "plateau"
+    batch_norm: Literal["batch", "frozen"] = "batch"
     plateau_factor: float = 0.5
     plateau_patience: int = 3
     early_stop_patience: int = 0
@@ -246,6 +249,15 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        """Refuses tables that contradict each other."""
+        if self.train.batch_norm == "frozen" and self.model.init == "random":
+            raise ConfigError(
+                'train.batch_norm is "frozen" with model.init "random"',
+                expected="ImageNet weights, whose statistics can be kept",
+                action="Set train.batch_norm=batch or model.init=imagenet",
+            )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:

@@ -1,3 +1,4 @@
+import importlib
 import os
 import signal
 import subprocess
@@ -72,6 +73,19 @@ def test_the_cosine_falls_over_the_epochs_and_its_length_is_fixed(
         train(
             _tiny("dc-mobilenetv1", *cosine[:2], "train.epochs=3"), data=drawn, run=run, resume=True
         )
+
+
+def test_frozen_batch_norms_keep_their_statistics(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("dermfuse.training.train")  # the function hides it
+    monkeypatch.setattr(module, "load_imagenet", lambda *_, **__: None)
+    frozen = ["model.init=imagenet", "train.batch_norm=frozen", "train.epochs=2"]
+    train(_tiny("u-mobilenetv1", *frozen), data=drawn, run=tmp_path / "run")
+    weights = load_file(RunFolder(tmp_path / "run").weights)
+    means = {key: value for key, value in weights.items() if key.endswith("running_mean")}
+    assert {bool(value.any()) for key, value in means.items() if "backbone" in key} == {False}
+    assert {bool(value.any()) for key, value in means.items() if "backbone" not in key} == {True}
 
 
 def test_new_layers_may_learn_faster_than_the_backbone() -> None:

@@ -75,6 +75,13 @@ class TrainingModule(LightningModule):
         """Moves the decoded images to the device the network is on."""
         self.samples = self.samples.to(self.device)
 
+    def on_train_epoch_start(self) -> None:
+        """Keeps the statistics of the backbone's BatchNorms if they are to be frozen."""
+        if self.config.train.batch_norm == "frozen":
+            for name, layer in self.network.named_modules():
+                if name.startswith("backbone.") and isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+
     def images(self, rows: Tensor) -> Tensor:
         """Returns augmented images (B, 3, S, S) in the layout convolutions run fastest in."""
         return self.samples.source.images(rows).contiguous(memory_format=torch.channels_last)
