@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.config import load_preset
-from dermfuse.errors import RunError
+from dermfuse.errors import DataError, RunError
 from dermfuse.runs import RunFolder, read_json, write_json
 from dermfuse.scores import read_scores
 from dermfuse.training import train
@@ -35,6 +35,16 @@ def test_masks_are_one_archive_and_the_same_masks_the_same_bytes(
     names = zipfile.ZipFile(archive).namelist()
     assert len(names) == 6
     assert all(n.startswith("masks/ISIC_") and n.endswith("_Segmentation.png") for n in names)
+
+
+def test_an_image_that_cannot_be_read_leaves_nothing_behind(drawn: Path, tmp_path: Path) -> None:
+    train(load_preset("dc-mobilenetv1").override(TINY), data=drawn, run=tmp_path / "run")
+    folder = tmp_path / "data" / "ISBI2016_ISIC_Part3_Test_Data"
+    folder.mkdir(parents=True)
+    (folder / "ISIC_0000001.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"ISIC_0000001\.jpg"):
+        submit(tmp_path / "run", data=tmp_path / "data", out=tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
 
 
 def test_an_unfinished_run_is_not_submitted(drawn: Path, tmp_path: Path) -> None:

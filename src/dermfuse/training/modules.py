@@ -46,6 +46,8 @@ class TrainingModule(LightningModule):
         self.network = network
         self.samples = samples
         self.config = config
+        self.class_loss = losses.choose_class_loss(config.loss)
+        self.mask_loss = losses.choose_mask_loss(config.loss)
         self.measured: Epoch = {}
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, ...]] = []
@@ -187,7 +189,7 @@ class ClassifierModule(TrainingModule):
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the class loss of a batch of rows."""
         logits = self.network(self.images(batch))
-        return losses.choose_class_loss(self.config.loss)(logits, self.labels(batch))
+        return self.class_loss(logits, self.labels(batch))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
@@ -200,7 +202,7 @@ class ClassifierModule(TrainingModule):
         """Returns loss, average precision, AUC and accuracy."""
         logits, labels = outputs
         measured = _class_metrics(logits, labels)
-        loss = losses.choose_class_loss(self.config.loss)(logits, labels).item()
+        loss = self.class_loss(logits, labels).item()
         return {"validation_loss": loss, **measured, "rank": measured["average_precision"]}
 
 
@@ -246,11 +248,10 @@ class PairModule(TrainingModule):
 
     def _total(self, a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
         logits = self.network.pair_logits(a, b)
-        class_loss = losses.choose_class_loss(self.config.loss)
         pair = torch.from_numpy(same_class(labels_a.cpu().numpy(), labels_b.cpu().numpy()))
         return losses.total_loss(
-            class_loss(logits.class_a, labels_a),
-            class_loss(logits.class_b, labels_b),
+            self.class_loss(logits.class_a, labels_a),
+            self.class_loss(logits.class_b, labels_b),
             losses.discriminant_loss(logits.discriminant, pair.to(a.device)),
             weights=self.config.loss.weights,
         )
@@ -261,16 +262,12 @@ class SegmentationModule(TrainingModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the mask loss of a batch of rows."""
-        return losses.choose_mask_loss(self.config.loss)(
-            self.network(self.images(batch)), self.samples.source.masks(batch)
-        )
+        return self.mask_loss(self.network(self.images(batch)), self.samples.source.masks(batch))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""
         mask_logits = self.network(self.images(batch)).float()
-        loss = losses.choose_mask_loss(self.config.loss)(
-            mask_logits, self.samples.source.masks(batch)
-        )
+        loss = self.mask_loss(mask_logits, self.samples.source.masks(batch))
         probability = mask_logits.sigmoid()[:, 0].cpu().numpy()
         jaccard, dice = zip(*self._overlaps(batch, probability), strict=True)
         size = torch.full((len(batch),), loss.item(), dtype=torch.float64)

@@ -112,16 +112,13 @@ class Recorder(Callback):
     def write_record(self, status: str) -> None:
         """Writes ``run.json``."""
         best = {key: value for key, value in self.best.items() if key != "rank"}
-        if "average_precision_a" in best:
-            best_head: str | None = deployed_head(best)
-        else:
-            best_head = None
+        head = {"deployed_head": deployed_head(best)} if "average_precision_a" in best else {}
         progress = {
             "status": status,
             "epochs": len(self.history),
             "seconds": round(self.seconds, 1),
             "validation": best,
-            **({"deployed_head": best_head} if best_head else {}),
+            **head,
         }
         write_json(self.folder.record, {**self.record, **progress})
 

@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dermfuse.errors import RunError
-from dermfuse.predictions import MASKS_NAME, SCORES_NAME, read_predictions
-from dermfuse.runs import NOTICE, RunFolder, atomic_write, new_folder, read_json, write_json
+from dermfuse.predictions import MASKS_NAME, SCORES_NAME, new_predictions, read_predictions
+from dermfuse.runs import NOTICE, RunFolder, atomic_write, read_json, write_json
+from dermfuse.scores import write_scores
 from dermfuse.training.prediction import predict
 
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the same masks give the same archive
@@ -51,7 +52,7 @@ def submit(
     out: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
-    """Predicts the test split with a finished run and packs the predictions.
+    """Predicts the test split with a finished run and packs the predictions, all or nothing.
 
     Args:
         run: The run folder.
@@ -70,19 +71,16 @@ def submit(
             expected="a finished run",
             action="Finish it with: dermfuse train ... --resume",
         )
-    new_folder(out, what="submission")
-    with TemporaryDirectory(dir=out.parent) as scratch:
-        report = predict(
-            run, data=data, split="test", out=Path(scratch) / "test", progress=progress
-        )
-        predictions = read_predictions(report.out)
+    with new_predictions(out) as folder, TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / "test"
+        report = predict(run, data=data, split="test", out=unpacked, progress=progress)
+        predictions = read_predictions(unpacked)
         if predictions.scores is not None:
-            with atomic_write(out / SCORES_NAME) as handle:
-                handle.write((report.out / SCORES_NAME).read_bytes())
+            write_scores(folder / SCORES_NAME, predictions.scores)
         else:
-            with atomic_write(out / f"{MASKS_NAME}.zip") as handle:
+            with atomic_write(folder / f"{MASKS_NAME}.zip") as handle:
                 handle.write(_zipped(list(predictions.masks.values())))
-    write_json(out / "run.json", record)
+        write_json(folder / "run.json", record)
     size = sum(path.stat().st_size for path in out.iterdir())
     return SubmissionReport(out, report.task, report.images, round(size / 1e6, 3))
 
