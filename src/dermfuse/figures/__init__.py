@@ -1,0 +1,5 @@
+"""The paper's figures, drawn from runs and predictions: numbers and pixels in, pictures out."""
+
+from dermfuse.figures.picture import Picture
+
+__all__ = ["Picture"]
