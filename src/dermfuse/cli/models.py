@@ -92,6 +92,10 @@ def train(
         Path | None,
         typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Start from this run's best weights."),
+    ] = None,
     assignments: Assignments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
 ) -> None:
@@ -109,6 +113,7 @@ def train(
             data=data,
             run=run,
             imagenet=imagenet,
+            start=start,
             resume=resume,
             progress=advance,
             show_bar=on_terminal(),

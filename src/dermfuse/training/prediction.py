@@ -41,7 +41,7 @@ PredictedSplit = Literal["train", "validation", "test"]
 MASK_THRESHOLD = 0.5
 """A pixel is lesion at this probability or above (paper, section III-B)."""
 
-_FROM_RECORD = ("epochs", "versions", "commit", "device", "machine", "precision", "threads")
+_FROM_RECORD = ("init", "epochs", "versions", "commit", "device", "machine", "precision", "threads")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from dermfuse.runs import (
 from dermfuse.training.modules import MODULES
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import TrainingSet, load_samples, select_lesions
+from dermfuse.training.start import load_start, read_origin, require_no_origin
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,12 +66,13 @@ class TrainingReport:
         return {**asdict(self), "run": str(self.run)}
 
 
-def train(
+def train(  # noqa: PLR0913 — one keyword for each option of the command
     config: Config,
     *,
     data: Path,
     run: Path,
     imagenet: Path | None = None,
+    start: Path | None = None,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     show_bar: bool = False,
@@ -82,6 +84,9 @@ def train(
         data: A dataset folder in the official ISIC 2016 layout.
         run: The run folder; new or empty unless ``resume``.
         imagenet: Folder with ImageNet weights; None downloads the public files.
+        start: A run of the same network whose best weights this one starts from, in place of
+            ``model.init``: trained at a smaller input first, say, or on other images.
+            A resumed run has its weights already and does not read it again.
         resume: Goes on after the last whole epoch of ``run``; the metrics are those of a run
             that was never interrupted. A run folder without a finished epoch starts anew.
         progress: Called with (done, all) while images are decoded.
@@ -98,7 +103,14 @@ def train(
     folder = RunFolder(run)
     record = _record(config, chosen, data)
     going_on = resume and _can_resume(folder, config, chosen)
-    network = _initial_network(config, imagenet, pretrained=not going_on)
+    if not going_on and start is None:
+        require_no_origin(folder)
+    network = _initial_network(config, imagenet, pretrained=not going_on and start is None)
+    if going_on:
+        record |= read_origin(folder)
+    elif start is not None:
+        validation = chosen.split.validation
+        record |= load_start(network, start, model=config.model, validation=validation)
     samples = load_samples(chosen, config, progress=progress)
     if not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
