@@ -135,6 +135,9 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
+    ] = False,
 ) -> None:
     """Predict a split with a trained network.
 
@@ -150,6 +153,7 @@ def predict(
             split=split.value,
             out=out,
             probabilities=probabilities,
+            tta=tta,
             progress=advance,
         )
     say(f"{report.images} predictions ({report.task}) lie in {report.out}.")
