@@ -1,7 +1,7 @@
 """What a plan would cost before it is begun: time from a timed step, and disk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def _counts(data: Path) -> Counts:
 def _estimate_run(
     config: Config,
     state: RunProgress,
-    known: dict[tuple[object, ...], float | None],
+    known: Mapping[tuple[object, ...], float],
     timer: "_Timer",
     counts: Counts,
 ) -> RunEstimate:
@@ -209,19 +209,20 @@ def _time_step(config: Config) -> tuple[float, int]:
             # The discriminant branch costs next to nothing beside the backbone.
             paired = isinstance(network, DiscriminantNetwork)
             answer = network.embed(images) if paired else network(images)
-        torch.stack([part.float().mean() for part in _tensors(answer)]).sum().backward()
+        loss = torch.stack([part.float().mean() for part in _tensors(answer)]).sum()
+        torch.autograd.backward(loss)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - began
     return seconds / batch, count_parameters(network, trainable=False)
 
 
-def _tensors(answer: object) -> list[Tensor]:
+def _tensors(answer: Any) -> list[Tensor]:  # noqa: ANN401 — a network's own record
     """Returns the tensors of what a network answers: one, or the fields of a record."""
     if isinstance(answer, Tensor):
         return [answer]
     parts = [getattr(answer, f.name) for f in fields(answer)] if is_dataclass(answer) else answer
-    return [part for part in parts if isinstance(part, Tensor)]  # type: ignore[union-attr]
+    return [part for part in parts if isinstance(part, Tensor)]
 
 
 def _predictions_mb(plan: Plan, data: Path) -> float:
@@ -239,19 +240,3 @@ def _test_count(data: Path) -> int:
     if not locate_split(data, "test").image_folders:
         return 0
     return len(load_isic2016(data, "test").lesions)
-
-
-def duration_in_words(seconds: float) -> str:
-    """Returns a duration in at most two units.
-
-    Example:
-        >>> duration_in_words(59), duration_in_words(3 * 3600 + 120)
-        ('59 s', '3 h 2 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next((i for i, (value, _) in enumerate(parts) if value), 3)
-    shown = [(value, unit) for value, unit in parts[first : first + 2] if value]
-    return " ".join(f"{value} {unit}" for value, unit in shown) or "0 s"

@@ -47,12 +47,14 @@ class Harvest:
         place: Where the runs lie.
         finished: Names of the runs that are finished; a row that lacks one has no predictions.
         failures: Filled with what could not be predicted, and why.
+        made: Filled with the predictions folders of each row that was asked for.
     """
 
     plan: Plan
     place: Workplace
     finished: frozenset[str]
     failures: dict[str, str] = field(default_factory=dict)
+    made: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def replicates(self, source: str, part: Part) -> tuple[Path, ...]:
         """Returns the predictions folders that a row's number is the mean over; () without runs.
@@ -69,7 +71,9 @@ class Harvest:
         except DermfuseError as error:
             self._fail(f"{source}, {part}", error)
             return ()
-        return () if any(folder is None for folder in found) else tuple(f for f in found if f)
+        there = tuple(folder for folder in found if folder is not None)
+        self.made[source] = there if len(there) == len(found) else ()
+        return self.made[source]
 
     def pack_tests(self) -> tuple[Path, ...]:
         """Packs the test predictions of every run, ensemble of folds and fusion; returns where."""
@@ -85,6 +89,14 @@ class Harvest:
             if split_source(source)[1] is None and (self.plan.folds or fusion_of(source))
         ]
         return tuple(folder for folder in packed if folder is not None)
+
+    def of_run(self, run: Run) -> Path:
+        """Returns the validation predictions of one finished run.
+
+        Raises:
+            DermfuseError: It cannot be predicted with.
+        """
+        return self._of_run(run, VALIDATION)
 
     def _fail(self, what: str, error: DermfuseError) -> None:
         self.failures[what] = str(error)

@@ -23,7 +23,6 @@ from dermfuse.evaluation.bootstrap import (
 from dermfuse.evaluation.matching import (
     ScoredImages,
     SegmentedImages,
-    match_masks,
     match_scores,
 )
 from dermfuse.evaluation.resampled import (
@@ -35,6 +34,7 @@ from dermfuse.evaluation.resampled import (
 )
 from dermfuse.metrics import auc, average_precision
 from dermfuse.predictions import read_predictions
+from dermfuse.reproduction.counting import count_folder
 from dermfuse.reproduction.paper import Metric
 from dermfuse.reproduction.statistics import spread
 
@@ -124,13 +124,12 @@ def draw_folder(folder: Path, truth: Truth, task: Task, *, draws: int = DRAWS) -
     Raises:
         DermfuseError: The folder cannot be read or does not fit the truth.
     """
-    predictions = read_predictions(folder)
     if task == "classification":
-        scored = match_scores(predictions, truth)
+        scored = match_scores(read_predictions(folder), truth)
         if scored is not None:
             return draw_scores(scored, draws=draws)
     else:
-        segmented = match_masks(predictions, truth)
+        segmented = count_folder(folder, truth)
         if segmented is not None:
             return draw_masks(segmented, draws=draws)
     raise DataError(
@@ -192,10 +191,16 @@ def measure(seeds: Sequence[Drawn], metric: Metric) -> Measurement:
 
 
 def compare_drawn(a: Sequence[Drawn], b: Sequence[Drawn], metric: Metric) -> PairedTest | None:
-    """Returns the paired bootstrap of two rows, seed by seed; None unless the images are equal."""
-    if len(a) != len(b) or any(
-        one.image_ids != other.image_ids for one, other in zip(a, b, strict=True)
-    ):
+    """Returns the paired bootstrap of two rows, seed by seed; None unless the images are equal.
+
+    Where one row has several replicates for each of the other's (a network per fold, against
+    their ensemble), each of the other's stands for as many.
+    """
+    count = max(len(a), len(b))
+    if not a or not b or count % len(a) or count % len(b):
+        return None
+    a, b = ([each for each in row for _ in range(count // len(row))] for row in (a, b))
+    if any(one.image_ids != other.image_ids for one, other in zip(a, b, strict=True)):
         return None
     at = a[0].column(metric)
     differences = np.mean(

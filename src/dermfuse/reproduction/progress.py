@@ -85,3 +85,19 @@ def seconds_left(runs: Sequence[RunProgress], *, jobs: int) -> float | None:
     mean = sum(totals) / len(totals)
     left = [mean if run.seconds_left is None else run.seconds_left for run in open_runs]
     return max(*left, sum(left) / jobs)
+
+
+def duration_in_words(seconds: float) -> str:
+    """Returns a duration in at most two units.
+
+    Example:
+        >>> duration_in_words(59), duration_in_words(3 * 3600 + 120)
+        ('59 s', '3 h 2 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next((i for i, (value, _) in enumerate(parts) if value), 3)
+    shown = [(value, unit) for value, unit in parts[first : first + 2] if value]
+    return " ".join(f"{value} {unit}" for value, unit in shown) or "0 s"
