@@ -33,7 +33,19 @@ def without_test_truth(drawn: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def request_for(
+@pytest.fixture(scope="session")
+def request_for() -> Callable[..., Request]:
+    """Makes the request for some tables in small."""
+    return _request_for
+
+
+@pytest.fixture(scope="session")
+def train_here() -> Callable[..., list[Run]]:
+    """Trains the runs of a request in this process, which is quicker than one for each."""
+    return _train_here
+
+
+def _request_for(
     data: Path, out: Path, tables: Sequence[str], *more: str, **options: int
 ) -> Request:
     return Request(

@@ -18,11 +18,11 @@ from dermfuse.reproduction.measurement import (
 )
 from dermfuse.reproduction.outcome import (
     Comparison,
+    ContrastResult,
     Leakage,
     Provenance,
     RowResult,
     TableResult,
-    TestResult,
 )
 from dermfuse.reproduction.paper import (
     TEST_IMAGES,
@@ -166,9 +166,9 @@ class Assembler:
             malignant_count=drawn[0].malignant_count,
         )
 
-    def _tests(self, table: PaperTable) -> tuple[TestResult, ...]:
+    def _tests(self, table: PaperTable) -> tuple[ContrastResult, ...]:
         labels = {row.source: row.label for row in table.rows}
-        found: list[TestResult] = []
+        found: list[ContrastResult] = []
         for contrast in table.contrasts:
             treated, control = (
                 self._measured(source, table.task)
@@ -185,7 +185,7 @@ class Assembler:
                 with_it, without = published
                 known = with_it is not None and without is not None
                 found.append(
-                    TestResult(
+                    ContrastResult(
                         what=contrast.what,
                         treated=labels[contrast.treated],
                         control=labels[contrast.control],

@@ -230,7 +230,7 @@ def _predictions_mb(plan: Plan, data: Path) -> float:
     lesions = load_isic2016(data, "train").lesions
     sizes = [lesion.mask_path.stat().st_size for lesion in lesions if lesion.mask_path]
     tested = _test_count(data)
-    segmenters = [run for run in plan.runs if run.config.model.task == "segmentation"]
+    segmenters = [run for run in plan.runs if run.config.model.task != "classification"]
     folds = max(plan.folds, 1)
     per_run = sum(sizes) / folds + (sum(sizes) / max(len(sizes), 1)) * tested
     return len(segmenters) * per_run * (1 + _MAP_FACTOR) / 1e6

@@ -124,6 +124,8 @@ class Harvest:
 
     def _validations(self, source: str) -> list[Path | None]:
         preset, how = split_source(source)
+        if how == "folds":  # all folds but one were trained on the image
+            return []
         if how == "seeds":
             members = [self._validation(preset, seed) for seed in range(self.plan.seeds)]
             return [self._averaged(source, VALIDATION, members)]
@@ -208,7 +210,7 @@ class Harvest:
                 data=self.place.data,
                 split=part,
                 out=out,
-                probabilities=run.config.model.task == "segmentation",
+                probabilities=run.config.model.task != "classification",
                 tta=tta,
             )
 

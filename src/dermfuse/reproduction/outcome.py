@@ -105,7 +105,7 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class ContrastResult:
     """A paired test of two rows.
 
     Attributes:
@@ -158,7 +158,7 @@ class TableResult:
     metrics: tuple[Metric, ...]
     measured_on: str
     rows: tuple[RowResult, ...]
-    tests: tuple[TestResult, ...]
+    tests: tuple[ContrastResult, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from dermfuse.reproduction.outcome import Leakage, RowResult, TableResult, TestResult
+from dermfuse.reproduction.outcome import ContrastResult, Leakage, RowResult, TableResult
 from dermfuse.reproduction.paper import METRIC_NAMES, TESTED, Metric
 
 
@@ -68,7 +68,7 @@ def _say_best(table: TableResult) -> str:
     return f"{here}; in the paper it is {first.label} ({published.paper:.3f}){where}."
 
 
-def _say_tests(tests: Sequence[TestResult]) -> list[str]:
+def _say_tests(tests: Sequence[ContrastResult]) -> list[str]:
     paragraphs = []
     for what, group in groupby(tests, key=lambda test: test.what):
         found = list(group)
@@ -77,7 +77,7 @@ def _say_tests(tests: Sequence[TestResult]) -> list[str]:
     return paragraphs
 
 
-def _say_test(test: TestResult) -> str:
+def _say_test(test: ContrastResult) -> str:
     published = test.paper_difference
     paper = f"; in the paper {published:+.3f}" if published is not None else ""
     return (
@@ -87,7 +87,7 @@ def _say_test(test: TestResult) -> str:
     )
 
 
-def _say_claim(what: str, tests: Sequence[TestResult]) -> str:
+def _say_claim(what: str, tests: Sequence[ContrastResult]) -> str:
     """Says how many of the paper's differences are found here, beyond noise."""
     subject = what[0].upper() + what[1:]
     gains = sum(test.is_shown and test.difference > 0 for test in tests)
