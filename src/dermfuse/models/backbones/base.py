@@ -38,6 +38,23 @@ SYMMETRIC = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """TensorFlow's convention for MobileNet: RGB / 127.5 - 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """In what TensorFlow's and PyTorch's releases of one network differ.
+
+    Args:
+        same_padding: Strided convolutions pad as TensorFlow's SAME; else on both sides alike.
+        epsilon: Of every BatchNorm.
+    """
+
+    same_padding: bool
+    epsilon: float
+
+
+TENSORFLOW = Release(same_padding=True, epsilon=1e-3)
+PYTORCH = Release(same_padding=False, epsilon=1e-5)
+
+
 class Backbone(nn.Module, ABC):
     """A convolutional network without its ImageNet classifier.
 
