@@ -73,9 +73,9 @@ class EfficientNetLite0(Backbone):
             x = module(x)
         return maps[0], maps[1], maps[2], maps[3], x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the last map before pooling, (B, 1280, H/32, W/32)."""
-        top: Tensor = self.top(super().forward(x))
+    def embedding_map(self, deepest: Tensor) -> Tensor:
+        """Returns the map that is pooled, (B, 1280, H/32, W/32), from that at stride 32."""
+        top: Tensor = self.top(deepest)
         return top
 
 
