@@ -225,7 +225,7 @@ def test_scores_and_masks_are_fused_together_but_no_weight_is_fitted_for_both(
     fused = read_predictions(tmp_path / "out")
     assert fused.score_by_id() == {"x": 0.75}
     assert read_mask(fused.masks["x"]).all()
-    with pytest.raises(PredictionsError, match="a holds scores and masks. Expected: predictions"):
+    with pytest.raises(PredictionsError, match=r"a holds scores and masks\. Expected: predictions"):
         fuse(a, b, tmp_path / "other", fit=FitOn(a, b, tmp_path))
 
 
