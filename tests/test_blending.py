@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dermfuse.blending import is_lesion, read_levels, scores_of, shared_task
+from dermfuse.blending import images_of, is_lesion, read_levels, scores_of, shared_task
 from dermfuse.errors import PredictionsError
-from dermfuse.predictions import Predictions, probability_path, read_predictions
+from dermfuse.predictions import Predictions, mask_path, probability_path, read_predictions
 from dermfuse.preprocess import write_mask, write_probability
 
 
@@ -36,6 +36,21 @@ def test_the_error_names_every_folder_without_a_task_in_common(tmp_path: Path) -
     assert (shared_task([a, a]), shared_task([b, b])) == ("classification", "segmentation")
     with pytest.raises(PredictionsError, match=r"/a and .*/b have no task in common"):
         shared_task([a, b])
+
+
+def test_folders_with_scores_and_masks_have_both_in_common(tmp_path: Path) -> None:
+    scored = _read(tmp_path / "scored")
+    for name in ("a", "b"):
+        for image_id in "xy":
+            write_mask(mask_path(tmp_path / name, image_id), np.eye(16, dtype=bool))
+        (tmp_path / name / "scores.csv").write_text("image_id,score\nx,0.25\ny,0.75\n")
+    a, b = read_predictions(tmp_path / "a"), read_predictions(tmp_path / "b")
+    assert shared_task([a, b]) == "joint"
+    assert shared_task([a, scored]) == "classification"
+    assert images_of(a, "joint") == {"x", "y"}
+    mask_path(tmp_path / "b", "y").unlink()
+    with pytest.raises(PredictionsError, match=r"b holds a score or a mask alone of y"):
+        images_of(read_predictions(tmp_path / "b"), "joint")
 
 
 def test_maps_of_different_size_are_refused(tmp_path: Path) -> None:

@@ -74,6 +74,20 @@ def test_masks_and_maps_are_taken_along_byte_for_byte(tmp_path: Path) -> None:
         assert files["y"].read_bytes() == before(b, "y").read_bytes()
 
 
+def test_folds_of_a_joint_network_are_joined_with_both(tmp_path: Path) -> None:
+    folds = []
+    for image_id in "xy":
+        folder = mapped(tmp_path / image_id, {image_id: flat(0, 255)})
+        folds.append(scored(folder, {image_id: 0.5}))
+        write_manifest(folder, Manifest("joint", split="validation"))
+    assert join(folds, tmp_path / "out").task == "joint"
+    joined = read_predictions(tmp_path / "out")
+    assert list(joined.masks) == list(joined.score_by_id()) == ["x", "y"]
+    alone = mapped(tmp_path / "z", {"z": flat(1)})
+    with pytest.raises(PredictionsError, match=r"/x holds scores and masks, other folders only"):
+        join([*folds, alone], tmp_path / "other")
+
+
 def test_parts_of_the_test_split_stay_test_predictions(tmp_path: Path) -> None:
     a = scored(tmp_path / "a", {"x": 0.2}, split="test")
     b = scored(tmp_path / "b", {"y": 0.2}, split="test")

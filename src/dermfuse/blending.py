@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError
 from dermfuse.predictions import (
     SCORES_NAME,
     Predictions,
-    Task,
     check_same_images,
     mask_path,
     name_some,
@@ -26,15 +26,17 @@ LEVELS = 256
 
 
 def shared_task(predicted: Sequence[Predictions]) -> Task:
-    """Returns the task that all folders were predicted for.
+    """Returns what all folders predict: ``joint`` where all hold scores and masks.
 
     Raises:
-        PredictionsError: There is none.
+        PredictionsError: They have nothing in common.
     """
-    if all(one.scores is not None for one in predicted):
-        return "classification"
-    if all(one.masks for one in predicted):
-        return "segmentation"
+    scored = all(one.scores is not None for one in predicted)
+    segmented = all(one.masks for one in predicted)
+    if scored and segmented:
+        return "joint"
+    if scored or segmented:
+        return "classification" if scored else "segmentation"
     raise PredictionsError(
         f"{' and '.join(str(one.folder) for one in predicted)} have no task in common",
         expected="scores in all, or masks in all",
@@ -42,10 +44,19 @@ def shared_task(predicted: Sequence[Predictions]) -> Task:
 
 
 def images_of(predictions: Predictions, task: Task) -> set[str]:
-    """Returns the images that a folder holds predictions of, for a task."""
-    if task == "classification":
-        return set(predictions.score_by_id())
-    return set(predictions.masks)
+    """Returns the images that a folder holds predictions of, for a task.
+
+    Raises:
+        PredictionsError: The task is joint, and an image has a score or a mask alone.
+    """
+    scored, segmented = set(predictions.score_by_id()), set(predictions.masks)
+    if task == "joint" and scored != segmented:
+        raise PredictionsError(
+            f"{predictions.folder} holds a score or a mask alone of "
+            f"{name_some(sorted(scored ^ segmented))}",
+            expected="both of every image, or a folder for each task",
+        )
+    return scored if has_scores(task) else segmented
 
 
 def match_folders(predicted: Sequence[Predictions]) -> tuple[Task, tuple[str, ...]]:
@@ -55,7 +66,7 @@ def match_folders(predicted: Sequence[Predictions]) -> tuple[Task, tuple[str, ..
         PredictionsError: They share no task, predict different images, or lack a map to average.
     """
     task = shared_task(predicted)
-    if task == "segmentation":
+    if has_masks(task):
         for one in predicted:
             _require_maps(one)
     ids = [images_of(one, task) for one in predicted]
@@ -100,7 +111,7 @@ def write_mean(
     ids: Sequence[str],
     weights: Sequence[float],
 ) -> None:
-    """Writes the weighted mean of folders: scores, or maps and the masks they make.
+    """Writes the weighted mean of folders: scores, and maps with the masks they make.
 
     Args:
         folder: Where to; new.
@@ -109,11 +120,10 @@ def write_mean(
         ids: Their images.
         weights: One for each folder; they add up to 1.
     """
-    if task == "classification":
+    if has_scores(task):
         scores = _weighted([scores_of(one, ids) for one in predicted], weights)
         write_scores(folder / SCORES_NAME, ScoreTable(tuple(ids), np.clip(scores, 0.0, 1.0)))
-        return
-    for image_id in ids:
+    for image_id in ids if has_masks(task) else ():
         mean = _weighted(read_levels(predicted, image_id), weights)
         probability = (mean / (LEVELS - 1)).astype(np.float32)
         write_probability(probability_path(folder, image_id), probability)

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from dermfuse.blending import images_of, match_folders, shared_task, write_mean
+from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError, StorageError
 from dermfuse.predictions import (
     SCORES_NAME,
     Manifest,
     Predictions,
-    Task,
     mask_path,
     name_some,
     new_predictions,
@@ -80,9 +80,9 @@ def join(folders: Sequence[Path], out: Path) -> EnsembleReport:
     _refuse_mixed_scales(predicted)
     first = predicted[0].manifest
     with new_predictions(out) as folder:
-        if task == "classification":
+        if has_scores(task):
             _join_scores(folder, predicted)
-        else:
+        if has_masks(task):
             _copy_maps(folder, predicted)
         manifest = Manifest(
             task,
@@ -144,9 +144,9 @@ def _only_task(predicted: Sequence[Predictions]) -> Task:
     """Returns the one task of all folders: what only some of them predict cannot be joined."""
     task = shared_task(predicted)
     for one in predicted:
-        if one.scores is not None and one.masks:
+        if task != "joint" and one.scores is not None and one.masks:
             raise PredictionsError(
-                f"{one.folder} holds masks beside its scores",
+                f"{one.folder} holds scores and masks, other folders only one of them",
                 expected="folders of one task",
                 action="Join folders of the same preset",
             )

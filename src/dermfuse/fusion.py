@@ -22,13 +22,13 @@ from dermfuse.blending import (
     scores_of,
     write_mean,
 )
+from dermfuse.config import Task
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.metrics import Counts, average_precision, jaccard
 from dermfuse.predictions import (
     Manifest,
     Predictions,
-    Task,
     name_some,
     new_predictions,
     read_predictions,
@@ -85,7 +85,7 @@ class FusionReport:
     """What was fused, and how.
 
     Args:
-        task: ``classification`` or ``segmentation``.
+        task: What was fused: ``classification``, ``segmentation``, or ``joint`` for both.
         weight: Of A; B has the rest.
         image_count: How many images were fused.
         fit: How the weight was chosen; None where it was given, or is the plain mean.
@@ -119,7 +119,7 @@ def fuse(
     Raises:
         ConfigError: ``weight`` is out of range, or given together with ``fit``.
         PredictionsError: A folder cannot be read, A and B do not match, or the weight would be
-            chosen on the images that it is for.
+            chosen on the images that it is for, or for scores and masks at once.
         DataError: The truth to fit on cannot be read or lacks what is needed.
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
@@ -134,6 +134,7 @@ def fuse(
     task, ids = match_folders((predicted_a, predicted_b))
     found: Fit | None = None
     if fit is not None:
+        _refuse_fit_of_both(task, predicted_a)
         weight, found = _fit(fit, task, predicted_a, ids)
     weight = 0.5 if weight is None else weight
     with new_predictions(out) as folder:
@@ -229,6 +230,16 @@ def _fit(
         b=float(values[0]),
         fused=float(values.max()),
     )
+
+
+def _refuse_fit_of_both(task: Task, target: Predictions) -> None:
+    """Refuses one weight for two tasks: the best for scores need not be the best for masks."""
+    if task == "joint":
+        raise PredictionsError(
+            f"{target.folder} holds scores and masks",
+            expected="predictions for one task to fit a weight for",
+            action="Give the weight, or take the plain mean",
+        )
 
 
 def _check_is_validation(

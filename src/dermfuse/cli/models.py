@@ -141,7 +141,7 @@ def predict(
 ) -> None:
     """Predict a split with a trained network.
 
-    A classifier writes scores.csv, a U-Net masks of the images' size.
+    A classifier writes scores.csv, a U-Net masks of the images' size, a joint network both.
     """
     require_train_extra("dermfuse predict")
     from dermfuse.training import predict as predict_split

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dermfuse.models.joint import JointLogits
+
 SYMMETRIES = tuple((mirror, turns) for mirror in (False, True) for turns in range(4))
 """The eight symmetries of the square: whether it is mirrored, then its quarter turns."""
 
@@ -27,11 +29,13 @@ Look = Callable[[Tensor], Answer]
 """From images (B, 3, S, S) to what a network answers."""
 
 
-def read_logits(logits: Tensor) -> Answer:
-    """Returns the probabilities of class logits (B, 2), or of mask logits (B, 1, S, S)."""
+def read_logits(logits: Tensor | JointLogits) -> Answer:
+    """Returns the probabilities of class logits (B, 2), mask logits (B, 1, S, S), or both."""
+    if isinstance(logits, JointLogits):
+        return Answer(_malignant(logits.class_logits), _lesion(logits.mask_logits))
     if logits.ndim == 4:
-        return Answer(malignant=None, lesion=logits.float().sigmoid()[:, 0])
-    return Answer(malignant=logits.double().softmax(1)[:, 1], lesion=None)
+        return Answer(malignant=None, lesion=_lesion(logits))
+    return Answer(malignant=_malignant(logits), lesion=None)
 
 
 def look_eight_times(look: Look, images: Tensor) -> Answer:
@@ -76,6 +80,14 @@ def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
     """
     back = x.rot90(-turns, (-2, -1))
     return back.flip(-1) if mirror else back
+
+
+def _malignant(class_logits: Tensor) -> Tensor:
+    return class_logits.double().softmax(1)[:, 1]
+
+
+def _lesion(mask_logits: Tensor) -> Tensor:
+    return mask_logits.float().sigmoid()[:, 0]
 
 
 def _mean(parts: list[Tensor | None]) -> Tensor | None:

@@ -68,7 +68,7 @@ class PredictionReport:
 
     Attributes:
         out: The predictions folder.
-        task: Classification or segmentation.
+        task: Classification, segmentation, or joint for both.
         split: Which images.
         images: How many.
         notice: That this is research software.

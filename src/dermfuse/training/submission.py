@@ -1,7 +1,7 @@
 """Predictions of the test split in the form in which they are kept and scored elsewhere.
 
-scores.csv    image_id,score                                        (classification)
-masks.zip     masks/ISIC_xxxxxxx_Segmentation.png at the image's size (segmentation)
+scores.csv    image_id,score                                        (classification, joint)
+masks.zip     masks/ISIC_xxxxxxx_Segmentation.png at the image's size (segmentation, joint)
 run.json      configuration, seed, epochs, validation metrics, versions, init
 """
 
@@ -29,7 +29,7 @@ class SubmissionReport:
 
     Attributes:
         out: The folder.
-        task: Classification or segmentation.
+        task: Classification, segmentation, or joint for both.
         images: How many test images were predicted.
         size_mb: Of all files together.
         notice: That this is research software.

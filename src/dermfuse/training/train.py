@@ -29,7 +29,7 @@ from dermfuse.runs import (
     write_json,
     write_text,
 )
-from dermfuse.training.modules import MODULES
+from dermfuse.training.kinds import MODULES
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import TrainingSet, load_samples, select_lesions
 from dermfuse.training.start import load_start, read_origin, require_no_origin
