@@ -1,17 +1,26 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from dermfuse.data.truth import load_truth
+from dermfuse.errors import DataError
 from dermfuse.evaluation.compare import compare_scores
 from dermfuse.evaluation.evaluate import evaluate_masks, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages, SegmentedImages
 from dermfuse.metrics import Counts
+from dermfuse.predictions import Manifest, mask_path, write_manifest
+from dermfuse.preprocess import read_mask, write_mask
 from dermfuse.reproduction.measurement import (
     Drawn,
     compare_drawn,
+    draw_folder,
     draw_masks,
     draw_scores,
     measure,
 )
+from dermfuse.runs import write_text
+from dermfuse.scores import ScoreTable, write_scores
 
 
 def _scored(seed: int, count: int = 40) -> ScoredImages:
@@ -82,3 +91,33 @@ def test_an_ensemble_stands_against_each_of_its_networks() -> None:
     test = compare_drawn([ensemble], networks, "auc")
     assert test is not None
     assert test.difference == pytest.approx(0.15)
+
+
+def test_a_network_may_be_measured_on_some_of_its_images(tmp_path: Path) -> None:
+    ids = tuple(f"ISIC_{i:07d}" for i in range(8))
+    truth = tmp_path / "truth"
+    write_text(truth / "labels.csv", "".join(f"{i},{n % 2}\n" for n, i in enumerate(ids)))
+    write_scores(tmp_path / "out" / "scores.csv", ScoreTable(ids, np.linspace(0.1, 0.8, 8)))
+    known = load_truth(truth)
+    whole = draw_folder(tmp_path / "out", known, "classification", draws=10)
+    some = draw_folder(tmp_path / "out", known, "classification", draws=10, only=ids[:4])
+    assert (len(whole.image_ids), len(some.image_ids)) == (8, 4)
+    assert measure([some], "auc").value == pytest.approx(3 / 4)
+    with pytest.raises(DataError, match="have no segmentation in common"):
+        draw_folder(tmp_path / "out", known, "segmentation", draws=10)
+
+
+def test_counts_of_masks_are_kept_and_read_again(drawn: Path, tmp_path: Path) -> None:
+    truth = load_truth(drawn)
+    folder = tmp_path / "validation"
+    ids = [i for i in sorted(truth.masks) if i not in truth.complete][:3]
+    for image_id in ids:
+        mask = read_mask(truth.masks[image_id])
+        write_mask(mask_path(folder, image_id), mask)
+    write_manifest(folder, Manifest("segmentation", split="validation"))
+    first = draw_folder(folder, truth, "segmentation", draws=10)
+    assert measure([first], "jaccard").value == 1.0
+    mask_path(folder, ids[0]).unlink()  # it is not looked at again
+    again = draw_folder(folder, truth, "segmentation", draws=10, only=ids[:2])
+    assert again.image_ids == tuple(ids[:2])
+    assert measure([again], "dice").value == 1.0

@@ -28,6 +28,7 @@ from dermfuse.reproduction.paper import (
     TEST_IMAGES,
     TEST_MALIGNANT,
     TESTED,
+    Contrast,
     Metric,
     PaperRow,
     PaperTable,
@@ -114,16 +115,32 @@ class Assembler:
         """Returns the draws of each replicate of a row; none where it was not run."""
         key = source, task
         if key not in self._drawn:
-            part = TEST if task in self.test_tasks else VALIDATION
-            folders = self.harvest.replicates(source, part)
             try:
-                self._drawn[key] = tuple(
-                    draw_folder(folder, self.truth, task, draws=self.draws) for folder in folders
-                )
+                self._drawn[key] = self._draw(source, task)
             except DermfuseError as error:
                 self.harvest.failures[f"{source}, measured"] = str(error)
                 self._drawn[key] = ()
         return self._drawn[key]
+
+    def _draw(
+        self, source: str, task: Task, only: frozenset[str] | None = None
+    ) -> tuple[Drawn, ...]:
+        part = TEST if task in self.test_tasks else VALIDATION
+        return tuple(
+            draw_folder(folder, self.truth, task, draws=self.draws, only=only)
+            for folder in self.harvest.replicates(source, part)
+        )
+
+    def _pair(self, contrast: Contrast, task: Task) -> tuple[tuple[Drawn, ...], tuple[Drawn, ...]]:
+        """Returns the draws of both rows, on the images that both predict."""
+        a, b = (self._measured(source, task) for source in (contrast.treated, contrast.control))
+        ids = [frozenset(one.image_ids) for one in (*a, *b)]
+        if not (a and b) or len(set(ids)) == 1 or len(a) > 1 or len(b) > 1:
+            return a, b
+        common = ids[0] & ids[1]
+        return self._draw(contrast.treated, task, common), self._draw(
+            contrast.control, task, common
+        )
 
     def _size(self, row: PaperRow) -> Size | None:
         if not (row.parameters or row.file_mb):
@@ -170,27 +187,18 @@ class Assembler:
         labels = {row.source: row.label for row in table.rows}
         found: list[ContrastResult] = []
         for contrast in table.contrasts:
-            treated, control = (
-                self._measured(source, table.task)
-                for source in (contrast.treated, contrast.control)
-            )
+            treated, control = self._pair(contrast, table.task)
             for metric in TESTED[table.task]:
                 test = compare_drawn(treated, control, metric)
                 if test is None:
                     continue
-                published = [
-                    table.published(source, metric)
-                    for source in (contrast.treated, contrast.control)
-                ]
-                with_it, without = published
-                known = with_it is not None and without is not None
                 found.append(
                     ContrastResult(
                         what=contrast.what,
                         treated=labels[contrast.treated],
                         control=labels[contrast.control],
                         metric=metric,
-                        paper_difference=round(with_it - without, 3) if known else None,  # type: ignore[operator]
+                        paper_difference=table.published_difference(contrast, metric),
                         difference=test.difference,
                         low=test.low,
                         high=test.high,

@@ -4,8 +4,8 @@ All models that predict the same images see the same draws, so that two of them 
 draw by draw, and the seeds of one are averaged draw by draw.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from dermfuse.evaluation.bootstrap import (
     resample,
 )
 from dermfuse.evaluation.matching import (
+    Coverage,
     ScoredImages,
     SegmentedImages,
     match_scores,
@@ -112,7 +113,14 @@ class PairedTest:
     p_value: float
 
 
-def draw_folder(folder: Path, truth: Truth, task: Task, *, draws: int = DRAWS) -> Drawn:
+def draw_folder(
+    folder: Path,
+    truth: Truth,
+    task: Task,
+    *,
+    draws: int = DRAWS,
+    only: Collection[str] | None = None,
+) -> Drawn:
     """Returns the metrics of a predictions folder, in every draw.
 
     Args:
@@ -120,6 +128,7 @@ def draw_folder(folder: Path, truth: Truth, task: Task, *, draws: int = DRAWS) -
         truth: Labels or masks.
         task: Which of the two is measured.
         draws: Of the bootstrap.
+        only: The images to measure on; None takes all.
 
     Raises:
         DermfuseError: The folder cannot be read or does not fit the truth.
@@ -127,11 +136,11 @@ def draw_folder(folder: Path, truth: Truth, task: Task, *, draws: int = DRAWS) -
     if task == "classification":
         scored = match_scores(read_predictions(folder), truth)
         if scored is not None:
-            return draw_scores(scored, draws=draws)
+            return draw_scores(_only_scores(scored, only), draws=draws)
     else:
         segmented = count_folder(folder, truth)
         if segmented is not None:
-            return draw_masks(segmented, draws=draws)
+            return draw_masks(_only_masks(segmented, only), draws=draws)
     raise DataError(
         f"{folder} and {truth.folder} have no {task} in common",
         expected="scores and labels, or masks and masks",
@@ -211,3 +220,23 @@ def compare_drawn(a: Sequence[Drawn], b: Sequence[Drawn], metric: Metric) -> Pai
     )
     interval = percentile_interval(differences)
     return PairedTest(float(point), interval.low, interval.high, paired_p_value(differences))
+
+
+def _only_scores(images: ScoredImages, only: Collection[str] | None) -> ScoredImages:
+    if only is None:
+        return images
+    kept = np.array([image_id in only for image_id in images.coverage.evaluated])
+    coverage = _only_covered(images.coverage, only)
+    return ScoredImages(coverage, images.malignant[kept], images.scores[kept])
+
+
+def _only_masks(images: SegmentedImages, only: Collection[str] | None) -> SegmentedImages:
+    if only is None:
+        return images
+    pairs = zip(images.coverage.evaluated, images.counts, strict=True)
+    counts = tuple(counts for image_id, counts in pairs if image_id in only)
+    return SegmentedImages(_only_covered(images.coverage, only), counts)
+
+
+def _only_covered(coverage: Coverage, only: Collection[str]) -> Coverage:
+    return replace(coverage, evaluated=tuple(i for i in coverage.evaluated if i in only))

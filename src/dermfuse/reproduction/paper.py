@@ -130,6 +130,12 @@ class PaperTable:
                 return row.values.get(metric)
         return None
 
+    def published_difference(self, contrast: Contrast, metric: Metric) -> float | None:
+        """Returns the paper's number with it less that without; None unless it has both."""
+        with_it = self.published(contrast.treated, metric)
+        without = self.published(contrast.control, metric)
+        return None if with_it is None or without is None else round(with_it - without, 3)
+
 
 _CLASS_III: tuple[Metric, ...] = ("accuracy", "auc", "average_precision")
 _CLASS_V: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
