@@ -202,6 +202,11 @@ def bench_train(
         f"for {report.cached_images} files."
     )
     say(
+        f"A training step multiplies and adds {report.gflop_per_image:.2f} GFLOP per image; at "
+        f"the rate of a large matrix product here that is {report.limit_images_per_second:.1f} "
+        f"images/s, of which training reaches {report.share_of_limit:.0%}."
+    )
+    say(
         f"{report.device}, {report.precision} against float32, {report.threads} threads, "
         f"{report.workers} loading processes, PyTorch {report.torch}."
     )
