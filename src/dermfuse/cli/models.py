@@ -84,7 +84,7 @@ def presets(
     say_notice()
 
 
-def train(
+def train(  # noqa: PLR0913 — one parameter for each option
     preset: Preset,
     *,
     data: Data,
