@@ -15,7 +15,6 @@ from dermfuse.fusion import WEIGHTS, FitOn, count_fused, fit_score_weight, fuse,
 from dermfuse.metrics import average_precision, count
 from dermfuse.predictions import (
     Manifest,
-    Task,
     mask_path,
     probability_path,
     read_predictions,
@@ -27,8 +26,7 @@ from dermfuse.scores import ScoreTable, write_scores
 
 def write_folder_of_scores(folder: Path, scores: dict[str, float], split: str = "test") -> Path:
     write_scores(folder / "scores.csv", ScoreTable(tuple(scores), np.array(list(scores.values()))))
-    task: Task = "classification"
-    write_manifest(folder, Manifest(task=task, source=f"net-{folder.name}", split=split))
+    write_manifest(folder, Manifest("classification", source=f"net-{folder.name}", split=split))
     return folder
 
 
@@ -213,6 +211,22 @@ def test_different_tasks_are_refused(tmp_path: Path) -> None:
         PredictionsError, match=r"is for segmentation. Expected: predictions for cl"
     ):
         fuse(scores, scores, tmp_path / "out", fit=FitOn(maps, maps, tmp_path))
+
+
+def test_scores_and_masks_are_fused_together_but_no_weight_is_fitted_for_both(
+    tmp_path: Path,
+) -> None:
+    for name, level in (("a", 255), ("b", 0)):
+        write_folder_of_maps(tmp_path / name, {"x": flat(level)}, "test")
+        write_folder_of_scores(tmp_path / name, {"x": level / 255})
+        write_manifest(tmp_path / name, Manifest("joint", split="test"))
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert fuse(a, b, tmp_path / "out", weight=0.75).task == "joint"
+    fused = read_predictions(tmp_path / "out")
+    assert fused.score_by_id() == {"x": 0.75}
+    assert read_mask(fused.masks["x"]).all()
+    with pytest.raises(PredictionsError, match=r"a holds scores and masks\. Expected: predictions"):
+        fuse(a, b, tmp_path / "other", fit=FitOn(a, b, tmp_path))
 
 
 def test_a_weight_is_not_chosen_on_the_test_set(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dermfuse.losses import (
     dice_loss,
     discriminant_loss,
     focal,
+    joint_loss,
     mask_focal,
     total_loss,
 )
@@ -85,6 +86,12 @@ def test_focal_without_damping_is_half_a_cross_entropy() -> None:
 def test_discriminant_loss_takes_booleans() -> None:
     loss = discriminant_loss(class_logits(0.25, 0.5), torch.tensor([True, False]))
     assert loss.item() == pytest.approx((LN4 + LN2) / 2)
+
+
+def test_the_joint_loss_weighs_the_class_loss_beside_the_mask_loss() -> None:
+    class_loss, mask_loss = torch.tensor(2.0), torch.tensor(3.0)
+    assert joint_loss(class_loss, mask_loss).item() == 5.0
+    assert joint_loss(class_loss, mask_loss, class_weight=0.25).item() == 3.5
 
 
 def test_total_loss_is_equation_5() -> None:

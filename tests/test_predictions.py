@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dermfuse.config import Task
 from dermfuse.errors import PredictionsError, RunError, StorageError
 from dermfuse.predictions import (
     Manifest,
@@ -69,11 +70,15 @@ def test_a_manifest_survives_writing(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": 2}, "has format 2. Expected: format 1"),
-        ({"task": "detection"}, "task is 'detection'. Expected: classification or segmentation"),
+        (
+            {"task": "detection"},
+            "task is 'detection'. Expected: classification or segmentation or joint",
+        ),
         ({"task": None}, "task is None"),
         ({"split": 3}, "split is 3"),
         ({"threshold": "half"}, "threshold is 'half'. Expected: a value such as 0.5"),
         ({"task": "segmentation"}, r"no masks. Expected: masks/\*.png"),
+        ({"task": "joint"}, r"no masks. Expected: masks/\*.png, as predictions.json says joint"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(
@@ -93,9 +98,10 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
         read_predictions(tmp_path)
 
 
-def test_a_manifest_that_promises_scores_needs_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["classification", "joint"])
+def test_a_manifest_that_promises_scores_needs_them(tmp_path: Path, task: Task) -> None:
     write_mask(mask_path(tmp_path, "a"), SQUARE)
-    write_manifest(tmp_path, Manifest(task="classification"))
+    write_manifest(tmp_path, Manifest(task=task))
     with pytest.raises(PredictionsError, match=r"no scores. Expected: scores.csv"):
         read_predictions(tmp_path)
 

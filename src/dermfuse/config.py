@@ -19,7 +19,18 @@ _T = TypeVar("_T")
 UNNAMED = "custom"
 """The name of a configuration that was given none."""
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "joint"]
+"""What is learnt and predicted: classes, masks, or both at once."""
+
+
+def has_scores(task: Task) -> bool:
+    """Returns whether a task answers how likely an image is malignant."""
+    return task != "segmentation"
+
+
+def has_masks(task: Task) -> bool:
+    """Returns whether a task outlines the lesion."""
+    return task != "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +127,13 @@ class ModelConfig:
     """Which network is trained, and from which weights.
 
     Attributes:
-        network: ``classifier`` (one image), ``discriminant`` (pairs; Fig. 2), ``unet`` (Fig. 3)
-            or ``unet_original``.
+        network: ``classifier`` (one image), ``discriminant`` (pairs; Fig. 2), ``unet`` (Fig. 3),
+            ``unet_original``, or ``joint`` (class and mask at once; not in the paper).
         backbone: A name of ``dermfuse.models.backbones``; the original U-Net has none (empty).
         init: ``imagenet`` weights, or ``random`` if asked for.
     """
 
-    network: Literal["classifier", "discriminant", "unet", "unet_original"] = "classifier"
+    network: Literal["classifier", "discriminant", "unet", "unet_original", "joint"] = "classifier"
     backbone: str = "mobilenet_v1"
     init: Literal["imagenet", "random"] = "imagenet"
 
@@ -142,7 +153,9 @@ class ModelConfig:
 
     @property
     def task(self) -> Task:
-        """What the network answers: a class or a mask."""
+        """What the network answers: a class, a mask, or both."""
+        if self.network == "joint":
+            return "joint"
         return "segmentation" if self.network.startswith("unet") else "classification"
 
 
@@ -160,6 +173,7 @@ class LossConfig:
         mask_loss: Dice + binary cross-entropy, or focal.
         mask_focal_alpha: alpha of the focal mask loss.
         mask_focal_gamma: gamma of the focal mask loss.
+        joint_class_weight: Of the class loss of the joint network, beside its mask loss.
     """
 
     class_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
@@ -171,6 +185,7 @@ class LossConfig:
     mask_loss: Literal["dice_bce", "focal"] = "dice_bce"
     mask_focal_alpha: float = 0.75
     mask_focal_gamma: float = 1.25
+    joint_class_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuses weights below zero."""
@@ -178,7 +193,12 @@ class LossConfig:
             _between(f"loss.{key}", getattr(self, key), 0.0, 1.0)
         for key in ("focal_gamma", "mask_focal_gamma"):
             _between(f"loss.{key}", getattr(self, key), 0.0, 10.0)
-        for key in ("class_weight_a", "class_weight_b", "discriminant_weight"):
+        for key in (
+            "class_weight_a",
+            "class_weight_b",
+            "discriminant_weight",
+            "joint_class_weight",
+        ):
             _between(f"loss.{key}", getattr(self, key), 0.0, 1000.0)
 
     @property

@@ -14,31 +14,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.blending import (
+    LEVELS,
+    is_lesion,
+    match_folders,
+    read_levels,
+    scores_of,
+    write_mean,
+)
+from dermfuse.config import Task
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.metrics import Counts, average_precision, jaccard
 from dermfuse.predictions import (
-    SCORES_NAME,
     Manifest,
     Predictions,
-    Task,
-    check_same_images,
-    mask_path,
     name_some,
     new_predictions,
-    probability_path,
     read_predictions,
     size_in_words,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask, read_probability, write_mask, write_probability
+from dermfuse.preprocess import read_mask
 from dermfuse.runs import NOTICE
-from dermfuse.scores import Label, ScoreTable, write_scores
+from dermfuse.scores import Label
 
 WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
 """The weights of A that are tried: 0 (B alone) to 1 (A alone)."""
 
-_LEVELS = 256  # a probability map is stored in 8 bits
 _FITTABLE = ("train", "validation")
 
 
@@ -82,7 +85,7 @@ class FusionReport:
     """What was fused, and how.
 
     Args:
-        task: ``classification`` or ``segmentation``.
+        task: What was fused: ``classification``, ``segmentation``, or ``joint`` for both.
         weight: Of A; B has the rest.
         image_count: How many images were fused.
         fit: How the weight was chosen; None where it was given, or is the plain mean.
@@ -116,7 +119,7 @@ def fuse(
     Raises:
         ConfigError: ``weight`` is out of range, or given together with ``fit``.
         PredictionsError: A folder cannot be read, A and B do not match, or the weight would be
-            chosen on the images that it is for.
+            chosen on the images that it is for, or for scores and masks at once.
         DataError: The truth to fit on cannot be read or lacks what is needed.
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
@@ -128,17 +131,14 @@ def fuse(
     if weight is not None and not 0.0 <= weight <= 1.0:
         raise ConfigError(f"the weight of A is {weight}", expected="a number in [0, 1]")
     predicted_a, predicted_b = read_predictions(a), read_predictions(b)
-    task, ids = _match(predicted_a, predicted_b)
+    task, ids = match_folders((predicted_a, predicted_b))
     found: Fit | None = None
     if fit is not None:
+        _refuse_fit_of_both(task, predicted_a)
         weight, found = _fit(fit, task, predicted_a, ids)
     weight = 0.5 if weight is None else weight
     with new_predictions(out) as folder:
-        if task == "classification":
-            fused = fuse_scores(_scores(predicted_a, ids), _scores(predicted_b, ids), weight)
-            write_scores(folder / SCORES_NAME, ScoreTable(ids, fused))
-        else:
-            _write_maps(folder, predicted_a, predicted_b, ids, weight)
+        write_mean(folder, task, (predicted_a, predicted_b), ids, (weight, 1.0 - weight))
         write_manifest(folder, _manifest(task, predicted_a, predicted_b, weight, found))
     return FusionReport(task=task, weight=weight, image_count=len(ids), fit=found)
 
@@ -185,12 +185,13 @@ def count_fused(
         b: Levels of model B's map. (H, W)
         truth: The true mask. (H, W)
     """
-    pairs = a.astype(np.int64) * _LEVELS + b
-    lesion = np.bincount(pairs[truth], minlength=_LEVELS**2)
-    skin = np.bincount(pairs[~truth], minlength=_LEVELS**2)
+    pairs = a.astype(np.int64) * LEVELS + b
+    lesion = np.bincount(pairs[truth], minlength=LEVELS**2)
+    skin = np.bincount(pairs[~truth], minlength=LEVELS**2)
     present = np.flatnonzero(lesion + skin)
-    levels_a, levels_b = np.divmod(present, _LEVELS)
-    called = _is_lesion(levels_a, levels_b, WEIGHTS[:, None])  # (101, pairs)
+    levels_a, levels_b = np.divmod(present, LEVELS)
+    weights = WEIGHTS[:, None]
+    called = is_lesion(weights * levels_a + (1.0 - weights) * levels_b)  # (101, pairs)
     found, false = called @ lesion[present], called @ skin[present]
     return [
         Counts(tp=int(tp), fp=int(fp), tn=int(skin.sum() - fp), fn=int(lesion.sum() - tp))
@@ -204,44 +205,11 @@ def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64
     return float(WEIGHTS[nearest]), values
 
 
-def _is_lesion(
-    a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]], weight: float | NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Returns where the weighted mean of two maps, in levels, stands for 0.5 or more."""
-    # The margin holds what is exactly 0.5 on the lesion's side, however its sum is rounded.
-    mean = weight * a + (1.0 - weight) * b
-    return np.asarray(mean >= (_LEVELS - 1) / 2 - 1e-9)
-
-
-def _match(a: Predictions, b: Predictions) -> tuple[Task, tuple[str, ...]]:
-    """Returns the task that two folders share, and their images, which are the same."""
-    if a.scores is not None and b.scores is not None:
-        task: Task = "classification"
-        ids_a, ids_b = set(a.scores.image_ids), set(b.scores.image_ids)
-    elif a.masks and b.masks:
-        task, ids_a, ids_b = "segmentation", set(a.masks), set(b.masks)
-        for one in (a, b):
-            lacking = sorted(set(one.masks) - set(one.probabilities))
-            if lacking:
-                raise PredictionsError(
-                    f"{one.folder} holds no probability map of {name_some(lacking)}",
-                    expected="probabilities/*.png, as masks cannot be averaged",
-                    action="Predict again with probability maps",
-                )
-    else:
-        raise PredictionsError(
-            f"{a.folder} and {b.folder} have no task in common",
-            expected="scores in both, or masks in both",
-        )
-    check_same_images(a, b, ids_a, ids_b)
-    return task, tuple(sorted(ids_a))
-
-
 def _fit(
     fit: FitOn, task: Task, target: Predictions, target_ids: tuple[str, ...]
 ) -> tuple[float, Fit]:
     a, b = read_predictions(fit.validation_a), read_predictions(fit.validation_b)
-    fit_task, ids = _match(a, b)
+    fit_task, ids = match_folders((a, b))
     if fit_task != task:
         raise PredictionsError(
             f"{a.folder} is for {fit_task}", expected=f"predictions for {task} to fit on"
@@ -251,7 +219,7 @@ def _fit(
     if task == "classification":
         ids = _with_truth(ids, truth.labels.keys(), "label", truth)
         labels = np.array([truth.labels[i] is Label.MALIGNANT for i in ids])
-        weight, values = fit_score_weight(labels, _scores(a, ids), _scores(b, ids))
+        weight, values = fit_score_weight(labels, scores_of(a, ids), scores_of(b, ids))
     else:
         ids = _with_truth(ids, truth.masks.keys(), "mask", truth)
         weight, values = _best_weight(_mean_jaccards(a, b, ids, truth))
@@ -262,6 +230,16 @@ def _fit(
         b=float(values[0]),
         fused=float(values.max()),
     )
+
+
+def _refuse_fit_of_both(task: Task, target: Predictions) -> None:
+    """Refuses one weight for two tasks: the best for scores need not be the best for masks."""
+    if task == "joint":
+        raise PredictionsError(
+            f"{target.folder} holds scores and masks",
+            expected="predictions for one task to fit a weight for",
+            action="Give the weight, or take the plain mean",
+        )
 
 
 def _check_is_validation(
@@ -300,7 +278,7 @@ def _mean_jaccards(
     """Returns the mean Jaccard of the fused masks for every weight tried, (101,)."""
     totals = np.zeros(len(WEIGHTS))
     for image_id in ids:
-        levels_a, levels_b = _levels(a, b, image_id)
+        levels_a, levels_b = read_levels((a, b), image_id)
         true_mask = read_mask(truth.masks[image_id])
         if true_mask.shape != levels_a.shape:
             raise PredictionsError(
@@ -309,38 +287,6 @@ def _mean_jaccards(
             )
         totals += [jaccard(c) for c in count_fused(levels_a, levels_b, true_mask)]
     return totals / len(ids)
-
-
-def _levels(
-    a: Predictions, b: Predictions, image_id: str
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Returns both maps of an image in levels of 0 to 255; they have one size."""
-    path_a, path_b = a.probabilities[image_id], b.probabilities[image_id]
-    levels_a, levels_b = (
-        np.rint(read_probability(path) * (_LEVELS - 1)).astype(np.uint8)
-        for path in (path_a, path_b)
-    )
-    if levels_a.shape != levels_b.shape:
-        raise PredictionsError(
-            f"{path_a} is {size_in_words(levels_a)} and {path_b} is {size_in_words(levels_b)}",
-            expected="maps of one size, the image's",
-        )
-    return levels_a, levels_b
-
-
-def _write_maps(
-    folder: Path, a: Predictions, b: Predictions, ids: tuple[str, ...], weight: float
-) -> None:
-    for image_id in ids:
-        levels_a, levels_b = _levels(a, b, image_id)
-        mean = (weight * levels_a + (1.0 - weight) * levels_b) / (_LEVELS - 1)
-        write_probability(probability_path(folder, image_id), mean.astype(np.float32))
-        write_mask(mask_path(folder, image_id), _is_lesion(levels_a, levels_b, weight))
-
-
-def _scores(predictions: Predictions, ids: tuple[str, ...]) -> NDArray[np.float64]:
-    by_id = predictions.score_by_id()
-    return np.array([by_id[image_id] for image_id in ids])
 
 
 def _manifest(

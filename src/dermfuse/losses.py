@@ -5,6 +5,7 @@ given: under bf16 autocast the products and sums of a mask would otherwise lose 
 Logarithms are taken by log-softmax or log-sigmoid, so a saturated network stays finite.
 
     classification   cross_entropy (3), focal (4), discriminant_loss (3), total_loss (5)
+    both at once     joint_loss
     segmentation     binary_cross_entropy (9), dice_loss (6 to 8, 10), dice_bce (11), mask_focal
 """
 
@@ -107,6 +108,23 @@ def total_loss(
     """
     a, b, c = weights
     return a * class_loss_a + b * class_loss_b + c * discriminant
+
+
+def joint_loss(class_loss: Tensor, mask_loss: Tensor, *, class_weight: float = 1.0) -> Tensor:
+    """Returns ``class_weight class_loss + mask_loss``, the loss of the joint network.
+
+    Args:
+        class_loss: Cross-entropy or focal loss of the class head.
+        mask_loss: Loss of the masks.
+        class_weight: Of the former.
+
+    Shape:
+        (), () -> ()
+
+    Paper:
+        None: the paper trains a network for each task.
+    """
+    return class_weight * class_loss + mask_loss
 
 
 def binary_cross_entropy(mask_logits: Tensor, masks: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Predictions folders: what a model leaves behind for fusion, evaluation and figures.
 
     predictions.json                        what made them: task, source, split
-    scores.csv                              image_id,score               (classification)
-    masks/ISIC_0000003_Segmentation.png     0 / 255, at the image's size (segmentation)
+    scores.csv                              image_id,score               (classification, joint)
+    masks/ISIC_0000003_Segmentation.png     0 / 255, at the image's size (segmentation, joint)
     probabilities/ISIC_0000003.png          8-bit map, at the image's size      (optional)
 
 ``scores.csv`` or ``masks/`` alone is enough to be evaluated, so that predictions of other
@@ -16,16 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError, RunError, StorageError
 from dermfuse.runs import NOTICE, new_folder, read_json, write_json
 from dermfuse.scores import ScoreTable, read_scores
-
-Task = Literal["classification", "segmentation"]
 
 FORMAT = 1
 """The version of the folder's layout."""
@@ -35,7 +34,7 @@ SCORES_NAME = "scores.csv"
 MASKS_NAME = "masks"
 PROBABILITIES_NAME = "probabilities"
 
-_TASKS: tuple[Task, ...] = ("classification", "segmentation")
+_TASKS: tuple[Task, ...] = get_args(Task)
 _MASK_SUFFIX = "_Segmentation"
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
@@ -255,9 +254,9 @@ def _check_task(predictions: Predictions) -> None:
     lacks_scores, lacks_masks = predictions.scores is None, not predictions.masks
     if lacks_scores and lacks_masks:
         found, expected = "neither scores nor masks", f"{SCORES_NAME} or {MASKS_NAME}/*.png"
-    elif task == "classification" and lacks_scores:
+    elif task is not None and has_scores(task) and lacks_scores:
         found, expected = "no scores", f"{SCORES_NAME}, as {MANIFEST_NAME} says {task}"
-    elif task == "segmentation" and lacks_masks:
+    elif task is not None and has_masks(task) and lacks_masks:
         found, expected = "no masks", f"{MASKS_NAME}/*.png, as {MANIFEST_NAME} says {task}"
     else:
         return

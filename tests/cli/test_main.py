@@ -48,6 +48,8 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "train",
         "predict",
         "fuse",
+        "join",
+        "average",
         "evaluate",
         "compare",
         "bench",

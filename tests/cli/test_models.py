@@ -71,6 +71,8 @@ def test_a_run_is_trained_resumed_and_predicted(
     assert main(predict) == 0
     assert "6 predictions (classification) lie in" in capsys.readouterr().out
     assert evaluate(out, drawn, draws=10).classification is not None
+    assert main([*predict[:-1], str(tmp_path / "tta"), "--tta"]) == 0
+    assert evaluate(tmp_path / "tta", drawn, draws=10).source.endswith("mean of 8 symmetries")
 
 
 def test_predict_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

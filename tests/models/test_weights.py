@@ -207,7 +207,12 @@ def _probabilities(classifier: nn.Module, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("backbone", "background"),
-    [("mobilenet_v1", 1), ("efficientnet_lite0", 0), ("squeezenet1_1", 0)],
+    [
+        ("mobilenet_v1", 1),
+        ("efficientnet_lite0", 0),
+        ("squeezenet1_1", 0),
+        ("mobilenet_v2", 0),
+    ],
 )
 def test_a_cat_is_named_a_cat(
     imagenet: Path, cat: torch.Tensor, backbone: str, background: int

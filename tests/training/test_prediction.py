@@ -79,6 +79,23 @@ def test_masks_and_probabilities_have_the_images_size(
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 255}
 
 
+def test_test_time_augmentation_is_the_mean_over_the_symmetries_and_said(
+    classified: Path, drawn: Path, tmp_path: Path
+) -> None:
+    predict(classified, data=drawn, split="test", out=tmp_path / "out", tta=True)
+    predictions = read_predictions(tmp_path / "out")
+    path = load_isic2016(drawn, "test").lesions[0].image_path
+    image = torch.from_numpy(squeeze(read_image(path), 32)).permute(2, 0, 1)[None].float() / 255
+    turned = [x.rot90(turns, (2, 3)) for x in (image, image.flip(3)) for turns in range(4)]
+    with torch.inference_mode():
+        logits = load_run(classified).network(torch.cat(turned))
+    assert predictions.scores is not None
+    expected = logits.double().softmax(1)[:, 1].mean().item()
+    assert predictions.scores.scores[0] == pytest.approx(expected, abs=1e-6)
+    assert predictions.manifest.details["symmetries"] == 8
+    assert predictions.manifest.source == "dc-mobilenetv1, seed 0, mean of 8 symmetries"
+
+
 def test_the_runs_own_validation_images_are_predicted(
     segmented: Path, drawn: Path, tmp_path: Path
 ) -> None:

@@ -48,7 +48,9 @@ def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_pa
     assert len(folder.metrics.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1"])
+@pytest.mark.parametrize(
+    "preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1", "joint-mobilenetv1"]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
     preset: str, drawn: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +222,8 @@ def test_a_folder_without_masks_cannot_train_a_unet(drawn: Path, tmp_path: Path)
     (tmp_path / images).symlink_to(drawn / images)
     with pytest.raises(DataError, match="0 training images with a mask"):
         train(_tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+    with pytest.raises(DataError, match="0 training images with both"):
+        train(_tiny("joint-mobilenetv1"), data=tmp_path, run=tmp_path / "run")
 
 
 def test_cuda_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dermfuse import losses
-from dermfuse.config import Config
+from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.models.discriminant import DiscriminantNetwork
+from dermfuse.models.joint import JointNetwork
 
 _TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
-Batch = tuple[Tensor, Tensor]
-"""Images (B, 3, S, S) in [0, 1] with labels (B,) or masks (B, 1, S, S)."""
+Batch = tuple[Tensor, ...]
+"""Images (B, 3, S, S) in [0, 1] with labels (B,), masks (B, 1, S, S), or both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,29 +33,32 @@ class PilSamples(Dataset[Batch]):
         plan: The rows.
         labels: Label of every row.
         size: Side of the square the network sees.
-        masks: Whether a sample comes with its mask instead of its label.
+        task: Whether a sample comes with its label, its mask, or both.
     """
 
     lesions: Sequence[Lesion]
     plan: Plan
     labels: NDArray[np.int64]
     size: int
-    masks: bool
+    task: Task
 
     def __len__(self) -> int:
         """Returns the number of rows."""
         return len(self.plan)
 
     def __getitem__(self, row: int) -> Batch:
-        """Returns an image (3, S, S) and its label () or mask (1, S, S)."""
+        """Returns an image (3, S, S) and its label (), its mask (1, S, S), or both."""
         lesion = self.lesions[self.plan.source[row]]
         with Image.open(lesion.image_path) as file:
             image = self._shade(self._move(file.convert("RGB"), row), row)
-        if not self.masks or lesion.mask_path is None:
-            return to_tensor(image), torch.tensor(self.labels[row])
-        with Image.open(lesion.mask_path) as file:
-            mask = self._move(file.convert("L"), row)
-        return to_tensor(image), (to_tensor(mask) >= 0.5).float()
+        sample = [to_tensor(image)]
+        if has_scores(self.task):
+            sample.append(torch.tensor(self.labels[row]))
+        if has_masks(self.task) and lesion.mask_path is not None:
+            with Image.open(lesion.mask_path) as file:
+                mask = self._move(file.convert("L"), row)
+            sample.append((to_tensor(mask) >= 0.5).float())
+        return tuple(sample)
 
     def _move(self, image: Image.Image, row: int) -> Image.Image:
         square = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
@@ -150,29 +154,38 @@ class PlainLoop:
         The workers load these batches and no more: they rest while the other loop is measured.
         """
         self._block.batches = [rows.tolist() for rows in batches]
-        for images, targets in self._loader:
-            yield (
-                images.to(self.device, non_blocking=True),
-                targets.to(self.device, non_blocking=True),
-            )
+        for batch in self._loader:
+            yield tuple(part.to(self.device, non_blocking=True) for part in batch)
 
     def train(self, batches: Sequence[Tensor]) -> None:
         """Trains on some batches of rows; of a pair network each holds a's rows, then b's."""
-        for images, targets in self.load(batches):
-            loss = self.loss(images, targets)
+        for images, *targets in self.load(batches):
+            loss = self.loss(images, *targets)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
 
-    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, images: Tensor, *targets: Tensor) -> Tensor:
         """Returns the loss of one batch, by the equations that dermfuse trains with."""
-        if self.config.model.task == "segmentation":
-            return losses.choose_mask_loss(self.config.loss)(self.network(images), targets)
         class_loss = losses.choose_class_loss(self.config.loss)
+        mask_loss = losses.choose_mask_loss(self.config.loss)
+        if self.config.model.task == "segmentation":
+            return mask_loss(self.network(images), targets[0])
+        if isinstance(self.network, JointNetwork):
+            logits = self.network(images)
+            return losses.joint_loss(
+                class_loss(logits.class_logits, targets[0]),
+                mask_loss(logits.mask_logits, targets[1]),
+                class_weight=self.config.loss.joint_class_weight,
+            )
         if not isinstance(self.network, DiscriminantNetwork):
-            return class_loss(self.network(images), targets)
-        logits = self.network(*images.chunk(2))
-        labels_a, labels_b = targets.chunk(2)
+            return class_loss(self.network(images), targets[0])
+        return self._pair_loss(self.network, images, targets[0])
+
+    def _pair_loss(self, network: DiscriminantNetwork, images: Tensor, labels: Tensor) -> Tensor:
+        class_loss = losses.choose_class_loss(self.config.loss)
+        logits = network(*images.chunk(2))
+        labels_a, labels_b = labels.chunk(2)
         return losses.total_loss(
             class_loss(logits.class_a, labels_a),
             class_loss(logits.class_b, labels_b),

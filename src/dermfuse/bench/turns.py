@@ -18,7 +18,8 @@ from dermfuse.bench.plain import PilSamples, PlainLoop
 from dermfuse.config import Config
 from dermfuse.data.augment import Plan
 from dermfuse.models.build import build_network
-from dermfuse.training.modules import MODULES, TrainingModule
+from dermfuse.training.kinds import MODULES
+from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
 from dermfuse.training.train import accelerator_of, precision_of, quiet
 
@@ -192,8 +193,8 @@ def pil_samples(chosen: TrainingSet, samples: Samples, config: Config) -> PilSam
         brightness=tensors.brightness.numpy(),
         occlusion=tensors.occlusion.numpy(),
     )
-    masks = config.model.task == "segmentation"
-    return PilSamples(chosen.lesions, plan, samples.labels, config.data.input_size, masks)
+    size, task = config.data.input_size, config.model.task
+    return PilSamples(chosen.lesions, plan, samples.labels, size, task)
 
 
 def block_sizes(batches: int) -> list[int]:

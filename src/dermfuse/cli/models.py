@@ -142,10 +142,13 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
+    ] = False,
 ) -> None:
     """Predict a split with a trained network.
 
-    A classifier writes scores.csv, a U-Net masks of the images' size.
+    A classifier writes scores.csv, a U-Net masks of the images' size, a joint network both.
     """
     require_train_extra("dermfuse predict")
     from dermfuse.training import predict as predict_split
@@ -157,6 +160,7 @@ def predict(
             split=split.value,
             out=out,
             probabilities=probabilities,
+            tta=tta,
             progress=advance,
         )
     say(f"{report.images} predictions ({report.task}) lie in {report.out}.")

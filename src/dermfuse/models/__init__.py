@@ -1,4 +1,4 @@
-"""The networks: backbones, the classifier, the pair network and the U-Net."""
+"""The networks: backbones, the classifier, the pair network, the U-Net, the joint network."""
 
 from torch import nn
 

@@ -8,6 +8,7 @@ from dermfuse.config import ModelConfig
 from dermfuse.models.backbones import Backbone, build_backbone
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork
+from dermfuse.models.joint import JointNetwork
 from dermfuse.models.unet import UNet
 from dermfuse.models.unet_original import OriginalUNet
 
@@ -15,6 +16,7 @@ _ON_A_BACKBONE: dict[str, Callable[[Backbone], nn.Module]] = {
     "classifier": Classifier,
     "discriminant": DiscriminantNetwork,
     "unet": UNet,
+    "joint": JointNetwork,
 }
 
 

@@ -24,6 +24,7 @@ from dermfuse.models.backbones import (
     densenet,
     efficientnet_lite,
     mobilenet_v1,
+    mobilenet_v2,
     resnet,
     resnext,
     squeezenet,
@@ -146,6 +147,15 @@ PUBLISHED: Mapping[str, Published] = {
         sha256="0aa007d2",
         to_backbone=efficientnet_lite.convert_timm,
         head="classifier",
+        dropped=("classifier.",),
+    ),
+    "mobilenet_v2": Published(
+        file="mobilenet_v2.safetensors",
+        base_url=_TORCHVISION,
+        download="mobilenet_v2-b0353104.pth",
+        sha256="b0353104",
+        to_backbone=mobilenet_v2.convert_torchvision,
+        head="classifier.1",
         dropped=("classifier.",),
     ),
 }

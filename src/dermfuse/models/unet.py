@@ -1,5 +1,7 @@
 """The U-Net on any backbone: its five maps joined, deep to shallow, up to the image's size."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,15 +34,9 @@ class UNet(nn.Module):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        *skips, bottom = backbone.channels
-        c_in = (bottom, *DECODER_CHANNELS)
-        c_skip = (*reversed(skips), 0)
         self.normalise = Normalise(backbone.normalisation)
         self.backbone = backbone
-        self.decoder = nn.ModuleList(
-            DecoderStage(below, skip, c)
-            for below, skip, c in zip(c_in, c_skip, DECODER_CHANNELS, strict=False)
-        )
+        self.decoder = Decoder(backbone.channels)
         self.head = nn.Conv2d(DECODER_CHANNELS[-1], 1, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,11 +46,35 @@ class UNet(nn.Module):
             ConfigError: A side of x is not a multiple of 32.
         """
         require_sides(x, multiple=STRIDES[-1])
-        *skips, y = self.backbone.features(self.normalise(x))
-        for stage, skip in zip(self.decoder, (*reversed(skips), None), strict=True):
-            y = stage(y, skip)
-        mask_logits: Tensor = self.head(y)
+        mask_logits: Tensor = self.head(self.decoder(self.backbone.features(self.normalise(x))))
         return mask_logits
+
+
+class Decoder(nn.ModuleList):
+    """Five stages from the map at stride 32 up to the image's size.
+
+    Args:
+        channels: Of the maps at strides 2, 4, 8, 16 and 32.
+
+    Shape:
+        five maps, (B, C, H/2, W/2) to (B, C, H/32, W/32) -> (B, 16, H, W)
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        *skips, bottom = channels
+        c_in = (bottom, *DECODER_CHANNELS)
+        c_skip = (*reversed(skips), 0)
+        super().__init__(
+            DecoderStage(below, skip, c)
+            for below, skip, c in zip(c_in, c_skip, DECODER_CHANNELS, strict=False)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Returns the last stage's map."""
+        *skips, y = maps
+        for stage, skip in zip(self, (*reversed(skips), None), strict=True):
+            y = stage(y, skip)
+        return y
 
 
 class DecoderStage(nn.Module):

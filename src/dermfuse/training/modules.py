@@ -1,7 +1,8 @@
 """One Lightning module per kind of network: what a step computes and what validation measures.
 
 Every module logs ``validation_loss``, which the plateau rule watches, and ``rank``, by which
-the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks.
+the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks, the
+mean of both for a joint network.
 """
 
 import math
@@ -43,7 +44,7 @@ Epoch = dict[str, float]
 
 
 class TrainingModule(LightningModule):
-    """What the three kinds share: data, optimiser, plateau rule, the check of the loss.
+    """What all kinds share: data, optimiser, plateau rule, the check of the loss.
 
     Args:
         network: What is trained.
@@ -237,7 +238,7 @@ class ClassifierModule(TrainingModule):
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns loss, average precision, AUC and accuracy."""
         logits, labels = outputs
-        measured = _class_metrics(logits, labels)
+        measured = class_metrics(logits, labels)
         loss = self.class_loss(logits, labels).item()
         return {"validation_loss": loss, **measured, "rank": measured["average_precision"]}
 
@@ -278,7 +279,7 @@ class PairModule(TrainingModule):
         logits = network.pair_logits(embedding, embedding[partner])
         measured = {"validation_loss": self._total(logits, labels, labels[partner]).item()}
         for name, head in (("a", network.head_a), ("b", network.head_b)):
-            values = _class_metrics(head(embedding).float().cpu(), labels.cpu())
+            values = class_metrics(head(embedding).float().cpu(), labels.cpu())
             measured |= {f"{key}_{name}": value for key, value in values.items()}
         best = deployed_head(measured)
         for key in ("average_precision", "auc", "accuracy"):
@@ -305,11 +306,15 @@ class SegmentationModule(TrainingModule):
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""
         mask_logits = self.validated(self.images(batch)).float()
-        loss = self.mask_loss(mask_logits, self.samples.source.masks(batch))
+        self._outputs.append(self.measure_masks(batch, mask_logits))
+
+    def measure_masks(self, rows: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the loss of the batch, Jaccard and Dice of every image, each (B,) float64."""
+        loss = self.mask_loss(mask_logits, self.samples.source.masks(rows))
         probability = mask_logits.sigmoid()[:, 0].cpu().numpy()
-        jaccard, dice = zip(*self._overlaps(batch, probability), strict=True)
-        size = torch.full((len(batch),), loss.item(), dtype=torch.float64)
-        self._outputs.append((size, torch.tensor(jaccard).double(), torch.tensor(dice).double()))
+        jaccard, dice = zip(*self._overlaps(rows, probability), strict=True)
+        size = torch.full((len(rows),), loss.item(), dtype=torch.float64)
+        return size, torch.tensor(jaccard).double(), torch.tensor(dice).double()
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns loss, Jaccard and Dice, means over the images."""
@@ -326,15 +331,6 @@ class SegmentationModule(TrainingModule):
             yield metrics.jaccard(counts), metrics.dice(counts)
 
 
-MODULES: dict[str, type[TrainingModule]] = {
-    "classifier": ClassifierModule,
-    "discriminant": PairModule,
-    "unet": SegmentationModule,
-    "unet_original": SegmentationModule,
-}
-"""The module that trains each kind of network."""
-
-
 def deployed_head(measured: Epoch) -> Literal["a", "b"]:
     """Returns the class head with the better validation AP; AUC decides a tie, then stream a."""
     rank_a, rank_b = (
@@ -347,7 +343,8 @@ def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
     return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
 
 
-def _class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
+def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
+    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,)."""
     scores = logits.double().softmax(1)[:, 1].numpy()
     truth = labels.numpy()
     return {

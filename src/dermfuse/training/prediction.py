@@ -34,6 +34,7 @@ from dermfuse.preprocess import (
 )
 from dermfuse.runs import NOTICE, RunFolder, read_json
 from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.training.answers import SYMMETRIES, Answer, look_eight_times, read_logits
 from dermfuse.training.recorder import read_weights
 
 PredictedSplit = Literal["train", "validation", "test"]
@@ -67,7 +68,7 @@ class PredictionReport:
 
     Attributes:
         out: The predictions folder.
-        task: Classification or segmentation.
+        task: Classification, segmentation, or joint for both.
         split: Which images.
         images: How many.
         notice: That this is research software.
@@ -113,6 +114,7 @@ def predict(
     split: PredictedSplit,
     out: Path,
     probabilities: bool = False,
+    tta: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PredictionReport:
     """Predicts every image of a split and writes a predictions folder, whole or not at all.
@@ -123,6 +125,8 @@ def predict(
         split: ``test``, or the run's own ``train`` or ``validation`` images.
         out: The predictions folder; new or empty.
         probabilities: Also writes 8-bit probability maps, which fusion needs.
+        tta: Test-time augmentation: predicts the mean over the eight symmetries of the square,
+            at eight times the cost; the manifest says so.
         progress: Called with (done, all).
 
     Raises:
@@ -132,17 +136,19 @@ def predict(
     lesions = _lesions(trained, data, split)
     task = trained.config.model.task
     with new_predictions(out) as folder:
-        if task == "classification":
-            scores = _classify(trained, lesions, progress)
+        scores: list[NDArray[np.float64]] = []
+        for batch in _batches(trained, lesions, progress, tta=tta):
+            _write_masks(folder, batch, probabilities=probabilities)
+            if batch.answer.malignant is not None:
+                scores.append(batch.answer.malignant.numpy())
+        if scores:
             ids = tuple(lesion.image_id for lesion in lesions)
-            write_scores(folder / SCORES_NAME, ScoreTable(ids, scores))
-        else:
-            _segment(trained, lesions, folder, probabilities, progress)
-        write_manifest(folder, _manifest(trained, split))
+            write_scores(folder / SCORES_NAME, ScoreTable(ids, np.concatenate(scores)))
+        write_manifest(folder, _manifest(trained, split, tta=tta))
     return PredictionReport(out, task, split, len(lesions))
 
 
-def _manifest(trained: TrainedNetwork, split: str) -> Manifest:
+def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
     config = trained.config
     details: dict[str, Any] = {
         "preset": config.name,
@@ -150,6 +156,7 @@ def _manifest(trained: TrainedNetwork, split: str) -> Manifest:
         "init": config.model.init,
         "epoch": trained.epoch,
         "input_size": config.data.input_size,
+        "symmetries": len(SYMMETRIES) if tta else 1,
     }
     record = RunFolder(trained.run).record
     if record.is_file():
@@ -157,6 +164,8 @@ def _manifest(trained: TrainedNetwork, split: str) -> Manifest:
         details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
         details["data"] = run.get("data", {}).get("summary")
     source = f"{config.name}, seed {config.train.seed}"
+    if tta:
+        source += f", mean of {len(SYMMETRIES)} symmetries"
     return Manifest(config.model.task, source=source, split=split, details=details)
 
 
@@ -175,40 +184,39 @@ def _lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list
     return lesions
 
 
-def _classify(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """A few images and what the network answers about them."""
+
+    lesions: Sequence[Lesion]
+    shapes: Sequence[tuple[int, int]]
+    answer: Answer
+
+
+def _write_masks(folder: Path, batch: _Batch, *, probabilities: bool) -> None:
+    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
+    if batch.answer.lesion is None:
+        return
+    for lesion, small, shape in zip(batch.lesions, batch.answer.lesion, batch.shapes, strict=True):
+        probability = resize_probability(small.numpy(), *shape)
+        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
+        if probabilities:
+            write_probability(probability_path(folder, lesion.image_id), probability)
+
+
+def _batches(
     trained: TrainedNetwork,
     lesions: Sequence[Lesion],
     progress: Callable[[int, int], None] | None,
-) -> NDArray[np.float64]:
-    parts = [
-        logits.double().softmax(1)[:, 1].numpy()
-        for _, logits, _ in _forward(trained, lesions, progress)
-    ]
-    return np.concatenate(parts).astype(np.float64)
-
-
-def _segment(
-    trained: TrainedNetwork,
-    lesions: Sequence[Lesion],
-    folder: Path,
-    probabilities: bool,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    for chunk, mask_logits, shapes in _forward(trained, lesions, progress):
-        for lesion, small, shape in zip(chunk, mask_logits.sigmoid()[:, 0], shapes, strict=True):
-            probability = resize_probability(small.numpy(), *shape)
-            write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
-            if probabilities:
-                write_probability(probability_path(folder, lesion.image_id), probability)
-
-
-def _forward(
-    trained: TrainedNetwork,
-    lesions: Sequence[Lesion],
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[Sequence[Lesion], Tensor, list[tuple[int, int]]]]:
-    """Yields (lesions, logits, image shapes) batch by batch, in float32 on the CPU."""
+    *,
+    tta: bool,
+) -> Iterator[_Batch]:
+    """Yields the images with what the network answers, in float32 on the CPU."""
     size, batch_size = trained.config.data.input_size, trained.config.train.batch_size
+
+    def look(images: Tensor) -> Answer:
+        return read_logits(trained.network(images.contiguous(memory_format=torch.channels_last)))
+
     done = 0
     with ThreadPoolExecutor() as pool, torch.inference_mode():
         for first in range(0, len(lesions), batch_size):
@@ -216,8 +224,8 @@ def _forward(
             images = list(pool.map(lambda lesion: read_image(lesion.image_path), chunk))
             squares = np.stack([squeeze(image, size) for image in images])  # (B, S, S, 3)
             batch = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-            logits = trained.network(batch.contiguous(memory_format=torch.channels_last)).float()
-            yield chunk, logits, [(image.shape[0], image.shape[1]) for image in images]
+            answer = look_eight_times(look, batch) if tta else look(batch)
+            yield _Batch(chunk, [(image.shape[0], image.shape[1]) for image in images], answer)
             done += len(chunk)
             if progress:
                 progress(done, len(lesions))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dermfuse.config import Config, Task
+from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, segmentation_plan
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
 from dermfuse.data.loaders import PlanTensors, SampleSource, load_cache
@@ -99,9 +99,9 @@ def select_lesions(folder: Path, config: Config) -> TrainingSet:
         tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
     )
     if not split.train or not split.validation:
-        lacking = "mask" if task == "segmentation" else "label"
+        lacking = {"classification": "a label", "segmentation": "a mask"}.get(task, "both")
         raise DataError(
-            f"{folder} has {len(usable)} training images with a {lacking}",
+            f"{folder} has {len(usable)} training images with {lacking}",
             expected="some to train on and some to validate on",
             action="Check the folder with: dermfuse data verify",
         )
@@ -115,7 +115,7 @@ def load_samples(
     """Returns the decoded images with their plan; see ``load_cache`` for the errors."""
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
-    masks = config.model.task == "segmentation"
+    masks = has_masks(config.model.task)
     plan = _plan(lesions, config, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
     cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
@@ -136,6 +136,10 @@ def load_samples(
 
 
 def _plan(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
+    """Returns the task's plan; the joint network learns from the class-balanced one.
+
+    Malignant images are the scarcer lesson, and the balanced plan holds every image, too.
+    """
     image_ids, seed = [lesion.image_id for lesion in lesions], config.train.seed
     if config.model.task == "segmentation":
         return segmentation_plan(image_ids, config.augment, seed=seed, epoch=epoch)
@@ -162,15 +166,16 @@ def _sha256(path: Path) -> bytes:
 
 
 def _usable(lesion: Lesion, task: Task) -> bool:
-    return (lesion.mask_path if task == "segmentation" else lesion.label) is not None
+    lacks_mask = has_masks(task) and lesion.mask_path is None
+    lacks_label = has_scores(task) and lesion.label is None
+    return not (lacks_mask or lacks_label)
 
 
 def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple[str, ...]:
-    missing = dataset.missing_masks if task == "segmentation" else dataset.missing_labels
-    kind = "mask" if task == "segmentation" else "label"
     reasons = (
         (dataset.missing_images, "no image file"),
-        (missing, f"no {kind}"),
+        (dataset.missing_masks if has_masks(task) else (), "no mask"),
+        (dataset.missing_labels if has_scores(task) else (), "no label"),
         (duplicates, "a duplicate of a test image"),
     )
     return tuple(

@@ -1,7 +1,7 @@
 """Predictions of the test split in the form in which they are kept and scored elsewhere.
 
-scores.csv    image_id,score                                        (classification)
-masks.zip     masks/ISIC_xxxxxxx_Segmentation.png at the image's size (segmentation)
+scores.csv    image_id,score                                        (classification, joint)
+masks.zip     masks/ISIC_xxxxxxx_Segmentation.png at the image's size (segmentation, joint)
 run.json      configuration, seed, epochs, validation metrics, versions, init
 """
 
@@ -28,7 +28,7 @@ class SubmissionReport:
 
     Attributes:
         out: The folder.
-        task: Classification or segmentation.
+        task: Classification, segmentation, or joint for both.
         images: How many test images were predicted.
         size_mb: Of all files together.
         notice: That this is research software.
@@ -77,7 +77,7 @@ def submit(
         predictions = read_predictions(unpacked)
         if predictions.scores is not None:
             write_scores(folder / SCORES_NAME, predictions.scores)
-        else:
+        if predictions.masks:
             with atomic_write(folder / f"{MASKS_NAME}.zip") as handle:
                 handle.write(_zipped(list(predictions.masks.values())))
         write_json(folder / "run.json", record)

@@ -37,7 +37,8 @@ from dermfuse.training.distributed import (
     require_devices,
     require_shares,
 )
-from dermfuse.training.modules import MODULES, TrainingModule
+from dermfuse.training.kinds import MODULES
+from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
 from dermfuse.training.start import load_start, read_origin, require_no_origin

@@ -4,7 +4,7 @@ from dermfuse.errors import ConfigError
 from dermfuse.models.backbones import BACKBONES, build_backbone
 
 
-def test_there_are_eight_backbones_under_the_names_that_presets_spell() -> None:
+def test_there_are_nine_backbones_under_the_names_that_presets_spell() -> None:
     assert set(BACKBONES) == {
         "mobilenet_v1",
         "densenet121",
@@ -14,6 +14,7 @@ def test_there_are_eight_backbones_under_the_names_that_presets_spell() -> None:
         "vgg16",
         "resnext50",
         "efficientnet_lite0",
+        "mobilenet_v2",
     }
 
 
@@ -23,5 +24,5 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 def test_a_name_like_no_other_is_refused_with_the_list() -> None:
-    with pytest.raises(ConfigError, match=r"one of mobilenet_v1, densenet121, .*lite0\.$"):
+    with pytest.raises(ConfigError, match=r"one of mobilenet_v1, densenet121, .*mobilenet_v2\.$"):
         build_backbone("@")

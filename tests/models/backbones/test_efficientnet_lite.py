@@ -3,9 +3,7 @@ import torch
 
 from dermfuse.models import count_parameters
 from dermfuse.models.backbones.efficientnet_lite import (
-    STAGES,
     EfficientNetLite0,
-    InvertedResidual,
     convert_timm,
 )
 
@@ -62,20 +60,6 @@ def test_its_maps_have_the_promised_channels_and_strides(backbone: EfficientNetL
 
 def test_the_embedding_is_wider_than_the_deepest_map(backbone: EfficientNetLite0) -> None:
     assert backbone(torch.rand(1, 3, 64, 96)).shape == (1, 1280, 2, 3)
-
-
-def test_only_a_block_of_the_same_size_has_a_shortcut() -> None:
-    stage = STAGES[1]  # c = 24
-    assert not InvertedResidual(16, stage, s=2).has_shortcut
-    assert not InvertedResidual(16, stage, s=1).has_shortcut
-    assert InvertedResidual(24, stage, s=1).has_shortcut
-
-
-def test_a_block_whose_branch_is_silent_passes_its_input_on() -> None:
-    block = InvertedResidual(24, STAGES[1], s=1).eval()
-    torch.nn.init.zeros_(block.project.conv.weight)
-    x = torch.randn(1, 24, 4, 4)
-    assert torch.equal(block(x), x)
 
 
 def test_a_pixel_of_127_becomes_zero() -> None:

@@ -1,4 +1,4 @@
-"""The eight backbones, one file per paper, under the names that presets spell."""
+"""The nine backbones, one file per paper, under the names that presets spell."""
 
 import difflib
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from dermfuse.models.backbones.base import Backbone
 from dermfuse.models.backbones.densenet import DenseNet121
 from dermfuse.models.backbones.efficientnet_lite import EfficientNetLite0
 from dermfuse.models.backbones.mobilenet_v1 import MobileNetV1
+from dermfuse.models.backbones.mobilenet_v2 import MobileNetV2
 from dermfuse.models.backbones.resnet import ResNet18
 from dermfuse.models.backbones.resnext import ResNeXt50
 from dermfuse.models.backbones.shufflenet import ShuffleNet
@@ -29,6 +30,7 @@ BACKBONES: Mapping[str, type[Backbone]] = MappingProxyType(
             Vgg16,
             ResNeXt50,
             EfficientNetLite0,
+            MobileNetV2,
         )
     }
 )

@@ -5,6 +5,8 @@ U-Net joins all of them, so one contract serves both:
 
     features(x)  -> five maps at strides 2, 4, 8, 16, 32, shallow to deep
     forward(x)   -> the last map before global average pooling, (B, embedding_channels, H/32, W/32)
+
+The joint network needs both in one pass: ``embedding_map`` makes the latter of the former.
 """
 
 from abc import ABC, abstractmethod
@@ -38,6 +40,23 @@ SYMMETRIC = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """TensorFlow's convention for MobileNet: RGB / 127.5 - 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """In what TensorFlow's and PyTorch's releases of one network differ.
+
+    Args:
+        same_padding: Strided convolutions pad as TensorFlow's SAME; else on both sides alike.
+        epsilon: Of every BatchNorm.
+    """
+
+    same_padding: bool
+    epsilon: float
+
+
+TENSORFLOW = Release(same_padding=True, epsilon=1e-3)
+PYTORCH = Release(same_padding=False, epsilon=1e-5)
+
+
 class Backbone(nn.Module, ABC):
     """A convolutional network without its ImageNet classifier.
 
@@ -63,7 +82,11 @@ class Backbone(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the last map before pooling, (B, embedding_channels, H/32, W/32)."""
-        return self.features(x)[-1]
+        return self.embedding_map(self.features(x)[-1])
+
+    def embedding_map(self, deepest: Tensor) -> Tensor:
+        """Returns the map that is pooled, (B, embedding_channels, h, w), from that at stride 32."""
+        return deepest
 
 
 class Normalise(nn.Module):

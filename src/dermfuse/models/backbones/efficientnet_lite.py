@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from dermfuse.models.backbones.base import Backbone, Normalisation, SamePadConv2d
+from dermfuse.models.backbones.base import TENSORFLOW, Backbone, Normalisation
 from dermfuse.models.backbones.mobilenet_v1 import ConvNormReLU6
+from dermfuse.models.backbones.mobilenet_v2 import stack_bottlenecks
 
 
 class Stage(NamedTuple):
@@ -36,43 +37,6 @@ STAGES = (
 TOP_CHANNELS = 1280
 
 
-class Project(nn.Sequential):
-    """1x1 convolution and BatchNorm, linear.
-
-    Shape:
-        (B, c_in, H, W) -> (B, c, H, W)
-    """
-
-    def __init__(self, c_in: int, c: int) -> None:
-        super().__init__()
-        self.conv = SamePadConv2d(c_in, c, 1, bias=False)
-        self.norm = nn.BatchNorm2d(c, eps=1e-3)
-
-
-class InvertedResidual(nn.Sequential):
-    """Expand 1x1 (where t > 1), depthwise kxk, project 1x1; added to its input where it can be.
-
-    Shape:
-        (B, c_in, H, W) -> (B, c, ceil(H/s), ceil(W/s))
-    """
-
-    def __init__(self, c_in: int, stage: Stage, *, s: int) -> None:
-        super().__init__()
-        c_wide = c_in * stage.t
-        if stage.t > 1:
-            self.expand = ConvNormReLU6(c_in, c_wide, kernel=1)
-        self.depthwise = ConvNormReLU6(c_wide, c_wide, kernel=stage.k, s=s, groups=c_wide)
-        self.project = Project(c_wide, stage.c)
-        self.has_shortcut = s == 1 and c_in == stage.c
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the block's map."""
-        y = x
-        for layer in self:
-            y = layer(y)
-        return x + y if self.has_shortcut else y
-
-
 class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its classifier: 3,371,008 trainable parameters.
 
@@ -93,13 +57,11 @@ class EfficientNetLite0(Backbone):
         super().__init__()
         self.stem = ConvNormReLU6(3, STEM_CHANNELS, kernel=3, s=2)
         self.stages = nn.ModuleList()
-        c = STEM_CHANNELS
-        for stage in STAGES:
-            blocks = [InvertedResidual(c, stage, s=stage.s)]
-            blocks += [InvertedResidual(stage.c, stage, s=1) for _ in range(stage.n - 1)]
-            self.stages.append(nn.Sequential(*blocks))
-            c = stage.c
-        self.top = ConvNormReLU6(c, TOP_CHANNELS, kernel=1)
+        c_in = STEM_CHANNELS
+        for t, c, n, s, k in STAGES:
+            self.stages.append(stack_bottlenecks(c_in, c, t=t, n=n, s=s, k=k, release=TENSORFLOW))
+            c_in = c
+        self.top = ConvNormReLU6(c_in, TOP_CHANNELS, kernel=1)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Returns the maps at strides 2, 4, 8, 16 and 32."""
@@ -111,9 +73,9 @@ class EfficientNetLite0(Backbone):
             x = module(x)
         return maps[0], maps[1], maps[2], maps[3], x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the last map before pooling, (B, 1280, H/32, W/32)."""
-        top: Tensor = self.top(super().forward(x))
+    def embedding_map(self, deepest: Tensor) -> Tensor:
+        """Returns the map that is pooled, (B, 1280, H/32, W/32), from that at stride 32."""
+        top: Tensor = self.top(deepest)
         return top
 
 

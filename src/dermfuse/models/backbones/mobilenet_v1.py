@@ -10,7 +10,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dermfuse.models.backbones.base import SYMMETRIC, Backbone, Normalisation, SamePadConv2d
+from dermfuse.models.backbones.base import (
+    SYMMETRIC,
+    TENSORFLOW,
+    Backbone,
+    Normalisation,
+    Release,
+    SamePadConv2d,
+)
 
 
 class Separable(NamedTuple):
@@ -41,10 +48,21 @@ class ConvNormReLU6(nn.Sequential):
         (B, c_in, H, W) -> (B, c_out, ceil(H/s), ceil(W/s))
     """
 
-    def __init__(self, c_in: int, c_out: int, *, kernel: int, s: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        kernel: int,
+        s: int = 1,
+        groups: int = 1,
+        release: Release = TENSORFLOW,
+    ) -> None:
         super().__init__()
-        self.conv = SamePadConv2d(c_in, c_out, kernel, stride=s, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(c_out, eps=1e-3)
+        convolution = SamePadConv2d if release.same_padding else nn.Conv2d
+        padding = 0 if release.same_padding else kernel // 2
+        self.conv = convolution(c_in, c_out, kernel, s, padding, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(c_out, eps=release.epsilon)
         self.relu = nn.ReLU6(inplace=True)
 
 
