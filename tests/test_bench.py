@@ -9,12 +9,17 @@ import torch
 
 from dermfuse import bench
 from dermfuse.bench import BenchReport, Comparison, bench_train
+from dermfuse.bench.limit import (
+    ArithmeticLimit,
+    count_flop_per_image,
+    matmul_flop_per_second,
+    rows_of,
+)
 from dermfuse.bench.plain import PilSamples, PlainLoop, RowBlock, to_tensor
 from dermfuse.bench.turns import (
     block_sizes,
     build_module,
     pil_samples,
-    rows_of,
     take_batches,
     take_turns,
 )
@@ -190,6 +195,33 @@ class TestTurns:
         assert to_tensor(picture).tolist() == [[[0.0, 1.0]]]
 
 
+class TestArithmeticLimit:
+    def test_it_is_the_rate_of_products_over_the_products_of_an_image(self) -> None:
+        assert ArithmeticLimit(4.0, 100.0).images_per_second == 25
+
+    def test_the_products_of_a_dense_layer_are_counted_forward_and_twice_backward(
+        self, data: Path
+    ) -> None:
+        config = small("mobilenetv1")
+        module = build_module(config, load_samples(select_lesions(data, config), config))
+        flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2))
+        module.network = flat
+        schedule = take_batches(module, 1)
+        assert count_flop_per_image(module, schedule) == 3 * (2 * 3 * 32 * 32 * 2)
+
+    def test_method_1_sends_every_image_through_the_backbone_once(self, data: Path) -> None:
+        config = small("dc-mobilenetv1")
+        module = build_module(config, load_samples(select_lesions(data, config), config))
+        first, second = take_batches(module, 2)
+        assert first.partner is not None
+        assert second.partner is None
+        once, twice = (count_flop_per_image(module, [batch]) for batch in (first, second))
+        assert once == pytest.approx(twice / 2, rel=0.05)  # but for the heads
+
+    def test_a_matrix_product_has_a_rate(self) -> None:
+        assert matmul_flop_per_second(CPU, torch.float32) > 1e8
+
+
 class TestReport:
     def test_the_ratio_is_the_median_of_neighbouring_blocks(self) -> None:
         # A slow spell in block 2 hits both loops and leaves the ratio alone.
@@ -205,6 +237,8 @@ class TestReport:
             preset="dc-mobilenetv1",
             training=comparison,
             input_path=comparison,
+            limit_images_per_second=400.16,
+            gflop_per_image=1.5,
             cache_seconds=1.234,
             cached_images=40,
             images_per_batch=64,
@@ -221,6 +255,7 @@ class TestReport:
         assert record["training_ratio"] == 2.0
         assert record["input_images_per_second_plain"] == 50.0
         assert record["precision_plain"] == "float32"
+        assert record["share_of_limit"] == 0.25
         assert all(isinstance(value, str | int | float) for value in record.values())
 
 

@@ -87,6 +87,8 @@ class AugmentConfig:
 
     Attributes:
         enabled: Off trains on the originals alone (Tables IV and IX, "without").
+        fresh: Draws the transforms anew in every epoch, for the same samples of the same images;
+            the paper's are made once. The originals and what is validated on stay as they are.
         benign_copies: Samples per benign image, the original included (727 x 3 = 2,181).
         malignant_copies: Samples per malignant image, the original included (173 x 13 = 2,249).
         segmentation_draws: Samples drawn on top of the originals for masks (900 + 6,000).
@@ -96,6 +98,7 @@ class AugmentConfig:
     """
 
     enabled: bool = True
+    fresh: bool = False
     benign_copies: int = 3
     malignant_copies: int = 13
     segmentation_draws: int = 6000
@@ -104,7 +107,13 @@ class AugmentConfig:
     maximum_occlusion: float = 0.25
 
     def __post_init__(self) -> None:
-        """Refuses copies below one and fractions out of range."""
+        """Refuses copies below one, fractions out of range, fresh draws of nothing."""
+        if self.fresh and not self.enabled:
+            raise ConfigError(
+                "augment.fresh is true with augment.enabled false",
+                expected="augmentation, whose transforms can be drawn anew",
+                action="Set augment.enabled=true or augment.fresh=false",
+            )
         for key in ("benign_copies", "malignant_copies"):
             _between(f"augment.{key}", getattr(self, key), 1, 1000)
         _between("augment.segmentation_draws", self.segmentation_draws, 0, 10_000_000)
@@ -212,6 +221,9 @@ class TrainConfig:
             of the steps and falls to 0 at the last, for runs of few epochs.
         batch_norm: ``batch`` normalises the backbone by each batch, as in the paper; ``frozen``
             by the statistics of its ImageNet weights, which few images then cannot shift.
+        ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
+            average is what is validated and kept; the training goes on with the weights
+            themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs the validation loss may fail to fall before that.
         early_stop_patience: Epochs the validation metric may fail to rise; 0 never stops early.
@@ -227,6 +239,7 @@ class TrainConfig:
     new_layer_factor: float = 1.0
     schedule: Literal["plateau", "cosine"] = "plateau"
     batch_norm: Literal["batch", "frozen"] = "batch"
+    ema_decay: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 3
     early_stop_patience: int = 0
@@ -241,6 +254,7 @@ class TrainConfig:
         _between("train.batch_size", self.batch_size, 2, 65_536)
         _between("train.learning_rate", self.learning_rate, 1e-9, 10.0)
         _between("train.new_layer_factor", self.new_layer_factor, 1e-3, 1e3)
+        _between("train.ema_decay", self.ema_decay, 0.0, 0.999999)
         _between("train.plateau_factor", self.plateau_factor, 0.01, 0.99)
         _between("train.plateau_patience", self.plateau_patience, 1, 100_000)
         _between("train.early_stop_patience", self.early_stop_patience, 0, 100_000)
@@ -321,7 +335,10 @@ class Config:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Returns the names of the shipped presets, one per row of the paper's Tables III to X."""
+    """Returns the names of the shipped presets.
+
+    There is one per row of the paper's Tables III to X, and variants that the paper has not.
+    """
     folder = resources.files("dermfuse") / "presets"
     names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))

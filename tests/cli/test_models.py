@@ -101,6 +101,8 @@ def _bench(monkeypatch: pytest.MonkeyPatch) -> None:
             preset=config.name,
             training=speed,
             input_path=speed,
+            limit_images_per_second=360.0,
+            gflop_per_image=3.4,
             cache_seconds=1.5,
             cached_images=40,
             images_per_batch=config.train.batch_size,
@@ -122,6 +124,7 @@ def test_bench_prints_both_loops(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "3.00 (2.50 to 3.50)" in out
     assert "20 batches of 4 images" in out
+    assert "360.0 images/s, of which training reaches 25%" in out
     assert out.endswith(NOTICE + "\n")
 
 

@@ -85,6 +85,9 @@ class BenchReport:
         preset: Which configuration.
         training: Images per second of whole training steps, both streams of a pair counted.
         input_path: Images per second until a batch is ready, augmented.
+        limit_images_per_second: What training would reach if it cost no more than its products,
+            at the rate of a large matrix product measured in the same run.
+        gflop_per_image: Floating-point operations of a step per image, in 10^9.
         cache_seconds: What dermfuse spends once, before the first epoch, to decode the files.
         cached_images: How many files these are.
         images_per_batch: Both streams counted.
@@ -100,6 +103,8 @@ class BenchReport:
     preset: str
     training: Comparison
     input_path: Comparison
+    limit_images_per_second: float
+    gflop_per_image: float
     cache_seconds: float
     cached_images: int
     images_per_batch: int
@@ -110,6 +115,11 @@ class BenchReport:
     precision: str
     threads: int
     torch: str
+
+    @property
+    def share_of_limit(self) -> float:
+        """The rate of training as a share of the arithmetic limit."""
+        return self.training.images_per_second / self.limit_images_per_second
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as flat JSON values, rounded to what the clock can tell."""
@@ -122,6 +132,9 @@ class BenchReport:
             record[f"{name}_ratio_highest"] = round(comparison.highest_ratio, 2)
         return {
             **record,
+            "limit_images_per_second": round(self.limit_images_per_second, 1),
+            "share_of_limit": round(self.share_of_limit, 3),
+            "gflop_per_image": round(self.gflop_per_image, 3),
             "cache_seconds": round(self.cache_seconds, 2),
             "cached_images": self.cached_images,
             "images_per_batch": self.images_per_batch,
@@ -180,6 +193,8 @@ def _report(
         preset=config.name,
         training=Comparison.from_rates(turns.training.ours, turns.training.plain),
         input_path=Comparison.from_rates(turns.inputs.ours, turns.inputs.plain),
+        limit_images_per_second=turns.limit.images_per_second,
+        gflop_per_image=turns.limit.gflop_per_image,
         cache_seconds=turns.cache_seconds,
         cached_images=turns.cached_images,
         images_per_batch=turns.images_per_batch,

@@ -13,10 +13,10 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dermfuse.bench.limit import ArithmeticLimit, measure_limit, now, rows_of
 from dermfuse.bench.plain import PilSamples, PlainLoop
 from dermfuse.config import Config
 from dermfuse.data.augment import Plan
-from dermfuse.data.loaders import PairRows
 from dermfuse.models.build import build_network
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
@@ -49,6 +49,7 @@ class Turns:
     Args:
         training: Of whole training steps.
         inputs: Of the input path alone.
+        limit: How fast the device could be.
         cache_seconds: Spent on decoding the files once.
         cached_images: How many these are.
         images_per_batch: Both streams of a pair counted.
@@ -60,6 +61,7 @@ class Turns:
 
     training: Rates
     inputs: Rates
+    limit: ArithmeticLimit
     cache_seconds: float
     cached_images: int
     images_per_batch: int
@@ -92,7 +94,7 @@ class Interleaving(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
-        self._start = _now(self._plain.device)
+        self._start = now(self._plain.device)
 
     def on_train_batch_end(
         self,
@@ -108,9 +110,9 @@ class Interleaving(Callback):
             return
         block, self._block = self._block, []
         warm_up = self._done == 0
-        between = _now(self._plain.device)
+        between = now(self._plain.device)
         self._plain.train(block)
-        end = _now(self._plain.device)
+        end = now(self._plain.device)
         if not warm_up:
             images = sum(map(len, block))
             self.rates.ours.append(images / (between - self._start))
@@ -118,7 +120,7 @@ class Interleaving(Callback):
         self._done += 2 * self._sizes.pop(0)
         if self._progress:
             self._progress(self._done, self._all)
-        self._start = _now(self._plain.device)
+        self._start = now(self._plain.device)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Feeds the plateau rule, for nothing was validated."""
@@ -156,9 +158,12 @@ def take_turns(
         schedule = take_batches(module, sum(sizes))
         inputs = _time_inputs(module, plain, schedule, sizes)
         training = _time_training(module, plain, schedule, sizes, progress)
+        half = precision_of(config) == "bf16-mixed"
+        dtype = torch.bfloat16 if half else torch.float32
         return Turns(
             training=training,
             inputs=inputs,
+            limit=measure_limit(module.to(device), schedule, dtype=dtype),
             cache_seconds=cache_seconds,
             cached_images=len(chosen.lesions),
             images_per_batch=max(len(rows_of(batch)) for batch in schedule),
@@ -211,11 +216,6 @@ def take_batches(module: TrainingModule, number: int) -> list[Any]:
     return list(islice(chain.from_iterable(map(module.schedule, count())), number))
 
 
-def rows_of(batch: Tensor | PairRows) -> Tensor:
-    """Returns the plan rows of a batch, of pairs those of stream a and then those of b."""
-    return torch.cat([batch.a, batch.b]) if isinstance(batch, PairRows) else batch
-
-
 def _time_inputs(
     module: TrainingModule, plain: PlainLoop, schedule: Sequence[Any], sizes: Sequence[int]
 ) -> Rates:
@@ -224,15 +224,15 @@ def _time_inputs(
     remaining = iter(schedule)
     for index, size in enumerate(sizes):
         block = [rows_of(batch) for batch in islice(remaining, size)]
-        start = _now(plain.device)
+        start = now(plain.device)
         for rows in block:
             module.images(rows)
             if module.samples.source.cache.masks is not None:
                 module.samples.source.masks(rows)
-        between = _now(plain.device)
+        between = now(plain.device)
         for _ in plain.load(block):
             pass
-        end = _now(plain.device)
+        end = now(plain.device)
         if index:
             images = sum(map(len, block))
             rates.ours.append(images / (between - start))
@@ -267,10 +267,3 @@ def _time_training(
         loader: DataLoader[Any] = DataLoader(list(schedule), batch_size=None)  # type: ignore[arg-type]
         trainer.fit(module, train_dataloaders=loader)
     return turns.rates
-
-
-def _now(device: torch.device) -> float:
-    """Returns the time in seconds, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -5,6 +5,7 @@ All but ``presets`` need the extra ``dermfuse[train]``; it is imported inside th
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def presets(
 ) -> None:
     """List the presets, or print one as TOML.
 
-    There is one for each row of the paper's tables of networks.
+    There is one for each row of the paper's tables of networks, and variants of them.
     """
     if name is not None:
         config = load_preset(name)
@@ -83,7 +84,7 @@ def presets(
     say_notice()
 
 
-def train(
+def train(  # noqa: PLR0913 — one parameter for each option
     preset: Preset,
     *,
     data: Data,
@@ -98,6 +99,7 @@ def train(
     ] = None,
     assignments: Assignments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+    devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
 ) -> None:
     """Train a preset into a run folder.
 
@@ -106,8 +108,10 @@ def train(
     config = find_config(preset).override(assignments or ())
     require_train_extra("dermfuse train")
     from dermfuse.training import train as train_network
+    from dermfuse.training.distributed import find_processes
 
-    with progress("Reading images") as advance:
+    first = find_processes(devices).first  # of several processes one speaks for all
+    with progress("Reading images") if first else nullcontext() as advance:
         report = train_network(
             config,
             data=data,
@@ -115,9 +119,12 @@ def train(
             imagenet=imagenet,
             start=start,
             resume=resume,
+            devices=devices,
             progress=advance,
-            show_bar=on_terminal(),
+            show_bar=first and on_terminal(),
         )
+    if not first:
+        return
     rows = [(key, f"{value:g}") for key, value in report.best.items() if key != "rank"]
     say_table(("best epoch", "validation"), rows)
     for sentence in report.left_out:
@@ -204,6 +211,11 @@ def bench_train(
         f"{report.preset} on {report.data}: {report.batches} batches of "
         f"{report.images_per_batch} images; dermfuse decodes once, {report.cache_seconds:.1f} s "
         f"for {report.cached_images} files."
+    )
+    say(
+        f"A training step multiplies and adds {report.gflop_per_image:.2f} GFLOP per image; at "
+        f"the rate of a large matrix product here that is {report.limit_images_per_second:.1f} "
+        f"images/s, of which training reaches {report.share_of_limit:.0%}."
     )
     say(
         f"{report.device}, {report.precision} against float32, {report.threads} threads, "

@@ -6,7 +6,8 @@ set is a table of (source image, transform, parameters); ``dermfuse.data.loaders
 whenever it is trained on, so nothing is copied to disk.
 
 Every image draws from a generator of its own, seeded by the run's seed and the image's id: an
-image that is missing changes no other image's rows.
+image that is missing changes no other image's rows. ``augment.fresh`` draws the transforms of
+every epoch anew, which is not in the paper; a row then keeps its source image and its label.
 """
 
 import zlib
@@ -58,6 +59,13 @@ class Plan:
         """Returns the plan of some rows, by index or by mask."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def replace_rows(self, rows: NDArray[np.int64], other: Self) -> Self:
+        """Returns this plan with ``rows`` as in ``other``, a plan over the same samples."""
+        columns = {field.name: getattr(self, field.name).copy() for field in fields(self)}
+        for name, column in columns.items():
+            column[rows] = getattr(other, name)[rows]
+        return type(self)(**columns)
+
 
 def originals(count: int) -> Plan:
     """Returns the plan that shows every image once, as it is."""
@@ -65,7 +73,12 @@ def originals(count: int) -> Plan:
 
 
 def classification_plan(
-    image_ids: Sequence[str], labels: Sequence[Label], config: AugmentConfig, *, seed: int
+    image_ids: Sequence[str],
+    labels: Sequence[Label],
+    config: AugmentConfig,
+    *,
+    seed: int,
+    epoch: int = 0,
 ) -> Plan:
     """Returns the balanced plan: 3 samples per benign and 13 per malignant image.
 
@@ -74,19 +87,23 @@ def classification_plan(
         labels: Their labels, in the same order.
         config: Copies and strengths.
         seed: Of the run.
+        epoch: Which the transforms are drawn for; 0 draws the plan that is made once.
 
     Paper:
         900 -> 4,430. Our reading: 727 x 3 + 173 x 13 = 2,181 + 2,249 = 4,430 exactly.
     """
     copies = {Label.BENIGN: config.benign_copies, Label.MALIGNANT: config.malignant_copies}
     draws = [copies[label] - 1 for label in labels]
-    return _plan(image_ids, draws, config, seed=seed)
+    return _plan(image_ids, draws, config, seed=seed, epoch=epoch)
 
 
-def segmentation_plan(image_ids: Sequence[str], config: AugmentConfig, *, seed: int) -> Plan:
+def segmentation_plan(
+    image_ids: Sequence[str], config: AugmentConfig, *, seed: int, epoch: int = 0
+) -> Plan:
     """Returns every original plus ``segmentation_draws`` draws spread evenly over the images.
 
-    Where the draws do not divide evenly, the images that get one more are chosen by the seed.
+    Where the draws do not divide evenly, the images that get one more are chosen by the seed;
+    they are the same in every epoch.
 
     Paper:
         900 -> 6,900.
@@ -97,16 +114,23 @@ def segmentation_plan(image_ids: Sequence[str], config: AugmentConfig, *, seed: 
     lot = np.array([_generator(seed, image_id, "lot").random() for image_id in image_ids])
     favoured = set(np.argsort(lot, kind="stable")[:rest].tolist())
     draws = [each + (index in favoured) for index in range(len(image_ids))]
-    return _plan(image_ids, draws, config, seed=seed)
+    return _plan(image_ids, draws, config, seed=seed, epoch=epoch)
 
 
 def _plan(
-    image_ids: Sequence[str], draws: Sequence[int], config: AugmentConfig, *, seed: int
+    image_ids: Sequence[str],
+    draws: Sequence[int],
+    config: AugmentConfig,
+    *,
+    seed: int,
+    epoch: int,
 ) -> Plan:
     if not config.enabled or not image_ids:
         return originals(len(image_ids))
     tables = [
-        np.concatenate([_unchanged(1), _draw(count, config, _generator(seed, image_id, "draw"))])
+        np.concatenate(
+            [_unchanged(1), _draw(count, config, _generator(seed, image_id, "draw", epoch))]
+        )
         for image_id, count in zip(image_ids, draws, strict=True)
     ]
     return _gather(tables, np.repeat(np.arange(len(image_ids)), np.asarray(draws) + 1))
@@ -149,5 +173,6 @@ def _gather(tables: Sequence[NDArray[np.float64]], source: NDArray[np.int64]) ->
     )
 
 
-def _generator(seed: int, image_id: str, purpose: str) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{image_id}".encode())])
+def _generator(seed: int, image_id: str, purpose: str, epoch: int = 0) -> np.random.Generator:
+    of_epoch = [epoch] if epoch else []
+    return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{image_id}".encode()), *of_epoch])

@@ -1,6 +1,7 @@
 """The Lightning module of the joint network, which learns classes and masks at once."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,9 +31,10 @@ class JointModule(SegmentationModule):
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps logits, labels, mask loss and overlaps; the class head answers in float32."""
-        embedding, mask_logits = self.network.embed_and_segment(self.images(batch))
+        network = cast("JointNetwork", self.validated)
+        embedding, mask_logits = network.embed_and_segment(self.images(batch))
         with torch.autocast(self.device.type, enabled=False):
-            class_logits = self.network.class_head(embedding.float())
+            class_logits = network.class_head(embedding.float())
         classes = (class_logits.cpu(), self.labels(batch).cpu())
         self._outputs.append((*classes, *self.measure_masks(batch, mask_logits.float())))
 

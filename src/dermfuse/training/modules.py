@@ -15,6 +15,7 @@ import torch
 from lightning import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from dermfuse import losses, metrics
@@ -23,8 +24,17 @@ from dermfuse.data.loaders import PairRows, pair_schedule, single_schedule
 from dermfuse.data.pairs import same_class
 from dermfuse.errors import TrainingError
 from dermfuse.models.classifier import Classifier
-from dermfuse.models.discriminant import DiscriminantNetwork
+from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
 from dermfuse.preprocess import resize_probability
+from dermfuse.training.averaging import average_weights
+from dermfuse.training.distributed import (
+    Processes,
+    as_the_first,
+    batch_length,
+    gather_in_order,
+    mean_over_processes,
+    take_share,
+)
 from dermfuse.training.samples import Samples
 
 KERAS_MIN_DELTA = 1e-4
@@ -49,17 +59,32 @@ class TrainingModule(LightningModule):
         self.config = config
         self.class_loss = losses.choose_class_loss(config.loss)
         self.mask_loss = losses.choose_mask_loss(config.loss)
+        decay = config.train.ema_decay
+        self.averaged = average_weights(network, decay) if decay else None
         self.measured: Epoch = {}
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, ...]] = []
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and kept: the average of the weights if there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    @property
+    def processes(self) -> Processes:
+        """Where this process stands among those that train together."""
+        return Processes(self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Returns this epoch's batches of plan rows; they depend on seed and epoch alone."""
         return _one_by_one(self.schedule(self.current_epoch))
 
     def val_dataloader(self) -> "DataLoader[Any]":
-        """Returns the validation rows in order."""
-        rows, size = self.samples.validation_rows, self.config.train.batch_size
+        """Returns this process's share of the validation rows, in order."""
+        rows = np.array_split(self.samples.validation_rows, self.processes.count)[
+            self.processes.rank
+        ]
+        size = self.config.train.batch_size
         return _one_by_one(
             [torch.from_numpy(rows[i : i + size]) for i in range(0, len(rows), size)]
         )
@@ -79,11 +104,17 @@ class TrainingModule(LightningModule):
         self.samples = self.samples.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Keeps the statistics of the backbone's BatchNorms if they are to be frozen."""
+        """Draws the epoch's plan; keeps the backbone's BatchNorm statistics if frozen."""
+        self.samples = self.samples.at_epoch(self.current_epoch)
         if self.config.train.batch_norm == "frozen":
             for name, layer in self.network.named_modules():
-                if name.startswith("backbone.") and isinstance(layer, nn.BatchNorm2d):
+                if name.startswith("backbone.") and isinstance(layer, _BatchNorm):
                     layer.eval()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Moves the average of the weights, if there is one."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
 
     def images(self, rows: Tensor) -> Tensor:
         """Returns augmented images (B, 3, S, S) in the layout convolutions run fastest in."""
@@ -102,19 +133,22 @@ class TrainingModule(LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401
-        """Returns the loss, checked.
+        """Returns the loss of this process's share, weighted so that the mean is the batch's.
 
         Raises:
-            TrainingError: If it is not finite.
+            TrainingError: If the batch's loss is not finite; all processes raise it then.
         """
-        loss = self.step_loss(batch)
-        if not torch.isfinite(loss):
+        share = take_share(batch, self.processes)
+        weight = self.processes.count * batch_length(share) / batch_length(batch)
+        loss = self.step_loss(share) * weight
+        whole = mean_over_processes(loss.detach(), self.processes)
+        if not torch.isfinite(whole):
             raise TrainingError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {index + 1}",
+                f"the loss is {whole.item()} in epoch {self.current_epoch + 1}, step {index + 1}",
                 expected="a finite number",
                 action="Lower train.learning_rate or set train.precision=float32",
             )
-        self._losses.append(loss.detach())
+        self._losses.append(whole)
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -124,8 +158,9 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Measures, and logs what the plateau rule watches."""
         outputs = [torch.cat(parts) for parts in zip(*self._outputs, strict=True)]
-        self.measured = self.measure(outputs)
-        self.log("validation_loss", self.measured["validation_loss"])
+        measured = self.measure(gather_in_order(outputs, self.processes))
+        self.measured = as_the_first(measured, self.processes)
+        self.log("validation_loss", self.measured["validation_loss"], sync_dist=True)
 
     def epoch_row(self) -> Epoch:
         """Returns the row of ``metrics.csv`` for the epoch that ends, and starts a new one."""
@@ -194,9 +229,10 @@ class ClassifierModule(TrainingModule):
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
-        embedding = self.network.embed(self.images(batch)).float()
+        network = cast("Classifier", self.validated)
+        embedding = network.embed(self.images(batch)).float()
         with torch.autocast(self.device.type, enabled=False):
-            logits = self.network.head(embedding)
+            logits = network.head(embedding)
         self._outputs.append((logits.cpu(), self.labels(batch).cpu()))
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
@@ -226,20 +262,23 @@ class PairModule(TrainingModule):
         else:
             embedding_a = self.network.embed(self.images(batch.a))
             embedding_b = embedding_a[batch.partner.to(self.device)]
-        return self._total(embedding_a, embedding_b, self.labels(batch.a), self.labels(batch.b))
+        logits = self.network.pair_logits(embedding_a, embedding_b)
+        return self._total(logits, self.labels(batch.a), self.labels(batch.b))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the embeddings (B, E) and labels (B,)."""
-        self._outputs.append((self.network.embed(self.images(batch)).float(), self.labels(batch)))
+        network = cast("DiscriminantNetwork", self.validated)
+        self._outputs.append((network.embed(self.images(batch)).float(), self.labels(batch)))
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns the metrics of both heads; the better one ranks the epoch and is deployed."""
         embedding, labels = outputs
+        network = cast("DiscriminantNetwork", self.validated)
         order = np.random.default_rng(self.config.train.seed).permutation(len(labels))
         partner = torch.from_numpy(order).to(self.device)
-        loss = self._total(embedding, embedding[partner], labels, labels[partner]).item()
-        measured = {"validation_loss": loss}
-        for name, head in (("a", self.network.head_a), ("b", self.network.head_b)):
+        logits = network.pair_logits(embedding, embedding[partner])
+        measured = {"validation_loss": self._total(logits, labels, labels[partner]).item()}
+        for name, head in (("a", network.head_a), ("b", network.head_b)):
             values = class_metrics(head(embedding).float().cpu(), labels.cpu())
             measured |= {f"{key}_{name}": value for key, value in values.items()}
         best = deployed_head(measured)
@@ -247,13 +286,12 @@ class PairModule(TrainingModule):
             measured[key] = measured[f"{key}_{best}"]
         return {**measured, "rank": measured["average_precision"]}
 
-    def _total(self, a: Tensor, b: Tensor, labels_a: Tensor, labels_b: Tensor) -> Tensor:
-        logits = self.network.pair_logits(a, b)
+    def _total(self, logits: PairLogits, labels_a: Tensor, labels_b: Tensor) -> Tensor:
         pair = torch.from_numpy(same_class(labels_a.cpu().numpy(), labels_b.cpu().numpy()))
         return losses.total_loss(
             self.class_loss(logits.class_a, labels_a),
             self.class_loss(logits.class_b, labels_b),
-            losses.discriminant_loss(logits.discriminant, pair.to(a.device)),
+            losses.discriminant_loss(logits.discriminant, pair.to(labels_a.device)),
             weights=self.config.loss.weights,
         )
 
@@ -267,7 +305,7 @@ class SegmentationModule(TrainingModule):
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""
-        mask_logits = self.network(self.images(batch)).float()
+        mask_logits = self.validated(self.images(batch)).float()
         self._outputs.append(self.measure_masks(batch, mask_logits))
 
     def measure_masks(self, rows: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -54,6 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Recorder(Callback):
     """Writes metrics, best weights and the run's record at the end of every epoch.
 
+    Where several processes train together each keeps the table and the first one writes.
     Its state travels inside Lightning's, so a resumed run continues the same table.
 
     Args:
@@ -95,17 +96,8 @@ class Recorder(Callback):
         row = pl_module.epoch_row()
         self.seconds += time.monotonic() - self._started
         self.history.append(row)
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step=int(row["epoch"]))
-        if self.best is row:
-            metadata = {"epoch": str(int(row["epoch"])), "config": self.config.to_toml()}
-            if isinstance(pl_module, PairModule):
-                metadata["head"] = deployed_head(row)
-            write_weights(self.folder.weights, pl_module.network, metadata)
-        self.folder.write_metrics(self.history)
-        self.write_record("running")
-        shown = ", ".join(f"{k} {row[k]:.4f}" for k in _SHOWN if k in row)
-        _LOG.info("epoch %d of %d: %s", row["epoch"], self.config.train.epochs, shown)
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, row)
         if self._is_over_early():
             trainer.should_stop = True
 
@@ -121,6 +113,19 @@ class Recorder(Callback):
             **head,
         }
         write_json(self.folder.record, {**self.record, **progress})
+
+    def _write(self, trainer: Trainer, module: TrainingModule, row: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=int(row["epoch"]))
+        if self.best is row:
+            metadata = {"epoch": str(int(row["epoch"])), "config": self.config.to_toml()}
+            if isinstance(module, PairModule):
+                metadata["head"] = deployed_head(row)
+            write_weights(self.folder.weights, module.validated, metadata)
+        self.folder.write_metrics(self.history)
+        self.write_record("running")
+        shown = ", ".join(f"{k} {row[k]:.4f}" for k in _SHOWN if k in row)
+        _LOG.info("epoch %d of %d: %s", row["epoch"], self.config.train.epochs, shown)
 
     def _is_over_early(self) -> bool:
         patience = self.config.train.early_stop_patience

@@ -30,6 +30,7 @@ class Samples:
         validation_rows: Plan rows that are validated on.
         own_masks: For every source image that is validated on, its mask at its own size.
         original: Which plan rows are the source image itself, (n,) bool.
+        redraw: Returns the plan of an epoch, from 0; None where one plan serves all epochs.
     """
 
     source: SampleSource
@@ -38,6 +39,14 @@ class Samples:
     validation_rows: NDArray[np.int64]
     own_masks: dict[int, NDArray[np.bool_]]
     original: NDArray[np.bool_]
+    redraw: Callable[[int], Plan] | None = None
+
+    def at_epoch(self, epoch: int) -> Self:
+        """Returns the samples as ``epoch`` sees them; only ``augment.fresh`` tells them apart."""
+        if self.redraw is None:
+            return self
+        plan = PlanTensors.from_plan(self.redraw(epoch))
+        return replace(self, source=replace(self.source, plan=plan))
 
     def to(self, device: torch.device) -> Self:
         """Returns the samples with the decoded images on ``device``."""
@@ -107,7 +116,7 @@ def load_samples(
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
     masks = has_masks(config.model.task)
-    plan = _plan(lesions, config)
+    plan = _plan(lesions, config, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
     cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
     labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
@@ -118,19 +127,24 @@ def load_samples(
         if (path := lesions[index].mask_path)
     }
     source = SampleSource(cache, PlanTensors.from_plan(plan))
-    return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original)
+
+    def redraw(epoch: int) -> Plan:
+        return plan.replace_rows(train_rows, _plan(lesions, config, epoch=epoch))
+
+    fresh = redraw if config.augment.fresh else None
+    return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original, fresh)
 
 
-def _plan(lesions: Sequence[Lesion], config: Config) -> Plan:
+def _plan(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
     """Returns the task's plan; the joint network learns from the class-balanced one.
 
     Malignant images are the scarcer lesson, and the balanced plan holds every image, too.
     """
     image_ids, seed = [lesion.image_id for lesion in lesions], config.train.seed
     if config.model.task == "segmentation":
-        return segmentation_plan(image_ids, config.augment, seed=seed)
+        return segmentation_plan(image_ids, config.augment, seed=seed, epoch=epoch)
     labels = [lesion.label for lesion in lesions if lesion.label is not None]
-    return classification_plan(image_ids, labels, config.augment, seed=seed)
+    return classification_plan(image_ids, labels, config.augment, seed=seed, epoch=epoch)
 
 
 def _test_duplicates(folder: Path, lesions: Sequence[Lesion], config: Config) -> set[str]:

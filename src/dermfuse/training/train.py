@@ -29,9 +29,18 @@ from dermfuse.runs import (
     write_json,
     write_text,
 )
+from dermfuse.training.batch_norm import share_batch_norms
+from dermfuse.training.distributed import (
+    Processes,
+    batch_length,
+    find_processes,
+    require_devices,
+    require_shares,
+)
 from dermfuse.training.kinds import MODULES
+from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
-from dermfuse.training.samples import TrainingSet, load_samples, select_lesions
+from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
 from dermfuse.training.start import load_start, read_origin, require_no_origin
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +83,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     imagenet: Path | None = None,
     start: Path | None = None,
     resume: bool = False,
+    devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
     show_bar: bool = False,
 ) -> TrainingReport:
@@ -89,20 +99,27 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
             A resumed run has its weights already and does not read it again.
         resume: Goes on after the last whole epoch of ``run``; the metrics are those of a run
             that was never interrupted. A run folder without a finished epoch starts anew.
+        devices: Trains on so many GPUs, or CPU processes, of this host; each takes a share of
+            every batch (see ``dermfuse.training.distributed``). The script that calls this is
+            started once for each; under ``torchrun`` leave it at 1.
         progress: Called with (done, all) while images are decoded.
         show_bar: Draws a progress bar on standard error.
 
     Raises:
         DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
     """
-    if not resume:
+    processes = find_processes(devices)
+    require_devices(processes, accelerator_of(config))
+    if processes.first and not resume:
         require_free(run, what="run")
     chosen = select_lesions(data, config)
-    for sentence in chosen.left_out:
+    for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)
-    record = _record(config, chosen, data)
-    going_on = resume and _can_resume(folder, config, chosen)
+    record = {**_record(config, chosen, data), "devices": processes.count}
+    going_on = resume and (
+        _can_resume(folder, config, chosen) if processes.first else folder.state.exists()
+    )
     if not going_on and start is None:
         require_no_origin(folder)
     network = _initial_network(config, imagenet, pretrained=not going_on and start is None)
@@ -112,16 +129,16 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         validation = chosen.split.validation
         record |= load_start(network, start, model=config.model, validation=validation)
     samples = load_samples(chosen, config, progress=progress)
-    if not going_on:
+    module = _module(network, samples, config, processes)
+    if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
-    module = MODULES[config.model.network](network, samples, config)
-    module = module.to(memory_format=torch.channels_last)
     recorder = Recorder(folder, record, config)
     with quiet():
-        trainer = _trainer(config, folder, recorder, show_bar=show_bar)
+        trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
         trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
     require_history(recorder)
-    recorder.write_record("interrupted" if trainer.interrupted else "finished")
+    if processes.first:
+        recorder.write_record("interrupted" if trainer.interrupted else "finished")
     if trainer.interrupted:
         raise KeyboardInterrupt
     return TrainingReport(run, len(recorder.history), recorder.best, chosen.left_out)
@@ -166,6 +183,17 @@ def _initial_network(config: Config, imagenet: Path | None, *, pretrained: bool)
     if config.model.init == "imagenet" and pretrained and isinstance(backbone, Backbone):
         load_imagenet(backbone, folder=imagenet)
     return network
+
+
+def _module(
+    network: torch.nn.Module, samples: Samples, config: Config, processes: Processes
+) -> TrainingModule:
+    if processes.count > 1:
+        network = share_batch_norms(network, accelerator_of(config))
+    module = MODULES[config.model.network](network, samples, config)
+    smallest = min(map(batch_length, module.schedule(0)))
+    require_shares(smallest, len(samples.validation_rows), processes)
+    return module.to(memory_format=torch.channels_last)
 
 
 def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
@@ -267,7 +295,14 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
 
 
-def _trainer(config: Config, folder: RunFolder, recorder: Recorder, *, show_bar: bool) -> Trainer:
+def _trainer(
+    config: Config,
+    folder: RunFolder,
+    recorder: Recorder,
+    processes: Processes,
+    *,
+    show_bar: bool,
+) -> Trainer:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     checkpoint = ModelCheckpoint(
@@ -282,7 +317,9 @@ def _trainer(config: Config, folder: RunFolder, recorder: Recorder, *, show_bar:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     return Trainer(
         accelerator=accelerator_of(config),
-        devices=1,
+        devices=processes.per_host,
+        num_nodes=processes.hosts,
+        strategy="ddp" if processes.count > 1 else "auto",
         precision=precision_of(config),  # type: ignore[arg-type]
         max_epochs=config.train.epochs,
         callbacks=callbacks,
