@@ -41,10 +41,12 @@ def test_options_reach_the_library_and_a_failed_run_exits_with_three(
 ) -> None:
     arguments = ["reproduce", "--data", "d", "--out", str(tmp_path), "--tables", "III, V"]
     arguments += ["--seeds", "3", "--folds", "0", "--jobs", "2", "--set", "train.epochs=3"]
+    arguments += ["--no-blind"]
     assert main(arguments) == 3
     request = asked[0]
     assert (request.tables, request.seeds, request.folds, request.jobs) == (["III", "V"], 3, 0, 2)
     assert request.overrides == ("train.epochs=3",)
+    assert not request.blind
     captured = capsys.readouterr()
     assert "unet-seed0 failed: no weights." in captured.out
     assert "a row: no masks." in captured.out

@@ -1,6 +1,6 @@
 """``dermfuse reproduce``: the whole paper, ours beside theirs.
 
-exit    3 where some runs failed and the rest were reported
+exit    3 where a run failed, or a row could not be measured, and the rest were reported
 """
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
@@ -75,6 +75,10 @@ def reproduce(  # noqa: PLR0913 — an option each
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
     ] = False,
+    blind: Annotated[
+        bool,
+        typer.Option(help="Predict the test split for scoring elsewhere where it has no truth."),
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
@@ -96,6 +100,7 @@ def reproduce(  # noqa: PLR0913 — an option each
         folds=folds,
         overrides=tuple(assignments or ()),
         jobs=jobs,
+        blind=blind,
     )
     if dry_run:
         from dermfuse.reproduction.estimate import estimate
@@ -109,7 +114,7 @@ def reproduce(  # noqa: PLR0913 — an option each
             request, watch=watch, stage=announce_stage, report_only=report_only
         )
     say_json(report.outcome.to_dict()) if json else _show_report(report)
-    if report.failed:
+    if report.failed or report.outcome.failures:
         raise typer.Exit(SOME_FAILED)
 
 
