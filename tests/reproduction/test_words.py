@@ -39,7 +39,7 @@ def _table(*rows: RowResult, tests: tuple[ContrastResult, ...] = ()) -> TableRes
 def test_values_within_noise_are_counted_and_the_others_have_a_side() -> None:
     said = say_table(_table(_row("a", 0.80, 0.82), _row("b", 0.60, 0.70)))
     assert said[0] == (
-        "2 of the 4 published values that we measured, too, lie within noise of ours; of the "
+        "Within noise of ours: 2 of the 4 published values that were measured here, too; of the "
         "others ours is lower in 2 and higher in 0."
     )
 
@@ -61,9 +61,8 @@ def test_rows_without_a_number_of_ours_are_named() -> None:
 def test_a_claim_holds_where_the_difference_is_found_beyond_noise() -> None:
     said = say_table(_table(tests=(TEST,)))
     assert "AUC, with against without: +0.030 (+0.010 to +0.050), corrected p 0.008" in said[0]
-    assert said[0].endswith(
-        "The paper's claim holds here: of its 1 gains 1 are found beyond noise."
-    )
+    assert said[0].startswith("Augmentation helps beyond noise in 1 of 1 comparisons, harms in 0")
+    assert "The paper's claim holds here: of its 1 gains 1 are found beyond noise." in said[0]
 
 
 def test_a_claim_is_not_shown_where_noise_explains_the_difference() -> None:

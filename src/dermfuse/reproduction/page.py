@@ -1,6 +1,6 @@
 """From an outcome to the page that shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dermfuse.figures import Picture
 from dermfuse.report import Finding, Page, Plate, Table
@@ -34,8 +34,13 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     )
 
 
-def said_of_row(provenance: Provenance) -> str:
-    """Returns what a row's numbers come from, in words."""
+def said_of_row(provenance: Provenance, common: Collection[str] = ()) -> str:
+    """Returns what a row's numbers come from, in words.
+
+    Args:
+        provenance: Of the row.
+        common: Settings that are said elsewhere.
+    """
     count = provenance.image_count
     malignant = provenance.malignant_count
     parts = [
@@ -45,7 +50,10 @@ def said_of_row(provenance: Provenance) -> str:
     ]
     if "random" in provenance.init:
         parts.append(f"{provenance.init} weights to start from")
-    settings = [s for s in provenance.settings if not s.startswith(("train.epochs", "model.init"))]
+    said = ("train.epochs", "model.init")
+    settings = [
+        text for text in provenance.settings if text not in common and not text.startswith(said)
+    ]
     return "; ".join([*parts, *settings])
 
 
@@ -85,9 +93,9 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
     columns = ["Network", *metric_names(table.metrics)]
     columns += ["parameters"] if has_parameters else []
     columns += ["float32 file, MiB"] if has_files else []
-    rows = []
+    common, rows = _common_settings(table), []
     for row in table.rows:
-        cells = [_label(row), *(_cell(cell) for cell in row.cells)]
+        cells = [_label(row, common), *(_cell(cell) for cell in row.cells)]
         cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
         cells += [_size(row.file_mb, row.paper_file_mb, ".1f")] if has_files else []
         rows.append(tuple(cells))
@@ -106,12 +114,14 @@ def _note(outcome: Outcome, table: TableResult) -> str:
     devices = dict.fromkeys(device for row in rows for device in row.devices)
     said = [f"Ours: {outcome.data}, {table.measured_on}; seeds {_seeds(outcome)}."]
     said += [f"Trained on {'; '.join(devices)}."] if devices else []
+    common = _common_settings(table)
+    said += [f"Other than in the presets: {', '.join(common)}."] if common else []
     said += [
         f"Intervals: 95 %, stratified bootstrap of {outcome.draws} draws over the images"
         + (
             ", of the mean over the seeds, whose standard deviation is given as ±"
             if outcome.seeds > 1
-            else "; one training each, so its luck is not in them"
+            else "; one seed, so the luck of a training is not in them"
         )
         + ".",
         "Within noise: the difference is at most 1.96 times the root of the summed squares of our "
@@ -120,9 +130,16 @@ def _note(outcome: Outcome, table: TableResult) -> str:
     return " ".join(said)
 
 
-def _label(row: RowResult) -> tuple[str, str]:
+def _common_settings(table: TableResult) -> list[str]:
+    """Returns the settings that all rows that were run have changed alike."""
+    rows = [row.provenance.settings for row in table.rows if row.provenance]
+    first: Sequence[str] = rows[0] if rows else ()
+    return [text for text in first if all(text in settings for settings in rows)]
+
+
+def _label(row: RowResult, common: Collection[str]) -> tuple[str, str]:
     if row.provenance:
-        return row.label, said_of_row(row.provenance)
+        return row.label, said_of_row(row.provenance, common)
     return row.label, "quoted by the paper" if not row.source else "not run"
 
 

@@ -40,8 +40,8 @@ def _say_noise(table: TableResult) -> str:
     outside = [c for c in cells if not c.within_noise and c.difference is not None]
     below = sum(c.difference < 0 for c in outside if c.difference is not None)
     said = (
-        f"{len(cells) - len(outside)} of the {len(cells)} published values that we measured, too, "
-        "lie within noise of ours"
+        f"Within noise of ours: {len(cells) - len(outside)} of the {len(cells)} published values "
+        "that were measured here, too"
     )
     if outside:
         said += f"; of the others ours is lower in {below} and higher in {len(outside) - below}"
@@ -72,8 +72,7 @@ def _say_tests(tests: Sequence[ContrastResult]) -> list[str]:
     paragraphs = []
     for what, group in groupby(tests, key=lambda test: test.what):
         found = list(group)
-        sentences = [_say_test(test) for test in found]
-        paragraphs.append(" ".join([*sentences, _say_claim(what, found)]))
+        paragraphs.append(" ".join([_say_claim(what, found), *map(_say_test, found)]))
     return paragraphs
 
 
