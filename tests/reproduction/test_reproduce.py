@@ -250,5 +250,6 @@ def test_processes_train_what_this_process_would(
     plan = plan_request(request)
     (tmp_path / "out" / "runs").mkdir(parents=True)
     ended = train_all(plan.runs, request.place, jobs=2)
-    assert [run.state for run in ended] == ["trained", "failed", "trained", "trained"]
+    assert [run.preset for run in plan.runs] == ["mobilenetv1", "densenet121", "dc-mobilenetv1"]
+    assert [run.state for run in ended] == ["trained", "failed", "trained"]
     assert "densenet121" in ended[1].error
