@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from dermfuse.config import load_preset
+from dermfuse.config import load_preset, preset_names
 from dermfuse.data.augment import originals
 from dermfuse.data.loaders import ImageCache, PairRows, PlanTensors, SampleSource
 from dermfuse.data.pairs import match_same_class
 from dermfuse.errors import ConfigError
 from dermfuse.models.backbones import build_backbone
+from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import train
@@ -235,8 +236,8 @@ from pathlib import Path
 from dermfuse.config import load_preset
 module = importlib.import_module("dermfuse.training.train")
 module.load_imagenet = lambda *_, **__: None
-config = load_preset(sys.argv[3]).override(sys.argv[4:])
-module.train(config, data=Path(sys.argv[1]), run=Path(sys.argv[2]), devices=2)
+config = load_preset(sys.argv[4]).override(sys.argv[5:])
+module.train(config, data=Path(sys.argv[1]), run=Path(sys.argv[2]), devices=int(sys.argv[3]))
 """
 
 
@@ -245,10 +246,33 @@ def _row(run: Path) -> dict[str, float]:
     return dict(zip(header, map(float, row), strict=True))
 
 
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_weight_takes_part_in_every_step(preset: str) -> None:
+    with torch.device("meta"):  # shapes without numbers; processes wait for every gradient
+        network, images = build_network(load_preset(preset).model), torch.zeros(4, 3, 64, 64)
+        if isinstance(network, DiscriminantNetwork):
+            outputs = network(images, images)
+        else:
+            outputs = (network(images),)
+        sum(output.sum() for output in outputs).backward()
+    assert [name for name, value in network.named_parameters() if value.grad is None] == []
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1-ema"])
+@pytest.mark.parametrize(
+    ("preset", "launcher", "devices"),
+    [
+        ("dc-mobilenetv1", (), "2"),
+        ("u-mobilenetv1-ema", ("-m", "torch.distributed.run", "--nproc-per-node=2"), "1"),
+    ],
+)
 def test_two_devices_train_as_one(
-    preset: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preset: str,
+    launcher: tuple[str, ...],
+    devices: str,
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = importlib.import_module("dermfuse.training.train")  # the function hides it
     monkeypatch.setattr(module, "load_imagenet", lambda *_, **__: None)
@@ -257,9 +281,9 @@ def test_two_devices_train_as_one(
     settings += ["augment.segmentation_draws=4", "train.precision=float32", "train.device=cpu"]
     one, two, script = tmp_path / "one", tmp_path / "two", tmp_path / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(drawn), str(two), preset, *settings]
+    command = [sys.executable, *launcher, str(script), str(drawn), str(two), devices, preset]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=300)
+    subprocess.run([*command, *settings], check=True, env=environment, timeout=600)
     train(load_preset(preset).override(settings), data=drawn, run=one)
     first, second = map(_row, (one, two))
     assert second["train_loss"] == pytest.approx(first["train_loss"], rel=1e-5)
