@@ -75,7 +75,7 @@ class _Sum(Function):
         return _summed(values)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
         return _summed(gradient)
 
 

@@ -147,7 +147,7 @@ def take_share(batch: Batch, processes: Processes) -> Batch:
     partner = batch.partner
     earlier = (torch.arange(len(partner)) <= partner).nonzero()[:, 0]  # one of each matched two
     mine = earlier.tensor_split(processes.count)[processes.rank]
-    kept = torch.unique(torch.cat([mine, partner[mine]]))  # type: ignore[no-untyped-call]
+    kept = torch.unique(torch.cat([mine, partner[mine]]))
     return PairRows(batch.a[kept], batch.b[kept], torch.searchsorted(kept, partner[kept]))
 
 
