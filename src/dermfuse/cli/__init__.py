@@ -15,7 +15,7 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import data, models, publish, results
+from dermfuse.cli import data, figures, models, publish, results
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -37,6 +37,7 @@ app.add_typer(data.app, name="data")
 models.register(app)
 results.register(app)
 publish.register(app)
+figures.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -182,7 +182,7 @@ def _classify(
 ) -> NDArray[np.float64]:
     parts = [
         logits.double().softmax(1)[:, 1].numpy()
-        for _, logits, _ in _forward(trained, lesions, progress)
+        for _, logits, _ in forward_batches(trained, lesions, progress)
     ]
     return np.concatenate(parts).astype(np.float64)
 
@@ -194,7 +194,7 @@ def _segment(
     probabilities: bool,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    for chunk, mask_logits, shapes in _forward(trained, lesions, progress):
+    for chunk, mask_logits, shapes in forward_batches(trained, lesions, progress):
         for lesion, small, shape in zip(chunk, mask_logits.sigmoid()[:, 0], shapes, strict=True):
             probability = resize_probability(small.numpy(), *shape)
             write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
@@ -202,12 +202,26 @@ def _segment(
                 write_probability(probability_path(folder, lesion.image_id), probability)
 
 
-def _forward(
+def forward_batches(
     trained: TrainedNetwork,
     lesions: Sequence[Lesion],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    ask: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Sequence[Lesion], Tensor, list[tuple[int, int]]]]:
-    """Yields (lesions, logits, image shapes) batch by batch, in float32 on the CPU."""
+    """Yields (lesions, answers, image shapes) batch by batch, in float32 on the CPU.
+
+    Args:
+        trained: The network; its run says how large it sees images.
+        lesions: The images.
+        progress: Called with (done, all).
+        ask: What is asked of a batch of images in [0, 1], (B, 3, S, S); the network's own
+            answer if nothing else.
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    answer = ask or trained.network
     size, batch_size = trained.config.data.input_size, trained.config.train.batch_size
     done = 0
     with ThreadPoolExecutor() as pool, torch.inference_mode():
@@ -216,8 +230,8 @@ def _forward(
             images = list(pool.map(lambda lesion: read_image(lesion.image_path), chunk))
             squares = np.stack([squeeze(image, size) for image in images])  # (B, S, S, 3)
             batch = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-            logits = trained.network(batch.contiguous(memory_format=torch.channels_last)).float()
-            yield chunk, logits, [(image.shape[0], image.shape[1]) for image in images]
+            answers = answer(batch.contiguous(memory_format=torch.channels_last)).float()
+            yield chunk, answers, [(image.shape[0], image.shape[1]) for image in images]
             done += len(chunk)
             if progress:
                 progress(done, len(lesions))
