@@ -33,6 +33,8 @@ _RING = 0.25
 """Width of the ring of skin around the lesion, in its mean radii."""
 _INK_CHROMA = 18.0
 """How far in a* and b* ink is from the skin around it."""
+_INK_OWN_CHROMA = 8.0
+"""What has less is black, grey or white: dark corners and reflections."""
 _INK_HUES_DEGREES = (120.0, 345.0)
 """From green over blue to purple, in the plane of a* and b*."""
 
@@ -84,9 +86,10 @@ def marker_fraction(image: Image, mask: Mask) -> float:
         return 0.0
     colours = lab(image[skin])[:, 1:]
     a, b = (colours - np.median(colours, axis=0)).T
+    has_colour = np.hypot(*colours.T) > _INK_OWN_CHROMA
     hue = np.degrees(np.arctan2(b, a)) % 360
     low, high = _INK_HUES_DEGREES
-    is_ink = (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
+    is_ink = has_colour & (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
     return float(np.mean(is_ink))
 
 

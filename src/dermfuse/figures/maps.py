@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from dermfuse.figures.outlines import contour_keys, draw_contour
+from dermfuse.figures.outlines import ROW_NAME, contour_keys, draw_contour
 from dermfuse.figures.picture import Picture
 from dermfuse.figures.style import (
     BLUE,
@@ -35,6 +35,7 @@ Map = NDArray[np.float32]
 _COLOURS = "viridis"
 _OPACITY = 0.5
 _BINS = 32
+_ROW_LETTERS = 90  # of a row of one image; more images are lower
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,24 +128,24 @@ def draw_activation_maps(
     for row in rows:
         require_equal([len(images), len(row.maps), len(row.scores)], f"images and maps {row.name}")
     columns = len(images)
-    figure = new_figure(0.9 + (1 + len(rows)) * (8.0 / columns + 0.35))
+    figure = new_figure(0.9 + (1 + len(rows)) * (6.4 / columns + 0.4))
     grid = grid_of(figure, 1 + len(rows), columns)
     for axes in (axes for cells in grid for axes in cells):
         hide(axes)
-    grid[0][0].set_ylabel("image", fontweight="bold")
+    grid[0][0].set_ylabel("image", **ROW_NAME)
     for axes, shown in zip(grid[0], images, strict=True):
         axes.imshow(shown.image)
         axes.set_title(f"{shown.image_id}\n{shown.label or 'class not known'}", fontsize=9)
     for cells, row in zip(grid[1:], rows, strict=True):
         scale = Normalize(float(row.maps.min()), float(row.maps.max()))
-        cells[0].set_ylabel(fold(row.name, 20), fontweight="bold")
+        cells[0].set_ylabel(fold(row.name, _ROW_LETTERS // columns), **ROW_NAME)
         for axes, shown, small, score in zip(cells, images, row.maps, row.scores, strict=True):
-            axes.imshow(shown.image)
+            axes.imshow(PillowImage.fromarray(shown.image).convert("L"), cmap="gray")
             over = spread(small, *shown.image.shape[:2])
             axes.imshow(over, cmap=_COLOURS, norm=scale, alpha=_OPACITY)
             axes.set_title(f"score {score:.2f}", fontsize=9)
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), ax=cells, fraction=0.03, pad=0.01)
-        bar.set_label("share of the\nmalignant logit", fontsize=9)
+        bar.set_label("contribution to\nmalignant logit", fontsize=9)
         bar.ax.tick_params(labelsize=8.5)
     return encode(
         figure,
@@ -188,7 +189,7 @@ def draw_probability_maps(
     for row in rows:
         require_equal([len(images), len(row.maps)], f"images and maps of {row.name}")
     columns = 1 + len(rows)
-    figure = new_figure(1.2 + len(images) * (7.4 / columns + 1.2))
+    figure = new_figure(1.2 + len(images) * (6.0 / columns + 1.1))
     grid = grid_of(figure, 2 * len(images), columns, height_ratios=[3, 1] * len(images))
     for index, shown in enumerate(images):
         upper, lower = grid[2 * index], grid[2 * index + 1]
@@ -234,5 +235,5 @@ def _draw_probability(
     axes.set_title(heading)
     below.hist(values.ravel(), bins=_BINS, range=(0, 1), color=BLUE, log=True)
     below.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
-    below.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+    below.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(1, 2 * values.size))
     below.tick_params(labelsize=8.5)

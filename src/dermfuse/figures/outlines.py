@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +28,10 @@ from dermfuse.figures.style import (
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+ROW_NAME: dict[str, Any] = {"fontweight": "bold", "fontsize": 9.5}
+"""How the name of a row of images is written beside it."""
+
+_ROW_LETTERS = 80  # of a row of one image; more images are lower
 _HALO = [withStroke(linewidth=3.2, foreground="white")]
 
 
@@ -100,7 +105,7 @@ def draw_panels(
     for cells, row in zip(grid, rows, strict=True):
         for axes in cells:
             hide(axes)
-        cells[0].set_ylabel(fold(row.name, 26), fontweight="bold")
+        cells[0].set_ylabel(fold(row.name, _ROW_LETTERS // columns), **ROW_NAME)
         for axes, panel in zip(cells, row.panels, strict=False):
             draw_panel(axes, panel)
     if any(panel.truth is not None for row in rows for panel in row.panels):

@@ -18,6 +18,7 @@ from dermfuse.figures.style import (
     encode,
     fold,
     grid_of,
+    hide,
     house_style,
     line_style,
     new_figure,
@@ -164,8 +165,10 @@ def draw_rankings(
     require(networks, "scores")
     for network in networks:
         require_both_classes(network)
-    figure = new_figure(5.9 + 0.25 * len(networks))
-    ((roc, recall),) = grid_of(figure, 1, 2)
+    lines = sum(1 + len(fold(network.name, _LEGEND_LETTERS).splitlines()) for network in networks)
+    legend_in = 0.3 + 0.24 * lines
+    figure = new_figure(5.9 + legend_in)
+    (roc, recall), below = grid_of(figure, 2, 2, height_ratios=[5, legend_in])
     for index, network in enumerate(networks):
         style = {**line_style(index), "marker": ""}
         _draw_roc_and_recall(roc, recall, network, bands(network, draws=draws, seed=seed), style)
@@ -178,8 +181,9 @@ def draw_rankings(
         (recall, "recall (sensitivity)", "precision"),
     ):
         axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
-    handles, labels = roc.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2, handlelength=3)
+    for axes, empty in zip((roc, recall), below, strict=True):
+        hide(empty)
+        empty.legend(*axes.get_legend_handles_labels(), loc="upper left", handlelength=3)
     return encode(
         figure,
         name=name,
@@ -257,17 +261,21 @@ def _draw_roc_and_recall(
 ) -> None:
     malignant, scores = network.malignant, network.scores
     ranking = ResampledRanking(malignant, scores, np.ones((1, malignant.size)))
-    areas = (
-        f"AUC {auc(malignant, scores):.3f} ({band.auc[0]:.3f} to {band.auc[1]:.3f}), AP "
-        f"{average_precision(malignant, scores):.3f} "
-        f"({band.average_precision[0]:.3f} to {band.average_precision[1]:.3f})"
-    )
+    name = fold(network.name, _LEGEND_LETTERS)
     false_rate, found = ranking.roc()
-    label = f"{fold(network.name, _LEGEND_LETTERS)}\n{areas}"
-    roc.plot(false_rate[0], found[0], label=label, **style)
+    area = _with_interval("AUC", auc(malignant, scores), band.auc)
+    roc.plot(false_rate[0], found[0], label=f"{name}\n{area}", **style)
     roc.fill_between(GRID, *band.sensitivity, color=style["color"], alpha=0.15, linewidth=0)
-    # the first precision stands from recall 0 on
-    reached, precision = (np.append(row[0, :1], row[0]) for row in ranking.precision_recall())
-    reached[0] = 0.0
-    recall.plot(reached, precision, drawstyle="steps-pre", **style)
+    reached, precision = (row[0] for row in ranking.precision_recall())
+    first = int(np.argmax(reached > 0))  # its precision stands from recall 0 on
+    reached, precision = (
+        np.append(0.0, reached[first:]),
+        np.append(precision[first], precision[first:]),
+    )
+    area = _with_interval("AP", average_precision(malignant, scores), band.average_precision)
+    recall.plot(reached, precision, label=f"{name}\n{area}", drawstyle="steps-pre", **style)
     recall.fill_between(GRID, *band.precision, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _with_interval(metric: str, value: float, interval: tuple[float, float]) -> str:
+    return f"{metric} {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -141,7 +141,7 @@ def fold(text: str, letters: int) -> str:
         >>> fold("fusion of a and b", 10)
         'fusion of\na and b'
     """
-    return "\n".join(textwrap.wrap(text, letters, break_long_words=True)) or text
+    return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
 
 
 def require(items: Sized, what: str) -> None:
