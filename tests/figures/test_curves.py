@@ -53,6 +53,11 @@ def test_a_history_without_a_metric_is_refused() -> None:
         History("a", EPOCHS, columns, ("auc",))
 
 
+def test_a_history_that_measured_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="jaccard of a was measured after no epoch"):
+        history("a", jaccard=[np.nan] * 3)
+
+
 def test_no_history_is_refused() -> None:
     with pytest.raises(DataError, match="no training histories to draw"):
         draw_training_curves([], name="f", title="T", basis=BASIS)

@@ -72,15 +72,14 @@ def test_what_is_not_there_is_named_with_the_reason(
 
 
 def test_if_no_figure_can_be_drawn_the_first_reason_is_said(
-    make_run: Make, drawn: Path, tmp_path: Path
+    make_scores: Make, drawn: Path, tmp_path: Path
 ) -> None:
-    run = make_run(tmp_path / "u", "u-mobilenetv1")
-    (run / "metrics.csv").write_text("epoch,train_loss,validation_loss,jaccard\n1,1,1,0.5\n")
-    assert [p.name for p in draw_figures([run], [], data=drawn, skipped=lambda *_: None)] == [
-        "fig-11-training-curves"
-    ]
-    with pytest.raises(DataError, match="no run folder and no predictions folder"):
-        draw_figures([], [], data=drawn)
+    folder = make_scores(tmp_path / "a", "a")
+    (folder / "scores.csv").write_text("image_id,score\nISIC_0000001,0.5\n")
+    skipped: dict[str, str] = {}
+    with pytest.raises(DataError, match=r"no figure can be drawn \(there is no run for class"):
+        draw_figures([], [folder], data=drawn, skipped=skipped.__setitem__)
+    assert "ISIC_0000001, unknown in" in skipped["Decision curve"]
 
 
 def test_pictures_and_captions_are_written_into_a_new_folder(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from dermfuse.figures.style import (
     columns_for,
     encode,
     fold,
-    grid_of,
     house_style,
     new_figure,
+    panel_pairs,
     require,
 )
 from dermfuse.metrics import CALIBRATION_BINS, calibration_bins, expected_calibration_error
@@ -101,15 +101,9 @@ def draw_reliability(
     across = columns_for(len(networks))
     down = -(-len(networks) // across)
     figure = new_figure(5.2 * down + 0.7)
-    panels = grid_of(figure, 2 * down, across, height_ratios=[3, 1] * down, sharex=True)
-    for index in range(across * down):
-        row, column = 2 * (index // across), index % across
-        upper, lower = panels[row][column], panels[row + 1][column]
-        if index >= len(networks):
-            upper.remove()
-            lower.remove()
-            continue
-        _draw_network(upper, lower, networks[index], letters=96 // across)
+    pairs = panel_pairs(figure, len(networks), heights=(3, 1))
+    for (upper, lower), network in zip(pairs, networks, strict=True):
+        _draw_network(upper, lower, network, letters=96 // across)
     return encode(
         figure,
         name=name,
@@ -144,6 +138,7 @@ def _draw_network(upper: Axes, lower: Axes, network: ScoredNetwork, *, letters: 
     )
     upper.set_title(f"{fold(network.name, letters)}\nECE {error:.3f}")
     upper.set(ylabel="malignant fraction", xlim=(0, 1), ylim=(-0.02, 1.02))
+    upper.tick_params(labelbottom=False)
     upper.legend(loc="upper left")
     edges = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
     width = 1 / CALIBRATION_BINS
@@ -160,6 +155,5 @@ def _draw_network(upper: Axes, lower: Axes, network: ScoredNetwork, *, letters: 
         hatch="////",
         label="malignant",
     )
-    lower.set(xlabel="score", ylabel="images", ylim=(0, 1.1 * bins.count.max()))
-    lower.tick_params(labelbottom=True)
+    lower.set(xlabel="score", ylabel="images", xlim=(0, 1), ylim=(0, 1.1 * bins.count.max()))
     lower.legend(loc="upper right")

@@ -16,10 +16,10 @@ from dermfuse.figures.style import (
     columns_for,
     encode,
     fold,
-    grid_of,
     house_style,
     line_style,
     new_figure,
+    panel_pairs,
     require,
 )
 
@@ -55,6 +55,11 @@ class History:
                 f"the history of {self.name} has no column {', '.join(missing)}",
                 expected=f"the columns {', '.join(needed)}",
             )
+        if np.isnan(self.columns[self.metrics[0]]).all():
+            raise DataError(
+                f"{self.metrics[0]} of {self.name} was measured after no epoch",
+                expected="a number for one epoch or more",
+            )
 
     @property
     def best_epoch(self) -> float:
@@ -84,16 +89,9 @@ def draw_training_curves(
     across = columns_for(len(histories))
     down = -(-len(histories) // across)
     figure = new_figure(5.6 * down + 0.6)
-    panels = grid_of(figure, 2 * down, across)
+    pairs = panel_pairs(figure, len(histories), heights=(1, 1))
     lowest = _lowest_metric(histories)
-    for index in range(across * down):
-        row, column = 2 * (index // across), index % across
-        upper, lower = panels[row][column], panels[row + 1][column]
-        if index >= len(histories):
-            upper.remove()
-            lower.remove()
-            continue
-        history = histories[index]
+    for (upper, lower), history in zip(pairs, histories, strict=True):
         upper.set_title(fold(history.name, 100 // across))
         _draw_lines(upper, history, _LOSSES)
         upper.set_ylabel("loss")

@@ -127,11 +127,20 @@ def draw_embeddings(
     for axes, space in zip(panels, spaces, strict=False):
         apart = silhouette(space.features, malignant)
         x, y = project(space.features, seed=seed).T
-        for chosen, style in (
-            (~malignant, {"color": BLUE, "marker": "o", "label": "benign"}),
-            (malignant, {"color": VERMILLION, "marker": "^", "label": "malignant"}),
+        for chosen, colour, marker, label in (
+            (~malignant, BLUE, "o", "benign"),
+            (malignant, VERMILLION, "^", "malignant"),
         ):
-            axes.scatter(x[chosen], y[chosen], s=26, alpha=0.75, linewidths=0, **style)
+            axes.scatter(
+                x[chosen],
+                y[chosen],
+                s=26,
+                alpha=0.75,
+                linewidths=0,
+                color=colour,
+                marker=marker,
+                label=label,
+            )
         axes.set_title(
             f"{fold(space.name, 96 // across)}\nsilhouette {apart:+.3f} in "
             f"{space.features.shape[1]} dimensions"

@@ -223,7 +223,7 @@ def _draw_maps(sources: Sources, networks: Sequence[Predictions], name: str) -> 
     names = [name_of(p) for p in columns]
     if len(columns) == 2 and not any(map(is_fusion, columns)):
         names.append("fusion: mean of both")
-        maps = [[a, b, (a + b) / 2] for a, b in maps]
+        maps = [[a, b, (a + b) / np.float32(2)] for a, b in maps]
     rows = [
         ProbabilityRow(column, tuple(of_image[index] for of_image in maps))
         for index, column in enumerate(names)

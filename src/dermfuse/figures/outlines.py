@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from dermfuse.figures.picture import Picture
@@ -32,7 +32,7 @@ ROW_NAME: dict[str, Any] = {"fontweight": "bold", "fontsize": 9.5}
 """How the name of a row of images is written beside it."""
 
 _ROW_LETTERS = 80  # of a row of one image; more images are lower
-_HALO = [withStroke(linewidth=3.2, foreground="white")]
+_HALO: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="white")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,5 +143,8 @@ def draw_contour(axes: Axes, mask: Mask | None, *, colour: str, dashes: str) -> 
 
 def contour_keys() -> list[Line2D]:
     """Returns what the legend says about the contours."""
-    keys = (("true", TRUTH, "-"), ("predicted", PREDICTED, "--"))
+    keys: tuple[tuple[str, str, Literal["-", "--"]], ...] = (
+        ("true", TRUTH, "-"),
+        ("predicted", PREDICTED, "--"),
+    )
     return [Line2D([], [], color=c, linestyle=d, label=label) for label, c, d in keys]

@@ -146,7 +146,7 @@ def draw_rankings(
     networks: Sequence[ScoredNetwork],
     *,
     basis: Basis,
-    name: str = "roc-and-precision-recall",
+    name: str = "roc-and-recall",
     draws: int = 2000,
     seed: int = 0,
 ) -> Picture:
@@ -173,7 +173,12 @@ def draw_rankings(
         style = {**line_style(index), "marker": ""}
         _draw_roc_and_recall(roc, recall, network, bands(network, draws=draws, seed=seed), style)
     prevalence = float(networks[0].malignant.mean())
-    chance = {"color": GREY, "linewidth": 1.2, "linestyle": (0, (1, 2)), "label": "by chance"}
+    chance: dict[str, Any] = {
+        "color": GREY,
+        "linewidth": 1.2,
+        "linestyle": (0, (1, 2)),
+        "label": "by chance",
+    }
     roc.plot([0, 1], [0, 1], **chance)
     recall.axhline(prevalence, **chance)
     for axes, x, y in (

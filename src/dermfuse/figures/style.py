@@ -125,6 +125,30 @@ def columns_for(count: int, *, most: int = 3) -> int:
     return 2 if count == 4 and most == 3 else min(count, most)
 
 
+def panel_pairs(
+    figure: Figure, count: int, *, heights: tuple[float, float]
+) -> list[tuple[Axes, Axes]]:
+    """Returns an upper and a lower panel for each of ``count`` networks, row by row.
+
+    Args:
+        figure: An empty one.
+        count: How many pairs, 1 or more.
+        heights: Of the upper and the lower panels, to each other.
+    """
+    across = columns_for(count)
+    down = -(-count // across)
+    grid = grid_of(figure, 2 * down, across, height_ratios=[*heights] * down)
+    pairs = [
+        (grid[2 * row][column], grid[2 * row + 1][column])
+        for row in range(down)
+        for column in range(across)
+    ]
+    for upper, lower in pairs[count:]:
+        upper.remove()
+        lower.remove()
+    return pairs[:count]
+
+
 def hide(axes: Axes) -> None:
     """Takes ticks, grid and frame away, so that axes hold an image or nothing; text stays."""
     axes.set_xticks([])
