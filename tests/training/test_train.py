@@ -48,9 +48,7 @@ def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_pa
     assert len(folder.metrics.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize(
-    "preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1", "joint-mobilenetv1"]
-)
+@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     preset: str, drawn: Path, tmp_path: Path
 ) -> None:
