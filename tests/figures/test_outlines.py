@@ -48,7 +48,7 @@ def test_contours_are_red_for_the_truth_and_blue_for_the_prediction() -> None:
     picture = draw_panels(rows, name="f", title="T", caption="C.", basis=BASIS)
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     pixels = np.asarray(image).reshape(-1, 3)
-    assert image.size == (WIDTH_IN * DPI, round((0.9 + 2 * (3.6 + 0.22)) * DPI))
+    assert image.size == (WIDTH_IN * DPI, int((0.9 + 2 * (3.6 + 0.22)) * DPI))
     assert (pixels == (255, 0, 0)).all(axis=1).sum() > 500
     assert (pixels == (0, 0, 255)).all(axis=1).sum() > 500
 

@@ -33,8 +33,8 @@ _RING = 0.25
 """Width of the ring of skin around the lesion, in its mean radii."""
 _INK_CHROMA = 18.0
 """How far in a* and b* ink is from the skin around it."""
-_INK_OWN_CHROMA = 8.0
-"""What has less is black, grey or white: dark corners and reflections."""
+_INK_OFF_SKIN = 9.0
+"""How far in a* and b* ink is from all shades of the skin, from grey to the skin's own colour."""
 _INK_HUES_DEGREES = (120.0, 345.0)
 """From green over blue to purple, in the plane of a* and b*."""
 
@@ -74,7 +74,9 @@ def marker_fraction(image: Image, mask: Mask) -> float:
     """Returns the share of the image outside the lesion that is green, blue or purple.
 
     Hue is measured from the skin's own: the median a* and b* outside the lesion are taken off,
-    so that a camera's tint is no ink. The lesion itself may be blue-grey and is left out.
+    so that a camera's tint is no ink. Skin in shadow and in glare fades towards grey, which is
+    bluer than it: what lies near the line from grey to the skin's colour is skin. The lesion
+    itself may be blue-grey and is left out.
 
     Args:
         image: (H, W, 3) RGB.
@@ -85,11 +87,12 @@ def marker_fraction(image: Image, mask: Mask) -> float:
     if not skin.any():
         return 0.0
     colours = lab(image[skin])[:, 1:]
-    a, b = (colours - np.median(colours, axis=0)).T
-    has_colour = np.hypot(*colours.T) > _INK_OWN_CHROMA
+    skin_colour = np.median(colours, axis=0)
+    a, b = (colours - skin_colour).T
     hue = np.degrees(np.arctan2(b, a)) % 360
     low, high = _INK_HUES_DEGREES
-    is_ink = has_colour & (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
+    is_ink = (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
+    is_ink &= _distance_from_shades(colours, skin_colour) > _INK_OFF_SKIN
     return float(np.mean(is_ink))
 
 
@@ -197,6 +200,14 @@ def _grown(mask: Mask, distance_px: float) -> Mask:
         return mask
     grown: Mask = ndimage.distance_transform_edt(~mask) <= max(1.0, distance_px)
     return grown
+
+
+def _distance_from_shades(
+    colours: NDArray[np.float64], skin: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the distance of a* and b*, (N, 2), from the line between grey and the skin's."""
+    along = np.clip(colours @ skin / max(float(skin @ skin), 1e-9), 0, 1)
+    return np.asarray(np.linalg.norm(colours - along[:, None] * skin, axis=1))
 
 
 def _check(image: Image, mask: Mask) -> None:
