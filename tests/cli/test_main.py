@@ -54,6 +54,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "compare",
         "bench",
         "demo",
+        "reproduce",
     ):
         assert any(line.strip().startswith(command) for line in out)
 
@@ -147,6 +148,7 @@ def test_a_fault_of_dermfuse_itself_keeps_its_traceback(
         ["predict", "run", "--data", "d", "--split", "test", "--out", "o"],
         ["bench", "train", "unet"],
         ["demo", "--out", "o"],
+        ["reproduce", "--data", "d", "--out", "o"],
     ],
 )
 def test_commands_that_need_torch_say_how_to_install_it(

@@ -1,10 +1,12 @@
+import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from dermfuse.report import Chart, Example, Finding, Page, Series, Table, render_page
+from dermfuse.report import Chart, Example, Finding, Page, Plate, Series, Table, render_page
 from dermfuse.runs import NOTICE
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -105,3 +107,17 @@ def test_what_a_page_is_given_is_escaped() -> None:
 def test_a_row_that_does_not_fit_its_columns_is_refused() -> None:
     with pytest.raises(ValueError, match="has not 2 cells"):
         Table("t", "", ("a", "b"), ((("x", ""),),))
+
+
+def test_drawn_figures_are_embedded_and_words_stand_above_their_table() -> None:
+    rows = ((("fusion", ""), ("0.724", "0.640 to 0.800\npaper 0.700")),)
+    said = Table("Beside", "Note.", ("Network", "AP"), rows, paragraphs=("It <holds>.",))
+    shown = replace(page(), tables=(said,), plates=(Plate("Fig. 8", "Curves.", b"png"),))
+    html = render_page(shown)
+    images = [dict(attrs) for tag, attrs in parsed(html).seen if tag == "img"]
+    assert images[0]["src"] == "data:image/png;base64," + base64.b64encode(b"png").decode()
+    assert images[0]["alt"] == "Fig. 8"
+    assert "It &lt;holds&gt;." in html
+    assert html.index("It &lt;holds&gt;.") < html.index("0.724")
+    assert "Curves." in html
+    assert "Figures" not in parsed(render_page(page())).text

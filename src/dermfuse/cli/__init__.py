@@ -3,7 +3,8 @@
 stdout  the result; with --json one JSON object
 stderr  progress and errors
 exit    0 done, 1 a fault of dermfuse itself (with its traceback),
-        2 an error the user can mend (one line), 130 interrupted
+        2 an error the user can mend (one line), 3 some runs of a reproduction failed,
+        130 interrupted
 """
 
 import errno
@@ -15,7 +16,7 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import data, ensembles, figures, models, publish, results
+from dermfuse.cli import data, ensembles, figures, models, publish, reproduce, results
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -39,6 +40,7 @@ results.register(app)
 ensembles.register(app)
 publish.register(app)
 figures.register(app)
+reproduce.register(app)
 
 
 @app.callback(invoke_without_command=True)

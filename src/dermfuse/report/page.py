@@ -1,5 +1,6 @@
 """The page itself: numbers first, then tables, curves and example images."""
 
+import base64
 from dataclasses import dataclass
 from importlib import resources
 
@@ -38,6 +39,7 @@ class Table:
         columns: Heads, the first column's included.
         rows: As many cells each as there are heads; a cell is a value and its interval.
         strong_row: Index of the row that matters most, or None.
+        paragraphs: What it means, in words, above it.
     """
 
     title: str
@@ -45,10 +47,31 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[tuple[str, str], ...], ...]
     strong_row: int | None = None
+    paragraphs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"a row of {self.title!r} has not {len(self.columns)} cells")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plate:
+    """A drawn figure that is embedded.
+
+    Args:
+        title: One line above it.
+        caption: What is seen.
+        png: The encoded picture.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +87,7 @@ class Page:
         examples: Images with contours.
         examples_note: How they were chosen.
         facts: Names and values that a number must state: versions, seed, commit, seconds.
+        plates: Drawn figures.
     """
 
     title: str
@@ -74,6 +98,7 @@ class Page:
     examples: tuple[Example, ...]
     examples_note: str
     facts: tuple[tuple[str, str], ...]
+    plates: tuple[Plate, ...] = ()
 
 
 def render_page(page: Page) -> str:

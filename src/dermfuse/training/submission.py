@@ -15,10 +15,11 @@ from typing import Any
 
 from dermfuse.errors import RunError
 from dermfuse.predictions import MASKS_NAME, SCORES_NAME, new_predictions, read_predictions
-from dermfuse.runs import NOTICE, RunFolder, atomic_write, read_json, write_json
+from dermfuse.runs import NOTICE, RunFolder, atomic_write, read_json, require_free, write_json
 from dermfuse.scores import write_scores
 from dermfuse.training.prediction import predict
 
+RECORD_NAME = "run.json"
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the same masks give the same archive
 
 
@@ -63,6 +64,42 @@ def submit(
     Raises:
         DermfuseError: If the run is not finished, or the run or the data cannot be used.
     """
+    _finished_record(run)
+    require_free(out, what="predictions")
+    with TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / "test"
+        predict(run, data=data, split="test", out=unpacked, progress=progress)
+        return pack(unpacked, out, run=run)
+
+
+def pack(predictions: Path, out: Path, *, run: Path | None = None) -> SubmissionReport:
+    """Packs predictions of the test split, all or nothing.
+
+    Args:
+        predictions: A predictions folder.
+        out: Where to write; new or empty.
+        run: The finished run that predicted; None for an ensemble or a fusion, whose manifest
+            then stands for its record.
+
+    Raises:
+        DermfuseError: If the run is not finished, or the predictions cannot be read.
+    """
+    predicted = read_predictions(predictions)
+    record = _finished_record(run) if run else predicted.manifest.to_dict()
+    with new_predictions(out) as folder:
+        if predicted.scores is not None:
+            write_scores(folder / SCORES_NAME, predicted.scores)
+        if predicted.masks:
+            with atomic_write(folder / f"{MASKS_NAME}.zip") as handle:
+                handle.write(_zipped(list(predicted.masks.values())))
+        write_json(folder / RECORD_NAME, record)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    count = len(predicted.scores.image_ids) if predicted.scores else len(predicted.masks)
+    task = predicted.manifest.task or ("classification" if predicted.scores else "segmentation")
+    return SubmissionReport(out, task, count, round(size / 1e6, 3))
+
+
+def _finished_record(run: Path) -> dict[str, Any]:
     record = read_json(RunFolder(run).record)
     if record.get("status") != "finished":
         raise RunError(
@@ -71,18 +108,7 @@ def submit(
             expected="a finished run",
             action="Finish it with: dermfuse train ... --resume",
         )
-    with new_predictions(out) as folder, TemporaryDirectory() as scratch:
-        unpacked = Path(scratch) / "test"
-        report = predict(run, data=data, split="test", out=unpacked, progress=progress)
-        predictions = read_predictions(unpacked)
-        if predictions.scores is not None:
-            write_scores(folder / SCORES_NAME, predictions.scores)
-        if predictions.masks:
-            with atomic_write(folder / f"{MASKS_NAME}.zip") as handle:
-                handle.write(_zipped(list(predictions.masks.values())))
-        write_json(folder / "run.json", record)
-    size = sum(path.stat().st_size for path in out.iterdir())
-    return SubmissionReport(out, report.task, report.images, round(size / 1e6, 3))
+    return record
 
 
 def _zipped(masks: list[Path]) -> bytes:

@@ -1,0 +1,89 @@
+"""How many trainings are going, as they go: a table on a terminal, lines elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from dermfuse.reproduction.progress import RunProgress
+
+Watch = Callable[["Sequence[RunProgress]"], None]
+
+_MOST_ROWS = 20
+_ORDER = ("running", "failed", "waiting", "trained", "reused")
+
+
+@contextmanager
+def watch_live(jobs: int) -> Iterator[Watch]:
+    """Yields a callback that redraws a table of the runs on standard error.
+
+    Args:
+        jobs: Trainings side by side, for the time that is left.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield lambda runs: live.update(draw_overview(runs, jobs=jobs))
+
+
+@contextmanager
+def watch_lines(jobs: int) -> Iterator[Watch]:
+    """Yields a callback that writes a line for every epoch that ends and every run that does."""
+    last: dict[str, tuple[str, int]] = {}
+
+    def watch(runs: "Sequence[RunProgress]") -> None:
+        for run in runs:
+            now = run.state, run.epoch
+            if run.state != "waiting" and last.get(run.name) != now:
+                left = _left(runs, jobs)
+                sys.stderr.write(f"{say_run(run)}{f'; all: {left}' if left else ''}\n")
+                sys.stderr.flush()
+            last[run.name] = now
+
+    yield watch
+
+
+def say_run(run: "RunProgress") -> str:
+    """Returns one run in a line."""
+    parts = [f"{run.name}: {run.state}", f"epoch {run.epoch} of {run.epochs}"]
+    parts += [f"{run.seconds_per_epoch:.1f} s an epoch"] if run.seconds_per_epoch else []
+    parts += [f"{_duration(run.seconds_left)} left"] if run.seconds_left else []
+    return ", ".join(parts) + (f": {run.error}" if run.error else "")
+
+
+def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int) -> Table:
+    """Returns the table: what goes first, then what failed, what waits and what is done."""
+    done = sum(run.is_over for run in runs)
+    left = _left(runs, jobs)
+    table = Table(
+        title=f"{done} of {len(runs)} runs{f', {left}' if left else ''}", title_justify="left"
+    )
+    for name in ("run", "state", "epoch", "s / epoch", "left"):
+        table.add_column(name, justify="left" if name in ("run", "state") else "right")
+    ordered = sorted(runs, key=lambda run: _ORDER.index(run.state))
+    for run in ordered[:_MOST_ROWS]:
+        rate = f"{run.seconds_per_epoch:.1f}" if run.seconds_per_epoch else ""
+        time_left = "" if run.seconds_left is None else _duration(run.seconds_left)
+        cells = (run.name, run.error or run.state, f"{run.epoch}/{run.epochs}", rate, time_left)
+        table.add_row(*(Text(cell) for cell in cells))
+    if len(ordered) > _MOST_ROWS:
+        table.add_row(Text(f"and {len(ordered) - _MOST_ROWS} more"))
+    return table
+
+
+def _left(runs: "Sequence[RunProgress]", jobs: int) -> str:
+    from dermfuse.reproduction.progress import seconds_left  # noqa: PLC0415 — keeps --help fast
+
+    seconds = seconds_left(runs, jobs=jobs)
+    return "" if not seconds else f"{_duration(seconds)} left"
+
+
+def _duration(seconds: float) -> str:
+    from dermfuse.reproduction.progress import duration_in_words  # noqa: PLC0415
+
+    return duration_in_words(seconds)

@@ -1,0 +1,159 @@
+"""``dermfuse reproduce``: the whole paper, ours beside theirs.
+
+exit    3 where a run failed, or a row could not be measured, and the rest were reported
+"""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dermfuse.cli.console import (
+    announce_stage,
+    on_terminal,
+    progress,
+    say,
+    say_json,
+    say_notice,
+    say_table,
+)
+from dermfuse.cli.extras import require_train_extra
+from dermfuse.cli.overview import watch_lines, watch_live
+
+if TYPE_CHECKING:
+    from dermfuse.reproduction.estimate import PlanEstimate
+    from dermfuse.reproduction.progress import RunProgress
+    from dermfuse.reproduction.reproduce import ReproductionReport
+
+SOME_FAILED = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(reproduce)
+
+
+def reproduce(  # noqa: PLR0913 — an option each
+    *,
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
+    ],
+    imagenet: Annotated[
+        Path | None,
+        typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
+    ] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(
+            metavar="III,V,...", help="Of III to XI, leakage and beyond; all of them if left out."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often each row is trained.")] = 1,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the cross-validation, 0 for a hold-out split; 5 unless the test set has truth."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[PRESET:]TABLE.KEY=VALUE",
+            help="Change a setting of all presets, or of one; may be repeated.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, how long, how large.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
+    ] = False,
+    blind: Annotated[
+        bool,
+        typer.Option(help="Predict the test split for scoring elsewhere where it has no truth."),
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train and evaluate all that Tables III to XI need.
+
+    Finished runs in OUT are reused and interrupted ones gone on with. A run that fails is
+    reported; the rest go on, and the exit status is 3.
+    """
+    require_train_extra("dermfuse reproduce")
+    from dermfuse.reproduction.plan import CHOICES
+    from dermfuse.reproduction.reproduce import Request, plan_request
+    from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
+
+    request = Request(
+        data=data,
+        out=out,
+        imagenet=imagenet,
+        tables=CHOICES if tables is None else [name.strip() for name in tables.split(",")],
+        seeds=seeds,
+        folds=folds,
+        overrides=tuple(assignments or ()),
+        jobs=jobs,
+        blind=blind,
+    )
+    if dry_run:
+        from dermfuse.reproduction.estimate import estimate
+
+        with progress("Timing a step of each network") as advance:
+            found = estimate(plan_request(request), request.place, jobs=jobs, progress=advance)
+        say_json(found.to_dict()) if json else _show_estimate(found)
+        return
+    with _overview(jobs) as watch:
+        report = reproduce_paper(
+            request, watch=watch, stage=announce_stage, report_only=report_only
+        )
+    say_json(report.outcome.to_dict()) if json else _show_report(report)
+    if report.failed or report.outcome.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@contextmanager
+def _overview(jobs: int) -> "Iterator[Callable[[Sequence[RunProgress]], None]]":
+    with (watch_live if on_terminal() else watch_lines)(jobs) as watch:
+        yield watch
+
+
+def _show_estimate(found: "PlanEstimate") -> None:
+    from dermfuse.reproduction.progress import duration_in_words
+
+    rows = [
+        (each.name, each.state, str(each.epochs), duration_in_words(each.seconds), each.basis)
+        for each in found.runs
+    ]
+    say_table(("run", "state", "epochs left", "time", "from"), rows)
+    side = f", {found.jobs} side by side" if found.jobs > 1 else ""
+    say(
+        f"{len(found.runs)} runs: about {duration_in_words(found.seconds)} of training{side}, "
+        f"{found.disk_mb / 1000:.1f} GB. Nothing was written."
+    )
+    say_notice()
+
+
+def _show_report(report: "ReproductionReport") -> None:
+    from dermfuse.reproduction.words import say_leakage
+    from dermfuse.reproduction.words import say_table as say_in_words
+
+    for table in report.outcome.tables:
+        say(f"{table.number}: {table.title} ({table.measured_on})")
+        for paragraph in say_in_words(table):
+            say(f"  {paragraph}")
+    for paragraph in say_leakage(report.outcome.leakage):
+        say(f"leakage: {paragraph}")
+    for run in report.outcome.runs:
+        if run.state == "failed":
+            say(f"{run.name} failed: {run.error}")
+    for what, why in report.outcome.failures.items():
+        say(f"{what}: {why}")
+    say(f"Open in a browser: {report.page}")
+    say_notice()

@@ -1,0 +1,16 @@
+"""The whole paper from one command: every table, ours beside theirs, with intervals.
+
+    OUT/configs/                the resolved configuration of each run
+    OUT/runs/                   the run folders
+    OUT/logs/                   what each training said
+    OUT/predictions/            of validation (out of fold, joined), of the test split, fused
+    OUT/blind/                  test predictions for scoring elsewhere
+    OUT/reproduction.json       every number of the report
+    OUT/tables/*.csv            the same, a table each
+    OUT/reproduction.md         the same, for documents
+    OUT/report.html             the page
+
+Read it from ``paper`` (the published numbers) over ``plan`` (which runs) and ``execution``
+(training them) to ``harvest`` (their predictions), ``measurement`` (numbers), ``assembly``
+(ours beside the paper's) and ``page`` (the report).
+"""

@@ -1,0 +1,284 @@
+"""Ours beside the paper's: from predictions and run records to the tables of an outcome."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dermfuse.config import Task
+from dermfuse.data.truth import Truth
+from dermfuse.errors import DermfuseError
+from dermfuse.reproduction.beyond import split_source
+from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
+from dermfuse.reproduction.measurement import (
+    Drawn,
+    Measurement,
+    compare_drawn,
+    draw_folder,
+    measure,
+)
+from dermfuse.reproduction.outcome import (
+    Comparison,
+    ContrastResult,
+    Leakage,
+    Provenance,
+    RowResult,
+    TableResult,
+)
+from dermfuse.reproduction.paper import (
+    TEST_IMAGES,
+    TEST_MALIGNANT,
+    TESTED,
+    Contrast,
+    Metric,
+    PaperRow,
+    PaperTable,
+    fusion_of,
+)
+from dermfuse.reproduction.plan import Run, changes
+from dermfuse.reproduction.sizes import Size, measure_size
+from dermfuse.reproduction.statistics import (
+    auc_error,
+    holm,
+    noise_margin,
+    rescaled_error,
+    share_error,
+)
+from dermfuse.runs import RunFolder, read_json
+
+
+@dataclass(slots=True)
+class Assembler:
+    """Measures every row once, however many tables it stands in.
+
+    Args:
+        harvest: Makes the predictions.
+        truth: Labels and masks.
+        test_tasks: The tasks that are measured on the test set; the others on validation.
+        draws: Of the bootstrap.
+    """
+
+    harvest: Harvest
+    truth: Truth
+    test_tasks: frozenset[str]
+    draws: int
+    _drawn: dict[tuple[str, Task], tuple[Drawn, ...]] = field(default_factory=dict)
+
+    def table(self, table: PaperTable) -> TableResult:
+        """Returns a table with what was measured in it."""
+        return TableResult(
+            number=table.number,
+            title=table.title,
+            task=table.task,
+            metrics=table.metrics,
+            measured_on=self._measured_on(table.task),
+            rows=tuple(self._row(table, row) for row in table.rows),
+            tests=self._tests(table),
+        )
+
+    def leakage(self) -> tuple[Leakage, ...]:
+        """Returns the validation scores of both splits, of the presets whose runs are finished."""
+        found: list[Leakage] = []
+        for preset, pair in self.harvest.plan.leakage_pairs.items():
+            if all(run.name in self.harvest.finished for run in pair):
+                try:
+                    found += self._leakage_of(preset, *pair)
+                except DermfuseError as error:
+                    self.harvest.failures[f"{preset}, leakage"] = str(error)
+        return tuple(found)
+
+    def _measured_on(self, task: Task) -> str:
+        folds = self.harvest.plan.folds
+        if task in self.test_tasks:
+            return "the test set" + (f", mean over the networks of {folds} folds" if folds else "")
+        if folds:
+            return f"the training set, cross-validated in {folds} folds by source image"
+        return (
+            "the validation images of one hold-out split by source image, on which the epoch was "
+            "chosen as well"
+        )
+
+    def _row(self, table: PaperTable, row: PaperRow) -> RowResult:
+        drawn = self._measured(row.source, table.task) if row.source else ()
+        size = self._size(row) if row.source else None
+        return RowResult(
+            label=row.label,
+            source=row.source,
+            cells=tuple(_compare(m, row.values.get(m), drawn) for m in table.metrics),
+            paper_parameters=row.parameters,
+            parameters=size.parameters if size and row.parameters else None,
+            paper_file_mb=row.file_mb,
+            file_mb=round(size.file_mb, 1) if size and row.file_mb else None,
+            provenance=self._provenance(row.source, drawn) if drawn else None,
+        )
+
+    def _measured(self, source: str, task: Task) -> tuple[Drawn, ...]:
+        """Returns the draws of each replicate of a row; none where it was not run."""
+        key = source, task
+        if key not in self._drawn:
+            try:
+                self._drawn[key] = self._draw(source, task)
+            except DermfuseError as error:
+                self.harvest.failures[f"{source}, measured"] = str(error)
+                self._drawn[key] = ()
+        return self._drawn[key]
+
+    def _draw(
+        self, source: str, task: Task, only: frozenset[str] | None = None
+    ) -> tuple[Drawn, ...]:
+        part = TEST if task in self.test_tasks else VALIDATION
+        return tuple(
+            draw_folder(folder, self.truth, task, draws=self.draws, only=only)
+            for folder in self.harvest.replicates(source, part)
+        )
+
+    def _pair(self, contrast: Contrast, task: Task) -> tuple[tuple[Drawn, ...], tuple[Drawn, ...]]:
+        """Returns the draws of both rows, on the images that both predict."""
+        a, b = (self._measured(source, task) for source in (contrast.treated, contrast.control))
+        ids = [frozenset(one.image_ids) for one in (*a, *b)]
+        if not (a and b) or len(set(ids)) == 1 or len(a) > 1 or len(b) > 1:
+            return a, b
+        common = ids[0] & ids[1]
+        return self._draw(contrast.treated, task, common), self._draw(
+            contrast.control, task, common
+        )
+
+    def _size(self, row: PaperRow) -> Size | None:
+        if not (row.parameters or row.file_mb):
+            return None
+        sizes = [measure_size(run.config.model) for run in self._first_runs(row.source)]
+        return Size(sum(s.parameters for s in sizes), sum(s.file_mb for s in sizes))
+
+    def _first_runs(self, source: str) -> tuple[Run, ...]:
+        """Returns one run of each network of a row."""
+        return tuple(runs[0] for runs in self._runs_of(source, 0))
+
+    def _runs_of(self, source: str, seed: int) -> tuple[tuple[Run, ...], ...]:
+        fusion, plan = fusion_of(source), self.harvest.plan
+        presets = (fusion.a, fusion.b) if fusion else (split_source(source)[0],)
+        return tuple(plan.runs_of(preset, seed) for preset in presets)
+
+    def _provenance(self, source: str, drawn: Sequence[Drawn]) -> Provenance:
+        plan, place = self.harvest.plan, self.harvest.place
+        runs = [
+            run
+            for seed in range(plan.seeds)
+            for of_network in self._runs_of(source, seed)
+            for run in of_network
+        ]
+        records = [read_json(RunFolder(place.run_folder(run)).record) for run in runs]
+        epochs = [int(record["epochs"]) for record in records]
+        changed = changes(plan)
+        inits = dict.fromkeys(run.config.model.init for run in runs)
+        return Provenance(
+            runs=tuple(run.name for run in runs),
+            seeds=plan.seeds,
+            epochs=(min(epochs), max(epochs)),
+            planned_epochs=max(run.config.train.epochs for run in runs),
+            init=" and ".join(inits),
+            settings=tuple(dict.fromkeys(s for run in runs for s in changed.get(run.preset, ()))),
+            devices=tuple(dict.fromkeys(_device(record) for record in records)),
+            data=tuple(dict.fromkeys(str(record["data"]["summary"]) for record in records)),
+            seconds=round(sum(float(record["seconds"]) for record in records), 1),
+            image_count=len(drawn[0].image_ids),
+            malignant_count=drawn[0].malignant_count,
+        )
+
+    def _tests(self, table: PaperTable) -> tuple[ContrastResult, ...]:
+        labels = {row.source: row.label for row in table.rows}
+        found: list[ContrastResult] = []
+        for contrast in table.contrasts:
+            treated, control = self._pair(contrast, table.task)
+            for metric in TESTED[table.task]:
+                test = compare_drawn(treated, control, metric)
+                if test is None:
+                    continue
+                found.append(
+                    ContrastResult(
+                        what=contrast.what,
+                        treated=labels[contrast.treated],
+                        control=labels[contrast.control],
+                        metric=metric,
+                        paper_difference=table.published_difference(contrast, metric),
+                        difference=test.difference,
+                        low=test.low,
+                        high=test.high,
+                        p_value=test.p_value,
+                        corrected=test.p_value,
+                    )
+                )
+        corrected = holm([test.p_value for test in found])
+        return tuple(
+            replace(test, corrected=value) for test, value in zip(found, corrected, strict=True)
+        )
+
+    def _leakage_of(self, preset: str, paper: Run, source: Run) -> list[Leakage]:
+        place, task = self.harvest.place, source.config.model.task
+        record, honest = (
+            read_json(RunFolder(place.run_folder(run)).record) for run in (paper, source)
+        )
+        folder = self.harvest.of_run(source)
+        drawn = draw_folder(folder, self.truth, task, draws=self.draws)
+        found = []
+        for metric in TESTED[task]:
+            ours = measure([drawn], metric)
+            found.append(
+                Leakage(
+                    preset=preset,
+                    metric=metric,
+                    paper_split=float(record["validation"][metric]),
+                    paper_split_images=validation_samples(paper, record),
+                    source_split=ours.value,
+                    source_split_images=len(drawn.image_ids),
+                    low=ours.low,
+                    high=ours.high,
+                    epochs=int(honest["epochs"]),
+                )
+            )
+        return found
+
+
+def validation_samples(run: Run, record: Mapping[str, Any]) -> int:
+    """Returns how many augmented samples a run by the paper's split validates on."""
+    augment, data = run.config.augment, record["data"]
+    images = int(data["train_images"]) + int(data["validation_images"])
+    if run.config.model.task == "segmentation":
+        samples = images + (augment.segmentation_draws if augment.enabled else 0)
+    else:
+        malignant = int(data["malignant_images"])
+        copies = (augment.benign_copies, augment.malignant_copies) if augment.enabled else (1, 1)
+        samples = (images - malignant) * copies[0] + malignant * copies[1]
+    return round(samples * run.config.data.validation_fraction)
+
+
+def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Drawn) -> float:
+    """Returns the standard error of a published number, from the size of the paper's test set.
+
+    An AUC's by Hanley and McNeil, a share of right classes by the binomial; what has no such
+    formula (AP, metrics of masks) varies from image set to image set as ours does, rescaled to
+    the paper's 75 malignant, or 379, images.
+    """
+    if metric == "auc":
+        return auc_error(paper, malignant=TEST_MALIGNANT, benign=TEST_IMAGES - TEST_MALIGNANT)
+    if drawn.malignant_count is None:
+        return rescaled_error(ours.single_error, len(drawn.image_ids), TEST_IMAGES)
+    if metric == "accuracy":
+        return share_error(paper, TEST_IMAGES)
+    return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
+
+
+def _compare(metric: Metric, paper: float | None, drawn: Sequence[Drawn]) -> Comparison:
+    if not drawn:
+        return Comparison(metric, paper, None)
+    ours = measure(drawn, metric)
+    if paper is None:
+        return Comparison(metric, None, ours)
+    error = paper_error(metric, paper, ours, drawn[0])
+    # Between trainings ours is a mean of several; the paper's is one.
+    between = [ours.deviation / ours.seeds**0.5, ours.deviation] if ours.deviation else []
+    margin = noise_margin(ours.standard_error, error, *between)
+    difference = ours.value - paper
+    return Comparison(metric, paper, ours, difference, error, margin, abs(difference) <= margin)
+
+
+def _device(record: Mapping[str, Any]) -> str:
+    return f"{record['device']} ({record['machine']}, {record['precision']})"

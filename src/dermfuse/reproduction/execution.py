@@ -1,0 +1,200 @@
+"""Training what a plan needs: a process for each run, some of them side by side."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dermfuse.config import load_config
+from dermfuse.errors import DermfuseError, RunError
+from dermfuse.reproduction.plan import Run, identity
+from dermfuse.reproduction.progress import RunProgress, State, read_progress
+from dermfuse.runs import RunFolder, read_json, write_text
+
+Watch = Callable[[Sequence[RunProgress]], None]
+"""Called about once a second with all runs, in the plan's order."""
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_STOP = 30
+_ERROR_MARK = "dermfuse: error: "
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where runs are trained, and from what.
+
+    Args:
+        out: The reproduction's folder.
+        data: The dataset folder.
+        imagenet: Folder of ImageNet weights; None downloads them.
+    """
+
+    out: Path
+    data: Path
+    imagenet: Path | None
+
+    def run_folder(self, run: Run) -> Path:
+        """Returns the run folder."""
+        return self.out / "runs" / run.name
+
+    def config_file(self, run: Run) -> Path:
+        """Returns the file of the resolved configuration."""
+        return self.out / "configs" / f"{run.name}.toml"
+
+    def log_file(self, run: Run) -> Path:
+        """Returns what the training says."""
+        return self.out / "logs" / f"{run.name}.log"
+
+
+Command = Callable[[Run, Workplace], list[str]]
+"""From a run to the command line of its process."""
+
+
+def train_command(run: Run, place: Workplace) -> list[str]:
+    """Returns ``dermfuse train``, going on where an interrupted run stopped."""
+    command = [sys.executable, "-m", "dermfuse", "train", str(place.config_file(run))]
+    command += ["--data", str(place.data), "--run", str(place.run_folder(run)), "--resume"]
+    return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
+
+
+def is_finished(run: Run, folder: Path) -> bool:
+    """Returns whether the folder holds this very run, trained to its end.
+
+    Raises:
+        RunError: It holds a finished run of another configuration.
+    """
+    files = RunFolder(folder)
+    if not (files.config.is_file() and files.record.is_file()):
+        return False
+    if read_json(files.record).get("status") != "finished" or not files.weights.is_file():
+        return False
+    before, now = identity(load_config(files.config)), identity(run.config)
+    if before == now:
+        return True
+    longer = {**now, "train": {**now["train"], "epochs": before["train"]["epochs"]}}
+    if before == longer and now["train"]["epochs"] > before["train"]["epochs"]:
+        return False  # the same run, to be trained on; the training itself refuses a cosine
+    raise RunError(
+        f"{folder} was trained with another configuration",
+        expected="the one that is planned",
+        action="Choose another --out or remove that run",
+    )
+
+
+@dataclass(slots=True)
+class _Started:
+    run: Run
+    process: "subprocess.Popen[bytes]"
+    began: float = field(default_factory=time.time)
+
+
+def train_all(
+    runs: Sequence[Run],
+    place: Workplace,
+    *,
+    jobs: int = 1,
+    watch: Watch | None = None,
+    command: Command = train_command,
+) -> tuple[RunProgress, ...]:
+    """Trains the runs that are not finished, ``jobs`` at a time, and returns how each ended.
+
+    A run that fails is reported with the last error line of its log, and the rest go on. Where
+    this is interrupted, the trainings are stopped; they lose at most an epoch.
+
+    Args:
+        runs: In the order they are begun.
+        place: Where they are trained.
+        jobs: How many processes side by side; on one GPU they share it.
+        watch: Called about once a second.
+        command: What a process runs.
+    """
+    known = {run.name: _initial(run, place) for run in runs}
+    waiting = [run for run in runs if known[run.name].state == "waiting"]
+    started: list[_Started] = []
+    try:
+        while waiting or started:
+            while waiting and len(started) < jobs:
+                started.append(_start(waiting.pop(0), place, command, jobs))
+            for each in list(started):
+                known[each.run.name] = _look(each, place)
+                if each.process.poll() is not None:
+                    started.remove(each)
+            if watch:
+                watch([known[run.name] for run in runs])
+            if started:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+    finally:
+        _stop(started)
+    if watch:
+        watch([known[run.name] for run in runs])
+    return tuple(known[run.name] for run in runs)
+
+
+def survey(runs: Sequence[Run], place: Workplace) -> tuple[RunProgress, ...]:
+    """Returns how far each run has come, without training any."""
+    return tuple(_initial(run, place) for run in runs)
+
+
+def _initial(run: Run, place: Workplace) -> RunProgress:
+    folder = place.run_folder(run)
+    try:
+        state: State = "reused" if is_finished(run, folder) else "waiting"
+    except DermfuseError as error:
+        return replace(read_progress(run, folder, state="failed"), error=str(error))
+    return read_progress(run, folder, state=state)
+
+
+def _start(run: Run, place: Workplace, command: Command, jobs: int) -> _Started:
+    write_text(place.config_file(run), run.config.to_toml())
+    log = place.log_file(run)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ)
+    if jobs > 1 and not run.config.train.threads:  # else each would take every core
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 — our own command, no shell
+            command(run, place),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours to pass on
+        )
+    return _Started(run, process)
+
+
+def _look(each: _Started, place: Workplace) -> RunProgress:
+    folder = place.run_folder(each.run)
+    status = each.process.poll()
+    if status is None:
+        return read_progress(each.run, folder, state="running", since=each.began)
+    if status == 0 and is_finished(each.run, folder):
+        return read_progress(each.run, folder, state="trained")
+    failed = read_progress(each.run, folder, state="failed")
+    return replace(failed, error=_last_error(place.log_file(each.run), status))
+
+
+def _last_error(log: Path, status: int) -> str:
+    """Returns the error in a log: dermfuse's own line, or else the last one."""
+    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(_ERROR_MARK)]
+    if marked:
+        return marked[-1].removeprefix(_ERROR_MARK)
+    if status < 0:
+        return f"ended by signal {-status}"
+    return lines[-1].strip() if lines else f"ended with status {status} and without a word"
+
+
+def _stop(started: Sequence[_Started]) -> None:
+    for each in started:
+        if each.process.poll() is None:
+            each.process.terminate()
+    for each in started:
+        try:
+            each.process.wait(_SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            each.process.kill()
+            each.process.wait()

@@ -1,0 +1,255 @@
+"""What a reproduction came to: the paper's numbers, ours beside them, and the tests."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dermfuse.config import Task
+from dermfuse.reproduction.measurement import Measurement
+from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
+from dermfuse.runs import NOTICE
+
+SIGNIFICANCE = 0.05
+"""A difference is beyond noise below this p-value, after Holm's correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cell: the paper's number, ours, and whether chance explains the difference.
+
+    Attributes:
+        metric: Which column.
+        paper: As published; None for a dash and for rows the paper does not have.
+        ours: None where the row was not run.
+        difference: Ours less the paper's.
+        paper_error: Standard error of the paper's number, from its test set's size.
+        margin: Largest difference that noise explains, at 95 %.
+        within_noise: Whether the difference is no larger than that.
+    """
+
+    metric: Metric
+    paper: float | None
+    ours: Measurement | None
+    difference: float | None = None
+    paper_error: float | None = None
+    margin: float | None = None
+    within_noise: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a row's numbers come from.
+
+    Attributes:
+        runs: Names of the runs.
+        seeds: How many.
+        epochs: Fewest and most epochs trained.
+        planned_epochs: That the configuration asks for.
+        init: ``imagenet`` or ``random``.
+        settings: In which the runs differ from the preset, as ``table.key = value``.
+        devices: Device, machine and precision of the trainings, each once.
+        data: The data in words, each once.
+        seconds: Of all trainings.
+        image_count: Images that are measured on.
+        malignant_count: How many of them are malignant; None for masks.
+    """
+
+    runs: tuple[str, ...]
+    seeds: int
+    epochs: tuple[int, int]
+    planned_epochs: int
+    init: str
+    settings: tuple[str, ...]
+    devices: tuple[str, ...]
+    data: tuple[str, ...]
+    seconds: float
+    image_count: int
+    malignant_count: int | None
+
+    def epochs_in_words(self) -> str:
+        """Returns how long was trained, and how long the paper trains where that differs."""
+        fewest, most = self.epochs
+        said = f"{most} epochs" if fewest == most else f"{fewest} to {most} epochs"
+        said = said.replace("1 epochs", "1 epoch") if most == 1 else said
+        other = self.planned_epochs != PAPER_EPOCHS
+        return f"{said}; the paper trains {PAPER_EPOCHS}" if other else said
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """One row.
+
+    Attributes:
+        label: As the paper calls it.
+        source: The preset, fusion or variation; empty for what the paper quotes.
+        cells: One per metric of the table.
+        paper_parameters: As published.
+        parameters: Counted in our network.
+        paper_file_mb: As published.
+        file_mb: Of our network, float32, in MiB.
+        provenance: None where the row was not run.
+    """
+
+    label: str
+    source: str
+    cells: tuple[Comparison, ...]
+    paper_parameters: int | None = None
+    parameters: int | None = None
+    paper_file_mb: int | None = None
+    file_mb: float | None = None
+    provenance: Provenance | None = None
+
+    def cell(self, metric: Metric) -> Comparison:
+        """Returns the cell of a metric."""
+        return next(cell for cell in self.cells if cell.metric == metric)
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastResult:
+    """A paired test of two rows.
+
+    Attributes:
+        what: What the first row has and the second has not.
+        treated: Label of the row with it.
+        control: Label of the row without it.
+        metric: What they are compared by.
+        paper_difference: In the paper; None where it has not both numbers.
+        difference: Here, treated less control.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p_value: Of the paired bootstrap.
+        corrected: By Holm's rule, over the tests of the table.
+    """
+
+    what: str
+    treated: str
+    control: str
+    metric: Metric
+    paper_difference: float | None
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    corrected: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the difference is beyond noise."""
+        return self.corrected < SIGNIFICANCE
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """One table.
+
+    Attributes:
+        number: In Roman numerals, or what it is called beyond the paper.
+        title: What it compares.
+        task: Classes or masks.
+        metrics: Its columns.
+        measured_on: Which images, in words.
+        rows: From top to bottom.
+        tests: Of its contrasts, where both rows were run.
+    """
+
+    number: str
+    title: str
+    task: Task
+    metrics: tuple[Metric, ...]
+    measured_on: str
+    rows: tuple[RowResult, ...]
+    tests: tuple[ContrastResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """A validation score by the paper's split and by ours.
+
+    Attributes:
+        preset: Which network.
+        metric: Which score.
+        paper_split: Validated on augmented copies, whose sources were trained on as well.
+        paper_split_images: How many copies.
+        source_split: Validated on images that were not trained on.
+        source_split_images: How many.
+        low: Lower end of the 95 % interval of ``source_split``.
+        high: Upper end.
+        epochs: Of both runs.
+    """
+
+    preset: str
+    metric: Metric
+    paper_split: float
+    paper_split_images: int
+    source_split: float
+    source_split_images: int
+    low: float
+    high: float
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How one run ended.
+
+    Attributes:
+        name: Of the run.
+        preset: What it is made from.
+        seed: Its seed.
+        state: ``trained``, ``reused``, ``failed`` or ``waiting``.
+        epochs: That were trained.
+        seconds: That they took.
+        device: What on; empty where it is not known.
+        error: Why it failed.
+    """
+
+    name: str
+    preset: str
+    seed: int
+    state: str
+    epochs: int
+    seconds: float
+    device: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that a reproduction found.
+
+    Attributes:
+        data: Name of the dataset folder.
+        seeds: How many.
+        folds: Of the cross-validation; 0 for a hold-out split.
+        overrides: Settings that were changed, as they were given.
+        draws: Of the bootstrap.
+        environment: Versions, machine and commit of this report.
+        tables: The paper's, then those beyond it.
+        leakage: The two splits.
+        runs: All of them.
+        failures: What could not be predicted or measured, and why.
+        blind: Folders of test predictions, packed for scoring elsewhere.
+    """
+
+    data: str
+    seeds: int
+    folds: int
+    overrides: tuple[str, ...]
+    draws: int
+    environment: Mapping[str, Any]
+    tables: tuple[TableResult, ...]
+    leakage: tuple[Leakage, ...]
+    runs: tuple[RunResult, ...]
+    failures: Mapping[str, str]
+    blind: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the outcome as JSON values."""
+        return {
+            "format": 1,
+            "paper": "Wei, Ding and Hu, IEEE Access 2020, doi 10.1109/ACCESS.2020.2997710",
+            "paper_epochs": PAPER_EPOCHS,
+            "interval_level": 0.95,
+            **asdict(self),
+            "notice": NOTICE,
+        }

@@ -1,0 +1,225 @@
+"""From tables, seeds and folds to the runs that they need, each once."""
+
+import difflib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dermfuse.config import Config, load_preset, preset_names
+from dermfuse.errors import ConfigError
+from dermfuse.reproduction.beyond import beyond_tables, split_source
+from dermfuse.reproduction.paper import TABLES, PaperTable, fusion_of
+
+LEAKAGE, BEYOND = "leakage", "beyond"
+
+LEAKAGE_PRESETS = ("dc-mobilenetv1", "u-mobilenetv1")
+"""Trained by the paper's split and by ours, to show what the paper's does to validation."""
+
+CHOICES: tuple[str, ...] = (*(table.number for table in TABLES), LEAKAGE, BEYOND)
+"""What ``--tables`` may name."""
+
+DEFAULT_FOLDS = 5
+"""Of the cross-validation that fills the tables where the test set has no truth."""
+
+_OWNED = ("data.split", "data.folds", "data.fold", "train.seed")
+_FREE = ("threads", "device")  # where a run is trained, not what is trained
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training.
+
+    Attributes:
+        name: Of its folder.
+        preset: What it is made from.
+        config: Resolved.
+    """
+
+    name: str
+    preset: str
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be trained, and what for.
+
+    Attributes:
+        tables: The paper's tables that are asked for, then those beyond it.
+        seeds: How many; 0 to seeds - 1.
+        folds: Of the cross-validation; 0 for one hold-out split.
+        overrides: The assignments that changed the presets.
+        runs: Each once, those of the first seed first.
+        needs: The runs of each preset and seed, one per fold.
+        leakage_pairs: Of each preset, the run by the paper's split and that by source image.
+    """
+
+    tables: tuple[PaperTable, ...]
+    seeds: int
+    folds: int
+    overrides: tuple[str, ...]
+    runs: tuple[Run, ...]
+    needs: Mapping[tuple[str, int], tuple[Run, ...]]
+    leakage_pairs: Mapping[str, tuple[Run, Run]]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The presets, fusions and variations that are rows of some table, each once."""
+        return tuple(dict.fromkeys(s for table in self.tables for s in table.sources))
+
+    def runs_of(self, preset: str, seed: int) -> tuple[Run, ...]:
+        """Returns the runs that one row needs with one seed: the folds, or the hold-out."""
+        return self.needs[preset, seed]
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Returns what makes a run this run: not its name, nor on which device it is trained."""
+    mapping = config.to_mapping()
+    del mapping["name"], mapping["summary"]
+    mapping["train"] = {k: v for k, v in mapping["train"].items() if k not in _FREE}
+    return mapping
+
+
+def make_plan(
+    tables: Sequence[str] = CHOICES,
+    *,
+    seeds: int = 1,
+    folds: int = DEFAULT_FOLDS,
+    overrides: Sequence[str] = (),
+    test_truth: bool = False,
+) -> Plan:
+    """Returns the runs that the tables need; a run that several need is there once.
+
+    Args:
+        tables: Of ``CHOICES``.
+        seeds: How often each row is trained, with seeds from 0.
+        folds: 2 or more, or 0 for one hold-out split.
+        overrides: ``table.key=value`` for every preset, ``PRESET:table.key=value`` for one.
+        test_truth: Whether the test split can be measured.
+
+    Raises:
+        ConfigError: For an unknown table, with the nearest known one; a count out of range; an
+            override of what the plan itself sets, or one that does not fit a preset.
+    """
+    _check(tables, seeds, folds, overrides)
+    chosen = tuple(table for table in TABLES if table.number in tables)
+    if BEYOND in tables:
+        chosen += beyond_tables(preset_names(), seeds=seeds, folds_on_test=folds > 0 and test_truth)
+    presets = _presets([source for table in chosen for source in table.sources])
+    needed = {
+        (preset, seed): [
+            _run(preset, overrides, seed=seed, folds=folds, fold=fold)
+            for fold in range(max(folds, 1))
+        ]
+        for seed in range(seeds)
+        for preset in presets
+    }
+    pairs = {
+        preset: [
+            _run(preset, overrides, seed=0, folds=0, fold=0, split=split)
+            for split in ("paper", "source")
+        ]
+        for preset in (LEAKAGE_PRESETS if LEAKAGE in tables else ())
+    }
+    once: dict[str, Run] = {}
+    for runs in (*needed.values(), *pairs.values()):
+        for run in runs:
+            once.setdefault(_key(run), run)
+    return Plan(
+        tables=chosen,
+        seeds=seeds,
+        folds=folds,
+        overrides=tuple(overrides),
+        runs=tuple(once.values()),
+        needs={key: tuple(once[_key(run)] for run in runs) for key, runs in needed.items()},
+        leakage_pairs={
+            preset: (once[_key(paper)], once[_key(source)])
+            for preset, (paper, source) in pairs.items()
+        },
+    )
+
+
+def changes(plan: Plan) -> Mapping[str, list[str]]:
+    """Returns, for each preset, the settings in which its runs differ from it, in words."""
+    said: dict[str, list[str]] = {}
+    for run in plan.runs:
+        if run.preset in said:
+            continue
+        before, now = identity(load_preset(run.preset)), identity(run.config)
+        said[run.preset] = [
+            f"{table}.{key} = {value}"
+            for table, values in now.items()
+            for key, value in values.items()
+            if value != before[table][key] and f"{table}.{key}" not in _OWNED
+        ]
+    return said
+
+
+def _presets(sources: Sequence[str]) -> tuple[str, ...]:
+    """Returns the presets behind rows: fusions are made of two, variations of one."""
+    presets: list[str] = []
+    for source in sources:
+        fusion = fusion_of(source)
+        presets += [fusion.a, fusion.b] if fusion else [split_source(source)[0]]
+    return tuple(dict.fromkeys(presets))
+
+
+def _run(
+    preset: str, overrides: Sequence[str], *, seed: int, folds: int, fold: int, split: str = ""
+) -> Run:
+    own = [f"train.seed={seed}", f"data.folds={folds}", f"data.fold={fold}"]
+    own += [f"data.split={split}"] if split else []
+    config = load_preset(preset).override([*_for_preset(overrides, preset), *own])
+    part = f"fold{fold + 1}of{folds}" if folds else "holdout"
+    part = "papersplit" if split == "paper" else part
+    return Run(f"{preset}-seed{seed}-{part}", preset, config)
+
+
+def _key(run: Run) -> str:
+    return json.dumps(identity(run.config), sort_keys=True)
+
+
+def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:
+    """Returns the assignments for one preset, those for it alone last."""
+    named = [_split_override(text) for text in overrides]
+    return [text for name, text in named if not name] + [t for name, t in named if name == preset]
+
+
+def _split_override(text: str) -> tuple[str, str]:
+    before, colon, after = text.partition(":")
+    return (before, after) if colon and "=" not in before else ("", text)
+
+
+def _check(tables: Sequence[str], seeds: int, folds: int, overrides: Sequence[str]) -> None:
+    for name in tables:
+        if name not in CHOICES:
+            raise _unknown("table", name, CHOICES)
+    if not tables:
+        raise ConfigError("no table is named", expected=f"some of {', '.join(CHOICES)}")
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}", expected="1 or more")
+    if folds < 0 or folds == 1:
+        raise ConfigError(f"folds is {folds}", expected="0 (hold-out) or 2 or more")
+    for text in overrides:
+        preset, assignment = _split_override(text)
+        if preset and preset not in preset_names():
+            raise _unknown("preset", preset, preset_names())
+        key = assignment.partition("=")[0].strip()
+        if key in _OWNED:
+            raise ConfigError(
+                f'"{text}" sets what the plan sets itself',
+                expected="another setting",
+                action="Use --seeds and --folds, and --tables leakage for the paper's split",
+            )
+
+
+def _unknown(what: str, name: str, known: Collection[str]) -> ConfigError:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4) or [
+        choice for choice in known if choice.lower() == name.lower()
+    ]
+    return ConfigError(
+        f'no {what} is called "{name}"',
+        expected=f"one of {', '.join(known)}",
+        action=f'Did you mean "{nearest[0]}"' if nearest else "",
+    )

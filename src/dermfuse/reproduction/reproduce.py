@@ -1,0 +1,262 @@
+"""The command's function: plan, train, predict, measure, report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dermfuse.data.isic2016 import find_split
+from dermfuse.data.truth import Truth, load_truth
+from dermfuse.errors import DermfuseError, RunError
+from dermfuse.evaluation.bootstrap import DRAWS
+from dermfuse.figures import Picture
+from dermfuse.report import render_page
+from dermfuse.reproduction.assembly import Assembler
+from dermfuse.reproduction.documents import render_csv, render_markdown
+from dermfuse.reproduction.execution import (
+    Command,
+    Watch,
+    Workplace,
+    survey,
+    train_all,
+    train_command,
+)
+from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
+from dermfuse.reproduction.outcome import Outcome, RunResult
+from dermfuse.reproduction.page import build_page
+from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, Run, make_plan
+from dermfuse.reproduction.progress import RunProgress
+from dermfuse.runs import (
+    RunFolder,
+    environment,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
+
+JSON_NAME = "reproduction.json"
+PAGE_NAME = "report.html"
+MARKDOWN_NAME = "reproduction.md"
+
+Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
+"""From run folders and predictions folders to figures."""
+Stage = Callable[[str, int, int], None]
+"""Called with (what begins, its number from 1, how many)."""
+
+_ALL_TASKS = frozenset({"classification", "segmentation"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What shall be reproduced, and how.
+
+    Args:
+        data: The dataset folder.
+        out: The folder to write; one that was begun is gone on with.
+        imagenet: Folder of ImageNet weights; None downloads them.
+        tables: Of ``dermfuse.reproduction.plan.CHOICES``.
+        seeds: How often each row is trained.
+        folds: Of the cross-validation; 0 is one hold-out split; None cross-validates in five
+            folds unless the test set has labels and masks.
+        overrides: As for ``make_plan``.
+        jobs: Trainings side by side.
+        draws: Of the bootstrap.
+        blind: Whether the test split is predicted and packed where its truth is missing.
+    """
+
+    data: Path
+    out: Path
+    imagenet: Path | None = None
+    tables: Sequence[str] = CHOICES
+    seeds: int = 1
+    folds: int | None = None
+    overrides: Sequence[str] = ()
+    jobs: int = 1
+    draws: int = DRAWS
+    blind: bool = True
+
+    @property
+    def place(self) -> Workplace:
+        """Where the runs are trained."""
+        return Workplace(self.out, self.data, self.imagenet)
+
+
+@dataclass(frozen=True, slots=True)
+class ReproductionReport:
+    """What was written.
+
+    Args:
+        page: The report.
+        outcome: Every number of it.
+        failed: How many runs failed.
+    """
+
+    page: Path
+    outcome: Outcome
+    failed: int
+
+
+def plan_request(request: Request) -> Plan:
+    """Returns the plan of a request.
+
+    Raises:
+        ConfigError: As for ``make_plan``.
+        DataError: The dataset folder has no training images or no truth.
+    """
+    find_split(request.data, "train")
+    known = tasks_with_test_truth(load_truth(request.data))
+    folds = request.folds
+    if folds is None:
+        folds = 0 if known == _ALL_TASKS else DEFAULT_FOLDS
+    return make_plan(
+        request.tables,
+        seeds=request.seeds,
+        folds=folds,
+        overrides=request.overrides,
+        test_truth=bool(known),
+    )
+
+
+def reproduce(
+    request: Request,
+    *,
+    watch: Watch | None = None,
+    stage: Stage | None = None,
+    draw: Draw | None = None,
+    report_only: bool = False,
+    command: Command = train_command,
+) -> ReproductionReport:
+    """Trains and evaluates what the asked tables need, and writes the report.
+
+    What is finished in ``request.out`` is reused and what was interrupted gone on with. A run
+    that fails, or cannot be predicted with, leaves its rows empty; the report says why.
+
+    Args:
+        request: What shall be reproduced.
+        watch: Called about once a second while runs are trained.
+        stage: Called when a stage begins.
+        draw: Draws the figures.
+        report_only: Trains nothing and reports what is finished.
+        command: What the process of a run runs.
+
+    Raises:
+        DermfuseError: The request cannot be planned, or ``request.out`` is no such folder.
+    """
+    announce = stage or (lambda *_: None)
+    plan, place = plan_request(request), request.place
+    _open(request.out, must_exist=report_only)
+    if report_only:
+        progress = survey(plan.runs, place)
+    else:
+        announce(f"training {len(plan.runs)} runs", 1, 3)
+        progress = train_all(
+            plan.runs, place, jobs=max(1, request.jobs), watch=watch, command=command
+        )
+    announce("predicting and measuring", 2, 3)
+    finished = frozenset(each.name for each in progress if each.state in ("trained", "reused"))
+    harvest = Harvest(plan, place, finished)
+    outcome = _measure(request, harvest, progress, load_truth(request.data))
+    announce("writing the report", 3, 3)
+    pictures = _draw(draw, harvest) if draw else ()
+    outcome = replace(outcome, failures=dict(harvest.failures))
+    page = write_outcome(request.out, outcome, pictures)
+    return ReproductionReport(page, outcome, sum(each.state == "failed" for each in progress))
+
+
+def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
+    """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
+    write_json(out / JSON_NAME, outcome.to_dict())
+    for table in outcome.tables:
+        name = table.number.replace(", ", "-")
+        write_text(out / "tables" / f"{name}.csv", render_csv(table))
+    write_text(out / MARKDOWN_NAME, render_markdown(outcome))
+    page = out / PAGE_NAME
+    write_text(page, render_page(build_page(outcome, pictures)))
+    return page
+
+
+def _open(out: Path, *, must_exist: bool) -> None:
+    """Makes the folder, or takes up one that was begun; a folder of something else is refused."""
+    runs = out / "runs"
+    is_ours = runs.is_dir()
+    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_ours and (must_exist or not is_free):
+        raise RunError(
+            f"{out} {'is missing' if not out.exists() else 'is no reproduction'}",
+            expected="one that was begun by this command" + ("" if must_exist else ", or nothing"),
+            action="Choose another --out",
+        )
+    if not is_ours:
+        new_folder(runs, what="reproduction")
+
+
+def _measure(
+    request: Request, harvest: Harvest, progress: Sequence[RunProgress], truth: Truth
+) -> Outcome:
+    plan = harvest.plan
+    tested = tasks_with_test_truth(truth)
+    assembler = Assembler(harvest, truth, tested, request.draws)
+    tables = tuple(assembler.table(table) for table in plan.tables)
+    leakage = assembler.leakage()
+    blind: tuple[Path, ...] = ()
+    if request.blind and tested != _ALL_TASKS and has_test_images(request.data):
+        blind = harvest.pack_tests()
+    return Outcome(
+        data=request.data.resolve().name,
+        seeds=plan.seeds,
+        folds=plan.folds,
+        overrides=plan.overrides,
+        draws=request.draws,
+        environment=environment(),
+        tables=tables,
+        leakage=leakage,
+        runs=tuple(
+            _run_result(run, each, harvest.place)
+            for run, each in zip(plan.runs, progress, strict=True)
+        ),
+        failures=dict(harvest.failures),
+        blind=tuple(folder.name for folder in blind),
+    )
+
+
+def _run_result(run: Run, progress: RunProgress, place: Workplace) -> RunResult:
+    path = RunFolder(place.run_folder(run)).record
+    record: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            record = read_json(path)
+        except DermfuseError as error:
+            record = {"error": str(error)}
+    device = (
+        f"{record['device']} ({record['machine']}, {record['precision']})"
+        if {"device", "machine", "precision"} <= record.keys()
+        else ""
+    )
+    return RunResult(
+        name=run.name,
+        preset=run.preset,
+        seed=run.config.train.seed,
+        state=progress.state,
+        epochs=progress.epoch,
+        seconds=float(record.get("seconds", 0.0)),
+        device=device,
+        error=progress.error or str(record.get("error", "")),
+    )
+
+
+def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
+    """Returns the figures of the first seed's rows; that none could be drawn is reported."""
+    runs = [
+        harvest.place.run_folder(run)
+        for run in harvest.plan.runs
+        if run.name in harvest.finished and run.config.train.seed == 0
+    ]
+    drawn_from = [folders[0] for folders in harvest.made.values() if folders]
+    if not runs and not drawn_from:
+        return ()
+    try:
+        return draw(runs, drawn_from)
+    except DermfuseError as error:
+        harvest.failures["figures"] = str(error)
+        return ()

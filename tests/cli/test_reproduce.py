@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.cli import main, overview
+from dermfuse.reproduction import estimate, reproduce
+from dermfuse.reproduction.outcome import Outcome, RunResult
+from dermfuse.reproduction.progress import RunProgress
+from dermfuse.reproduction.reproduce import ReproductionReport, Request
+from dermfuse.runs import NOTICE
+
+RUNNING = RunProgress("dc-mobilenetv1-seed0", "running", 3, 50, 12.0, 564.0)
+WAITING = RunProgress("[bold]", "waiting", 0, 50, None, None)
+FAILED = RunProgress("unet-seed0", "failed", 0, 50, None, None, "no weights.")
+
+
+def _outcome(*runs: RunResult) -> Outcome:
+    return Outcome("data", 1, 5, (), 50, {}, (), (), runs, {"a row": "no masks."}, ())
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
+    """The requests that reach the library, which answers with a run that failed."""
+    requests: list[Request] = []
+
+    def answer(request: Request, *, watch: Any, stage: Any, **_: Any) -> ReproductionReport:
+        requests.append(request)
+        stage("training 1 runs", 1, 3)
+        watch([RUNNING, FAILED])
+        run = RunResult("unet-seed0", "unet", 0, "failed", 0, 0.0, "", "no weights.")
+        return ReproductionReport(tmp_path / "report.html", _outcome(run), failed=1)
+
+    monkeypatch.setattr(reproduce, "reproduce", answer)
+    return requests
+
+
+def test_options_reach_the_library_and_a_failed_run_exits_with_three(
+    asked: list[Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["reproduce", "--data", "d", "--out", str(tmp_path), "--tables", "III, V"]
+    arguments += ["--seeds", "3", "--folds", "0", "--jobs", "2", "--set", "train.epochs=3"]
+    arguments += ["--no-blind"]
+    assert main(arguments) == 3
+    request = asked[0]
+    assert (request.tables, request.seeds, request.folds, request.jobs) == (["III", "V"], 3, 0, 2)
+    assert request.overrides == ("train.epochs=3",)
+    assert not request.blind
+    captured = capsys.readouterr()
+    assert "unet-seed0 failed: no weights." in captured.out
+    assert "a row: no masks." in captured.out
+    assert captured.out.endswith(NOTICE + "\n")
+    assert "dc-mobilenetv1-seed0: running, epoch 3 of 50, 12.0 s an epoch" in captured.err
+    assert "unet-seed0: failed, epoch 0 of 50: no weights." in captured.err
+
+
+def test_json_is_one_object(
+    asked: list[Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "--data", "d", "--out", str(tmp_path), "--json"]) == 3
+    record = json.loads(capsys.readouterr().out)
+    assert record["notice"] == NOTICE
+    assert record["runs"][0]["error"] == "no weights."
+    assert "leakage" in asked[0].tables
+    assert "beyond" in asked[0].tables
+
+
+def test_a_dry_run_writes_nothing(
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimate, "_time_step", lambda _: (0.01, 1_000_000))
+    out = tmp_path / "out"
+    arguments = ["reproduce", "--data", str(drawn), "--out", str(out), "--tables", "V"]
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "dc-densenet121-seed0-holdout" in said
+    assert "4 runs: about" in said
+    assert "Nothing was written." in said
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
+    assert not out.exists()
+
+
+def test_an_unknown_table_is_refused_with_the_nearest(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["reproduce", "--data", str(drawn), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--tables", "V,leekage"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert 'no table is called "leekage"' in error
+    assert 'Did you mean "leakage"' in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:
+    from rich.console import Console
+
+    table = overview.draw_overview([WAITING, FAILED, RUNNING], jobs=1)
+    console = Console(width=100, record=True, file=None, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    lines = captured.get().splitlines()
+    assert "1 of 3 runs" in lines[0]
+    names = [line for line in lines if "/50" in line]
+    assert ["dc-mobilenetv1" in names[0], "no weights." in names[1], "[bold]" in names[2]] == [
+        True,
+        True,
+        True,
+    ]
+    assert "9 min 24 s" in names[0]
+
+
+def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    with overview.watch_lines(1) as watch:
+        watch([RUNNING, WAITING])
+        watch([RUNNING, WAITING])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("left; all: 19 min 24 s left")

@@ -1,0 +1,65 @@
+"""A reproduction in small: two pair networks, trained in this process, and all that follows."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dermfuse.reproduction.plan import Run
+from dermfuse.reproduction.reproduce import Request, plan_request
+from dermfuse.training import train
+
+TINY = (
+    "model.init=random",
+    "data.input_size=32",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "augment.benign_copies=1",
+    "augment.malignant_copies=1",
+    "augment.segmentation_draws=0",
+    "train.precision=float32",
+    "train.threads=1",
+)
+
+
+@pytest.fixture(scope="session")
+def without_test_truth(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn dataset as the archive of the challenge's time: test images without truth."""
+    folder = tmp_path_factory.mktemp("blind") / "data"
+    shutil.copytree(drawn, folder)
+    for path in folder.glob("*_Test_GroundTruth*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def request_for() -> Callable[..., Request]:
+    """Makes the request for some tables in small."""
+    return _request_for
+
+
+@pytest.fixture(scope="session")
+def train_here() -> Callable[..., list[Run]]:
+    """Trains the runs of a request in this process, which is quicker than one for each."""
+    return _train_here
+
+
+def _request_for(
+    data: Path, out: Path, tables: Sequence[str], *more: str, **options: int
+) -> Request:
+    return Request(
+        data=data,
+        out=out,
+        tables=tables,
+        overrides=(*TINY, *more),
+        draws=50,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _train_here(request: Request, leave_out: Sequence[str] = ()) -> list[Run]:
+    trained = [run for run in plan_request(request).runs if run.preset not in leave_out]
+    for run in trained:
+        train(run.config, data=request.data, run=request.place.run_folder(run))
+    return trained

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from dermfuse.config import Config, load_preset
+from dermfuse.reproduction import estimate as module
+from dermfuse.reproduction.estimate import Counts, estimate, passes_per_epoch
+from dermfuse.reproduction.execution import Workplace
+from dermfuse.reproduction.plan import make_plan
+from dermfuse.reproduction.sizes import measure_size
+from dermfuse.runs import write_json, write_text
+
+ISIC = Counts(benign=727, malignant=173, masks=900)
+SMALL = ["data.input_size=32", "train.threads=1", "train.precision=float32", "train.epochs=10"]
+
+
+def test_an_epoch_passes_the_papers_samples() -> None:
+    # 4 of 5 of the 4,430, and a third of the 180 validation images
+    single = passes_per_epoch(load_preset("mobilenetv1"), ISIC)
+    assert single == pytest.approx(4430 * 0.8 + 180 / 3)
+    paired = passes_per_epoch(load_preset("dc-mobilenetv1"), ISIC)
+    assert paired == pytest.approx(4430 * 0.8 * 1.8 + 180 / 3), "Method 2 shows twice as many"
+    masks = passes_per_epoch(load_preset("u-mobilenetv1"), ISIC)
+    assert masks == pytest.approx(6900 * 0.8 + 180 / 3)
+    plain = passes_per_epoch(load_preset("mobilenetv1-noaug"), ISIC)
+    assert plain == pytest.approx(900 * 0.8 + 180 / 3)
+    folded = load_preset("u-mobilenetv1").override(["data.folds=5"])
+    assert passes_per_epoch(folded, ISIC) == pytest.approx(masks)
+
+
+def test_a_plan_is_estimated_and_nothing_is_written(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_time_step", lambda _: (0.01, 1_000_000))
+    plan = make_plan(["IV"], folds=0, overrides=SMALL)
+    place = Workplace(tmp_path / "out", drawn, None)
+    found = estimate(plan, place, jobs=2)
+    assert not (tmp_path / "out").exists()
+    assert [each.basis for each in found.runs] == ["one timed step"] * 4
+    assert found.runs[0].disk_mb == 16.0
+    assert found.seconds == pytest.approx(sum(each.seconds for each in found.runs) / 2, abs=0.1)
+    assert found.to_dict()["notice"]
+
+
+def test_a_finished_run_tells_how_long_an_epoch_takes(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_time_step", lambda _: (0.01, 1_000_000))
+    plan = make_plan(["V"], seeds=2, folds=0, overrides=SMALL)
+    place = Workplace(tmp_path / "out", drawn, None)
+    done = place.run_folder(plan.runs[0])
+    write_text(done / "config.toml", plan.runs[0].config.to_toml())
+    (done / "best.safetensors").write_bytes(b"")
+    write_json(done / "run.json", {"status": "finished", "epochs": 10, "seconds": 70.0})
+    runs = {each.name: each for each in estimate(plan, place).runs}
+    assert runs["mobilenetv1-seed0-holdout"].seconds == 0.0
+    again = runs["mobilenetv1-seed1-holdout"]
+    assert (again.seconds, again.basis) == (70.0, "a finished run")
+    assert runs["densenet121-seed0-holdout"].basis == "one timed step"
+
+
+@pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
+def test_a_step_is_timed_on_this_machine(preset: str) -> None:
+    seconds, parameters = module._time_step(load_preset(preset).override(SMALL))
+    assert 0 < seconds < 60
+    assert parameters > 3_000_000
+
+
+def test_sizes_are_those_of_what_is_deployed() -> None:
+    pair = measure_size(load_preset("dc-mobilenetv1").model)
+    single = measure_size(Config().model)
+    assert pair.parameters == 3_736_902
+    assert pair.file_mb == single.file_mb, "the discriminant branch is dropped"
+    assert single.file_mb == pytest.approx(4 * 3_230_914 / 2**20)

@@ -1,0 +1,113 @@
+import pytest
+
+from dermfuse.config import load_preset, preset_names
+from dermfuse.errors import ConfigError
+from dermfuse.reproduction.beyond import beyond_tables, split_source
+from dermfuse.reproduction.plan import CHOICES, changes, identity, make_plan
+
+
+def test_a_run_that_two_tables_need_is_there_once() -> None:
+    iii, v = (make_plan([number], folds=0) for number in ("III", "V"))
+    both = make_plan(["III", "V"], folds=0)
+    assert len(iii.runs) == 5
+    assert [run.name for run in v.runs] == [
+        "mobilenetv1-seed0-holdout",
+        "densenet121-seed0-holdout",
+        "dc-mobilenetv1-seed0-holdout",
+        "dc-densenet121-seed0-holdout",
+    ]
+    assert len(both.runs) == 7, "the two baselines are shared"
+
+
+def test_the_whole_paper_needs_each_preset_once_per_seed_and_fold() -> None:
+    paper = [name for name in CHOICES if name not in ("leakage", "beyond")]
+    plan = make_plan(paper, seeds=2, folds=5)
+    presets = [name for name in preset_names() if load_preset(name).summary.startswith("Table")]
+    assert len(plan.runs) == len(presets) * 2 * 5
+    assert {run.config.train.seed for run in plan.runs[: len(presets) * 5]} == {0}
+    runs = plan.runs_of("u-vgg16", 1)
+    assert [run.config.data.fold for run in runs] == [0, 1, 2, 3, 4]
+    assert runs[4].name == "u-vgg16-seed1-fold5of5"
+
+
+def test_a_fusion_row_needs_both_of_its_networks() -> None:
+    plan = make_plan(["XI"], folds=0)
+    assert [run.preset for run in plan.runs] == ["u-mobilenetv1", "u-densenet121"]
+
+
+def test_equal_configurations_are_one_run_under_two_names() -> None:
+    plan = make_plan(["IV"], folds=0, overrides=["augment.enabled=false"])
+    assert [run.name for run in plan.runs] == [
+        "mobilenetv1-noaug-seed0-holdout",
+        "densenet121-noaug-seed0-holdout",
+    ]
+    assert plan.runs_of("mobilenetv1", 0) == plan.runs_of("mobilenetv1-noaug", 0)
+
+
+def test_the_leakage_pair_differs_in_the_split_alone_and_shares_the_hold_out_run() -> None:
+    plan = make_plan(["V", "leakage"], folds=0)
+    paper, source = plan.leakage_pairs["dc-mobilenetv1"]
+    assert source == plan.runs_of("dc-mobilenetv1", 0)[0]
+    a, b = identity(paper.config), identity(source.config)
+    assert (a["data"].pop("split"), b["data"].pop("split")) == ("paper", "source")
+    assert a == b
+    with_folds = make_plan(["leakage"], folds=5)
+    assert [run.config.data.folds for run in with_folds.runs] == [0, 0, 0, 0]
+
+
+def test_where_a_run_is_trained_does_not_make_it_another() -> None:
+    a, b = (make_plan(["V"], overrides=[f"train.threads={n}"]).runs[0] for n in (1, 2))
+    assert identity(a.config) == identity(b.config)
+    c = make_plan(["V"], overrides=["train.epochs=3"]).runs[0]
+    assert identity(a.config) != identity(c.config)
+
+
+def test_an_override_may_be_for_one_preset() -> None:
+    overrides = ["u-vgg16:model.init=random", "train.epochs=3"]
+    plan = make_plan(["VIII"], folds=0, overrides=overrides)
+    init = {run.preset: run.config.model.init for run in plan.runs}
+    assert (init["u-vgg16"], init["u-densenet121"]) == ("random", "imagenet")
+    assert {run.config.train.epochs for run in plan.runs} == {3}
+    assert changes(plan)["u-vgg16"] == ["model.init = random", "train.epochs = 3"]
+    assert changes(plan)["unet"] == ["train.epochs = 3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tables": ["VIIII"]}, r'no table is called "VIIII".*Did you mean "VIII"'),
+        ({"tables": ["leak"]}, r'Did you mean "leakage"'),
+        ({"tables": ["iii"]}, r'Did you mean "III"'),
+        ({"tables": []}, "no table is named"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"folds": 1}, "folds is 1"),
+        ({"overrides": ["train.seed=4"]}, r"sets what the plan sets itself.*Use --seeds"),
+        ({"overrides": ["u-vgg:train.epochs=1"]}, r'no preset is called "u-vgg".*"u-vgg16"'),
+        ({"overrides": ["train.epoch=1"]}, r"Did you mean"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(**{"tables": ["V"], **arguments})  # type: ignore[arg-type]
+
+
+def test_variations_are_those_that_there_are() -> None:
+    known = ["dc-mobilenetv1", "dc-mobilenetv1-ema", "u-mobilenetv1", "joint-mobilenetv1"]
+    classes, masks = beyond_tables(known, seeds=1, folds_on_test=False)
+    assert classes.sources == (
+        "dc-mobilenetv1",
+        "dc-mobilenetv1-ema",
+        "joint-mobilenetv1",
+        "dc-mobilenetv1+tta",
+    )
+    assert masks.sources == ("u-mobilenetv1", "joint-mobilenetv1", "u-mobilenetv1+tta")
+    more, _ = beyond_tables(known, seeds=3, folds_on_test=True)
+    assert more.sources[-2:] == ("dc-mobilenetv1+seeds", "dc-mobilenetv1+folds")
+    assert {contrast.control for contrast in more.contrasts} == {"dc-mobilenetv1"}
+
+
+def test_a_look_more_needs_no_training() -> None:
+    plan = make_plan(["beyond"], folds=0, seeds=2)
+    assert split_source("u-mobilenetv1+seeds") == ("u-mobilenetv1", "seeds")
+    assert not any("+" in run.name for run in plan.runs)
+    assert {"dc-mobilenetv1", "u-mobilenetv1"} <= {run.preset for run in plan.runs}

@@ -1,0 +1,254 @@
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dermfuse.errors import DataError, RunError
+from dermfuse.figures import Picture
+from dermfuse.predictions import read_predictions
+from dermfuse.reproduction.execution import train_all
+from dermfuse.reproduction.plan import Run
+from dermfuse.reproduction.reproduce import (
+    JSON_NAME,
+    MARKDOWN_NAME,
+    ReproductionReport,
+    Request,
+    plan_request,
+    reproduce,
+)
+from dermfuse.runs import NOTICE
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def folded(
+    without_test_truth: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request_for: Callable[..., Request],
+    train_here: Callable[..., list[Run]],
+) -> tuple[Path, ReproductionReport]:
+    """Table VII in two folds, with a quicker backbone for DC-DenseNet121."""
+    out = tmp_path_factory.mktemp("folded") / "out"
+    request = request_for(
+        without_test_truth,
+        out,
+        ["VII"],
+        "dc-densenet121:model.backbone=shufflenet_v1",
+        folds=2,
+    )
+    train_here(request)
+
+    def draw(runs: Sequence[Path], predictions: Sequence[Path]) -> list[Picture]:
+        assert len(runs) == 4
+        assert predictions
+        return [Picture("fig-08", "Training", "Two networks.", _PNG)]
+
+    return out, reproduce(request, report_only=True, draw=draw)
+
+
+def test_every_row_that_was_run_stands_beside_the_papers(
+    folded: tuple[Path, ReproductionReport],
+) -> None:
+    out, report = folded
+    record = json.loads((out / JSON_NAME).read_text())
+    assert record["notice"] == NOTICE
+    assert report.failed == 0
+    assert record["failures"] == {}
+    rows = {row["label"]: row for row in record["tables"][0]["rows"]}
+    assert rows["BL-CNN"]["provenance"] is None
+    for label in ("DC-MobileNetV1", "DC-DenseNet121", "Fusion"):
+        provenance = rows[label]["provenance"]
+        assert provenance["image_count"] == 30, "every training image, out of fold"
+        assert provenance["epochs"] == [1, 1]
+        for cell in rows[label]["cells"]:
+            ours = cell["ours"]
+            assert ours["low"] <= ours["value"] <= ours["high"]
+            assert cell["difference"] == pytest.approx(ours["value"] - cell["paper"])
+            assert cell["within_noise"] == (abs(cell["difference"]) <= cell["margin"])
+    assert rows["Fusion"]["paper_file_mb"] == 42
+    assert rows["Fusion"]["file_mb"] > 12, "measured on the networks that were fused"
+
+
+def test_the_fusion_is_tested_against_both_networks(
+    folded: tuple[Path, ReproductionReport],
+) -> None:
+    tests = folded[1].outcome.tables[0].tests
+    assert [(test.control, test.metric) for test in tests] == [
+        ("DC-MobileNetV1", "average_precision"),
+        ("DC-MobileNetV1", "auc"),
+        ("DC-DenseNet121", "average_precision"),
+        ("DC-DenseNet121", "auc"),
+    ]
+    assert all(test.p_value <= test.corrected <= 1 for test in tests)
+    assert tests[0].paper_difference == pytest.approx(0.724 - 0.665)
+
+
+def test_the_weight_of_a_fold_is_chosen_on_the_other_folds(
+    folded: tuple[Path, ReproductionReport],
+) -> None:
+    out, _ = folded
+    for fold, other in ((1, 2), (2, 1)):
+        fused = read_predictions(out / f"predictions/fusion-dc-seed0-fold{fold}/validation")
+        fitted_on = read_predictions(
+            out / f"predictions/dc-mobilenetv1-seed0-fold{other}of2/validation"
+        )
+        assert fused.manifest.details["fit"]["image_count"] == len(fitted_on.score_by_id())
+        assert not fused.score_by_id().keys() & fitted_on.score_by_id().keys()
+
+
+def test_test_predictions_are_packed_for_scoring_elsewhere(
+    folded: tuple[Path, ReproductionReport],
+) -> None:
+    out, report = folded
+    assert set(report.outcome.blind) == {
+        "dc-mobilenetv1-seed0-fold1of2",
+        "dc-mobilenetv1-seed0-fold2of2",
+        "dc-densenet121-seed0-fold1of2",
+        "dc-densenet121-seed0-fold2of2",
+        "dc-mobilenetv1-seed0",
+        "dc-densenet121-seed0",
+        "fusion-dc-seed0",
+    }
+    for name in report.outcome.blind:
+        files = {path.name for path in (out / "blind" / name).iterdir()}
+        assert files == {"scores.csv", "run.json"}
+        assert len((out / "blind" / name / "scores.csv").read_text().splitlines()) == 7
+
+
+def test_the_page_is_whole_in_itself_and_says_what_a_number_must_name(
+    folded: tuple[Path, ReproductionReport],
+) -> None:
+    _, report = folded
+    page = report.page.read_text()
+    assert NOTICE in page
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert "data:image/png;base64," in page
+    for said in (
+        "1 epoch; the paper trains 50",
+        "cross-validated in 2 folds by source image",
+        "n = 30",
+        "random weights to start from",
+        "model.backbone = shufflenet_v1",
+        "stratified bootstrap of 50 draws",
+        "within noise",
+        "corrected p",
+    ):
+        assert said in page, said
+
+
+def test_csv_and_markdown_hold_the_same_numbers(folded: tuple[Path, ReproductionReport]) -> None:
+    out, report = folded
+    with (out / "tables" / "VII.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    row = report.outcome.tables[0].rows[-1]
+    ours = row.cell("auc").ours
+    assert ours
+    found = next(r for r in rows if (r["row"], r["metric"]) == ("Fusion", "auc"))
+    assert float(found["ours"]) == ours.value
+    assert found["paper"] == "0.854"
+    assert found["epochs"] == "1"
+    markdown = (out / MARKDOWN_NAME).read_text()
+    assert f"{ours.value:.3f}<br>{ours.low:.3f} to {ours.high:.3f}<br>paper 0.854" in markdown
+    assert NOTICE in markdown
+
+
+def test_what_is_there_is_not_predicted_again(
+    folded: tuple[Path, ReproductionReport],
+    without_test_truth: Path,
+    request_for: Callable[..., Request],
+) -> None:
+    out, first = folded
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("predictions.json")}
+    request = request_for(
+        without_test_truth, out, ["VII"], "dc-densenet121:model.backbone=shufflenet_v1", folds=2
+    )
+    again = reproduce(request)  # all runs are reused: nothing is trained either
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("predictions.json")} == made
+    assert {run.state for run in again.outcome.runs} == {"reused"}
+    assert again.outcome.tables == first.outcome.tables
+
+
+def test_a_hold_out_is_measured_on_the_test_set_where_that_has_truth(
+    drawn: Path,
+    tmp_path: Path,
+    request_for: Callable[..., Request],
+    train_here: Callable[..., list[Run]],
+) -> None:
+    request = request_for(drawn, tmp_path / "out", ["V", "leakage"])
+    others = ("densenet121", "dc-densenet121", "u-mobilenetv1")
+    train_here(request, leave_out=others)
+    report = reproduce(request, report_only=True)
+    table = report.outcome.tables[0]
+    assert table.measured_on == "the test set"
+    rows = {row.source: row for row in table.rows}
+    assert rows["mobilenetv1"].provenance
+    assert rows["mobilenetv1"].provenance.image_count == 6
+    assert rows["densenet121"].provenance is None
+    assert rows["densenet121"].parameters == 7_039_554
+    assert {test.control for test in table.tests} == {"MobileNetV1"}
+    assert report.outcome.blind == ()
+    assert {each.preset for each in report.outcome.leakage} == {"dc-mobilenetv1"}
+    leak = report.outcome.leakage[0]
+    assert (leak.paper_split_images, leak.source_split_images) == (6, 6)
+    page = report.page.read_text()
+    assert "Without a number of ours: DenseNet-121, DC-DenseNet121." in page
+    assert "split after augmenting" in page
+
+
+def test_cross_validation_is_the_default_where_truth_is_missing(
+    drawn: Path,
+    without_test_truth: Path,
+    tmp_path: Path,
+    request_for: Callable[..., Request],
+) -> None:
+    with_truth, without = (
+        plan_request(request_for(data, tmp_path / "out", ["V"]))
+        for data in (drawn, without_test_truth)
+    )
+    assert (with_truth.folds, without.folds) == (0, 5)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(
+    drawn: Path, tmp_path: Path, request_for: Callable[..., Request]
+) -> None:
+    (tmp_path / "kept").write_text("kept")
+    with pytest.raises(RunError, match="is no reproduction"):
+        reproduce(request_for(drawn, tmp_path, ["V"]))
+    with pytest.raises(RunError, match="is missing"):
+        reproduce(request_for(drawn, tmp_path / "none", ["V"]), report_only=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_folder_without_images_is_refused_before_anything_is_written(
+    tmp_path: Path, request_for: Callable[..., Request]
+) -> None:
+    with pytest.raises(DataError, match="no train images"):
+        reproduce(request_for(tmp_path, tmp_path / "out", ["V"]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_processes_train_what_this_process_would(
+    without_test_truth: Path, tmp_path: Path, request_for: Callable[..., Request]
+) -> None:
+    request = request_for(
+        without_test_truth,
+        tmp_path / "out",
+        ["V"],
+        "dc-densenet121:model.backbone=mobilenet_v1",
+        "densenet121:model.init=imagenet",
+        folds=0,
+    )
+    request = replace(request, imagenet=tmp_path, jobs=2)
+    plan = plan_request(request)
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    ended = train_all(plan.runs, request.place, jobs=2)
+    assert [run.state for run in ended] == ["trained", "failed", "trained", "trained"]
+    assert "densenet121" in ended[1].error
