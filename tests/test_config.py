@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,31 @@ def test_the_defaults_are_the_papers_values() -> None:
 
 
 def test_every_row_of_tables_iii_to_x_has_a_preset() -> None:
-    of_the_paper = [n for n in preset_names() if load_preset(n).summary.startswith("Table")]
-    assert len(of_the_paper) == 20
-    assert {"dc-mobilenetv1", "u-mobilenetv1", "unet", "squeezenet"} <= set(of_the_paper)
+    rows = {name for name in preset_names() if load_preset(name).summary.startswith("Table")}
+    assert rows >= {
+        *("squeezenet", "shufflenet", "resnet18", "mobilenetv1", "densenet121"),
+        *("mobilenetv1-noaug", "densenet121-noaug"),
+        *("dc-mobilenetv1", "dc-densenet121", "dc-mobilenetv1-focal", "dc-densenet121-focal"),
+        *("unet", "u-resnext50", "u-vgg16", "u-densenet121", "u-mobilenetv1"),
+        *("u-mobilenetv1-noaug", "u-densenet121-noaug"),
+        *("u-mobilenetv1-focal", "u-densenet121-focal"),
+    }
+
+
+@pytest.mark.parametrize("base", ["dc-mobilenetv1", "u-mobilenetv1"])
+@pytest.mark.parametrize(
+    ("variant", "setting"),
+    [
+        ("fresh", "augment.fresh=true"),
+        ("ema", "train.ema_decay=0.998"),
+        ("cosine", "train.schedule=cosine"),
+    ],
+)
+def test_a_variant_changes_one_setting_of_its_base(base: str, variant: str, setting: str) -> None:
+    name = f"{base}-{variant}"
+    config = load_preset(name)
+    changed = load_preset(base).override([setting])
+    assert replace(changed, name=name, summary=config.summary) == config
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -72,6 +95,7 @@ def test_assignments_override_a_preset_and_leave_it_alone() -> None:
         ("data.folds=1", "data.folds is 1"),
         ("data.fold=2", "data.fold is 2 with data.folds 0"),
         ("train.batch_norm=frosen", 'Did you mean "frozen"'),
+        ("train.ema_decay=1", r"train.ema_decay is 1.0. Expected: a value from 0"),
         ("loss.focal_alpha=1.5", "loss.focal_alpha is 1.5"),
         ("loss.joint_class_weight=-1", "loss.joint_class_weight is -1"),
         ("augment.minimum_crop=0", "augment.minimum_crop is 0"),
@@ -106,6 +130,8 @@ def test_contradictions_are_refused_when_the_configuration_is_built() -> None:
         ModelConfig(network="unet_original", backbone="")
     with pytest.raises(ConfigError, match=r"frozen.* with model.init .*random"):
         Config().override(["train.batch_norm=frozen", "model.init=random"])
+    with pytest.raises(ConfigError, match=r"augment.fresh is true with augment.enabled false"):
+        Config().override(["augment.fresh=true", "augment.enabled=false"])
     with pytest.raises(ConfigError, match=r"train.batch_size is 1"):
         TrainConfig(batch_size=1)
 

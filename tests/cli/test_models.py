@@ -6,12 +6,14 @@ import pytest
 
 import dermfuse.bench
 import dermfuse.demo
+import dermfuse.training
 from dermfuse.bench import BenchReport, Comparison
 from dermfuse.cli import console, main
 from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.demo import DemoReport, DemoSettings
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import NOTICE
+from dermfuse.training import TrainingReport
 
 QUICK = [
     "--set",
@@ -73,6 +75,28 @@ def test_a_run_is_trained_resumed_and_predicted(
     assert evaluate(out, drawn, draws=10).classification is not None
     assert main([*predict[:-1], str(tmp_path / "tta"), "--tta"]) == 0
     assert evaluate(tmp_path / "tta", drawn, draws=10).source.endswith("mean of 8 symmetries")
+
+
+def test_of_several_processes_one_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = TrainingReport(tmp_path, 1, {"auc": 0.5}, ())
+    seen: list[int] = []
+
+    def train(config: Config, *, devices: int, **_: Any) -> TrainingReport:
+        seen.append(devices)
+        return report
+
+    monkeypatch.setattr(dermfuse.training, "train", train)
+    command = ["train", "unet", "--data", "d", "--run", "r", "--devices", "2"]
+    assert main(command) == 0
+    assert "1 epochs; the run lies in" in capsys.readouterr().out
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(command) == 0
+    assert capsys.readouterr() == ("", "")
+    assert seen == [2, 2]
+    assert main([*command[:-1], "0"]) == 2
+    assert "devices is 0" in capsys.readouterr().err
 
 
 def test_predict_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,21 @@ def test_options_reach_the_library_and_a_failed_run_exits_with_three(
     assert "unet-seed0: failed, epoch 0 of 50: no weights." in captured.err
 
 
+@pytest.mark.parametrize(("option", "is_drawn"), [("--figures", True), ("--no-figures", False)])
+def test_figures_are_drawn_unless_they_are_left_out(
+    option: str, is_drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artists: list[Any] = []
+
+    def answer(*_: Any, draw: Any, **__: Any) -> ReproductionReport:
+        artists.append(draw)
+        return ReproductionReport(tmp_path / "report.html", _outcome(), failed=0)
+
+    monkeypatch.setattr(reproduce, "reproduce", answer)
+    main(["reproduce", "--data", "d", "--out", str(tmp_path), option])
+    assert [artist is not None for artist in artists] == [is_drawn]
+
+
 def test_json_is_one_object(
     asked: list[Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

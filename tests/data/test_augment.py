@@ -51,6 +51,28 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
     assert not _same(first, other)
 
 
+def test_an_epoch_draws_other_transforms_for_the_same_rows() -> None:
+    config = AugmentConfig(segmentation_draws=130)  # 50 images: 2 or 3 draws each
+    plans = [segmentation_plan(IDS[:50], config, seed=1, epoch=epoch) for epoch in (0, 1, 1, 2)]
+    assert _same(plans[0], segmentation_plan(IDS[:50], config, seed=1))
+    assert _same(plans[1], plans[2])
+    for first, second in ((plans[0], plans[1]), (plans[1], plans[3])):
+        assert np.array_equal(first.source, second.source)
+        assert np.array_equal(first.original, second.original)
+        assert not np.array_equal(first.crop, second.crop)
+
+
+def test_rows_are_taken_from_another_plan() -> None:
+    first, second = (
+        classification_plan(IDS[:2], LABELS[:2], AugmentConfig(malignant_copies=2), seed=seed)
+        for seed in (0, 1)
+    )
+    mixed = first.replace_rows(np.array([3]), second)
+    assert _same(mixed.select(np.array([3])), second.select(np.array([3])))
+    assert _same(mixed.select(np.arange(3)), first.select(np.arange(3)))
+    assert not _same(mixed, first)
+
+
 def test_a_missing_image_changes_no_other_images_rows() -> None:
     config = AugmentConfig()
     whole = classification_plan(IDS[:20], LABELS[:20], config, seed=0)

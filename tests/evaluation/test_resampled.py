@@ -100,3 +100,27 @@ def test_segmentation_metrics_of_a_draw_are_those_of_its_images() -> None:
 
 def test_a_draw_of_empty_masks_alone_agrees_fully() -> None:
     assert resampled_pooled_jaccard([Counts(0, 0, 16, 0)], np.ones((2, 1))).tolist() == [1.0, 1.0]
+
+
+def test_the_curves_of_a_ranking_are_as_by_hand() -> None:
+    malignant = np.array([True, False, True, False])
+    scores = np.array([0.9, 0.8, 0.7, 0.7])  # the last two are one threshold
+    ranking = ResampledRanking(malignant, scores, np.ones((1, 4)))
+    false_rate, found = ranking.roc()
+    assert false_rate.tolist() == [[0.0, 0.0, 0.5, 1.0]]
+    assert found.tolist() == [[0.0, 0.5, 0.5, 1.0]]
+    recall, precision = ranking.precision_recall()
+    assert recall.tolist() == [[0.5, 0.5, 1.0]]
+    assert precision.tolist() == [[1.0, 0.5, 0.5]]
+
+
+@settings(max_examples=25, deadline=None)
+@given(scored_draws())
+def test_the_areas_below_the_curves_of_a_draw_are_its_metrics(data: Scored) -> None:
+    ranking = ResampledRanking(*data)
+    false_rate, found = ranking.roc()
+    area = (np.diff(false_rate, axis=1) * (found[:, 1:] + found[:, :-1]) / 2).sum(axis=1)
+    assert area == pytest.approx(ranking.auc())
+    recall, precision = ranking.precision_recall()
+    area = (np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1)
+    assert area == pytest.approx(ranking.average_precision())

@@ -8,7 +8,8 @@ from dermfuse.config import Config, load_preset
 from dermfuse.ensembles import average
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.metrics import auc
-from dermfuse.models.joint import JointLogits
+from dermfuse.models.backbones import build_backbone
+from dermfuse.models.joint import JointLogits, JointNetwork
 from dermfuse.predictions import read_predictions
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
@@ -73,17 +74,17 @@ def test_a_submission_holds_both(run: Path, drawn: Path, tmp_path: Path) -> None
     assert len(zipfile.ZipFile(tmp_path / "out" / "masks.zip").namelist()) == 6
 
 
-def _module(drawn: Path, *more: str) -> JointModule:
+class Undecided(torch.nn.Module):
+    """Finds every class and every pixel as likely as not."""
+
+    def forward(self, x: torch.Tensor) -> JointLogits:
+        return JointLogits(torch.zeros(len(x), 2), torch.zeros(len(x), 1, 32, 32))
+
+
+def _module(drawn: Path, *more: str, network: torch.nn.Module | None = None) -> JointModule:
     config = load_preset("joint-mobilenetv1").override([*TINY, *more])
     samples = load_samples(select_lesions(drawn, config), config)
-
-    class Answers(torch.nn.Module):
-        """Finds every class probability one half and every pixel lesion at one half."""
-
-        def forward(self, x: torch.Tensor) -> JointLogits:
-            return JointLogits(torch.zeros(len(x), 2), torch.zeros(len(x), 1, 32, 32))
-
-    return JointModule(Answers(), samples, config)
+    return JointModule(network or Undecided(), samples, config)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
@@ -108,6 +109,24 @@ def test_the_measure_is_that_of_each_task(drawn: Path) -> None:
     assert measured["rank"] == pytest.approx(0.75)
     losses = torch.nn.functional.cross_entropy(logits, labels).item()
     assert measured["validation_loss"] == pytest.approx(2 * losses + 0.5)
+
+
+def test_with_averaged_weights_the_average_is_validated(drawn: Path) -> None:
+    network = JointNetwork(build_backbone("mobilenet_v1")).eval()
+    module = _module(drawn, "train.ema_decay=0.9", network=network)
+    kept, rows = module.validated, module.samples.validation_rows[:2]
+    assert isinstance(kept, JointNetwork)
+    assert kept is not network
+    torch.nn.init.zeros_(kept.class_head.weight)
+    torch.nn.init.constant_(kept.head.bias, 50.0)  # every pixel is lesion
+    with torch.inference_mode():
+        kept.class_head.bias.copy_(torch.tensor([0.0, 5.0]))
+        module.validation_step(torch.from_numpy(rows), 0)
+    class_logits, labels, _, jaccard, _ = module._outputs[0]
+    assert class_logits.tolist() == [[0.0, 5.0]] * 2
+    assert labels.tolist() == module.samples.labels[rows].tolist()
+    share_of_lesion = [module.samples.truth(row).mean() for row in rows.tolist()]
+    assert jaccard.tolist() == pytest.approx(share_of_lesion)
 
 
 def test_only_images_with_label_and_mask_are_learnt_from(drawn: Path, tmp_path: Path) -> None:

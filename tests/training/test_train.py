@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
+from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import RunFolder, read_json
-from dermfuse.training import train
+from dermfuse.training import predict, train
 from dermfuse.training.modules import PairModule, TrainingModule
 from dermfuse.training.recorder import read_weights
 from dermfuse.training.train import accelerator_of, precision_of
@@ -49,15 +50,22 @@ def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "preset", ["mobilenetv1", "dc-mobilenetv1", "u-mobilenetv1", "joint-mobilenetv1"]
+    ("preset", "more"),
+    [
+        ("mobilenetv1", ()),
+        ("dc-mobilenetv1", ()),
+        ("u-mobilenetv1", ()),
+        ("joint-mobilenetv1", ()),
+        ("dc-mobilenetv1", ("augment.fresh=true", "train.ema_decay=0.9")),
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    preset: str, drawn: Path, tmp_path: Path
+    preset: str, more: tuple[str, ...], drawn: Path, tmp_path: Path
 ) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
-    train(_tiny(preset, "train.epochs=3"), data=drawn, run=once)
-    train(_tiny(preset, "train.epochs=1"), data=drawn, run=twice)
-    train(_tiny(preset, "train.epochs=3"), data=drawn, run=twice, resume=True)
+    train(_tiny(preset, "train.epochs=3", *more), data=drawn, run=once)
+    train(_tiny(preset, "train.epochs=1", *more), data=drawn, run=twice)
+    train(_tiny(preset, "train.epochs=3", *more), data=drawn, run=twice, resume=True)
     assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
     weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
     assert all(torch.equal(weights[key], again[key]) for key in weights | again)
@@ -88,6 +96,24 @@ def test_frozen_batch_norms_keep_their_statistics(
     means = {key: value for key, value in weights.items() if key.endswith("running_mean")}
     assert {bool(value.any()) for key, value in means.items() if "backbone" in key} == {False}
     assert {bool(value.any()) for key, value in means.items() if "backbone" not in key} == {True}
+
+
+def test_averaged_weights_are_those_that_are_validated_and_written(
+    drawn: Path, tmp_path: Path
+) -> None:
+    config = _tiny("dc-mobilenetv1", "train.ema_decay=0.99", "train.learning_rate=0.01")
+    report = train(config, data=drawn, run=tmp_path / "run")
+    folder = RunFolder(report.run)
+    state = torch.load(folder.state, weights_only=True)["state_dict"]
+    written = load_file(folder.weights)
+    averaged = {key: state[f"averaged.module.{key}"] for key in written}
+    assert all(torch.equal(written[key], averaged[key]) for key in written)
+    key = "head_a.weight"
+    assert not torch.equal(written[key], state[f"network.{key}"]), "trained on without averaging"
+    predict(report.run, data=drawn, split="validation", out=tmp_path / "out")
+    measured = evaluate(tmp_path / "out", drawn, draws=10).classification
+    assert measured is not None
+    assert measured.average_precision.value == pytest.approx(report.best["average_precision"])
 
 
 def test_new_layers_may_learn_faster_than_the_backbone() -> None:

@@ -12,6 +12,7 @@ from dermfuse.cli.console import progress, say, say_json, say_notice
 if TYPE_CHECKING:
     from dermfuse.ensembles import EnsembleReport
 
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -23,9 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def join(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Predictions of different images.")
-    ],
+    folders: Folders,
     *,
     out: Out,
     json: Json = False,
@@ -42,9 +41,7 @@ def join(
 
 
 def average(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Predictions of the same images.")
-    ],
+    folders: Folders,
     *,
     out: Out,
     json: Json = False,

@@ -1,10 +1,11 @@
-"""The core installs without torch: commands that need it say so in one line."""
+"""The core installs without torch and Matplotlib: commands that need them say so in one line."""
 
 from importlib.util import find_spec
 
 from dermfuse.errors import DependencyError
 
 _TRAIN_PACKAGES = ("torch", "lightning", "safetensors", "tensorboard")
+_FIGURES_PACKAGES = ("matplotlib", "sklearn", "scipy")
 
 
 def require_train_extra(command: str) -> None:
@@ -13,9 +14,22 @@ def require_train_extra(command: str) -> None:
     Args:
         command: Who asks, e.g. ``dermfuse train``.
     """
-    missing = [name for name in _TRAIN_PACKAGES if find_spec(name) is None]
+    _require(command, _TRAIN_PACKAGES, extra="train")
+
+
+def require_figures_extra(command: str) -> None:
+    """Raises DependencyError if what drawing needs is not installed; imports none of it.
+
+    Args:
+        command: Who asks, e.g. ``dermfuse figures``.
+    """
+    _require(command, _FIGURES_PACKAGES, extra="figures")
+
+
+def _require(command: str, packages: tuple[str, ...], *, extra: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise DependencyError(
             f"{command} needs {', '.join(missing)}, not installed here",
-            action="Install with: pip install 'dermfuse[train]'",
+            action=f"Install with: pip install 'dermfuse[{extra}]'",
         )

@@ -7,6 +7,7 @@ exit    3 where a run failed, or a row could not be measured, and the rest were 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,13 +22,13 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
-from dermfuse.cli.extras import require_train_extra
+from dermfuse.cli.extras import require_figures_extra, require_train_extra
 from dermfuse.cli.overview import watch_lines, watch_live
 
 if TYPE_CHECKING:
     from dermfuse.reproduction.estimate import PlanEstimate
     from dermfuse.reproduction.progress import RunProgress
-    from dermfuse.reproduction.reproduce import ReproductionReport
+    from dermfuse.reproduction.reproduce import Draw, ReproductionReport
 
 SOME_FAILED = 3
 
@@ -79,6 +80,9 @@ def reproduce(  # noqa: PLR0913 — an option each
         bool,
         typer.Option(help="Predict the test split for scoring elsewhere where it has no truth."),
     ] = True,
+    figures: Annotated[
+        bool, typer.Option(help="Draw Figs. 8 to 14 from the runs into the report.")
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
@@ -87,6 +91,8 @@ def reproduce(  # noqa: PLR0913 — an option each
     reported; the rest go on, and the exit status is 3.
     """
     require_train_extra("dermfuse reproduce")
+    if figures:
+        require_figures_extra("dermfuse reproduce without --no-figures")
     from dermfuse.reproduction.plan import CHOICES
     from dermfuse.reproduction.reproduce import Request, plan_request
     from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
@@ -111,11 +117,21 @@ def reproduce(  # noqa: PLR0913 — an option each
         return
     with _overview(jobs) as watch:
         report = reproduce_paper(
-            request, watch=watch, stage=announce_stage, report_only=report_only
+            request,
+            watch=watch,
+            stage=announce_stage,
+            draw=_artist(data) if figures else None,
+            report_only=report_only,
         )
     say_json(report.outcome.to_dict()) if json else _show_report(report)
     if report.failed or report.outcome.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+def _artist(data: Path) -> "Draw":
+    from dermfuse.figures.gather import draw_figures
+
+    return partial(draw_figures, data=data)
 
 
 @contextmanager

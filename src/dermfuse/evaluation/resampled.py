@@ -43,6 +43,21 @@ class ResampledRanking:
         self._found = np.cumsum(found, axis=1)[:, ends]  # (D, T) malignant at each threshold
         self._called = np.cumsum(counts[:, order], axis=1)[:, ends]  # (D, T) all of them
 
+    def roc(self) -> tuple[Values, Values]:
+        """Returns 1 - specificity and sensitivity at each threshold, (D, T + 1) each.
+
+        They start where nothing is called malignant, at (0, 0), and end at (1, 1).
+        """
+        false = self._called - self._found
+        rates = (false / false[:, -1:], self._found / self._found[:, -1:])
+        false_rate, sensitivity = (np.pad(rate, ((0, 0), (1, 0))) for rate in rates)
+        return false_rate, sensitivity
+
+    def precision_recall(self) -> tuple[Values, Values]:
+        """Returns recall and precision at each threshold, (D, T) each."""
+        precision = self._found / np.maximum(self._called, 1.0)  # 0 / 0 before the first image
+        return self._found / self._found[:, -1:], precision
+
     def average_precision(self) -> Values:
         """Returns AP in each draw."""
         gained = np.diff(self._found, axis=1, prepend=0.0)

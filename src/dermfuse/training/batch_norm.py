@@ -5,11 +5,11 @@ serves to show that several processes train as one.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.nn import functional as across
+from torch import Tensor, distributed, nn
+from torch.autograd import Function
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -25,7 +25,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """Returns the normalised batch."""
         if not self.training:
             return super().forward(x)
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         count = values.new_tensor(values.numel() / values.shape[1])
         total = _sum(torch.cat([values.sum(dim=(0, 2, 3)), count.view(1)]))  # (C + 1,)
         mean, count = total[:-1] / total[-1], total[-1].detach()
@@ -62,11 +62,29 @@ def share_batch_norms(network: nn.Module, accelerator: str) -> nn.Module:
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
                 shared = SharedBatchNorm2d(child.num_features, child.eps, child.momentum)
-                shared.load_state_dict(child.state_dict())
+                shared.to(child.weight).load_state_dict(child.state_dict())
                 setattr(module, name, shared)
     return network
 
 
+class _Sum(Function):
+    """The sum over the processes, and of the gradients on the way back."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 — PyTorch's form
+        return _summed(values)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        return _summed(gradient)
+
+
 def _sum(values: Tensor) -> Tensor:
-    summed: Tensor = across.all_reduce(values)  # type: ignore[no-untyped-call]
-    return summed
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total

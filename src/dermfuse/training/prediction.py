@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from dermfuse.runs import NOTICE, RunFolder, read_json
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.training.answers import SYMMETRIES, Answer, look_eight_times, read_logits
 from dermfuse.training.recorder import read_weights
+
+_T = TypeVar("_T")
 
 PredictedSplit = Literal["train", "validation", "test"]
 
@@ -135,9 +138,14 @@ def predict(
     trained = load_run(run)
     lesions = _lesions(trained, data, split)
     task = trained.config.model.task
+
+    def look(images: Tensor) -> Answer:
+        return read_logits(trained.network(images.contiguous(memory_format=torch.channels_last)))
+
+    ask = partial(look_eight_times, look) if tta else look
     with new_predictions(out) as folder:
         scores: list[NDArray[np.float64]] = []
-        for batch in _batches(trained, lesions, progress, tta=tta):
+        for batch in ask_in_batches(trained, lesions, ask, progress=progress):
             _write_masks(folder, batch, probabilities=probabilities)
             if batch.answer.malignant is not None:
                 scores.append(batch.answer.malignant.numpy())
@@ -185,15 +193,54 @@ def _lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """A few images and what the network answers about them."""
+class AskedBatch(Generic[_T]):
+    """A few images and what the network answers about them.
+
+    Attributes:
+        lesions: The images.
+        shapes: Their heights and widths as read, in pixels.
+        answer: About all of them.
+    """
 
     lesions: Sequence[Lesion]
     shapes: Sequence[tuple[int, int]]
-    answer: Answer
+    answer: _T
 
 
-def _write_masks(folder: Path, batch: _Batch, *, probabilities: bool) -> None:
+def ask_in_batches(
+    trained: TrainedNetwork,
+    lesions: Sequence[Lesion],
+    ask: Callable[[Tensor], _T],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[AskedBatch[_T]]:
+    """Yields the images with what is answered about them, in float32 on the CPU.
+
+    Args:
+        trained: The network; its run says how large it sees images, and how many at once.
+        lesions: The images.
+        ask: Answers a batch of images in [0, 1], (B, 3, S, S), channels last.
+        progress: Called with (done, all).
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    size, batch_size = trained.config.data.input_size, trained.config.train.batch_size
+    done = 0
+    with ThreadPoolExecutor() as pool, torch.inference_mode():
+        for first in range(0, len(lesions), batch_size):
+            chunk = lesions[first : first + batch_size]
+            images = list(pool.map(lambda lesion: read_image(lesion.image_path), chunk))
+            squares = np.stack([squeeze(image, size) for image in images])  # (B, S, S, 3)
+            batch = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
+            answer = ask(batch.contiguous(memory_format=torch.channels_last))
+            yield AskedBatch(chunk, [(image.shape[0], image.shape[1]) for image in images], answer)
+            done += len(chunk)
+            if progress:
+                progress(done, len(lesions))
+
+
+def _write_masks(folder: Path, batch: AskedBatch[Answer], *, probabilities: bool) -> None:
     """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
     if batch.answer.lesion is None:
         return
@@ -202,30 +249,3 @@ def _write_masks(folder: Path, batch: _Batch, *, probabilities: bool) -> None:
         write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
         if probabilities:
             write_probability(probability_path(folder, lesion.image_id), probability)
-
-
-def _batches(
-    trained: TrainedNetwork,
-    lesions: Sequence[Lesion],
-    progress: Callable[[int, int], None] | None,
-    *,
-    tta: bool,
-) -> Iterator[_Batch]:
-    """Yields the images with what the network answers, in float32 on the CPU."""
-    size, batch_size = trained.config.data.input_size, trained.config.train.batch_size
-
-    def look(images: Tensor) -> Answer:
-        return read_logits(trained.network(images.contiguous(memory_format=torch.channels_last)))
-
-    done = 0
-    with ThreadPoolExecutor() as pool, torch.inference_mode():
-        for first in range(0, len(lesions), batch_size):
-            chunk = lesions[first : first + batch_size]
-            images = list(pool.map(lambda lesion: read_image(lesion.image_path), chunk))
-            squares = np.stack([squeeze(image, size) for image in images])  # (B, S, S, 3)
-            batch = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-            answer = look_eight_times(look, batch) if tta else look(batch)
-            yield _Batch(chunk, [(image.shape[0], image.shape[1]) for image in images], answer)
-            done += len(chunk)
-            if progress:
-                progress(done, len(lesions))

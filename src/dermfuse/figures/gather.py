@@ -1,0 +1,186 @@
+"""From folders to figures: draws whatever the runs, predictions and truths at hand allow."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+from dermfuse.config import Task
+from dermfuse.errors import DataError, DermfuseError
+from dermfuse.figures.calibration import draw_reliability
+from dermfuse.figures.curves import draw_training_curves
+from dermfuse.figures.examples import (
+    basis_of,
+    draw_hard_images,
+    draw_probabilities,
+    draw_worst_masks,
+    draw_wrong_classes,
+    measure_hardness,
+    numbered,
+)
+from dermfuse.figures.inside import draw_embeddings_inside, draw_maps_inside, look
+from dermfuse.figures.picture import Picture
+from dermfuse.figures.ranking import draw_decision_curves, draw_rankings
+from dermfuse.figures.sources import (
+    ScoredGroup,
+    SegmentedNetwork,
+    Sources,
+    read_sources,
+    scored_groups,
+    segmented_networks,
+)
+from dermfuse.figures.style import Basis
+from dermfuse.runs import NOTICE, atomic_write, new_folder, write_json
+
+_LOG = logging.getLogger(__name__)
+
+Skipped = Callable[[str, str], None]
+"""Called with a figure and why it is not drawn."""
+_Item = TypeVar("_Item")
+_Job = tuple[str, Callable[[], Iterable[Picture]]]
+
+CAPTIONS_NAME = "figures.json"
+
+
+def draw_figures(
+    runs: Sequence[Path],
+    predictions: Sequence[Path],
+    *,
+    data: Path,
+    draws: int = 2000,
+    seed: int = 0,
+    skipped: Skipped | None = None,
+) -> list[Picture]:
+    """Returns all figures that can be drawn from what is there.
+
+    Figs. 8 and 11 need runs; 9 and 10 runs of class networks, their images and torch; 13 and 14
+    and the diagnostic plots predictions with a truth; 12 probability maps.
+
+    Args:
+        runs: Run folders, of class networks and of U-Nets.
+        predictions: Predictions folders, of networks and of fusions.
+        data: The dataset folder.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap and of t-SNE.
+        skipped: Called with each figure that is not drawn, and why; else it is logged.
+
+    Raises:
+        DermfuseError: A folder cannot be used, or no figure can be drawn.
+    """
+    sources = read_sources(runs, predictions, data=data)
+    skip = skipped or (lambda figure, why: _LOG.warning("%s is not drawn: %s", figure, why))
+    pictures: list[Picture] = []
+    reasons: list[str] = []
+    for figure, job in _jobs(sources, draws=draws, seed=seed):
+        try:
+            pictures.extend(job())
+        except DermfuseError as error:
+            reasons.append(str(error))
+            skip(figure, reasons[-1])
+    if not pictures:
+        raise DataError(f"no figure can be drawn ({reasons[0].rstrip('.')})")
+    return pictures
+
+
+def write_figures(
+    out: Path, pictures: Sequence[Picture], *, not_drawn: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Writes each picture as a PNG, and their titles and captions as ``figures.json``.
+
+    Args:
+        out: A new or an empty folder.
+        pictures: What to write.
+        not_drawn: (figure, why) of those that are not there.
+
+    Raises:
+        RunError: The folder exists and is not empty.
+        StorageError: It cannot be written.
+    """
+    new_folder(out, what="figures")
+    for picture in pictures:
+        with atomic_write(out / f"{picture.name}.png") as file:
+            file.write(picture.png)
+    write_json(out / CAPTIONS_NAME, captions(pictures, not_drawn))
+
+
+def captions(
+    pictures: Sequence[Picture], not_drawn: Sequence[tuple[str, str]]
+) -> dict[str, object]:
+    """Returns what ``figures.json`` says."""
+    return {
+        "figures": [
+            {"file": f"{p.name}.png", "title": p.title, "caption": p.caption} for p in pictures
+        ],
+        "not_drawn": [{"figure": figure, "why": why} for figure, why in not_drawn],
+        "notice": NOTICE,
+    }
+
+
+def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
+    """Yields each figure and what draws it."""
+    looked = cache(lambda: look(sources, seed=seed))
+    scored = cache(lambda: scored_groups(sources))
+    segmented = cache(lambda: segmented_networks(sources))
+    yield "Fig. 8", lambda: [_training_curves(sources, "classification")]
+    yield "Fig. 9", lambda: [draw_maps_inside(looked())]
+    yield "Fig. 10", lambda: [draw_embeddings_inside(looked(), seed=seed)]
+    yield "Fig. 11", lambda: [_training_curves(sources, "segmentation")]
+    yield "Fig. 12", lambda: draw_probabilities(sources)
+    yield "Fig. 13", lambda: _hard_images(sources, segmented())
+    masks = partial(draw_worst_masks, sources)
+    yield "Fig. 14, masks", lambda: _each(segmented(), masks, "fig-14-worst-masks")
+    classes = partial(draw_wrong_classes, sources)
+    yield "Fig. 14, classes", lambda: _each(scored(), classes, "fig-14-wrong-classes")
+    yield "Reliability diagram", lambda: _each(scored(), _reliability, "reliability")
+    curves = partial(_rankings, draws=draws, seed=seed)
+    yield "ROC and precision-recall curves", lambda: _each(scored(), curves, "roc-and-recall")
+    yield "Decision curve", lambda: _each(scored(), _decision_curve, "decision-curve")
+
+
+def _training_curves(sources: Sources, task: Task) -> Picture:
+    runs = sources.runs_for(task)
+    if not runs:
+        raise DataError(f"there is no run for {task}", expected="one or more run folders")
+    is_class = task == "classification"
+    validated = {image_id for run in runs for image_id in run.split.validation}
+    return draw_training_curves(
+        [run.history for run in runs],
+        name="fig-08-training-curves" if is_class else "fig-11-training-curves",
+        title=f"Training of the {'class networks' if is_class else 'U-Nets'}",
+        basis=Basis("validation", len(validated), tuple(run.name for run in runs)),
+    )
+
+
+def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list[Picture]:
+    image_ids = sorted({image_id for network in networks for image_id in network.agreement})
+    hardness = measure_hardness(sources, image_ids)
+    draw = partial(draw_hard_images, sources, hardness=hardness)
+    return _each(networks, draw, "fig-13-hard-images")
+
+
+def _reliability(group: ScoredGroup, *, name: str) -> Picture:
+    return draw_reliability(group.networks, basis=basis_of(group), name=name)
+
+
+def _rankings(group: ScoredGroup, *, name: str, draws: int, seed: int) -> Picture:
+    basis = basis_of(group)
+    return draw_rankings(group.networks, basis=basis, name=name, draws=draws, seed=seed)
+
+
+def _decision_curve(group: ScoredGroup, *, name: str) -> Picture:
+    return draw_decision_curves(group.networks, basis=basis_of(group), name=name)
+
+
+def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> list[Picture]:
+    """Returns one figure per item.
+
+    Raises:
+        DataError: There is no item.
+    """
+    if not items:
+        raise DataError(
+            "no predictions folder has what it shows", expected="predictions, and their truth"
+        )
+    numbers = enumerate(items, start=1)
+    return [draw(item, name=numbered(name, number, len(items))) for number, item in numbers]

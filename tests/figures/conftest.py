@@ -1,0 +1,97 @@
+"""Runs and predictions folders as trainings would leave them, made without a training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.config import load_preset
+from dermfuse.data.isic2016 import Lesion, load_isic2016
+from dermfuse.data.splits import Split, write_split
+from dermfuse.models.build import build_network
+from dermfuse.predictions import (
+    Manifest,
+    mask_path,
+    new_predictions,
+    probability_path,
+    write_manifest,
+)
+from dermfuse.preprocess import read_mask, write_mask, write_probability
+from dermfuse.runs import RunFolder, write_text
+from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.training.recorder import write_weights
+
+MakeRun = Callable[..., Path]
+MakePredictions = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def validated(drawn: Path) -> list[Lesion]:
+    """Twelve drawn images of both classes, three of them malignant."""
+    lesions = load_isic2016(drawn, "train").lesions
+    malignant = [x for x in lesions if x.label == 1][:3]
+    benign = [x for x in lesions if x.label == 0][:9]
+    return sorted(malignant + benign, key=lambda lesion: lesion.image_id)
+
+
+@pytest.fixture(scope="session")
+def make_run(validated: list[Lesion]) -> MakeRun:
+    """Writes a run folder whose network has random weights."""
+
+    def make(folder: Path, preset: str) -> Path:
+        config = load_preset(preset).override(["model.init=random", "data.input_size=32"])
+        run = RunFolder(folder)
+        write_text(run.config, config.to_toml())
+        ids = tuple(lesion.image_id for lesion in validated)
+        write_split(run.split, Split(("ISIC_0000000",), ids))
+        is_class = config.model.task == "classification"
+        metrics = ("average_precision", "auc") if is_class else ("jaccard", "dice")
+        rows = [
+            {"epoch": epoch, "train_loss": 1 / epoch, "validation_loss": 2 / epoch}
+            | dict.fromkeys(metrics, 0.5 + 0.1 * epoch)
+            for epoch in (1.0, 2.0, 3.0)
+        ]
+        run.write_metrics(rows)
+        metadata = {"epoch": "3", "config": config.to_toml(), "head": "a"}
+        write_weights(run.weights, build_network(config.model), metadata)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_scores(validated: list[Lesion]) -> MakePredictions:
+    """Writes scores that are right but for the first image of each class."""
+
+    def make(folder: Path, source: str, *, seed: int = 0, split: str = "validation") -> Path:
+        labels = np.array([int(lesion.label or 0) for lesion in validated])
+        scores = 0.2 + 0.6 * labels + np.random.default_rng(seed).uniform(-0.1, 0.1, labels.size)
+        for label in (0, 1):
+            first = int(np.flatnonzero(labels == label)[0])
+            scores[first] = 1 - scores[first]
+        with new_predictions(folder) as staging:
+            ids = tuple(lesion.image_id for lesion in validated)
+            write_scores(staging / "scores.csv", ScoreTable(ids, scores))
+            write_manifest(staging, Manifest("classification", source=source, split=split))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_masks(validated: list[Lesion]) -> MakePredictions:
+    """Writes masks and maps that are the true ones, moved to the right."""
+
+    def make(folder: Path, source: str, *, moved_px: int) -> Path:
+        with new_predictions(folder) as staging:
+            for lesion in validated:
+                assert lesion.mask_path is not None
+                moved = np.roll(read_mask(lesion.mask_path), moved_px, axis=1)
+                write_mask(mask_path(staging, lesion.image_id), moved)
+                probability = np.where(moved, np.float32(0.9), np.float32(0.2))
+                write_probability(probability_path(staging, lesion.image_id), probability)
+            write_manifest(staging, Manifest("segmentation", source=source, split="validation"))
+        return folder
+
+    return make

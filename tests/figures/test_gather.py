@@ -1,0 +1,96 @@
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dermfuse.errors import DataError, RunError
+from dermfuse.figures import Picture
+from dermfuse.figures.gather import draw_figures, write_figures
+from dermfuse.figures.style import DPI, WIDTH_IN
+from dermfuse.fusion import fuse
+from dermfuse.runs import NOTICE
+
+Make = Callable[..., Path]
+
+ALL = [
+    "fig-08-training-curves",
+    "fig-09-activation-maps",
+    "fig-10-tsne",
+    "fig-11-training-curves",
+    "fig-12-probability-maps",
+    "fig-13-hard-images-1",
+    "fig-13-hard-images-2",
+    "fig-14-worst-masks-1",
+    "fig-14-worst-masks-2",
+    "fig-14-wrong-classes",
+    "reliability",
+    "roc-and-recall",
+    "decision-curve",
+]
+
+
+def test_everything_is_drawn_from_runs_and_predictions(
+    make_run: Make, make_scores: Make, make_masks: Make, drawn: Path, tmp_path: Path
+) -> None:
+    runs = [make_run(tmp_path / name, name) for name in ("squeezenet", "u-mobilenetv1")]
+    a, b = (make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab"))
+    fuse(a, b, tmp_path / "fused")
+    masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
+    pictures = draw_figures(
+        runs,
+        [a, b, tmp_path / "fused", *masks],
+        data=drawn,
+        draws=20,
+        skipped=lambda figure, why: pytest.fail(f"{figure}: {why}"),
+    )
+    assert [picture.name for picture in pictures] == ALL
+    for picture in pictures:
+        image = Image.open(io.BytesIO(picture.png))
+        image.load()
+        assert image.width == WIDTH_IN * DPI
+        assert "validation: n = 12 images" in picture.caption
+
+
+def test_what_is_not_there_is_named_with_the_reason(
+    make_scores: Make, drawn: Path, tmp_path: Path
+) -> None:
+    skipped: dict[str, str] = {}
+    pictures = draw_figures(
+        [],
+        [make_scores(tmp_path / "a", "a")],
+        data=drawn,
+        draws=20,
+        skipped=skipped.__setitem__,
+    )
+    assert [picture.name for picture in pictures] == ALL[-4:]
+    assert list(skipped) == [f"Fig. {n}" for n in range(8, 14)] + ["Fig. 14, masks"]
+    assert skipped["Fig. 11"].startswith("there is no run for segmentation")
+    assert skipped["Fig. 13"].startswith("no predictions folder has what it shows")
+
+
+def test_if_no_figure_can_be_drawn_the_first_reason_is_said(
+    make_scores: Make, drawn: Path, tmp_path: Path
+) -> None:
+    folder = make_scores(tmp_path / "a", "a")
+    (folder / "scores.csv").write_text("image_id,score\nISIC_0000001,0.5\n")
+    skipped: dict[str, str] = {}
+    with pytest.raises(DataError, match=r"no figure can be drawn \(there is no run for class"):
+        draw_figures([], [folder], data=drawn, skipped=skipped.__setitem__)
+    assert "ISIC_0000001, unknown in" in skipped["Decision curve"]
+
+
+def test_pictures_and_captions_are_written_into_a_new_folder(tmp_path: Path) -> None:
+    out = tmp_path / "figures"
+    picture = Picture("fig-08", "Training", "Loss.", b"png")
+    write_figures(out, [picture], not_drawn=[("Fig. 9", "no run")])
+    assert (out / "fig-08.png").read_bytes() == b"png"
+    assert json.loads((out / "figures.json").read_text()) == {
+        "figures": [{"file": "fig-08.png", "title": "Training", "caption": "Loss."}],
+        "not_drawn": [{"figure": "Fig. 9", "why": "no run"}],
+        "notice": NOTICE,
+    }
+    with pytest.raises(RunError, match="exists and is not empty"):
+        write_figures(out, [picture])

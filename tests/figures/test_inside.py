@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.errors import DataError, DependencyError
+from dermfuse.figures import inside
+from dermfuse.figures.inside import (
+    draw_embeddings_inside,
+    draw_maps_inside,
+    even_ranks,
+    look,
+    spread_over_classes,
+)
+from dermfuse.figures.sources import Sources, read_sources
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def sources(make_run: Make, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """One class network with random weights."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "c", "dc-mobilenetv1")
+    return read_sources([run], [], data=drawn)
+
+
+def test_of_each_class_the_lowest_median_and_highest_are_shown() -> None:
+    malignant = np.array([False, True, False, False, False, False, True])
+    scores = np.array([0.5, 0.9, 0.1, 0.2, 0.3, 0.4, 0.6])
+    assert spread_over_classes(malignant, scores) == [2, 4, 0, 6, 1]
+
+
+def test_even_ranks_hold_both_ends() -> None:
+    assert even_ranks(100, 4) == [0, 33, 66, 99]
+    assert even_ranks(1, 3) == [0]
+
+
+def test_a_network_is_looked_into_and_drawn(sources: Sources) -> None:
+    looked = look(sources, seed=0)
+    assert looked.basis.sentence() == (
+        "validation: n = 12 images (3 malignant); dc-mobilenetv1, seed 0."
+    )
+    assert looked.insights[0].embeddings.shape == (12, 1024)
+    assert draw_maps_inside(looked).name == "fig-09-activation-maps"
+    assert draw_embeddings_inside(looked, seed=0).name == "fig-10-tsne"
+
+
+def test_too_many_images_are_drawn_by_lot(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside, "MOST_IMAGES", 5)
+    one, same = (look(sources, seed=1).lesions for _ in range(2))
+    assert one == same
+    assert len({lesion.image_id for lesion in one}) == 5
+
+
+def test_without_a_class_network_there_is_nothing_to_look_into(
+    make_run: Make, drawn: Path, tmp_path: Path
+) -> None:
+    masks = read_sources([make_run(tmp_path / "u", "u-mobilenetv1")], [], data=drawn)
+    with pytest.raises(DataError, match="no run of a class network"):
+        look(masks, seed=0)
+
+
+def test_without_torch_it_says_how_to_install_it(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside, "find_spec", lambda _: None)
+    with pytest.raises(DependencyError, match=r"pip install 'dermfuse\[train\]'"):
+        look(sources, seed=0)

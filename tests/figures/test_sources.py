@@ -1,0 +1,132 @@
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.splits import Split
+from dermfuse.errors import DataError, PredictionsError, RunError
+from dermfuse.figures.sources import (
+    common_validation,
+    is_fusion,
+    read_columns,
+    read_run,
+    read_sources,
+    scale_image,
+    scale_mask,
+    scored_groups,
+    segmented_networks,
+)
+from dermfuse.fusion import fuse
+from dermfuse.predictions import read_predictions
+
+Make = Callable[..., Path]
+
+
+def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", "squeezenet"))
+    assert run.name == "squeezenet, seed 0"
+    assert len(run.split.validation) == 12
+    assert run.history.epochs.tolist() == [1, 2, 3]
+    assert run.history.columns["auc"].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    assert run.history.best_epoch == 3
+
+
+def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,auc\n1,\n2,0.5\n")
+    assert np.isnan(read_columns(path)["auc"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("text", ["", "epoch,auc\n", "auc\n0.5\n", "epoch\nfirst\n"])
+def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read)"):
+        read_columns(path)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no run folder"):
+        read_run(tmp_path)
+
+
+def test_no_folder_at_all_is_refused(drawn: Path) -> None:
+    with pytest.raises(DataError, match="no run folder and no predictions folder"):
+        read_sources([], [], data=drawn)
+
+
+def test_networks_are_grouped_by_the_images_they_scored(
+    make_scores: Make, drawn: Path, tmp_path: Path
+) -> None:
+    a, b = (make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab"))
+    other = make_scores(tmp_path / "c", "c", split="train")
+    groups = scored_groups(read_sources([], [a, b, other], data=drawn))
+    assert [(g.split, [n.name for n in g.networks]) for g in groups] == [
+        ("validation", ["a", "b"]),
+        ("train", ["c"]),
+    ]
+    assert groups[0].networks[0].malignant.sum() == 3
+
+
+def test_predictions_without_a_truth_are_left_out_and_logged(
+    make_scores: Make, drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = make_scores(tmp_path / "known", "known")
+    unknown = make_scores(tmp_path / "unknown", "unknown")
+    table = unknown / "scores.csv"
+    table.write_text("image_id,score\nISIC_0000001,0.5\n")
+    with caplog.at_level(logging.WARNING, logger="dermfuse"):
+        (group,) = scored_groups(read_sources([], [known, unknown], data=drawn))
+    assert [network.name for network in group.networks] == ["known"]
+    assert "ISIC_0000001, unknown in" in caplog.text
+    with pytest.raises(PredictionsError, match="ISIC_0000001"):
+        scored_groups(read_sources([], [unknown], data=drawn))
+
+
+def test_masks_are_held_against_the_true_ones(
+    make_masks: Make, drawn: Path, tmp_path: Path
+) -> None:
+    exact = make_masks(tmp_path / "exact", "exact", moved_px=0)
+    moved = make_masks(tmp_path / "moved", "moved", moved_px=5)
+    one, other = segmented_networks(read_sources([], [exact, moved], data=drawn))
+    assert set(one.agreement.values()) == {1.0}
+    assert max(other.agreement.values()) < 1.0
+
+
+def test_a_fusion_is_known_by_its_weight(make_scores: Make, tmp_path: Path) -> None:
+    a, b = (make_scores(tmp_path / name, name) for name in "ab")
+    fuse(a, b, tmp_path / "fused")
+    assert [is_fusion(read_predictions(tmp_path / name)) for name in ("a", "fused")] == [
+        False,
+        True,
+    ]
+
+
+def test_images_that_all_runs_validated_on_are_taken(
+    make_run: Make, validated: list[Lesion], drawn: Path, tmp_path: Path
+) -> None:
+    sources = read_sources([make_run(tmp_path / "run", "squeezenet")], [], data=drawn)
+    (run,) = sources.runs
+    ids = [lesion.image_id for lesion in validated]
+    assert [lesion.image_id for lesion in common_validation(sources, [run])] == ids
+    fewer = replace(run, split=Split((), tuple(ids[:4])))
+    assert common_validation(sources, [run, fewer]) == validated[:4]
+    with pytest.raises(DataError, match="no labelled image in common"):
+        common_validation(sources, [run, replace(run, split=Split((), ("ISIC_1",)))])
+
+
+def test_images_are_shrunk_and_enlarged_only_if_asked_for() -> None:
+    image = np.zeros((40, 80, 3), np.uint8)
+    assert scale_image(image, 20, enlarge=False).shape == (10, 20, 3)
+    assert scale_image(image, 160, enlarge=False).shape == (40, 80, 3)
+    assert scale_image(image, 160, enlarge=True).shape == (80, 160, 3)
+
+
+def test_a_mask_keeps_its_share_when_it_is_scaled() -> None:
+    mask = np.zeros((40, 80), bool)
+    mask[:, :20] = True
+    assert scale_mask(mask, 10, 20).tolist() == [[True] * 5 + [False] * 15] * 10
