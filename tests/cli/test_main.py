@@ -81,7 +81,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
             "'tset' is not one of",
         ),
         (["evaluate", "p", "--truth", "t", "--draws", "many"], "--draws"),
-        (["presets", "dc-mobilenet"], 'Did you mean "dc-mobilenetv1"'),
+        (["presets", "dc-mobilenetv1-foca"], 'Did you mean "dc-mobilenetv1-focal"'),
         (["train", "u-net", "--data", "d", "--run", "r"], 'no preset is called "u-net"'),
         (
             ["train", "unet", "--data", "d", "--run", "r", "--set", "train.epoch=1"],
