@@ -9,7 +9,6 @@ import pytest
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.splits import Split, write_split
-from dermfuse.models.build import build_network
 from dermfuse.predictions import (
     Manifest,
     mask_path,
@@ -20,7 +19,6 @@ from dermfuse.predictions import (
 from dermfuse.preprocess import read_mask, write_mask, write_probability
 from dermfuse.runs import RunFolder, write_text
 from dermfuse.scores import ScoreTable, write_scores
-from dermfuse.training.recorder import write_weights
 
 MakeRun = Callable[..., Path]
 MakePredictions = Callable[..., Path]
@@ -37,7 +35,9 @@ def validated(drawn: Path) -> list[Lesion]:
 
 @pytest.fixture(scope="session")
 def make_run(validated: list[Lesion]) -> MakeRun:
-    """Writes a run folder whose network has random weights."""
+    """Writes a run folder whose network has random weights; torch is imported here alone."""
+    from dermfuse.models.build import build_network
+    from dermfuse.training.recorder import write_weights
 
     def make(folder: Path, preset: str) -> Path:
         config = load_preset(preset).override(["model.init=random", "data.input_size=32"])

@@ -16,13 +16,13 @@ from dermfuse.data.augment import originals
 from dermfuse.data.loaders import ImageCache, PairRows, PlanTensors, SampleSource
 from dermfuse.data.pairs import match_same_class
 from dermfuse.errors import ConfigError
-from dermfuse.models.backbones import build_backbone
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import train
 from dermfuse.training.batch_norm import SharedBatchNorm2d, share_batch_norms
 from dermfuse.training.distributed import (
+    Batch,
     Processes,
     as_the_first,
     batch_length,
@@ -33,10 +33,12 @@ from dermfuse.training.distributed import (
     require_shares,
     take_share,
 )
-from dermfuse.training.modules import PairModule
+from dermfuse.training.modules import MODULES, TrainingModule
 from dermfuse.training.samples import Samples
 
 LABELS = np.array([0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 0])
+MIXED = torch.tensor([3, 8, 0, 5, 10, 1, 7, 2, 9, 4, 6])
+PARTNER = torch.from_numpy(match_same_class(LABELS[MIXED.numpy()]))
 
 
 def _method_1() -> PairRows:
@@ -195,18 +197,20 @@ def test_two_processes_have_the_loss_gradients_and_statistics_of_one(tmp_path: P
     assert first == {"rank": 0.0}
 
 
-def _pair_module() -> PairModule:
+def _module(preset: str) -> TrainingModule:
     torch.manual_seed(0)
-    network = DiscriminantNetwork(build_backbone("mobilenet_v1"))
+    config = load_preset(preset)
+    network = build_network(config.model)
     images = torch.randint(0, 256, (11, 3, 32, 32), dtype=torch.uint8)
-    source = SampleSource(ImageCache(images, None), PlanTensors.from_plan(originals(11)))
+    masks = torch.randint(0, 2, (11, 1, 32, 32), dtype=torch.uint8)
+    source = SampleSource(ImageCache(images, masks), PlanTensors.from_plan(originals(11)))
     rows = np.arange(11)
     samples = Samples(source, LABELS, rows, rows, {}, np.ones(11, np.bool_))
-    return PairModule(network.double(), samples, load_preset("dc-mobilenetv1"))
+    return MODULES[config.model.network](network.double(), samples, config)
 
 
-def _share_of_the_pairs(rank: int, batch: PairRows, out: str) -> None:
-    processes, module = Processes(rank, 2), _pair_module()
+def _share_of_a_step(rank: int, preset: str, batch: Batch, out: str) -> None:
+    processes, module = Processes(rank, 2), _module(preset)
     share_batch_norms(module.network, "cpu")
     share = take_share(batch, processes)
     loss = module.step_loss(share) * (2 * batch_length(share) / batch_length(batch))
@@ -217,14 +221,20 @@ def _share_of_the_pairs(rank: int, batch: PairRows, out: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
-@pytest.mark.parametrize("method", [1, 2])
-def test_two_processes_have_the_pair_loss_and_gradients_of_one(method: int, tmp_path: Path) -> None:
-    a = torch.randperm(11)
-    partner = torch.from_numpy(match_same_class(LABELS[a.numpy()]))
-    batch = PairRows(a, a[partner], partner) if method == 1 else PairRows(a, a.flip(0), None)
-    _in_two_processes(_share_of_the_pairs, tmp_path, batch, str(tmp_path / "out"))
+@pytest.mark.parametrize(
+    ("preset", "batch"),
+    [
+        ("dc-mobilenetv1", PairRows(MIXED, MIXED[PARTNER], PARTNER)),
+        ("dc-mobilenetv1", PairRows(MIXED, MIXED.flip(0), None)),
+        ("u-mobilenetv1", MIXED),
+    ],
+)
+def test_two_processes_have_the_loss_and_gradients_of_one_in_a_step(
+    preset: str, batch: Batch, tmp_path: Path
+) -> None:
+    _in_two_processes(_share_of_a_step, tmp_path, preset, batch, str(tmp_path / "out"))
     means, buffers = torch.load(tmp_path / "out")
-    whole = _pair_module()
+    whole = _module(preset)
     expected = _loss_and_gradients(whole.network, whole.step_loss(batch))
     torch.testing.assert_close(tuple(means), expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(buffers, list(whole.network.buffers()), rtol=1e-5, atol=1e-7)
@@ -260,16 +270,17 @@ def test_every_weight_takes_part_in_every_step(preset: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("preset", "launcher", "devices"),
+    ("preset", "launcher", "devices", "batch_size"),
     [
-        ("dc-mobilenetv1", (), "2"),
-        ("u-mobilenetv1-ema", ("-m", "torch.distributed.run", "--nproc-per-node=2"), "1"),
+        ("dc-mobilenetv1", (), "2", 10),  # all statistics frozen: equal over several steps
+        ("u-mobilenetv1-ema", ("-m", "torch.distributed.run", "--nproc-per-node=2"), "1", 64),
     ],
 )
 def test_two_devices_train_as_one(
     preset: str,
     launcher: tuple[str, ...],
     devices: str,
+    batch_size: int,
     drawn: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -277,7 +288,11 @@ def test_two_devices_train_as_one(
     module = importlib.import_module("dermfuse.training.train")  # the function hides it
     monkeypatch.setattr(module, "load_imagenet", lambda *_, **__: None)
     settings = ["train.batch_norm=frozen", "data.input_size=32", "train.epochs=1"]
-    settings += ["train.batch_size=10", "augment.malignant_copies=2", "augment.benign_copies=1"]
+    settings += [
+        f"train.batch_size={batch_size}",
+        "augment.malignant_copies=2",
+        "augment.benign_copies=1",
+    ]
     settings += ["augment.segmentation_draws=4", "train.precision=float32", "train.device=cpu"]
     one, two, script = tmp_path / "one", tmp_path / "two", tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -287,5 +302,5 @@ def test_two_devices_train_as_one(
     train(load_preset(preset).override(settings), data=drawn, run=one)
     first, second = map(_row, (one, two))
     assert second["train_loss"] == pytest.approx(first["train_loss"], rel=1e-5)
-    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
+    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-3)
     assert read_json(RunFolder(two).record)["devices"] == 2
