@@ -33,7 +33,7 @@ from dermfuse.training.distributed import (
     require_shares,
     take_share,
 )
-from dermfuse.training.modules import MODULES, TrainingModule
+from dermfuse.training.kinds import MODULES, TrainingModule
 from dermfuse.training.samples import Samples
 
 LABELS = np.array([0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 0])

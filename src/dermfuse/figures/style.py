@@ -94,7 +94,7 @@ def line_style(index: int) -> dict[str, Any]:
 
     Example:
         >>> line_style(0)["color"], line_style(6)["color"], line_style(6)["linestyle"]
-        ('#0072B2', '#0072B2', '--')
+        ('#0072B2', '#0072B2', '-.')
     """
     turn = index // len(PALETTE)
     return {

@@ -73,7 +73,7 @@ def auc_error(auc: float, *, malignant: int, benign: int) -> float:
 
     Example:
         >>> round(auc_error(0.845, malignant=75, benign=304), 4)
-        0.0288
+        0.0293
     """
     if min(malignant, benign) < 1:
         raise DataError(f"{malignant} malignant and {benign} benign images", expected="both")
