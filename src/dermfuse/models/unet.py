@@ -36,6 +36,8 @@ class UNet(nn.Module):
         super().__init__()
         self.normalise = Normalise(backbone.normalisation)
         self.backbone = backbone
+        for layer in backbone.embedding_layers():
+            layer.requires_grad_(requires_grad=False)  # no mask depends on them
         self.decoder = Decoder(backbone.channels)
         self.head = nn.Conv2d(DECODER_CHANNELS[-1], 1, kernel_size=1)
 

@@ -88,6 +88,10 @@ class Backbone(nn.Module, ABC):
         """Returns the map that is pooled, (B, embedding_channels, h, w), from that at stride 32."""
         return deepest
 
+    def embedding_layers(self) -> tuple[nn.Module, ...]:
+        """Returns the layers that ``embedding_map`` alone uses."""
+        return ()
+
 
 class Normalise(nn.Module):
     """Scales RGB in [0, 1] as a backbone's weights expect; its constants are not parameters.

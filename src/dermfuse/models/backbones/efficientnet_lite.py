@@ -78,6 +78,10 @@ class EfficientNetLite0(Backbone):
         top: Tensor = self.top(deepest)
         return top
 
+    def embedding_layers(self) -> tuple[nn.Module, ...]:
+        """Returns the top layer."""
+        return (self.top,)
+
 
 def convert_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns weights under this file's names, from timm's ``tf_efficientnet_lite0``.

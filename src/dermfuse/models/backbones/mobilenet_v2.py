@@ -140,6 +140,10 @@ class MobileNetV2(Backbone):
         top: Tensor = self.top(deepest)
         return top
 
+    def embedding_layers(self) -> tuple[nn.Module, ...]:
+        """Returns the top layer."""
+        return (self.top,)
+
 
 def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns weights under this file's names, from torchvision's ``mobilenet_v2``.
