@@ -111,6 +111,7 @@ def test_without_torchrun_lightning_numbers_the_processes(monkeypatch: pytest.Mo
 
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(sys, "argv", [__file__])
     require_devices(Processes(count=4, hosts=2), "cuda")
     with pytest.raises(ConfigError, match="4 devices are asked for and PyTorch finds 2 of CUDA"):
         require_devices(Processes(count=4), "cuda")
