@@ -42,7 +42,7 @@ Stage = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
-    """How large the demo is; the defaults take about two minutes on two cores.
+    """How large the demo is; the defaults take two to three minutes on two cores.
 
     Args:
         train_count: Images to train and validate on.
@@ -61,8 +61,8 @@ class DemoSettings:
     size_px: tuple[int, int] = (192, 144)
     difficulty: float = 0.1
     input_size: int = 64
-    class_epochs: int = 8
-    mask_epochs: int = 6
+    class_epochs: int = 7
+    mask_epochs: int = 5
     draws: int = 2000
     seed: int = 0
 
