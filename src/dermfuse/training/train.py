@@ -191,8 +191,9 @@ def _module(
     if processes.count > 1:
         network = share_batch_norms(network, accelerator_of(config))
     module = MODULES[config.model.network](network, samples, config)
-    smallest = min(map(batch_length, module.schedule(0)))
-    require_shares(smallest, len(samples.validation_rows), processes)
+    if processes.count > 1:
+        smallest = min(map(batch_length, module.schedule(0)))
+        require_shares(smallest, len(samples.validation_rows), processes)
     return module.to(memory_format=torch.channels_last)
 
 
