@@ -17,7 +17,7 @@ FAILED = RunProgress("unet-seed0", "failed", 0, 50, None, None, "no weights.")
 
 
 def _outcome(*runs: RunResult) -> Outcome:
-    return Outcome("data", 1, 5, (), 50, {}, (), (), runs, {"a row": "no masks."}, ())
+    return Outcome("data", 1, 5, 5, (), 50, {}, (), (), runs, {"a row": "no masks."}, ())
 
 
 @pytest.fixture

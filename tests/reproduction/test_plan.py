@@ -111,3 +111,33 @@ def test_a_look_more_needs_no_training() -> None:
     assert split_source("u-mobilenetv1+seeds") == ("u-mobilenetv1", "seeds")
     assert not any("+" in run.name for run in plan.runs)
     assert {"dc-mobilenetv1", "u-mobilenetv1"} <= {run.preset for run in plan.runs}
+
+
+def test_masks_may_be_held_out_while_classes_are_cross_validated() -> None:
+    plan = make_plan(["IV", "IX", "XI"], folds=3, mask_folds=0)
+    assert len(plan.runs_of("mobilenetv1", 0)) == 3
+    assert [run.name for run in plan.runs_of("u-mobilenetv1", 0)] == ["u-mobilenetv1-seed0-holdout"]
+    assert [plan.folds_of(s) for s in ("mobilenetv1", "u-mobilenetv1+tta", "fusion-u")] == [3, 0, 0]
+    with pytest.raises(ConfigError, match="mask_folds is 1"):
+        make_plan(["IV"], mask_folds=1)
+
+
+def test_a_pattern_sets_what_its_presets_share() -> None:
+    overrides = ["data.input_size=128", "u-*:data.input_size=96", "*-noaug:train.epochs=9"]
+    plan = make_plan(["III", "IV", "IX"], folds=0, overrides=overrides)
+    size = {run.preset: run.config.data.input_size for run in plan.runs}
+    assert (size["mobilenetv1"], size["u-mobilenetv1"]) == (128, 96)
+    epochs = {run.preset: run.config.train.epochs for run in plan.runs}
+    assert (epochs["mobilenetv1"], epochs["mobilenetv1-noaug"]) == (50, 9)
+    with pytest.raises(ConfigError, match='no preset is called "v-\\*"'):
+        make_plan(["III"], overrides=["v-*:train.epochs=1"])
+
+
+def test_some_presets_can_be_trained_alone() -> None:
+    plan = make_plan(["III", "V"], folds=2)
+    chosen = plan.runs_to_train(["dc-*", "squeezenet"])
+    assert {run.preset for run in chosen} == {"dc-mobilenetv1", "dc-densenet121", "squeezenet"}
+    assert len(chosen) == 6
+    assert plan.runs_to_train() == plan.runs
+    with pytest.raises(ConfigError, match='no planned preset is called "u-vgg16"'):
+        plan.runs_to_train(["u-vgg16"])

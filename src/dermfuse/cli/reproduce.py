@@ -7,6 +7,7 @@ exit    3 where a run failed, or a row could not be measured, and the rest were 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,13 +62,25 @@ def reproduce(  # noqa: PLR0913 — an option each
             help="Of the cross-validation, 0 for a hold-out split; 5 unless the test set has truth."
         ),
     ] = None,
+    mask_folds: Annotated[
+        int | None,
+        typer.Option(help="The same for the networks that only outline; as --folds if left out."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET,...",
+            help="Train these alone, patterns like dc-* too; report whatever is finished.",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="[PRESET:]TABLE.KEY=VALUE",
-            help="Change a setting of all presets, or of one; may be repeated.",
+            help="Change a setting of all presets, of one, or of those that a pattern like u-* "
+            "fits; may be repeated.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -101,9 +114,11 @@ def reproduce(  # noqa: PLR0913 — an option each
         data=data,
         out=out,
         imagenet=imagenet,
-        tables=CHOICES if tables is None else [name.strip() for name in tables.split(",")],
+        tables=CHOICES if tables is None else _names(tables),
         seeds=seeds,
         folds=folds,
+        mask_folds=mask_folds,
+        only=_names(only) if only else (),
         overrides=tuple(assignments or ()),
         jobs=jobs,
         blind=blind,
@@ -112,7 +127,9 @@ def reproduce(  # noqa: PLR0913 — an option each
         from dermfuse.reproduction.estimate import estimate
 
         with progress("Timing a step of each network") as advance:
-            found = estimate(plan_request(request), request.place, jobs=jobs, progress=advance)
+            plan = plan_request(request)
+            plan = replace(plan, runs=plan.runs_to_train(request.only))
+            found = estimate(plan, request.place, jobs=jobs, progress=advance)
         say_json(found.to_dict()) if json else _show_estimate(found)
         return
     with _overview(jobs) as watch:
@@ -126,6 +143,10 @@ def reproduce(  # noqa: PLR0913 — an option each
     say_json(report.outcome.to_dict()) if json else _show_report(report)
     if report.failed or report.outcome.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _artist(data: Path) -> "Draw":

@@ -87,7 +87,8 @@ class Assembler:
         return tuple(found)
 
     def _measured_on(self, task: Task) -> str:
-        folds = self.harvest.plan.folds
+        plan = self.harvest.plan
+        folds = plan.mask_folds if task == "segmentation" else plan.folds
         if task in self.test_tasks:
             return "the test set" + (f", mean over the networks of {folds} folds" if folds else "")
         if folds:

@@ -231,9 +231,9 @@ def _predictions_mb(plan: Plan, data: Path) -> float:
     sizes = [lesion.mask_path.stat().st_size for lesion in lesions if lesion.mask_path]
     tested = _test_count(data)
     segmenters = [run for run in plan.runs if run.config.model.task != "classification"]
-    folds = max(plan.folds, 1)
-    per_run = sum(sizes) / folds + (sum(sizes) / max(len(sizes), 1)) * tested
-    return len(segmenters) * per_run * (1 + _MAP_FACTOR) / 1e6
+    mean = sum(sizes) / max(len(sizes), 1)
+    validated = sum(sum(sizes) / max(run.config.data.folds, 1) for run in segmenters)
+    return (validated + len(segmenters) * mean * tested) * (1 + _MAP_FACTOR) / 1e6
 
 
 def _test_count(data: Path) -> int:

@@ -86,7 +86,7 @@ class Harvest:
             self._packed(f"{source}-seed{seed}", partial(self._whole_test, source, seed))
             for source in self.plan.sources
             for seed in range(self.plan.seeds)
-            if split_source(source)[1] is None and (self.plan.folds or fusion_of(source))
+            if split_source(source)[1] is None and (self.plan.folds_of(source) or fusion_of(source))
         ]
         return tuple(folder for folder in packed if folder is not None)
 
@@ -140,7 +140,7 @@ class Harvest:
                 self._of_run(run, VALIDATION, tta=how == "tta") for run in self._runs(preset, seed)
             ]
             return self._joined(f"{source}-seed{seed}", VALIDATION, folders)
-        if fusion.fitted and self.plan.folds:
+        if fusion.fitted and self.plan.folds_of(source):
             return self._cross_fitted(fusion, seed)
         a, b = (self._validation(preset, seed) for preset in (fusion.a, fusion.b))
         if a is None or b is None:
@@ -150,7 +150,7 @@ class Harvest:
 
     def _tests(self, source: str) -> list[Path | None]:
         preset, how = split_source(source)
-        seeds, folds = range(self.plan.seeds), range(max(self.plan.folds, 1))
+        seeds, folds = range(self.plan.seeds), range(max(self.plan.folds_of(source), 1))
         if how == "folds":
             return [self._whole_test(preset, seed) for seed in seeds]
         if how == "seeds":

@@ -221,6 +221,7 @@ class Outcome:
         data: Name of the dataset folder.
         seeds: How many.
         folds: Of the cross-validation; 0 for a hold-out split.
+        mask_folds: The same for the networks that only outline.
         overrides: Settings that were changed, as they were given.
         draws: Of the bootstrap.
         environment: Versions, machine and commit of this report.
@@ -234,6 +235,7 @@ class Outcome:
     data: str
     seeds: int
     folds: int
+    mask_folds: int
     overrides: tuple[str, ...]
     draws: int
     environment: Mapping[str, Any]

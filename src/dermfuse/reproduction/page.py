@@ -228,7 +228,7 @@ def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     )
     return (
         ("Data", "; ".join(data) or outcome.data),
-        ("Split", f"{outcome.folds} folds" if outcome.folds else "hold-out"),
+        ("Split", _split(outcome)),
         ("Seeds", _seeds(outcome)),
         ("Changed settings", ", ".join(outcome.overrides) or "none"),
         ("Trained on", "; ".join(devices) or "nothing yet"),
@@ -238,6 +238,13 @@ def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
         ("Versions", versions),
         ("Commit", str(environment.get("commit") or "unknown")),
     )
+
+
+def _split(outcome: Outcome) -> str:
+    classes, masks = (
+        f"{count} folds" if count else "hold-out" for count in (outcome.folds, outcome.mask_folds)
+    )
+    return classes if classes == masks else f"{classes}; of the networks that only outline, {masks}"
 
 
 def _seeds(outcome: Outcome) -> str:

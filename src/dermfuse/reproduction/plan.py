@@ -1,6 +1,7 @@
 """From tables, seeds and folds to the runs that they need, each once."""
 
 import difflib
+import fnmatch
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Plan:
         tables: The paper's tables that are asked for, then those beyond it.
         seeds: How many; 0 to seeds - 1.
         folds: Of the cross-validation; 0 for one hold-out split.
+        mask_folds: The same for the networks that only outline, whose training takes longer.
         overrides: The assignments that changed the presets.
         runs: Each once, those of the first seed first.
         needs: The runs of each preset and seed, one per fold.
@@ -58,6 +60,7 @@ class Plan:
     tables: tuple[PaperTable, ...]
     seeds: int
     folds: int
+    mask_folds: int
     overrides: tuple[str, ...]
     runs: tuple[Run, ...]
     needs: Mapping[tuple[str, int], tuple[Run, ...]]
@@ -71,6 +74,23 @@ class Plan:
     def runs_of(self, preset: str, seed: int) -> tuple[Run, ...]:
         """Returns the runs that one row needs with one seed: the folds, or the hold-out."""
         return self.needs[preset, seed]
+
+    def folds_of(self, source: str) -> int:
+        """Returns in how many folds a preset, a fusion or a variation is cross-validated."""
+        preset = _presets([source])[0]
+        return _folds_of(preset, self.folds, self.mask_folds)
+
+    def runs_to_train(self, only: Sequence[str] = ()) -> tuple[Run, ...]:
+        """Returns the runs whose preset fits one of the names or patterns; all without any.
+
+        Raises:
+            ConfigError: A name fits no run of the plan.
+        """
+        planned = sorted({run.preset for run in self.runs})
+        for name in only:
+            if not fnmatch.filter(planned, name):
+                raise _unknown("planned preset", name, planned)
+        return tuple(run for run in self.runs if not only or _fits(run.preset, only))
 
 
 def identity(config: Config) -> dict[str, Any]:
@@ -86,6 +106,7 @@ def make_plan(
     *,
     seeds: int = 1,
     folds: int = DEFAULT_FOLDS,
+    mask_folds: int | None = None,
     overrides: Sequence[str] = (),
     test_truth: bool = False,
 ) -> Plan:
@@ -95,22 +116,27 @@ def make_plan(
         tables: Of ``CHOICES``.
         seeds: How often each row is trained, with seeds from 0.
         folds: 2 or more, or 0 for one hold-out split.
-        overrides: ``table.key=value`` for every preset, ``PRESET:table.key=value`` for one.
+        mask_folds: The same for the networks that only outline; None is as ``folds``.
+        overrides: ``table.key=value`` for every preset, ``PRESET:table.key=value`` for one, or
+            for those that a pattern like ``u-*`` fits.
         test_truth: Whether the test split can be measured.
 
     Raises:
         ConfigError: For an unknown table, with the nearest known one; a count out of range; an
             override of what the plan itself sets, or one that does not fit a preset.
     """
-    _check(tables, seeds, folds, overrides)
+    mask_folds = folds if mask_folds is None else mask_folds
+    _check(tables, seeds, overrides)
+    _check_folds(folds, mask_folds)
     chosen = tuple(table for table in TABLES if table.number in tables)
     if BEYOND in tables:
         chosen += beyond_tables(preset_names(), seeds=seeds, folds_on_test=folds > 0 and test_truth)
     presets = _presets([source for table in chosen for source in table.sources])
     needed = {
         (preset, seed): [
-            _run(preset, overrides, seed=seed, folds=folds, fold=fold)
-            for fold in range(max(folds, 1))
+            _run(preset, overrides, seed=seed, folds=count, fold=fold)
+            for count in [_folds_of(preset, folds, mask_folds)]
+            for fold in range(max(count, 1))
         ]
         for seed in range(seeds)
         for preset in presets
@@ -130,6 +156,7 @@ def make_plan(
         tables=chosen,
         seeds=seeds,
         folds=folds,
+        mask_folds=mask_folds,
         overrides=tuple(overrides),
         runs=tuple(once.values()),
         needs={key: tuple(once[_key(run)] for run in runs) for key, runs in needed.items()},
@@ -183,7 +210,16 @@ def _key(run: Run) -> str:
 def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:
     """Returns the assignments for one preset, those for it alone last."""
     named = [_split_override(text) for text in overrides]
-    return [text for name, text in named if not name] + [t for name, t in named if name == preset]
+    own = [text for name, text in named if name and fnmatch.fnmatchcase(preset, name)]
+    return [text for name, text in named if not name] + own
+
+
+def _fits(preset: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(preset, pattern) for pattern in patterns)
+
+
+def _folds_of(preset: str, folds: int, mask_folds: int) -> int:
+    return mask_folds if load_preset(preset).model.task == "segmentation" else folds
 
 
 def _split_override(text: str) -> tuple[str, str]:
@@ -191,7 +227,13 @@ def _split_override(text: str) -> tuple[str, str]:
     return (before, after) if colon and "=" not in before else ("", text)
 
 
-def _check(tables: Sequence[str], seeds: int, folds: int, overrides: Sequence[str]) -> None:
+def _check_folds(folds: int, mask_folds: int) -> None:
+    for what, count in (("folds", folds), ("mask_folds", mask_folds)):
+        if count < 0 or count == 1:
+            raise ConfigError(f"{what} is {count}", expected="0 (hold-out) or 2 or more")
+
+
+def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:
     for name in tables:
         if name not in CHOICES:
             raise _unknown("table", name, CHOICES)
@@ -199,11 +241,9 @@ def _check(tables: Sequence[str], seeds: int, folds: int, overrides: Sequence[st
         raise ConfigError("no table is named", expected=f"some of {', '.join(CHOICES)}")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", expected="1 or more")
-    if folds < 0 or folds == 1:
-        raise ConfigError(f"folds is {folds}", expected="0 (hold-out) or 2 or more")
     for text in overrides:
         preset, assignment = _split_override(text)
-        if preset and preset not in preset_names():
+        if preset and not fnmatch.filter(preset_names(), preset):
             raise _unknown("preset", preset, preset_names())
         key = assignment.partition("=")[0].strip()
         if key in _OWNED:

@@ -59,6 +59,9 @@ class Request:
         seeds: How often each row is trained.
         folds: Of the cross-validation; 0 is one hold-out split; None cross-validates in five
             folds unless the test set has labels and masks.
+        mask_folds: The same for the networks that only outline; None is as ``folds``.
+        only: Presets, or patterns of their names, that are trained; all without any. The rows
+            of the others are filled if their runs are finished.
         overrides: As for ``make_plan``.
         jobs: Trainings side by side.
         draws: Of the bootstrap.
@@ -71,6 +74,8 @@ class Request:
     tables: Sequence[str] = CHOICES
     seeds: int = 1
     folds: int | None = None
+    mask_folds: int | None = None
+    only: Sequence[str] = ()
     overrides: Sequence[str] = ()
     jobs: int = 1
     draws: int = DRAWS
@@ -113,6 +118,7 @@ def plan_request(request: Request) -> Plan:
         request.tables,
         seeds=request.seeds,
         folds=folds,
+        mask_folds=request.mask_folds,
         overrides=request.overrides,
         test_truth=bool(known),
     )
@@ -145,14 +151,14 @@ def reproduce(
     """
     announce = stage or (lambda *_: None)
     plan, place = plan_request(request), request.place
+    to_train = () if report_only else plan.runs_to_train(request.only)
     _open(request.out, must_exist=report_only)
-    if report_only:
-        progress = survey(plan.runs, place)
-    else:
-        announce(f"training {len(plan.runs)} runs", 1, 3)
-        progress = train_all(
-            plan.runs, place, jobs=max(1, request.jobs), watch=watch, command=command
-        )
+    trained: dict[str, RunProgress] = {}
+    if to_train:
+        announce(f"training {len(to_train)} runs", 1, 3)
+        ended = train_all(to_train, place, jobs=max(1, request.jobs), watch=watch, command=command)
+        trained = {each.name: each for each in ended}
+    progress = [trained.get(each.name, each) for each in survey(plan.runs, place)]
     announce("predicting and measuring", 2, 3)
     finished = frozenset(each.name for each in progress if each.state in ("trained", "reused"))
     harvest = Harvest(plan, place, finished)
@@ -206,6 +212,7 @@ def _measure(
         data=request.data.resolve().name,
         seeds=plan.seeds,
         folds=plan.folds,
+        mask_folds=plan.mask_folds,
         overrides=plan.overrides,
         draws=request.draws,
         environment=environment(),
