@@ -112,7 +112,7 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
 def _note(outcome: Outcome, table: TableResult) -> str:
     rows = [row.provenance for row in table.rows if row.provenance]
     devices = dict.fromkeys(device for row in rows for device in row.devices)
-    said = [f"Ours: {outcome.data}, {table.measured_on}; seeds {_seeds(outcome)}."]
+    said = [f"Ours: {outcome.data}, {table.measured_on}; {_seeds(outcome)}."]
     said += [f"Trained on {'; '.join(devices)}."] if devices else []
     common = _common_settings(table)
     said += [f"Other than in the presets: {', '.join(common)}."] if common else []
@@ -194,7 +194,9 @@ def _leakage_table(outcome: Outcome) -> Table:
 
 
 def _runs_table(outcome: Outcome) -> Table:
-    failures = [f"{what}: {why}" for what, why in outcome.failures.items()]
+    said = [f"{what}: {why}" for what, why in outcome.failures.items()]
+    waiting = dict.fromkeys(run.preset for run in outcome.runs if run.state == "waiting")
+    said += [f"Planned and not finished: runs of {', '.join(waiting)}."] if waiting else []
     blind = f" Test predictions for scoring elsewhere: {len(outcome.blind)} folders under blind/."
     return Table(
         title="Runs",
@@ -203,14 +205,15 @@ def _runs_table(outcome: Outcome) -> Table:
         rows=tuple(
             (
                 (run.name, run.device or run.error),
-                (run.state, ""),
+                ("failed" if run.state == "failed" else "finished", ""),
                 (str(run.epochs), ""),
                 (f"{run.seconds:.0f}", ""),
                 (f"{run.seconds / run.epochs:.1f}" if run.epochs else "-", ""),
             )
             for run in outcome.runs
+            if run.state != "waiting"
         ),
-        paragraphs=tuple(failures),
+        paragraphs=tuple(said),
     )
 
 
@@ -229,7 +232,7 @@ def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     return (
         ("Data", "; ".join(data) or outcome.data),
         ("Split", _split(outcome)),
-        ("Seeds", _seeds(outcome)),
+        ("Seeds", ", ".join(map(str, range(outcome.seeds)))),
         ("Changed settings", ", ".join(outcome.overrides) or "none"),
         ("Trained on", "; ".join(devices) or "nothing yet"),
         ("Training", f"{seconds:.0f} s over all runs"),
@@ -248,4 +251,4 @@ def _split(outcome: Outcome) -> str:
 
 
 def _seeds(outcome: Outcome) -> str:
-    return ", ".join(str(seed) for seed in range(outcome.seeds))
+    return "seed 0" if outcome.seeds == 1 else f"seeds 0 to {outcome.seeds - 1}"
