@@ -4,10 +4,11 @@ A run folder holds everything one training leaves behind:
 
     config.toml         the resolved configuration, written before the first batch
     run.json            versions, device, data fingerprint, progress, best validation metrics
+                        (none with ``data.split = "all"``)
     split.csv           image_id,part with part train or validation
     metrics.csv         one row per epoch
     last.ckpt           the state of the training, for ``--resume``
-    best.safetensors    the weights that validated best
+    best.safetensors    the weights that validated best; of the last epoch if nothing is validated
     tensorboard/        the same curves for TensorBoard
 """
 
@@ -213,7 +214,7 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights that validated best."""
+        """The weights that are kept: those that validated best, or those of the last epoch."""
         return self.path / "best.safetensors"
 
     @property

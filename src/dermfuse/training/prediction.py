@@ -182,6 +182,12 @@ def _lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list
         return list(load_isic2016(data, "test").lesions)
     parts = read_split(RunFolder(trained.run).split)
     wanted = set(parts.validation if split == "validation" else parts.train)
+    if not wanted:
+        raise RunError(
+            f"{trained.run} was trained on all images and validated on none",
+            expected="the test or the train split",
+            action="Predict with --split test, or train with data.split=source",
+        )
     lesions = [x for x in load_isic2016(data, "train").lesions if x.image_id in wanted]
     if missing := sorted(wanted - {lesion.image_id for lesion in lesions}):
         raise DataError(

@@ -26,6 +26,7 @@ def load_start(
         start: A run folder.
         model: What ``network`` was built from; where its weights come from may differ.
         validation: Images that are to be validated on; the other run must not have seen them.
+            Without any, every run of the same network will do.
 
     Raises:
         RunError: ``start`` is no run, is of another network, or trained on ``validation``.

@@ -59,7 +59,8 @@ class TrainingReport:
     Attributes:
         run: The run folder.
         epochs: Epochs that were trained, those before a resume included.
-        best: Validation metrics of the best epoch.
+        best: Metrics of the epoch that is kept: the one that validated best or, where nothing
+            is validated on, the last, with its training loss alone.
         left_out: Sentences about images that could not be used.
         notice: That this is research software.
     """
@@ -141,7 +142,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         recorder.write_record("interrupted" if trainer.interrupted else "finished")
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return TrainingReport(run, len(recorder.history), recorder.best, chosen.left_out)
+    return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
 
 
 def precision_of(config: Config) -> str:
@@ -224,6 +225,8 @@ def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
 
 def _summary(config: Config, chosen: TrainingSet, data: Path) -> str:
     """Returns the data in words, for tables."""
+    if not config.data.validates:
+        return f"{data.resolve().name}, all {len(chosen.split.train)} usable images trained on"
     sides = (
         f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
     )
@@ -323,6 +326,7 @@ def _trainer(
         strategy="ddp" if processes.count > 1 else "auto",
         precision=precision_of(config),  # type: ignore[arg-type]
         max_epochs=config.train.epochs,
+        limit_val_batches=1.0 if config.data.validates else 0,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
