@@ -222,6 +222,29 @@ class RunFolder:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is a run: nothing else has a resolved configuration."""
+        return self.config.is_file()
+
+    def require_run(
+        self,
+        *,
+        expected: str = "a folder with config.toml and best.safetensors",
+        action: str = "Train one with: dermfuse train",
+    ) -> None:
+        """Refuses a folder that is no run.
+
+        Args:
+            expected: What kind of run is needed.
+            action: What the user can do.
+
+        Raises:
+            RunError: If it is none.
+        """
+        if not self.is_run:
+            raise RunError(f"{self.path} is no run folder", expected=expected, action=action)
+
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes ``metrics.csv``: the columns are the union over the rows, in order."""
         columns = list(dict.fromkeys(key for row in rows for key in row))

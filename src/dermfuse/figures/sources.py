@@ -149,7 +149,7 @@ def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Pat
 
 def is_run(folder: Path) -> bool:
     """Returns whether a folder is a run; a predictions folder has no configuration."""
-    return RunFolder(folder).config.is_file()
+    return RunFolder(folder).is_run
 
 
 def read_run(path: Path) -> RunSource:
@@ -169,13 +169,9 @@ def read_run(path: Path) -> RunSource:
 
 
 def _read_config(path: Path) -> Config:
-    if not is_run(path):
-        raise RunError(
-            f"{path} is no run folder",
-            expected="a folder with config.toml and metrics.csv",
-            action="Train one with: dermfuse train",
-        )
-    return load_config(RunFolder(path).config)
+    folder = RunFolder(path)
+    folder.require_run(expected="a folder with config.toml and metrics.csv")
+    return load_config(folder.config)
 
 
 def _validates(run: Path) -> bool:

@@ -95,12 +95,7 @@ def load_run(run: Path) -> TrainedNetwork:
         RunError: If the folder is no run, or has no finished epoch.
     """
     folder = RunFolder(run)
-    if not folder.config.is_file():
-        raise RunError(
-            f"{run} is no run folder",
-            expected="a folder with config.toml and best.safetensors",
-            action="Train one with: dermfuse train",
-        )
+    folder.require_run()
     config = load_config(folder.config)
     network = build_network(config.model)
     metadata = read_weights(folder.weights, network)

@@ -32,12 +32,7 @@ def load_start(
         RunError: ``start`` is no run, is of another network, or trained on ``validation``.
     """
     folder = RunFolder(start)
-    if not folder.config.is_file():
-        raise RunError(
-            f"{start} is no run folder",
-            expected="a run to start from, with config.toml and best.safetensors",
-            action="Train one with: dermfuse train",
-        )
+    folder.require_run(expected="a run to start from, with config.toml and best.safetensors")
     theirs = load_config(folder.config).model
     if (theirs.network, theirs.backbone) != (model.network, model.backbone):
         raise RunError(

@@ -38,6 +38,7 @@ from dermfuse.training.distributed import (
     require_shares,
 )
 from dermfuse.training.kinds import MODULES
+from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
@@ -134,7 +135,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
     recorder = Recorder(folder, record, config)
-    with quiet():
+    with quiet(), explain_memory(config):
         trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
         trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
     require_history(recorder)
@@ -252,12 +253,10 @@ def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
     """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
     if not folder.path.exists() or not any(folder.path.iterdir()):
         return False
-    if not folder.config.exists():
-        raise RunError(
-            f"{folder.path} is no run folder",
-            expected="the folder of an interrupted run, with config.toml",
-            action="Choose the run's folder, or leave --resume out and choose a new one",
-        )
+    folder.require_run(
+        expected="the folder of an interrupted run, with config.toml",
+        action="Choose the run's folder, or leave --resume out and choose a new one",
+    )
     before, now = (_comparable(mapping) for mapping in (load_config(folder.config), config))
     if before != now:
         raise RunError(
