@@ -162,3 +162,27 @@ def test_a_configuration_file_is_read_or_refused_in_one_line(tmp_path: Path) -> 
         load_config(path)
     path.write_text(Config(name="mine").to_toml())
     assert load_config(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ([], 'train.schedule is "plateau" with data.split "all"'),
+        (["train.schedule=cosine", "data.folds=5"], 'data.split is "all" with folds'),
+        (["train.schedule=cosine", "data.folds=5", "data.fold=1"], 'data.split is "all" with'),
+        (["train.schedule=cosine", "data.fold=1"], "data.fold is 1 with data.folds 0"),
+        (["train.schedule=cosine", "train.early_stop_patience=3"], "early_stop_patience is 3 with"),
+    ],
+)
+def test_training_on_all_images_refuses_what_needs_validation(
+    assignments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_preset("dc-mobilenetv1").override(["data.split=all", *assignments])
+
+
+def test_training_on_all_images_follows_the_cosine() -> None:
+    config = load_preset("dc-mobilenetv1").override(["data.split=all", "train.schedule=cosine"])
+    assert not config.data.validates
+    assert Config().data.validates
+    assert DataConfig(split="paper").validates

@@ -98,6 +98,15 @@ def test_no_git_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment()["commit"] is None
 
 
+def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(RunError, match=r"is no run folder\. Expected: one of mine\. Train it\.$"):
+        folder.require_run(expected="one of mine", action="Train it")
+    folder.config.write_text("")
+    folder.require_run()
+    assert folder.is_run
+
+
 def test_metrics_rows_may_have_different_columns(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_metrics([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "auc": 0.75}])

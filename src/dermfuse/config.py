@@ -40,8 +40,10 @@ class DataConfig:
     Attributes:
         split: ``source`` splits by source image, stratified by label, and augments the training
             side only; ``paper`` splits the augmented samples, as the paper does, so that copies
-            of one lesion stand on both sides.
-        validation_fraction: Share that is validated on when ``folds`` is 0.
+            of one lesion stand on both sides; ``all`` trains on every image and validates on
+            none, for a network that ships: the weights of the last epoch are kept.
+        validation_fraction: Share that is validated on when ``folds`` is 0; of no effect where
+            ``split`` is ``all``.
         folds: 0 for one hold-out split, else the number of cross-validation folds.
         fold: Which fold is validated on, from 0.
         exclude_test_duplicates: Leaves out the two training images that are also test images;
@@ -49,7 +51,7 @@ class DataConfig:
         input_size: Side of the square the network sees, in pixels, a multiple of 32.
     """
 
-    split: Literal["source", "paper"] = "source"
+    split: Literal["source", "paper", "all"] = "source"
     validation_fraction: float = 0.2
     folds: int = 0
     fold: int = 0
@@ -73,12 +75,17 @@ class DataConfig:
                 f"data.fold is {self.fold} with data.folds {self.folds}",
                 expected="a fold from 0 to folds - 1",
             )
-        if self.split == "paper" and self.folds:
+        if self.split != "source" and self.folds:
             raise ConfigError(
-                'data.split is "paper" with folds',
+                f'data.split is "{self.split}" with folds',
                 expected='folds = 0, or split = "source"',
                 action="Set data.folds=0",
             )
+
+    @property
+    def validates(self) -> bool:
+        """Whether some images are held out, to choose an epoch by and to measure it on."""
+        return self.split != "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +298,19 @@ class Config:
                 'train.batch_norm is "frozen" with model.init "random"',
                 expected="ImageNet weights, whose statistics can be kept",
                 action="Set train.batch_norm=batch or model.init=imagenet",
+            )
+        if not self.data.validates and self.train.schedule == "plateau":
+            raise ConfigError(
+                'train.schedule is "plateau" with data.split "all"',
+                expected='"cosine", for without validation images no loss can reach a plateau',
+                action="Set train.schedule=cosine or data.split=source",
+            )
+        if not self.data.validates and self.train.early_stop_patience:
+            raise ConfigError(
+                f"train.early_stop_patience is {self.train.early_stop_patience} with data.split"
+                ' "all"',
+                expected="0, for without validation images there is nothing to stop by",
+                action="Set train.early_stop_patience=0 or data.split=source",
             )
 
     @classmethod

@@ -4,10 +4,11 @@ A run folder holds everything one training leaves behind:
 
     config.toml         the resolved configuration, written before the first batch
     run.json            versions, device, data fingerprint, progress, best validation metrics
+                        (none with ``data.split = "all"``)
     split.csv           image_id,part with part train or validation
     metrics.csv         one row per epoch
     last.ckpt           the state of the training, for ``--resume``
-    best.safetensors    the weights that validated best
+    best.safetensors    the weights that validated best; of the last epoch if nothing is validated
     tensorboard/        the same curves for TensorBoard
 """
 
@@ -213,13 +214,36 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The weights that validated best."""
+        """The weights that are kept: those that validated best, or those of the last epoch."""
         return self.path / "best.safetensors"
 
     @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder is a run: nothing else has a resolved configuration."""
+        return self.config.is_file()
+
+    def require_run(
+        self,
+        *,
+        expected: str = "a folder with config.toml and best.safetensors",
+        action: str = "Train one with: dermfuse train",
+    ) -> None:
+        """Refuses a folder that is no run.
+
+        Args:
+            expected: What kind of run is needed.
+            action: What the user can do.
+
+        Raises:
+            RunError: If it is none.
+        """
+        if not self.is_run:
+            raise RunError(f"{self.path} is no run folder", expected=expected, action=action)
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes ``metrics.csv``: the columns are the union over the rows, in order."""

@@ -198,3 +198,17 @@ def test_the_only_bar_left_is_that_of_the_training(
         with Progress():  # raises if another bar is still drawn
             pass
     assert "2/2" in capsys.readouterr().err
+
+
+def test_a_training_on_all_images_is_said_to_keep_its_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = TrainingReport(tmp_path, 2, {"epoch": 2, "train_loss": 0.5}, ())
+    monkeypatch.setattr(dermfuse.training, "train", lambda *_, **__: report)
+    command = ["train", "dc-mobilenetv1", "--data", "d", "--run", "r", "--set", "data.split=all"]
+    assert main([*command, "--set", "train.schedule=cosine"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["last", "epoch", "training"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Set train.schedule=cosine or data.split=source" in error

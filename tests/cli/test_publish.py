@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dermfuse.training.submission
 from dermfuse.cli import main
 from dermfuse.predictions import SCORES_NAME, Manifest, write_manifest
 from dermfuse.runs import NOTICE
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.tabulation import BEGIN, END
+from dermfuse.training.submission import SubmissionReport
 
 
 @pytest.fixture
@@ -56,3 +58,19 @@ def test_what_is_no_run_cannot_be_submitted(
     assert main(arguments) == 2
     assert "run.json is missing" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_a_submission_may_look_eight_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked: list[bool] = []
+
+    def submit(run: Path, *, out: Path, tta: bool, **_: object) -> SubmissionReport:
+        looked.append(tta)
+        return SubmissionReport(out, "classification", 6, 0.1)
+
+    monkeypatch.setattr(dermfuse.training.submission, "submit", submit)
+    command = ["submit", "run", "--data", "d", "--out", str(tmp_path)]
+    assert main(command) == main([*command, "--tta"]) == 0
+    assert looked == [False, True]
+    assert "6 test images (classification)" in capsys.readouterr().out

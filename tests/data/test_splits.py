@@ -106,3 +106,18 @@ def test_a_table_that_is_no_split_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(RunError):
         read_split(tmp_path / "split.csv")
+
+
+def test_all_images_can_be_trained_on(tmp_path: Path) -> None:
+    lesions, config = _lesions(3, 2), DataConfig(split="all")
+    ids = [lesion.image_id for lesion in lesions]
+    split = split_by_source(lesions, config, seed=0)
+    assert (split.train, split.validation) == (tuple(ids), ())
+    plan = classification_plan(ids, [0, 0, 0, 1, 1], AugmentConfig(), seed=0)
+    train, validation = split_rows(plan, ids, config, split, seed=0)
+    assert train.tolist() == list(range(3 * 3 + 2 * 13))
+    assert validation.tolist() == []
+    write_split(tmp_path / "split.csv", split)
+    assert read_split(tmp_path / "split.csv") == split
+    with pytest.raises(DataError, match="no image to train on"):
+        split_by_source([], config, seed=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dermfuse.config import load_config
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.splits import Split
 from dermfuse.errors import DataError, PredictionsError, RunError
@@ -130,3 +131,18 @@ def test_a_mask_keeps_its_share_when_it_is_scaled() -> None:
     mask = np.zeros((40, 80), bool)
     mask[:, :20] = True
     assert scale_mask(mask, 10, 20).tolist() == [[True] * 5 + [False] * 15] * 10
+
+
+def test_a_run_that_validated_on_nothing_is_left_out_and_alone_it_is_refused(
+    make_run: Make, drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, other = (make_run(tmp_path / name, "squeezenet") for name in ("whole", "other"))
+    config = load_config(whole / "config.toml").override(
+        ["data.split=all", "train.schedule=cosine"]
+    )
+    (whole / "config.toml").write_text(config.to_toml())
+    with caplog.at_level(logging.WARNING):
+        assert [run.path for run in read_sources([whole, other], [], data=drawn).runs] == [other]
+    assert "whole is left out: it validated on no image" in caplog.text
+    with pytest.raises(DataError, match="whole was trained on all images and validated on none"):
+        read_sources([whole], [], data=drawn)

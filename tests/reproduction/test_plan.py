@@ -82,6 +82,7 @@ def test_an_override_may_be_for_one_preset() -> None:
         ({"seeds": 0}, "seeds is 0"),
         ({"folds": 1}, "folds is 1"),
         ({"overrides": ["train.seed=4"]}, r"sets what the plan sets itself.*Use --seeds"),
+        ({"overrides": ["data.split=all"]}, r"sets what the plan sets.*train for data.split=all"),
         ({"overrides": ["u-vgg:train.epochs=1"]}, r'no preset is called "u-vgg".*"u-vgg16"'),
         ({"overrides": ["train.epoch=1"]}, r"Did you mean"),
     ],

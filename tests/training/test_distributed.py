@@ -305,3 +305,10 @@ def test_two_devices_train_as_one(
     assert second["train_loss"] == pytest.approx(first["train_loss"], rel=1e-5)
     assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-3)
     assert read_json(RunFolder(two).record)["devices"] == 2
+
+
+def test_no_validation_rows_at_all_are_no_lack() -> None:
+    two = Processes(rank=0, count=2)
+    require_shares(4, 0, two)
+    with pytest.raises(ConfigError, match="1 validation samples for 2 devices"):
+        require_shares(4, 1, two)

@@ -11,6 +11,7 @@ from dermfuse.errors import DataError, RunError
 from dermfuse.predictions import read_predictions
 from dermfuse.preprocess import read_image, read_mask, read_probability, squeeze
 from dermfuse.runs import RunFolder
+from dermfuse.tabulation import measure, render_tables
 from dermfuse.training import predict, train
 from dermfuse.training.prediction import load_run
 
@@ -139,3 +140,21 @@ def test_an_image_that_cannot_be_read_leaves_no_half_written_folder(
     with pytest.raises(DataError, match=r"ISIC_0000001\.jpg"):
         predict(classified, data=tmp_path, split="test", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_on_all_images_predicts_what_it_has_and_refuses_validation(
+    drawn: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    everything = ["data.split=all", "train.schedule=cosine"]
+    config = load_preset("mobilenetv1").override([*TINY, *everything, "train.batch_size=15"])
+    train(config, data=drawn, run=run)
+    with pytest.raises(RunError, match=r"run was trained on all images and validated on none"):
+        predict(run, data=drawn, split="validation", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert predict(run, data=drawn, split="train", out=tmp_path / "train").images == 30
+    predict(run, data=drawn, split="test", out=tmp_path / "test")
+    tables = render_tables(measure([tmp_path / "test"], truth=drawn, draws=10))
+    assert "mobilenetv1, seed 0 | test | 1 of 1 | 6 (" in tables
+    assert "Data: data, all 30 usable images trained on." in tables
+    assert "lean upwards" not in tables

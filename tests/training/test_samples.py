@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,10 @@ import pytest
 import torch
 
 from dermfuse.config import Config, load_preset
+from dermfuse.errors import DataError
 from dermfuse.training.samples import Samples, load_samples, select_lesions
+
+ALL = ["data.split=all", "train.schedule=cosine", "data.input_size=32"]
 
 
 def _samples(config: Config, data: Path) -> Samples:
@@ -38,3 +42,28 @@ def test_fresh_draws_change_what_is_trained_on_and_nothing_else(
 def test_one_plan_serves_all_epochs_unless_drawn_anew(drawn: Path) -> None:
     samples = _samples(load_preset("mobilenetv1").override(["data.input_size=32"]), drawn)
     assert samples.at_epoch(3) is samples
+
+
+def test_training_on_all_images_leaves_out_test_duplicates_alone(
+    drawn: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    twin = next((data / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    shutil.copy(twin, next((data / "ISBI2016_ISIC_Part3_Test_Data").iterdir()))
+    config = load_preset("dc-mobilenetv1").override(ALL)
+    chosen = select_lesions(data, config)
+    assert len(chosen.split.train) == 29
+    assert twin.stem not in chosen.split.train
+    assert chosen.split.validation == ()
+    assert "a duplicate of a test image" in chosen.left_out[0]
+    samples = load_samples(chosen, config)
+    assert len(samples.train_rows) == len(samples.labels)
+    assert (len(samples.validation_rows), samples.own_masks) == (0, {})
+
+
+def test_a_folder_without_labels_trains_no_class_network(drawn: Path, tmp_path: Path) -> None:
+    images = "ISBI2016_ISIC_Part3_Training_Data"
+    (tmp_path / images).symlink_to(drawn / images)
+    with pytest.raises(DataError, match="0 training images with a label"):
+        select_lesions(tmp_path, load_preset("mobilenetv1").override(ALL))

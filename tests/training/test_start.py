@@ -93,3 +93,17 @@ def test_a_warm_start_without_an_epoch_does_not_begin_anew_from_other_weights(
     assert read_origin(run) == {"init": "run first", "start": {"epoch": 1}}
     with pytest.raises(RunError, match=r"began from run first .* Give it with --from"):
         train(config, data=drawn, run=run.path, resume=True)
+
+
+def test_a_run_on_all_images_may_start_from_any_and_be_no_start_for_one_that_validates(
+    first: Path, drawn: Path, tmp_path: Path
+) -> None:
+    everything = ["data.split=all", "train.schedule=cosine", "train.seed=5"]
+    run = tmp_path / "everything"
+    train(_tiny("u-mobilenetv1", *everything), data=drawn, run=run, start=first)
+    record = read_json(RunFolder(run).record)
+    assert (record["init"], record["start"]["epoch"]) == ("run first", 1)
+    again = train(_tiny("u-mobilenetv1", *everything), data=drawn, run=tmp_path / "two", start=run)
+    assert read_json(RunFolder(again.run).record)["start"]["validation"] == {}
+    with pytest.raises(RunError, match=r"everything trained on ISIC_.*would be validated on"):
+        train(_tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run", start=run)

@@ -9,7 +9,7 @@ from dermfuse.errors import DataError, RunError
 from dermfuse.predictions import Manifest, write_manifest
 from dermfuse.runs import RunFolder, read_json, write_json
 from dermfuse.scores import ScoreTable, read_scores, write_scores
-from dermfuse.training import train
+from dermfuse.training import predict, train
 from dermfuse.training.submission import pack, submit
 
 TINY = ["model.init=random", "data.input_size=32", "train.epochs=1", "augment.enabled=false"]
@@ -23,6 +23,13 @@ def test_scores_are_packed_with_the_runs_record(drawn: Path, tmp_path: Path) -> 
     assert len(read_scores(out / "scores.csv").image_ids) == report.images == 6
     assert read_json(out / "run.json")["validation"]["epoch"] == 1
     assert report.to_dict()["out"] == str(out)
+    predict(run, data=drawn, split="test", out=tmp_path / "predicted", tta=True)
+    submit(run, data=drawn, out=tmp_path / "eight", tta=True)
+    written, packed = (read_scores(tmp_path / d / "scores.csv") for d in ("predicted", "eight"))
+    assert np.array_equal(written.scores, packed.scores)
+    assert not np.array_equal(packed.scores, read_scores(out / "scores.csv").scores)
+    said = [read_json(folder / "run.json")["symmetries"] for folder in (out, tmp_path / "eight")]
+    assert said == [1, 8]
 
 
 def test_masks_are_one_archive_and_the_same_masks_the_same_bytes(

@@ -7,16 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset, preset_names
+from dermfuse.data.loaders import PairRows
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
 from dermfuse.training.modules import PairModule, TrainingModule
+from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights
 from dermfuse.training.train import accelerator_of, precision_of
 
@@ -273,3 +276,67 @@ def test_each_kind_of_network_must_say_its_loss_and_its_metrics() -> None:
         module.step_loss(None)
     with pytest.raises(NotImplementedError):
         module.measure([])
+
+
+ALL = ["data.split=all", "train.schedule=cosine", "train.epochs=2"]
+
+
+@pytest.mark.parametrize("preset", ["mobilenetv1", "joint-mobilenetv1"])
+def test_training_on_all_images_keeps_the_last_epoch(
+    preset: str, drawn: Path, tmp_path: Path
+) -> None:
+    report = train(_tiny(preset, *ALL), data=drawn, run=tmp_path / "run")
+    folder = RunFolder(report.run)
+    record, split = read_json(folder.record), read_split(folder.split)
+    assert (len(split.train), split.validation) == (30, ())
+    assert (record["kept_epoch"], record["validation"]) == (2, {})
+    assert record["kept_by"] == "last epoch, nothing is validated on"
+    assert record["data"]["summary"] == "data, all 30 usable images trained on"
+    assert "deployed_head" not in record
+    header, _, last = folder.metrics.read_text().splitlines()
+    assert header == "epoch,learning_rate,train_loss"
+    assert float(last.split(",")[2]) == report.best["train_loss"]
+    written = load_file(folder.weights)
+    state = torch.load(folder.state, weights_only=True)["state_dict"]
+    assert all(torch.equal(written[key], state[f"network.{key}"]) for key in written)
+
+
+def test_a_pair_network_without_validation_keeps_head_a_of_the_average(
+    drawn: Path, tmp_path: Path
+) -> None:
+    config = _tiny("dc-mobilenetv1", *ALL, "train.ema_decay=0.9")
+    report = train(config, data=drawn, run=tmp_path / "run")
+    folder = RunFolder(report.run)
+    assert read_json(folder.record)["deployed_head"] == "a"
+    with safetensors.safe_open(folder.weights, framework="pt") as file:
+        assert (file.metadata()["head"], file.metadata()["epoch"]) == ("a", "2")
+    written = load_file(folder.weights)
+    state = torch.load(folder.state, weights_only=True)["state_dict"]
+    assert all(torch.equal(written[key], state[f"averaged.module.{key}"]) for key in written)
+    deployed = load_run(report.run).network.state_dict()
+    assert torch.equal(deployed["head.weight"], written["head_a.weight"])
+
+
+def test_a_killed_training_on_all_images_goes_on_as_if_it_was_not(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _tiny("dc-mobilenetv1", *ALL, "train.epochs=3", "train.ema_decay=0.9")
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    train(config, data=drawn, run=once)
+    step = PairModule.step_loss
+
+    def killed(module: PairModule, batch: PairRows) -> torch.Tensor:
+        if module.current_epoch == 2:
+            raise KeyError("killed")
+        return step(module, batch)
+
+    monkeypatch.setattr(PairModule, "step_loss", killed)
+    with pytest.raises(KeyError, match="killed"):
+        train(config, data=drawn, run=twice)
+    monkeypatch.setattr(PairModule, "step_loss", step)
+    record = read_json(RunFolder(twice).record)
+    assert (record["status"], record["kept_epoch"]) == ("running", 2)
+    train(config, data=drawn, run=twice, resume=True)
+    assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
+    weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
+    assert all(torch.equal(weights[key], again[key]) for key in weights | again)

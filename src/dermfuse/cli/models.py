@@ -126,7 +126,8 @@ def train(  # noqa: PLR0913 — one parameter for each option
     if not first:
         return
     rows = [(key, f"{value:g}") for key, value in report.best.items() if key != "rank"]
-    say_table(("best epoch", "validation"), rows)
+    header = ("best epoch", "validation") if config.data.validates else ("last epoch", "training")
+    say_table(header, rows)
     for sentence in report.left_out:
         say(sentence)
     say(f"{report.epochs} epochs; the run lies in {report.run}.")

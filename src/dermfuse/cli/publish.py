@@ -25,6 +25,9 @@ def submit(
     *,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Predict the test split and pack the predictions for scoring elsewhere."""
@@ -32,7 +35,7 @@ def submit(
     from dermfuse.training.submission import submit as submit_run
 
     with progress("Predicting") as advance:
-        report = submit_run(run, data=data, out=out, progress=advance)
+        report = submit_run(run, data=data, out=out, tta=tta, progress=advance)
     if json:
         say_json(report.to_dict())
         return

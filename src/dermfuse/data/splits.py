@@ -37,6 +37,8 @@ class Split:
 def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int) -> Split:
     """Returns the hold-out or cross-validation split by source image, stratified by label.
 
+    With ``split = "all"`` every image is trained on, and none validated on.
+
     Images are ordered by a lot of their own, drawn from the seed and the id: an image that is
     missing moves no other one to the other side by more than the cut. Two files that show one
     photograph stay together.
@@ -47,8 +49,12 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
         seed: Of the run.
 
     Raises:
-        DataError: If either side would be empty.
+        DataError: If either side would be empty, the validation side of ``all`` aside.
     """
+    if not config.validates:
+        if not lesions:
+            raise DataError("there is no image to train on", expected="one or more")
+        return Split(tuple(lesion.image_id for lesion in lesions), ())
     validation: set[str] = set()
     for label in sorted({lesion.label for lesion in lesions}, key=str):
         photographs: dict[str, list[str]] = {}
@@ -80,11 +86,12 @@ def split_rows(
 
     By source: all rows of the training images, and the unchanged validation images. As in the
     paper: the augmented rows are split 0.8 / 0.2, and copies of one lesion stand on both sides.
+    All: every row is trained on.
 
     Args:
         plan: The plan over ``image_ids``.
         image_ids: The source images, in the plan's order.
-        config: Which of the two, and the fraction.
+        config: Which of the three, and the fraction.
         split: The split by source (the paper's does not look at it).
         seed: Of the run.
     """
@@ -92,6 +99,8 @@ def split_rows(
         rows = np.random.default_rng(seed).permutation(len(plan)).astype(np.int64)
         count = round(len(rows) * config.validation_fraction)
         return np.sort(rows[count:]), np.sort(rows[:count])
+    if not config.validates:
+        return np.arange(len(plan), dtype=np.int64), np.empty(0, np.int64)
     held_out = np.isin(np.asarray(image_ids), np.asarray(split.validation))[plan.source]
     return np.flatnonzero(~held_out), np.flatnonzero(held_out & plan.original)
 

@@ -111,10 +111,10 @@ class SegmentedNetwork:
 
 
 def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Path) -> Sources:
-    """Returns what the folders hold.
+    """Returns what the folders hold; a run that validated on nothing is left out, and logged.
 
     Raises:
-        DataError: There is no folder, or the dataset cannot be used.
+        DataError: There is no folder, none but such runs, or the dataset cannot be used.
         RunError: A run folder cannot be used.
         PredictionsError: A predictions folder cannot be used.
     """
@@ -129,8 +129,18 @@ def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Pat
         if locate_split(data, split).image_folders:
             dataset = load_isic2016(data, split)
             lesions.update({lesion.image_id: lesion for lesion in dataset.lesions})
+    drawable = [run for run in runs if _validates(run)]
+    if not drawable and not predictions:
+        raise DataError(
+            f"{runs[0]} was trained on all images and validated on none",
+            expected="a run with validation images, or predictions folders",
+            action="Name its predictions of the test split",
+        )
+    for run in runs:
+        if run not in drawable:
+            _LOG.warning("%s is left out: it validated on no image", run)
     return Sources(
-        runs=tuple(read_run(run) for run in runs),
+        runs=tuple(read_run(run) for run in drawable),
         predictions=tuple(read_predictions(folder) for folder in predictions),
         truth=load_truth(data),
         lesions=lesions,
@@ -139,7 +149,7 @@ def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Pat
 
 def is_run(folder: Path) -> bool:
     """Returns whether a folder is a run; a predictions folder has no configuration."""
-    return RunFolder(folder).config.is_file()
+    return RunFolder(folder).is_run
 
 
 def read_run(path: Path) -> RunSource:
@@ -149,19 +159,23 @@ def read_run(path: Path) -> RunSource:
         RunError: It is no run, or has no finished epoch.
         ConfigError: Its configuration cannot be read.
     """
-    if not is_run(path):
-        raise RunError(
-            f"{path} is no run folder",
-            expected="a folder with config.toml and metrics.csv",
-            action="Train one with: dermfuse train",
-        )
+    config = _read_config(path)
     folder = RunFolder(path)
-    config = load_config(folder.config)
     name = f"{config.name}, seed {config.train.seed}"
     columns = read_columns(folder.metrics)
     epochs = columns.pop("epoch")
     history = History(name, epochs, columns, _METRICS[config.model.task])
     return RunSource(path, name, config, read_split(folder.split), history)
+
+
+def _read_config(path: Path) -> Config:
+    folder = RunFolder(path)
+    folder.require_run(expected="a folder with config.toml and metrics.csv")
+    return load_config(folder.config)
+
+
+def _validates(run: Path) -> bool:
+    return _read_config(run).data.validates
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:

@@ -250,7 +250,8 @@ def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:
             raise ConfigError(
                 f'"{text}" sets what the plan sets itself',
                 expected="another setting",
-                action="Use --seeds and --folds, and --tables leakage for the paper's split",
+                action="Use --seeds and --folds, --tables leakage for the paper's split, and"
+                " dermfuse train for data.split=all",
             )
 
 

@@ -106,14 +106,15 @@ def _can_start_again() -> bool:
 
 
 def require_shares(smallest_batch: int, validation_rows: int, processes: Processes) -> None:
-    """Refuses batches, or validation samples, that do not go round.
+    """Refuses batches, or validation samples, that do not go round; none at all is no lack.
 
     Raises:
         ConfigError: If a process would be left with next to nothing.
     """
     if processes.count == 1:
         return
-    if smallest_batch < SMALLEST_SHARE * processes.count or validation_rows < processes.count:
+    few_to_validate = 0 < validation_rows < processes.count
+    if smallest_batch < SMALLEST_SHARE * processes.count or few_to_validate:
         raise ConfigError(
             f"batches of {smallest_batch} samples and {validation_rows} validation samples for"
             f" {processes.count} devices",

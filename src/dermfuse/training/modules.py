@@ -2,7 +2,8 @@
 
 Every module logs ``validation_loss``, which the plateau rule watches, and ``rank``, by which
 the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks, the
-mean of both for a joint network.
+mean of both for a joint network. With ``data.split = "all"`` there is neither: nothing is validated
+on, and the last epoch is kept.
 """
 
 import math
@@ -332,7 +333,13 @@ class SegmentationModule(TrainingModule):
 
 
 def deployed_head(measured: Epoch) -> Literal["a", "b"]:
-    """Returns the class head with the better validation AP; AUC decides a tie, then stream a."""
+    """Returns the class head with the better validation AP; AUC decides a tie, then stream a.
+
+    Where nothing was validated on it is stream a: both learn from the same images with the same
+    loss, and a mean of their weights would be a third network that was never trained.
+    """
+    if "average_precision_a" not in measured:
+        return "a"
     rank_a, rank_b = (
         (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
     )

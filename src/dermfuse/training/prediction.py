@@ -95,12 +95,7 @@ def load_run(run: Path) -> TrainedNetwork:
         RunError: If the folder is no run, or has no finished epoch.
     """
     folder = RunFolder(run)
-    if not folder.config.is_file():
-        raise RunError(
-            f"{run} is no run folder",
-            expected="a folder with config.toml and best.safetensors",
-            action="Train one with: dermfuse train",
-        )
+    folder.require_run()
     config = load_config(folder.config)
     network = build_network(config.model)
     metadata = read_weights(folder.weights, network)
@@ -182,6 +177,12 @@ def _lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list
         return list(load_isic2016(data, "test").lesions)
     parts = read_split(RunFolder(trained.run).split)
     wanted = set(parts.validation if split == "validation" else parts.train)
+    if not wanted:
+        raise RunError(
+            f"{trained.run} was trained on all images and validated on none",
+            expected="the test or the train split",
+            action="Predict with --split test, or train with data.split=source",
+        )
     lesions = [x for x in load_isic2016(data, "train").lesions if x.image_id in wanted]
     if missing := sorted(wanted - {lesion.image_id for lesion in lesions}):
         raise DataError(

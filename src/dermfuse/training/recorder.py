@@ -81,8 +81,14 @@ class Recorder(Callback):
         self.seconds = state_dict["seconds"]
 
     @property
-    def best(self) -> dict[str, float]:
-        """The row of the epoch that validated best; the earliest of equals."""
+    def kept(self) -> dict[str, float]:
+        """The row of the epoch whose weights are kept.
+
+        It is the one that validated best, the earliest of equals; where nothing is validated on,
+        the last.
+        """
+        if not self.config.data.validates:
+            return self.history[-1]
         return max(self.history, key=lambda row: row["rank"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,21 +109,23 @@ class Recorder(Callback):
 
     def write_record(self, status: str) -> None:
         """Writes ``run.json``."""
-        best = {key: value for key, value in self.best.items() if key != "rank"}
-        head = {"deployed_head": deployed_head(best)} if "average_precision_a" in best else {}
+        kept, validates = self.kept, self.config.data.validates
+        is_pair = self.config.model.network == "discriminant"
         progress = {
             "status": status,
             "epochs": len(self.history),
             "seconds": round(self.seconds, 1),
-            "validation": best,
-            **head,
+            "kept_epoch": int(kept["epoch"]),
+            "kept_by": "best validation" if validates else "last epoch, nothing is validated on",
+            "validation": {k: v for k, v in kept.items() if k != "rank"} if validates else {},
+            **({"deployed_head": deployed_head(kept)} if is_pair else {}),
         }
         write_json(self.folder.record, {**self.record, **progress})
 
     def _write(self, trainer: Trainer, module: TrainingModule, row: dict[str, float]) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(row, step=int(row["epoch"]))
-        if self.best is row:
+        if self.kept is row:
             metadata = {"epoch": str(int(row["epoch"])), "config": self.config.to_toml()}
             if isinstance(module, PairModule):
                 metadata["head"] = deployed_head(row)
@@ -129,7 +137,7 @@ class Recorder(Callback):
 
     def _is_over_early(self) -> bool:
         patience = self.config.train.early_stop_patience
-        return bool(patience) and len(self.history) - int(self.best["epoch"]) >= patience
+        return bool(patience) and len(self.history) - int(self.kept["epoch"]) >= patience
 
 
 def write_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:

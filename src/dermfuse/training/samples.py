@@ -98,11 +98,12 @@ def select_lesions(folder: Path, config: Config) -> TrainingSet:
     split = Split(
         tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
     )
-    if not split.train or not split.validation:
+    validated = bool(split.validation) or not config.data.validates
+    if not split.train or not validated:
         lacking = {"classification": "a label", "segmentation": "a mask"}.get(task, "both")
         raise DataError(
             f"{folder} has {len(usable)} training images with {lacking}",
-            expected="some to train on and some to validate on",
+            expected="some to train on and, unless data.split is all, some to validate on",
             action="Check the folder with: dermfuse data verify",
         )
     left_out = _left_out(dataset, task, sorted(excluded))

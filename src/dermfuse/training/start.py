@@ -26,17 +26,13 @@ def load_start(
         start: A run folder.
         model: What ``network`` was built from; where its weights come from may differ.
         validation: Images that are to be validated on; the other run must not have seen them.
+            Without any, every run of the same network will do.
 
     Raises:
         RunError: ``start`` is no run, is of another network, or trained on ``validation``.
     """
     folder = RunFolder(start)
-    if not folder.config.is_file():
-        raise RunError(
-            f"{start} is no run folder",
-            expected="a run to start from, with config.toml and best.safetensors",
-            action="Train one with: dermfuse train",
-        )
+    folder.require_run(expected="a run to start from, with config.toml and best.safetensors")
     theirs = load_config(folder.config).model
     if (theirs.network, theirs.backbone) != (model.network, model.backbone):
         raise RunError(

@@ -2,7 +2,8 @@
 
 scores.csv    image_id,score                                        (classification, joint)
 masks.zip     masks/ISIC_xxxxxxx_Segmentation.png at the image's size (segmentation, joint)
-run.json      configuration, seed, epochs, validation metrics, versions, init
+run.json      configuration, seed, epochs, validation metrics, versions, init; symmetries: 8 with
+              test-time augmentation, else 1
 """
 
 import io
@@ -51,6 +52,7 @@ def submit(
     *,
     data: Path,
     out: Path,
+    tta: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
     """Predicts the test split with a finished run and packs the predictions, all or nothing.
@@ -59,6 +61,8 @@ def submit(
         run: The run folder.
         data: The dataset folder with the test images.
         out: Where to write; new or empty.
+        tta: Packs the mean over the eight symmetries of the square, as ``predict`` does; the
+            packed record says so.
         progress: Called with (done, all).
 
     Raises:
@@ -68,7 +72,7 @@ def submit(
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:
         unpacked = Path(scratch) / "test"
-        predict(run, data=data, split="test", out=unpacked, progress=progress)
+        predict(run, data=data, split="test", out=unpacked, tta=tta, progress=progress)
         return pack(unpacked, out, run=run)
 
 
@@ -85,7 +89,10 @@ def pack(predictions: Path, out: Path, *, run: Path | None = None) -> Submission
         DermfuseError: If the run is not finished, or the predictions cannot be read.
     """
     predicted = read_predictions(predictions)
-    record = _finished_record(run) if run else predicted.manifest.to_dict()
+    record = predicted.manifest.to_dict()
+    if run:
+        symmetries = predicted.manifest.details.get("symmetries", 1)
+        record = {**_finished_record(run), "symmetries": symmetries}
     with new_predictions(out) as folder:
         if predicted.scores is not None:
             write_scores(folder / SCORES_NAME, predicted.scores)

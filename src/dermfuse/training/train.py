@@ -38,6 +38,7 @@ from dermfuse.training.distributed import (
     require_shares,
 )
 from dermfuse.training.kinds import MODULES
+from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
@@ -59,7 +60,8 @@ class TrainingReport:
     Attributes:
         run: The run folder.
         epochs: Epochs that were trained, those before a resume included.
-        best: Validation metrics of the best epoch.
+        best: Metrics of the epoch that is kept: the one that validated best or, where nothing
+            is validated on, the last, with its training loss alone.
         left_out: Sentences about images that could not be used.
         notice: That this is research software.
     """
@@ -133,7 +135,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
     recorder = Recorder(folder, record, config)
-    with quiet():
+    with quiet(), explain_memory(config):
         trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
         trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
     require_history(recorder)
@@ -141,7 +143,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         recorder.write_record("interrupted" if trainer.interrupted else "finished")
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return TrainingReport(run, len(recorder.history), recorder.best, chosen.left_out)
+    return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
 
 
 def precision_of(config: Config) -> str:
@@ -224,6 +226,8 @@ def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
 
 def _summary(config: Config, chosen: TrainingSet, data: Path) -> str:
     """Returns the data in words, for tables."""
+    if not config.data.validates:
+        return f"{data.resolve().name}, all {len(chosen.split.train)} usable images trained on"
     sides = (
         f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
     )
@@ -249,12 +253,10 @@ def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
     """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
     if not folder.path.exists() or not any(folder.path.iterdir()):
         return False
-    if not folder.config.exists():
-        raise RunError(
-            f"{folder.path} is no run folder",
-            expected="the folder of an interrupted run, with config.toml",
-            action="Choose the run's folder, or leave --resume out and choose a new one",
-        )
+    folder.require_run(
+        expected="the folder of an interrupted run, with config.toml",
+        action="Choose the run's folder, or leave --resume out and choose a new one",
+    )
     before, now = (_comparable(mapping) for mapping in (load_config(folder.config), config))
     if before != now:
         raise RunError(
@@ -323,6 +325,7 @@ def _trainer(
         strategy="ddp" if processes.count > 1 else "auto",
         precision=precision_of(config),  # type: ignore[arg-type]
         max_epochs=config.train.epochs,
+        limit_val_batches=1.0 if config.data.validates else 0,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
