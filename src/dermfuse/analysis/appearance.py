@@ -1,0 +1,135 @@
+"""Cheap statistics of a whole image that tell dermoscopy from other pictures."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse.analysis.colours import to_lab
+from dermfuse.analysis.reduction import Reduced, reduce_image
+
+Values = NDArray[np.float32]
+
+FEATURES = (
+    "mean_lightness", "mean_a", "mean_b", "sd_lightness", "sd_a", "sd_b",
+    "skin_hues", "foreign_hues", "greys", "darks", "lights",
+    "mean_gradient", "edges", "roughness", "upright_edges",
+    "ring_sd_lightness", "ring_sd_chroma", "centre_darkness", "radial_lightness",
+    "lightness_entropy", "colour_richness", "smoothness",
+)  # fmt: skip
+"""The names of what ``appearance`` returns, in its order."""
+
+_COLOUR_SIDE_PX = 64
+_RING = 0.15  # of each side of the frame
+
+
+def appearance(image: NDArray[np.uint8] | Reduced) -> NDArray[np.float32]:
+    """Returns ``FEATURES`` of an image, each about 0 to 1, for a detector of foreign images.
+
+    Colour, at a longer side of 64 px, in CIE L*a*b* over 100:
+
+    - ``mean_`` and ``sd_`` of lightness, a and b;
+    - shares of pixels: ``skin_hues`` (hue 10 to 100 degrees, chroma 4 to 60), ``foreign_hues``
+      (chroma above 15 and a hue outside -60 to 110 degrees: green, cyan, blue), ``greys``
+      (chroma below 4), ``darks`` (L* below 20), ``lights`` (L* above 95);
+    - the outer 15 % of the frame: ``ring_sd_lightness``, ``ring_sd_chroma`` (skin is even);
+      ``centre_darkness``, its mean lightness less the middle's; ``radial_lightness``, the
+      correlation of lightness with the distance from the middle;
+    - ``lightness_entropy`` over 32 bins, of its maximum; ``colour_richness``, distinct colours at
+      4 bits a channel per pixel; ``smoothness``, the correlation of neighbours' lightness.
+
+    Texture, at a longer side of 256 px, in luminance: ``mean_gradient`` (over 255), ``edges`` (the
+    share of pixels whose gradient exceeds 32), ``roughness`` (the mean size of the Laplacian over
+    that of the gradient: near 2 for noise), ``upright_edges`` (the share of the gradient's energy
+    within 10 degrees of an axis: print and screens).
+
+    Returns:
+        (22,) float32, all finite.
+
+    Example:
+        >>> values = appearance(np.full((60, 80, 3), 128, np.uint8))
+        >>> dict(zip(FEATURES, values.round(2).tolist(), strict=True))["greys"]
+        1.0
+    """
+    small = Image.fromarray(reduce_image(image).image)
+    grey = np.asarray(small.convert("L"), dtype=np.float32)
+    small.thumbnail((_COLOUR_SIDE_PX, _COLOUR_SIDE_PX), Image.Resampling.BOX)
+    rgb = np.asarray(small)
+    lab = to_lab(rgb)
+    features = [
+        *(lab.mean(axis=(0, 1)) / 100),
+        *(lab.std(axis=(0, 1)) / 100),
+        *_hue_shares(lab),
+        *_texture(grey),
+        *_layout(lab),
+        *_richness(rgb, lab[..., 0]),
+    ]
+    return np.array(features, dtype=np.float32)
+
+
+def _hue_shares(lab: Values) -> list[float]:
+    lightness, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
+    hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
+    shares = (
+        (hue > 10) & (hue < 100) & (chroma >= 4) & (chroma < 60),
+        (chroma > 15) & ((hue < -60) | (hue > 110)),
+        chroma < 4,
+        lightness < 20,
+        lightness > 95,
+    )
+    return [float(share.mean()) for share in shares]
+
+
+def _texture(grey: Values) -> list[float]:
+    middle = grey[1:-1, 1:-1]
+    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
+    across, down = np.abs(right - left), np.abs(below - above)
+    gradient = np.hypot(across, down)
+    laplacian = np.abs(4 * middle - left - right - above - below)
+    energy = gradient**2
+    upright = np.minimum(across, down) < np.tan(np.radians(10)) * np.maximum(across, down)
+    return [
+        float(gradient.mean()) / 255,
+        float((gradient > 32).mean()),
+        _quotient(float(laplacian.mean()), float(gradient.mean())),
+        _quotient(float(energy[upright].sum()), float(energy.sum())),
+    ]
+
+
+def _layout(lab: Values) -> list[float]:
+    height, width = lab.shape[:2]
+    top, side = max(1, round(_RING * height)), max(1, round(_RING * width))
+    inner = np.zeros((height, width), bool)
+    inner[top : height - top, side : width - side] = True
+    lightness, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
+    rows = np.linspace(-1, 1, height)[:, None]
+    columns = np.linspace(-1, 1, width)[None, :]
+    ring = lightness[~inner]
+    return [
+        float(ring.std()) / 100,
+        float(chroma[~inner].std()) / 100,
+        float(ring.mean() - lightness[inner].mean()) / 100 if inner.any() else 0.0,
+        _correlation(np.hypot(rows, columns), lightness),
+    ]
+
+
+def _richness(rgb: NDArray[np.uint8], lightness: Values) -> list[float]:
+    counts = np.bincount((lightness * 0.32).astype(np.intp).clip(0, 31).ravel(), minlength=32)
+    shares = counts[counts > 0] / lightness.size
+    codes = (rgb >> 4).astype(np.intp) @ np.array([256, 16, 1])
+    return [
+        float(-(shares * np.log2(shares)).sum()) / 5 + 0.0,
+        np.count_nonzero(np.bincount(codes.ravel())) / codes.size,
+        _correlation(lightness[:, 1:], lightness[:, :-1]),
+    ]
+
+
+def _correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    """Returns Pearson's correlation; 0 where one of the two does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    return _quotient(float((a * b).mean()), float(np.sqrt((a**2).mean() * (b**2).mean())))
+
+
+def _quotient(above: float, below: float) -> float:
+    return above / below if below > 1e-9 else 0.0
