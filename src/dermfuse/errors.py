@@ -7,6 +7,7 @@
     ├── WeightsError       a weight file that is missing, damaged or does not fit
     ├── RunError           a run folder that cannot be used
     ├── PredictionsError   a predictions folder that cannot be used
+    ├── ReleaseError       a release folder, or a network in it, that cannot be used
     ├── TrainingError      a training that cannot go on (a loss that is not finite, say)
     ├── StorageError       a folder that cannot be written, a disk that is full
     └── DependencyError    an optional package that is not installed
@@ -57,6 +58,10 @@ class RunError(DermfuseError):
 
 class PredictionsError(DermfuseError):
     """A predictions folder that cannot be used."""
+
+
+class ReleaseError(DermfuseError):
+    """A release folder, or a network in it, that cannot be used."""
 
 
 class TrainingError(DermfuseError):

@@ -1,0 +1,176 @@
+"""From an image to its analysis, with the networks of a release; no torch, no network."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.analysis.measures import measure_lesion
+from dermfuse.analysis.networks import Answers, Network, ask_all, load_network
+from dermfuse.analysis.quality import assess_quality
+from dermfuse.analysis.reading import Source, read_any
+from dermfuse.analysis.records import Analysis
+from dermfuse.errors import ConfigError
+from dermfuse.preprocess import resize_probability
+from dermfuse.release.folder import Member, Release, bundled_release, read_release
+from dermfuse.release.operating import OperatingPoint
+
+
+class Analyzer:
+    """Analyses dermoscopy images; one of them may be used by many threads.
+
+    Args:
+        release: A release folder; the networks that are part of the package if left out.
+        operating_point: Name of the threshold, like ``sensitivity95``; the release's own default
+            if left out.
+        threads: That one image may use.
+
+    Raises:
+        ReleaseError: The release cannot be used, or has no such operating point.
+        ConfigError: ``threads`` is below 1.
+
+    Example:
+        ``Analyzer().analyze(Path("lesion.jpg")).malignant_probability``
+    """
+
+    def __init__(
+        self,
+        release: Path | None = None,
+        *,
+        operating_point: str | None = None,
+        threads: int = 1,
+    ) -> None:
+        if threads < 1:
+            raise ConfigError(f"threads is {threads}", expected="1 or more")
+        folder = bundled_release() if release is None else release
+        self._release = read_release(folder)
+        self._point = self._release.classes.point(operating_point)
+        self._classes = _load(folder, self._release.classes.members, threads)
+        self._masks = _load(folder, self._release.masks.members, threads)
+        gate = self._release.gate
+        self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
+
+    @property
+    def release(self) -> Release:
+        """What the networks are and what was measured of them."""
+        return self._release
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The threshold in use."""
+        return self._point
+
+    def analyze(self, source: Source, *, name: str = "") -> Analysis:
+        """Returns the analysis of one image.
+
+        Args:
+            source: The image; a file may be JPEG, PNG, TIFF, BMP, GIF, WebP or DICOM.
+            name: For the record; the path if left out.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        named = name or (str(source) if isinstance(source, Path) else "")
+        return self._analyze(read_any(source, name=named), named)
+
+    def analyze_many(self, sources: Iterable[Source]) -> Iterator[Analysis]:
+        """Yields the analysis of each image, as it is asked for.
+
+        Raises:
+            ImageError: An image cannot be read.
+        """
+        for source in sources:
+            yield self.analyze(source)
+
+    def _analyze(self, image: NDArray[np.uint8], name: str) -> Analysis:
+        answers = ask_all([*self._classes, *self._masks], image)
+        class_answers = answers[: len(self._classes)]
+        mask = self._mask(answers[len(self._classes) :], image.shape[:2])
+        distance, is_dermoscopy = self._look(class_answers)
+        measures = measure_lesion(image, mask)
+        scored = self._score(class_answers) if is_dermoscopy is not False else _NO_SCORE
+        return Analysis(
+            name=name,
+            release=self._release.name,
+            image=image,
+            malignant_probability=scored.probability,
+            operating_point=self._point,
+            scores=scored.by_network,
+            disagreement=scored.disagreement,
+            is_dermoscopy=is_dermoscopy,
+            dermoscopy_distance=distance,
+            mask=mask,
+            activation=self._activation(class_answers),
+            measures=measures,
+            quality=assess_quality(image, frame_contact=measures.frame_contact),
+        )
+
+    def _score(self, answers: list[Answers]) -> "_Scored":
+        classes = self._release.classes
+        scores = np.array([float(answer["malignant"]) for answer in answers])
+        weights = np.array([member.weight for member in classes.members])
+        each = classes.calibration(scores)
+        mean = float(scores @ weights)
+        deviation = float(np.sqrt(weights @ (each - weights @ each) ** 2))
+        names = [member.name for member in classes.members]
+        by_network = dict(zip(names, scores.tolist(), strict=True))
+        return _Scored(float(classes.calibration(mean)), by_network, deviation)
+
+    def _mask(self, answers: list[Answers], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        masks = self._release.masks
+        mean = np.zeros((shape[0], shape[1]), dtype=np.float32)
+        by_size: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        for answer, member in zip(answers, masks.members, strict=True):
+            lesion = answer["lesion"] * np.float32(member.weight)
+            # Resizing is linear: maps of one size are added first and resized once.
+            by_size[lesion.shape] = by_size.get(lesion.shape, 0) + lesion
+        for total in by_size.values():
+            mean += resize_probability(total, shape[0], shape[1])
+        return np.asarray(mean >= np.float32(masks.threshold - 1e-6))
+
+    def _look(self, answers: list[Answers]) -> tuple[float | None, bool | None]:
+        """Returns the distance from dermoscopy, and whether it is near enough."""
+        gate = self._release.gate
+        if gate is None or self._dermoscopy is None:
+            return None, None
+        distance = float(self._dermoscopy.distance(join_embeddings(answers)[None])[0])
+        return distance, distance <= gate.threshold
+
+    def _activation(self, answers: list[Answers]) -> NDArray[np.float32]:
+        """Returns the weighted mean of the networks' maps, each above its mean, scaled to 1."""
+        maps = [answer["activation_map"] for answer in answers]
+        side = max(one.shape[0] for one in maps)
+        total = np.zeros((side, side), dtype=np.float32)
+        for one, member in zip(maps, self._release.classes.members, strict=True):
+            total += member.weight * _above_mean(one, side)
+        highest = float(total.max())
+        return total / highest if highest > 0 else total
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    probability: float | None
+    by_network: dict[str, float]
+    disagreement: float | None
+
+
+_NO_SCORE = _Scored(None, {}, None)
+
+
+def join_embeddings(answers: list[Answers]) -> NDArray[np.float32]:
+    """Returns the embeddings of all class networks as one row of features, (F,)."""
+    return np.concatenate([answer["embedding"] for answer in answers])
+
+
+def _load(folder: Path, members: Iterable[Member], threads: int) -> list[Network]:
+    return [load_network(folder / f"{member.name}.json", threads=threads) for member in members]
+
+
+def _above_mean(activation: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Returns what of a map lies above its mean, in units of its largest, (side, side)."""
+    above = np.maximum(activation - activation.mean(), 0.0)
+    highest = above.max()
+    return resize_probability(above / highest if highest > 0 else above, side, side)

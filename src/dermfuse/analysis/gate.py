@@ -1,0 +1,184 @@
+"""Telling what is not dermoscopy: how far an image lies from those the networks learnt from.
+
+Two things are looked at: the embeddings of the class networks, each brought to length 1 (what is
+far from skin excites few of their features, so its embedding is short rather than odd), and plain
+statistics of the image, ``dermfuse.analysis.appearance``. Each gives a Mahalanobis distance; both
+are added in squares.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.errors import ReleaseError
+from dermfuse.release.folder import Gate
+from dermfuse.runs import atomic_write
+
+EMBEDDING_AXES = 64
+"""Principal axes that are kept of the embeddings."""
+APPEARANCE_WEIGHT = 0.5
+"""Of the appearance's distance beside the embeddings', before both are squared."""
+
+_RIDGE = 0.1  # of the unit variance of a standardised feature: keeps tiny axes from ruling
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cloud:
+    """Where the features of dermoscopy lie: a Gaussian, flat outside its leading axes.
+
+    Args:
+        mean: Of each feature. (F,)
+        scale: Standard deviation of each. (F,)
+        axes: Leading principal axes of the standardised features, as rows. (K, F)
+        variance: Along each axis. (K,)
+        rest: Mean variance outside of the axes. (1,)
+        typical: Distance of a typical held-back image. (1,)
+    """
+
+    mean: Features
+    scale: Features
+    axes: Features
+    variance: Features
+    rest: Features
+    typical: Features
+
+    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Returns the Mahalanobis distance of rows of features, 1 where it is typical.
+
+        Args:
+            features: One row per image. (N, F)
+
+        Returns:
+            (N,)
+        """
+        z = (features.astype(np.float64) - self.mean) / self.scale
+        along = z @ self.axes.T.astype(np.float64)  # (N, K)
+        outside = np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+        squared = (along**2) @ (1.0 / (self.variance.astype(np.float64) + _RIDGE))
+        squared += outside / (float(self.rest[0]) + _RIDGE)
+        return np.asarray(np.sqrt(squared / z.shape[1]) / float(self.typical[0]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dermoscopy:
+    """What dermoscopy looks like, to the networks and to plain statistics.
+
+    Args:
+        embedding: Of the joined embeddings, ``join_embeddings``.
+        appearance: Of ``dermfuse.analysis.appearance.appearance``.
+    """
+
+    embedding: Cloud
+    appearance: Cloud
+
+    def distance(
+        self, embeddings: NDArray[np.floating], appearances: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Returns how far images lie from dermoscopy; about 1 is typical of it.
+
+        Args:
+            embeddings: One row per image. (N, E)
+            appearances: One row per image. (N, F)
+
+        Returns:
+            (N,)
+        """
+        both = np.hypot(
+            self.embedding.distance(embeddings),
+            APPEARANCE_WEIGHT * self.appearance.distance(appearances),
+        )
+        return np.asarray(both / np.hypot(1.0, APPEARANCE_WEIGHT))
+
+
+def join_embeddings(embeddings: Sequence[NDArray[np.floating]]) -> Features:
+    """Returns the embeddings of several networks, each of length 1, side by side.
+
+    Args:
+        embeddings: Of each network, (N, E) or (E,); N is the same in all.
+    """
+    parts = []
+    for one in embeddings:
+        length = np.linalg.norm(one, axis=-1, keepdims=True)
+        parts.append(one / np.maximum(length, 1e-12))
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def fit_cloud(
+    features: NDArray[np.floating], *, axes: int, held_back: NDArray[np.floating] | None = None
+) -> Cloud:
+    """Returns where features lie.
+
+    Args:
+        features: Of images, one row each. (N, F)
+        axes: Principal axes that are kept, at most N - 1 and F.
+        held_back: Of other images of the kind, to tell what distance is typical; ``features``
+            themselves if left out, which look nearer than new images are. (M, F)
+    """
+    values = features.astype(np.float64)
+    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
+    z = (values - mean) / scale
+    _, singular, rows = np.linalg.svd(z, full_matrices=False)
+    kept = min(axes, len(values) - 1, z.shape[1])
+    variance = singular**2 / len(values)
+    left = z.shape[1] - kept
+    rest = float(variance[kept:].sum() / left) if left else 1.0
+    parts = (mean, scale, rows[:kept], variance[:kept], np.array([rest]), np.ones(1))
+    cloud = Cloud(*(part.astype(np.float32) for part in parts))
+    typical = np.median(cloud.distance(features if held_back is None else held_back))
+    return Cloud(
+        *(part.astype(np.float32) for part in parts[:-1]), np.array([typical], dtype=np.float32)
+    )
+
+
+def write_dermoscopy(path: Path, found: Dermoscopy) -> str:
+    """Writes the arrays and returns the SHA-256 of the file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    arrays = {
+        f"{part.name}.{array.name}": getattr(getattr(found, part.name), array.name)
+        for part in fields(Dermoscopy)
+        for array in fields(Cloud)
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def read_dermoscopy(folder: Path, gate: Gate) -> Dermoscopy:
+    """Returns the arrays of a release's gate.
+
+    Raises:
+        ReleaseError: The file is missing, or is not the one of the release.
+    """
+    path = folder / gate.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ReleaseError(
+            f"{path} cannot be read ({error.strerror})", expected="the file the release names"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != gate.sha256:
+        raise ReleaseError(
+            f"{path} is not the file of this release (its SHA-256 differs)",
+            action="Fetch the release again",
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return Dermoscopy(
+            **{
+                part.name: Cloud(
+                    **{array.name: arrays[f"{part.name}.{array.name}"] for array in fields(Cloud)}
+                )
+                for part in fields(Dermoscopy)
+            }
+        )

@@ -1,0 +1,86 @@
+"""The networks of a release, run by ONNX Runtime: squares of pixels in, answers out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from dermfuse.errors import ReleaseError
+from dermfuse.preprocess import squeeze
+from dermfuse.release.cards import NetworkCard, read_card
+
+Answers = Mapping[str, NDArray[np.float32]]
+"""What a network says about one image, by output, without the batch axis."""
+
+_WARNINGS_OFF = 3  # errors alone: a warning on stderr is of no use to who analyses an image
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network, ready to be asked; many threads may ask at once.
+
+    Args:
+        card: What it is.
+        session: Runs it.
+    """
+
+    card: NetworkCard
+    session: ort.InferenceSession
+
+    def ask(self, squares: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Returns every output for a batch.
+
+        Args:
+            squares: RGB, (N, S, S, 3), as ``dermfuse.preprocess.squeeze`` makes them.
+        """
+        names = list(self.card.outputs)
+        found = self.session.run(names, {self.card.input.name: squares})
+        return dict(zip(names, found, strict=True))
+
+
+def load_network(card_path: Path, *, threads: int) -> Network:
+    """Returns a network of a release.
+
+    Args:
+        card_path: Its card; the ONNX file lies beside it.
+        threads: That one question may use.
+
+    Raises:
+        ReleaseError: The card or the file is missing or damaged, or ONNX Runtime refuses it.
+    """
+    card = read_card(card_path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _WARNINGS_OFF
+    path = card_path.parent / card.file
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises types of its own for each way to fail
+        raise ReleaseError(
+            f"{path} cannot be run ({error})",
+            expected="a network that this ONNX Runtime knows",
+            action="Upgrade onnxruntime, or export the network again",
+        ) from error
+    return Network(card, session)
+
+
+def ask_all(networks: Sequence[Network], image: NDArray[np.uint8]) -> list[Answers]:
+    """Returns what each network says about one image.
+
+    Args:
+        networks: The networks; those that see one size share the squeezed image.
+        image: RGB, (H, W, 3).
+    """
+    squares: dict[int, NDArray[np.uint8]] = {}
+    answers: list[Answers] = []
+    for network in networks:
+        size = network.card.input.size
+        if size not in squares:
+            squares[size] = squeeze(image, size)[None]
+        found = network.ask(squares[size])
+        answers.append({name: value[0] for name, value in found.items()})
+    return answers

@@ -1,0 +1,111 @@
+"""What an analysis found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.analysis.measures import LesionMeasures
+from dermfuse.analysis.outlines import outline
+from dermfuse.analysis.overlays import draw_activation, draw_outline
+from dermfuse.analysis.quality import QualityFlag
+from dermfuse.release.operating import OperatingPoint
+from dermfuse.runs import NOTICE
+from dermfuse.scores import Label
+
+_PROBABILITY_DIGITS = 6
+_NOT_DERMOSCOPY = (
+    "This does not look like a dermoscopy image to the networks, so no probability is given."
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """One image, analysed. Research software: nothing here is a diagnosis.
+
+    Args:
+        name: Of the image.
+        release: Of the networks.
+        image: As it was analysed: RGB, upright, (H, W, 3).
+        malignant_probability: Of melanoma, calibrated, in [0, 1]; None where the image does not
+            look like dermoscopy.
+        operating_point: At whose threshold the probability becomes a call.
+        scores: Of each class network by name, not calibrated; empty where the probability is None.
+        disagreement: Standard deviation of the networks' probabilities, each calibrated like
+            their mean, in [0, 0.5]; None where the probability is.
+        is_dermoscopy: Whether the image looks like those the networks learnt from; None where
+            the release has no means to tell.
+        dermoscopy_distance: How far it is from them, about 1 for what is typical; as above.
+        mask: Where the lesion is, (H, W).
+        activation: Where the class networks looked, (h, w), in [0, 1]: 1 speaks most for
+            melanoma, 0 is the map's mean or below.
+        measures: Of the lesion; those that an empty mask has not are None.
+        quality: What may spoil the answer, and what was checked.
+    """
+
+    name: str
+    release: str
+    image: NDArray[np.uint8]
+    malignant_probability: float | None
+    operating_point: OperatingPoint
+    scores: Mapping[str, float]
+    disagreement: float | None
+    is_dermoscopy: bool | None
+    dermoscopy_distance: float | None
+    mask: NDArray[np.bool_]
+    activation: NDArray[np.float32]
+    measures: LesionMeasures
+    quality: tuple[QualityFlag, ...]
+
+    @property
+    def predicted(self) -> Label | None:
+        """The call at the operating point; None where there is no probability."""
+        if self.malignant_probability is None:
+            return None
+        called = self.malignant_probability >= self.operating_point.threshold
+        return Label.MALIGNANT if called else Label.BENIGN
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before the numbers, a sentence each."""
+        said = [] if self.is_dermoscopy is not False else [_NOT_DERMOSCOPY]
+        return (*said, *(flag.sentence for flag in self.quality if flag.raised))
+
+    def contour_overlay(self) -> NDArray[np.uint8]:
+        """Returns the image with the outline of the lesion over it, (H, W, 3)."""
+        return draw_outline(self.image, self.mask)
+
+    def activation_overlay(self) -> NDArray[np.uint8]:
+        """Returns the image with the class activation map over it, (H, W, 3)."""
+        return draw_activation(self.image, self.activation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the analysis as JSON values: everything but pixels, the outline as points."""
+        height, width = self.mask.shape
+        predicted = self.predicted
+        point = self.operating_point
+        return {
+            "name": self.name,
+            "release": self.release,
+            "width_px": width,
+            "height_px": height,
+            "malignant_probability": _rounded(self.malignant_probability),
+            "predicted": None if predicted is None else predicted.name.lower(),
+            "operating_point": point.to_dict(),
+            "scores": {name: _rounded(score) for name, score in self.scores.items()},
+            "disagreement": _rounded(self.disagreement),
+            "is_dermoscopy": self.is_dermoscopy,
+            "dermoscopy_distance": _rounded(self.dermoscopy_distance),
+            "lesion_area_fraction": _rounded(float(self.mask.mean())),
+            "measures": self.measures.to_dict(),
+            "quality": [flag.to_dict() for flag in self.quality],
+            "warnings": list(self.warnings),
+            "outline": outline(self.mask),
+            "notice": NOTICE,
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), _PROBABILITY_DIGITS)

@@ -1,0 +1,252 @@
+"""A release folder: which networks answer, how they are fused, and what a user may expect.
+
+release.json        this record
+NAME.onnx, .json    each network and its card
+dermoscopy.npz      what dermoscopy looks like to a network, to tell what is not
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from dermfuse.errors import ReleaseError
+from dermfuse.release.calibration import Calibration
+from dermfuse.release.operating import OperatingPoint
+from dermfuse.runs import NOTICE, read_json, write_json
+
+FORMAT = 1
+"""The version of the record."""
+RELEASE_NAME = "release.json"
+
+_T = TypeVar("_T")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of a fusion.
+
+    Args:
+        name: Of its ONNX file and card, without suffix.
+        weight: Of its answer in the mean; the weights of a fusion add up to 1.
+    """
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRelease:
+    """How an image becomes a probability of melanoma.
+
+    Args:
+        members: The networks; their malignant scores are averaged.
+        calibration: Of the mean.
+        operating_points: To choose from.
+        default_point: Name of the one that is used unless another is asked for.
+        measured: What was measured on images that the networks were not trained on.
+    """
+
+    members: tuple[Member, ...]
+    calibration: Calibration
+    operating_points: tuple[OperatingPoint, ...]
+    default_point: str
+    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def point(self, name: str | None = None) -> OperatingPoint:
+        """Returns an operating point.
+
+        Raises:
+            ReleaseError: There is none of that name.
+        """
+        wanted = name or self.default_point
+        for point in self.operating_points:
+            if point.name == wanted:
+                return point
+        raise ReleaseError(
+            f'no operating point is called "{wanted}"',
+            expected=f"one of {', '.join(point.name for point in self.operating_points)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRelease:
+    """How an image becomes an outline.
+
+    Args:
+        members: The networks; their probability maps are averaged.
+        threshold: A pixel is lesion at this probability or above.
+        measured: As for ``ClassRelease``.
+    """
+
+    members: tuple[Member, ...]
+    threshold: float
+    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How an image that is not dermoscopy is told.
+
+    Args:
+        file: Of the arrays, beside the record.
+        sha256: Of that file.
+        threshold: An image that is farther from dermoscopy than this is not scored.
+        measured: How many of what were told apart.
+    """
+
+    file: str
+    sha256: str
+    threshold: float
+    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a release folder says.
+
+    Args:
+        name: Of the release.
+        classes: How an image is scored.
+        masks: How it is outlined.
+        gate: How other images are told; None where nothing tells them.
+        facts: What else a person should know: data, training, machine.
+    """
+
+    name: str
+    classes: ClassRelease
+    masks: MaskRelease
+    gate: Gate | None = None
+    facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the record as JSON values."""
+        plain = {key: asdict(value) for key, value in self._parts().items()}
+        gate = asdict(_unlocked(self.gate)) if self.gate else None
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            **plain,
+            "gate": gate,
+            "facts": dict(self.facts),
+            "notice": NOTICE,
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        return {"classes": _unlocked(self.classes), "masks": _unlocked(self.masks)}
+
+
+def bundled_release() -> Path:
+    """Returns the folder of the release that is part of the package.
+
+    Raises:
+        ReleaseError: This copy of the package has none.
+    """
+    folder = Path(str(resources.files("dermfuse") / "shipped"))
+    if not (folder / RELEASE_NAME).is_file():
+        raise ReleaseError(
+            "this copy of dermfuse holds no trained networks",
+            expected=f"a release in {folder}",
+            action="Install the published package, or name a release folder of your own",
+        )
+    return folder
+
+
+def read_release(folder: Path) -> Release:
+    """Returns what a release folder says.
+
+    Raises:
+        ReleaseError: The folder or its record is missing, damaged, or does not add up.
+    """
+    path = folder / RELEASE_NAME
+    if not path.is_file():
+        raise ReleaseError(
+            f"{folder} is {'no release' if folder.exists() else 'missing'}",
+            expected=f"a folder with {RELEASE_NAME}",
+            action="Write one with: dermfuse export",
+        )
+    record = read_json(path)
+    if record.get("format") != FORMAT:
+        raise ReleaseError(
+            f"{path} has format {record.get('format')}",
+            expected=f"format {FORMAT}",
+            action="Use the dermfuse that wrote it",
+        )
+    kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
+    release: Release = _build(Release, kept, str(path), "")
+    _check(release, path)
+    return release
+
+
+def write_release(folder: Path, release: Release) -> Path:
+    """Writes ``release.json`` and returns it.
+
+    Raises:
+        ReleaseError: The record does not add up.
+        StorageError: It cannot be written.
+    """
+    path = folder / RELEASE_NAME
+    _check(release, path)
+    write_json(path, release.to_dict())
+    return path
+
+
+def _unlocked(part: _T) -> _T:
+    """Returns a record whose mappings are plain dictionaries, which ``asdict`` can copy."""
+    return dataclasses.replace(part, measured=dict(part.measured))  # type: ignore[type-var,attr-defined]
+
+
+def _check(release: Release, path: Path) -> None:
+    for what, members in (("classes", release.classes.members), ("masks", release.masks.members)):
+        total = sum(member.weight for member in members)
+        if not members or abs(total - 1.0) > 1e-6:
+            raise ReleaseError(
+                f"{path}: the weights of {what} add up to {total:g}",
+                expected="networks that share 1",
+            )
+    release.classes.point()
+    if release.classes.calibration.temperature <= 0:
+        raise ReleaseError(
+            f"{path}: the temperature is {release.classes.calibration.temperature:g}",
+            expected="a number above 0",
+        )
+
+
+def _build(cls: type[_T], mapping: Mapping[str, Any], path: str, where: str) -> _T:
+    """Returns a record of parsed JSON; every key is there and of its type."""
+    hints = get_type_hints(cls)
+    if not isinstance(mapping, Mapping) or (odd := mapping.keys() ^ hints.keys()):
+        found = (
+            f"{where or 'the record'} with {', '.join(sorted(odd))} missing or unknown"
+            if (isinstance(mapping, Mapping))
+            else f"{where} that is no object"
+        )
+        raise ReleaseError(f"{path} has {found}", expected=f"the keys {', '.join(hints)}")
+    values = {
+        key: _value(value, hints[key], path, f"{where}.{key}".lstrip("."))
+        for key, value in mapping.items()
+    }
+    return cls(**values)
+
+
+def _value(value: Any, hint: Any, path: str, where: str) -> Any:  # noqa: ANN401 — parsed JSON
+    origin = get_origin(hint)
+    if origin is UnionType:  # X | None
+        return None if value is None else _value(value, get_args(hint)[0], path, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, path, where)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(one, get_args(hint)[0], path, where) for one in value)
+    wanted = dict if origin is not None and origin is not tuple else hint
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ReleaseError(
+            f"{path}: {where} is a {type(value).__name__}",
+            expected=f"a {getattr(wanted, '__name__', 'list')}",
+        )
+    return value

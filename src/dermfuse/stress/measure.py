@@ -1,0 +1,177 @@
+"""Measuring how far an analysis moves when its image is disturbed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.errors import DataError
+from dermfuse.metrics import count, jaccard
+from dermfuse.runs import NOTICE
+from dermfuse.stress.disturbances import Disturbance, Pixels, disturbances
+
+
+class Answer(Protocol):
+    """What is asked of an analysis: ``dermfuse.Analysis`` has it."""
+
+    @property
+    def malignant_probability(self) -> float | None:
+        """Calibrated; None where the image was not taken for dermoscopy."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the lesion is."""
+
+
+Ask = Callable[[Pixels], Answer]
+"""From an image to its analysis."""
+
+
+@dataclass(frozen=True, slots=True)
+class StressRow:
+    """What one disturbance does; shares and probabilities in [0, 1].
+
+    Args:
+        name: Of the disturbance.
+        kind: Of it.
+        images: That were scored before they were disturbed.
+        refused: Share of them that is no longer taken for dermoscopy.
+        median_shift: Median of the absolute change of the probability, of those still scored.
+        largest_shift: Its 95th percentile.
+        mean_change: Mean of the change itself: above 0 the disturbance speaks for melanoma.
+        calls_changed: Share whose call at the operating point changed.
+        mask_agreement: Mean Jaccard of the masks before and after, laid over each other; None
+            for the control.
+        still_outlined: Mean area of the mask after, as a share of the area before.
+    """
+
+    name: str
+    kind: str
+    images: int
+    refused: float
+    median_shift: float | None
+    largest_shift: float | None
+    mean_change: float | None
+    calls_changed: float | None
+    mask_agreement: float | None
+    still_outlined: float
+
+
+@dataclass(frozen=True, slots=True)
+class StressReport:
+    """What disturbances do to analyses.
+
+    Args:
+        release: Of the networks.
+        images: That were looked at.
+        refused: Of them, not taken for dermoscopy before any disturbance; they are left out.
+        threshold: At which a probability becomes a call.
+        seed: Of the disturbances.
+        rows: One per disturbance.
+    """
+
+    release: str
+    images: int
+    refused: int
+    threshold: float
+    seed: int
+    rows: tuple[StressRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {**asdict(self), "notice": NOTICE}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was found under one disturbance, image by image."""
+
+    before: list[float]
+    after: list[float | None]
+    agreement: list[float]
+    area: list[float]
+
+
+def stress(
+    ask: Ask,
+    images: Iterable[Pixels],
+    *,
+    release: str,
+    threshold: float,
+    chosen: Mapping[str, Disturbance] | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> StressReport:
+    """Returns how far analyses move under disturbances; no truth is needed.
+
+    The lesion that a disturbance keeps clear of, or removes, is the one outlined before.
+
+    Args:
+        ask: Analyses an image.
+        images: RGB, (H, W, 3) each.
+        release: Name of the networks.
+        threshold: Calibrated probability from which on an image is called malignant.
+        chosen: The disturbances; all if left out.
+        seed: Each image and disturbance has a generator of its own, made from it.
+        progress: Called with the number of images done.
+
+    Raises:
+        DataError: No image is taken for dermoscopy.
+    """
+    kinds = disturbances() if chosen is None else chosen
+    seen = {name: _Seen([], [], [], []) for name in kinds}
+    looked = refused = 0
+    for index, image in enumerate(images):
+        looked += 1
+        before = ask(image)
+        if before.malignant_probability is None:
+            refused += 1
+        else:
+            for number, (name, one) in enumerate(kinds.items()):
+                rng = np.random.default_rng((seed, index, number))
+                disturbed = ask(one.apply(image, before.mask, rng))
+                _note(seen[name], one, before, disturbed)
+        if progress:
+            progress(looked)
+    if looked == refused:
+        raise DataError(
+            f"none of {looked} images is taken for dermoscopy",
+            expected="dermoscopy images",
+        )
+    rows = tuple(_row(one, seen[name], threshold) for name, one in kinds.items())
+    return StressReport(release, looked, refused, threshold, seed, rows)
+
+
+def _note(seen: _Seen, one: Disturbance, before: Answer, after: Answer) -> None:
+    seen.before.append(float(before.malignant_probability or 0.0))
+    seen.after.append(after.malignant_probability)
+    mask = one.restore(after.mask)
+    if before.mask.any():  # without an outline before, there is none to keep
+        seen.agreement.append(jaccard(count(mask, before.mask)))
+        seen.area.append(float(mask.mean() / before.mask.mean()))
+
+
+def _row(one: Disturbance, seen: _Seen, threshold: float) -> StressRow:
+    pairs = [(b, a) for b, a in zip(seen.before, seen.after, strict=True) if a is not None]
+    before, after = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    change = after - before
+    flipped = (after >= threshold) != (before >= threshold)
+    scored = bool(pairs)
+    return StressRow(
+        name=one.name,
+        kind=one.kind,
+        images=len(seen.before),
+        refused=1.0 - len(pairs) / len(seen.before),
+        median_shift=float(np.median(np.abs(change))) if scored else None,
+        largest_shift=float(np.quantile(np.abs(change), 0.95)) if scored else None,
+        mean_change=float(change.mean()) if scored else None,
+        calls_changed=float(flipped.mean()) if scored else None,
+        mask_agreement=None if one.removes_lesion else _mean(seen.agreement),
+        still_outlined=_mean(seen.area),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

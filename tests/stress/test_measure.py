@@ -1,0 +1,113 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dermfuse.errors import DataError
+from dermfuse.runs import NOTICE
+from dermfuse.stress.disturbances import Disturbance, Mask, Pixels
+from dermfuse.stress.measure import stress
+
+
+@dataclass(frozen=True)
+class Said:
+    malignant_probability: float | None
+    mask: NDArray[np.bool_]
+
+
+def _ask(image: NDArray[np.uint8]) -> Said:
+    """The red level is the probability, the green half of the frame the lesion; blue refuses."""
+    probability = None if image[..., 2].max() > 200 else float(image[..., 0].mean() / 200)
+    return Said(probability, image[..., 1] > 100)
+
+
+def _image(red: int, green_columns: int = 2) -> NDArray[np.uint8]:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[..., 0] = red
+    image[:, :green_columns, 1] = 200
+    return image
+
+
+def _plus(red: int, blue: int = 0) -> Disturbance:
+    def apply(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
+        out = image.copy()
+        out[..., 0] += red
+        out[..., 2] = blue
+        return out
+
+    return Disturbance(f"red +{red}", "red", apply)
+
+
+def test_shifts_and_calls_are_counted_by_hand() -> None:
+    # probabilities 0.1, 0.45, 0.8 become 0.2, 0.55, 0.9; at 0.5 one call changes
+    images = [_image(20), _image(90), _image(160)]
+    report = stress(_ask, images, release="r", threshold=0.5, chosen={"red +20": _plus(20)})
+    row = report.rows[0]
+    assert (row.images, row.refused) == (3, 0.0)
+    assert row.median_shift == pytest.approx(0.1)
+    assert row.largest_shift == pytest.approx(0.1)
+    assert row.mean_change == pytest.approx(0.1)
+    assert row.calls_changed == pytest.approx(1 / 3)
+    assert row.mask_agreement == 1.0
+    assert row.still_outlined == 1.0
+    assert report.to_dict()["notice"] == NOTICE
+
+
+def test_masks_are_compared_where_the_lesion_was() -> None:
+    def half(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
+        out = image.copy()
+        out[:, 1, 1] = 0
+        return out[:, ::-1]
+
+    one = Disturbance("half, mirrored", "m", half, restore=lambda mask: mask[:, ::-1])
+    row = stress(_ask, [_image(20)], release="r", threshold=0.5, chosen={"h": one}).rows[0]
+    assert row.mask_agreement == pytest.approx(1 / 2)
+    assert row.still_outlined == pytest.approx(1 / 2)
+
+
+def test_an_image_that_is_refused_after_is_counted_and_one_refused_before_is_left_out() -> None:
+    refused = _image(20)
+    refused[..., 2] = 255
+    report = stress(
+        _ask,
+        [refused, _image(40)],
+        release="r",
+        threshold=0.5,
+        chosen={"red +0": _plus(0, blue=255)},
+    )
+    assert (report.images, report.refused) == (2, 1)
+    row = report.rows[0]
+    assert (row.images, row.refused, row.median_shift) == (1, 1.0, None)
+
+
+def test_the_control_has_no_agreement() -> None:
+    def gone(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
+        out = image.copy()
+        out[mask, 1] = 0
+        return out
+
+    one = Disturbance("gone", "control", gone, removes_lesion=True)
+    row = stress(_ask, [_image(20)], release="r", threshold=0.5, chosen={"gone": one}).rows[0]
+    assert row.mask_agreement is None
+    assert row.still_outlined == 0.0
+
+
+def test_images_that_are_no_dermoscopy_at_all_are_refused() -> None:
+    other = _image(20)
+    other[..., 2] = 255
+    with pytest.raises(DataError, match="none of 1 images"):
+        stress(_ask, [other], release="r", threshold=0.5, chosen={"red +0": _plus(0)})
+
+
+def test_progress_counts_images() -> None:
+    seen: list[int] = []
+    stress(
+        _ask,
+        [_image(20), _image(30)],
+        release="r",
+        threshold=0.5,
+        chosen={"red +0": _plus(0)},
+        progress=seen.append,
+    )
+    assert seen == [1, 2]
