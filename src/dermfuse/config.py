@@ -228,6 +228,8 @@ class TrainConfig:
             of the steps and falls to 0 at the last, for runs of few epochs.
         batch_norm: ``batch`` normalises the backbone by each batch, as in the paper; ``frozen``
             by the statistics of its ImageNet weights, which few images then cannot shift.
+        backbone: ``trained`` moves all layers, as in the paper; ``frozen`` leaves the backbone as
+            its ImageNet weights have it and trains what stands on it.
         ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
             average is what is validated and kept; the training goes on with the weights
             themselves.
@@ -246,6 +248,7 @@ class TrainConfig:
     new_layer_factor: float = 1.0
     schedule: Literal["plateau", "cosine"] = "plateau"
     batch_norm: Literal["batch", "frozen"] = "batch"
+    backbone: Literal["trained", "frozen"] = "trained"
     ema_decay: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 3
@@ -293,12 +296,13 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses tables that contradict each other."""
-        if self.train.batch_norm == "frozen" and self.model.init == "random":
-            raise ConfigError(
-                'train.batch_norm is "frozen" with model.init "random"',
-                expected="ImageNet weights, whose statistics can be kept",
-                action="Set train.batch_norm=batch or model.init=imagenet",
-            )
+        for key, moved in (("batch_norm", "batch"), ("backbone", "trained")):
+            if getattr(self.train, key) == "frozen" and self.model.init == "random":
+                raise ConfigError(
+                    f'train.{key} is "frozen" with model.init "random"',
+                    expected="ImageNet weights, which can be kept",
+                    action=f"Set train.{key}={moved} or model.init=imagenet",
+                )
         if not self.data.validates and self.train.schedule == "plateau":
             raise ConfigError(
                 'train.schedule is "plateau" with data.split "all"',

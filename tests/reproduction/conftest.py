@@ -12,6 +12,7 @@ from dermfuse.training import train
 
 TINY = (
     "model.init=random",
+    "train.backbone=trained",
     "data.input_size=32",
     "train.epochs=1",
     "train.batch_size=8",

@@ -25,6 +25,7 @@ from dermfuse.training.train import accelerator_of, precision_of
 
 TINY = [
     "model.init=random",
+    "train.backbone=trained",
     "data.input_size=32",
     "train.epochs=1",
     "train.batch_size=8",
@@ -99,6 +100,27 @@ def test_frozen_batch_norms_keep_their_statistics(
     means = {key: value for key, value in weights.items() if key.endswith("running_mean")}
     assert {bool(value.any()) for key, value in means.items() if "backbone" in key} == {False}
     assert {bool(value.any()) for key, value in means.items() if "backbone" not in key} == {True}
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_the_rest_moves(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("dermfuse.training.train")
+    started: dict[str, torch.Tensor] = {}
+
+    def remember(backbone: torch.nn.Module, **_: object) -> None:
+        started.update({key: value.clone() for key, value in backbone.state_dict().items()})
+
+    monkeypatch.setattr(module, "load_imagenet", remember)
+    frozen = ["model.init=imagenet", "train.backbone=frozen", "train.epochs=2"]
+    report = train(_tiny("dc-mobilenetv1", *frozen), data=drawn, run=tmp_path / "run")
+    weights = load_file(RunFolder(report.run).weights)
+    kept = {key.removeprefix("backbone."): w for key, w in weights.items() if "backbone." in key}
+    assert kept.keys() == started.keys()
+    assert all(torch.equal(kept[key], started[key]) for key in kept), "weights and statistics"
+    still = _tiny("dc-mobilenetv1", *frozen, "train.learning_rate=1e-9")
+    unmoved = load_file(RunFolder(train(still, data=drawn, run=tmp_path / "still").run).weights)
+    assert not torch.allclose(weights["head_a.bias"], unmoved["head_a.bias"])
 
 
 def test_averaged_weights_are_those_that_are_validated_and_written(

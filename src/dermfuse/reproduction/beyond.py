@@ -22,6 +22,7 @@ _VARIANTS: tuple[tuple[str, str], ...] = (
     ("dc-mobilenetv1-fresh", "fresh augmentation in every epoch"),
     ("dc-mobilenetv1-ema", "an exponential moving average of the weights"),
     ("dc-mobilenetv1-cosine", "a cosine schedule"),
+    ("dc-mobilenetv1-frozen", "the backbone left as ImageNet has it"),
     ("dc-efficientnetlite0", "EfficientNet-Lite0 as the backbone"),
     ("dc-mobilenetv2", "MobileNetV2 as the backbone"),
     ("u-mobilenetv1-fresh", "fresh augmentation in every epoch"),

@@ -61,6 +61,8 @@ class TrainingModule(LightningModule):
         self.class_loss = losses.choose_class_loss(config.loss)
         self.mask_loss = losses.choose_mask_loss(config.loss)
         decay = config.train.ema_decay
+        if config.train.backbone == "frozen":
+            network.get_submodule("backbone").requires_grad_(requires_grad=False)
         self.averaged = average_weights(network, decay) if decay else None
         self.measured: Epoch = {}
         self._losses: list[Tensor] = []
@@ -105,9 +107,11 @@ class TrainingModule(LightningModule):
         self.samples = self.samples.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Draws the epoch's plan; keeps the backbone's BatchNorm statistics if frozen."""
+        """Draws the epoch's plan; keeps what of the backbone is frozen."""
         self.samples = self.samples.at_epoch(self.current_epoch)
-        if self.config.train.batch_norm == "frozen":
+        if self.config.train.backbone == "frozen":
+            self.network.get_submodule("backbone").eval()
+        elif self.config.train.batch_norm == "frozen":
             for name, layer in self.network.named_modules():
                 if name.startswith("backbone.") and isinstance(layer, _BatchNorm):
                     layer.eval()
@@ -201,7 +205,8 @@ class TrainingModule(LightningModule):
         train = self.config.train
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.network.named_parameters():
-            groups[name.startswith("backbone.")].append(parameter)
+            if parameter.requires_grad:
+                groups[name.startswith("backbone.")].append(parameter)
         rate = train.learning_rate
         rates = {True: rate, False: rate * train.new_layer_factor}
         return [{"params": groups[key], "lr": rates[key]} for key in groups if groups[key]]
