@@ -49,7 +49,7 @@ def reduce_image(
     size = small_size(height, width, long_side_px)
     if size == (width, height):
         return Reduced(image, height, width)
-    # Whole-number means first, then antialiased bilinear: 30 times faster than in one step.
+    # reducing_gap takes whole-number means first: several times faster, and nearly the same.
     small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
     return Reduced(np.asarray(small), height, width)
 
@@ -66,7 +66,9 @@ def reduce_mask(mask: NDArray[np.bool_], *, long_side_px: int = LONG_SIDE_PX) ->
         return mask
     bytes_ = np.ascontiguousarray(mask).view(np.uint8)  # Pillow's own bilevel arrays hold 255
     shares = Image.fromarray((bytes_ != 0).view(np.uint8) * np.uint8(255))
-    small: NDArray[np.bool_] = np.asarray(shares.resize(size, Image.Resampling.BOX)) >= 128
+    small: NDArray[np.bool_] = (
+        np.asarray(shares.resize(size, Image.Resampling.BOX, reducing_gap=1.0)) >= 128
+    )
     return small
 
 
