@@ -37,7 +37,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
-_OPEN_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
+_QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
 def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
@@ -58,6 +58,31 @@ def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
     """
     with _decoded(source) as image:
         return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
+
+
+def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
+    """Returns a Pillow image as ``read_image`` would return its file; the image stays open.
+
+    Args:
+        image: Of any mode; pixels that are still in a file are decoded.
+        name: For messages.
+
+    Raises:
+        ImageError: As ``read_image``; or the image is closed.
+    """
+    return np.array(_to_rgb(_upright_pixels(image, name)), dtype=np.uint8)  # (H, W, 3)
+
+
+@contextmanager
+def silent_decoders() -> Iterator[None]:
+    """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
+
+    Decoders warn of what is refused or mended here anyway. What is slow and does not warn
+    belongs outside.
+    """
+    with _QUIET_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -197,19 +222,24 @@ def _decoded(source: Path | bytes | BinaryIO) -> Iterator[Image.Image]:
     """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
     name = _name(source)
     with _opened(source, name) as file, _identified(file, name) as image:
-        _check(image, name)
-        try:
-            image.load()
-            upright = _upright(image)
-        except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
-            raise ImageError(
-                f"{name}: the image is cut off or damaged ({error})",
-                expected=_EXPECTED,
-                action="Fetch the file again",
-            ) from error
-        if upright.mode == "I":
-            _check_range(upright, name)
-        yield upright
+        yield _upright_pixels(image, name)
+
+
+def _upright_pixels(image: Image.Image, name: str) -> Image.Image:
+    """Returns an image checked, fully decoded and upright; every fault is an ImageError."""
+    _check(image, name)
+    try:
+        image.load()
+        upright = _upright(image)
+    except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
+        raise ImageError(
+            f"{name}: the image is cut off or damaged ({error})",
+            expected=_EXPECTED,
+            action="Fetch the file again",
+        ) from error
+    if upright.mode == "I":
+        _check_range(upright, name)
+    return upright
 
 
 def _name(source: Path | bytes | BinaryIO) -> str:
@@ -229,8 +259,9 @@ def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
         return
     try:
         file = source.open("rb")
-    except OSError as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        found = "no such file" if missing else str(getattr(error, "strerror", error))
         raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
     with file:
         yield file
@@ -241,8 +272,7 @@ def _identified(file: BinaryIO, name: str) -> Iterator[Image.Image]:
     """Yields the image behind a file with its header read and no pixel decoded."""
     try:
         # Pillow's own limit is a warning below ours and an error above it: ours rules.
-        with _OPEN_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent_decoders():
             image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name, f"more than {MAX_PIXELS:,} pixels") from error
@@ -304,7 +334,9 @@ def _check_range(image: Image.Image, name: str) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    transpose = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    with silent_decoders():  # damaged EXIF is worth no more than none
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    transpose = _UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose)
 
 
@@ -314,7 +346,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bit(image)).convert("RGB")
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
+        opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, opaque).convert("RGB")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Analysis of one image without networks: measures, quality, appearance, overlays.
+"""From an image, a DICOM file or a folder of them to what the networks of a release say of each.
 
-NumPy and Pillow alone; nothing here is a diagnosis (``dermfuse.runs.NOTICE``).
+NumPy, Pillow and ONNX Runtime; no torch. Nothing here is a diagnosis (``dermfuse.runs.NOTICE``).
 """

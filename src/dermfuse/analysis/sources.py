@@ -1,0 +1,213 @@
+"""Paths on a command line to the images they stand for, lazily and in a stable order.
+
+    a file      itself, whatever its suffix
+    a folder    the files below it with an image's suffix or ``.dcm``, by name; links to folders
+                are not followed; hidden files and what dermfuse wrote itself are left out
+    ``-``       the bytes of one image on standard input
+
+Names are those a reader would use: relative to the folder if one is given, else with as many
+parts of the paths as tell them apart. What is named twice comes once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from dermfuse.analysis.reading import MAX_BYTES
+from dermfuse.errors import DataError
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+) | {".dcm", ".dicom"}
+"""What a file in a folder must end in, in either case, to be taken for an image."""
+
+STANDARD_INPUT = "-"
+_STANDARD_INPUT_NAME = "standard input"
+_OUR_FOLDERS = ("analysis.json", "predictions.json")  # what a folder of our outputs holds
+_FOREIGN = "__MACOSX"  # a Mac's archives keep previews there under the images' names
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to be analysed.
+
+    Attributes:
+        name: Unique among the items of one call; UTF-8, whatever the file system holds.
+        source: Where it lies, or its bytes.
+        fault: Why it cannot even be read, in one line; empty where nothing is known against it.
+    """
+
+    name: str
+    source: Path | bytes
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One argument.
+
+    Attributes:
+        path: As it was given.
+        real: Its absolute path, links resolved.
+        is_folder: Whether it is one.
+        label: What its items' names begin with; empty for the only folder.
+    """
+
+    path: Path
+    real: Path
+    is_folder: bool
+    label: str = ""
+
+
+def expand(
+    paths: Sequence[str | Path],
+    *,
+    skip: Path | None = None,
+    read_input: Callable[[], bytes] = lambda: sys.stdin.buffer.read(MAX_BYTES + 1),
+) -> Iterator[Item]:
+    """Returns the images behind some paths, one by one.
+
+    The arguments are checked at once; folders are read while the items are drawn, one folder's
+    names in memory at a time.
+
+    Args:
+        paths: Files, folders, or ``-``.
+        skip: A folder that is left out wherever it lies: the one that is written to.
+        read_input: Returns standard input's bytes, when its turn comes.
+
+    Raises:
+        DataError: Nothing is given, a path does not exist, or (while drawing) a folder holds no
+            image.
+    """
+    if not paths:
+        raise DataError("no image is named", expected="files, folders, or - for standard input")
+    given = _labelled(_without_repeats([_given(Path(path)) for path in paths]))
+    skipped = skip.resolve() if skip is not None else None
+    return _draw(given, skipped, read_input)
+
+
+def _given(path: Path) -> _Given:
+    if str(path) == STANDARD_INPUT:
+        return _Given(path, path, is_folder=False)
+    try:
+        path.stat()
+        real = path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in it; links in a circle
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        found = "is missing" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
+        raise DataError(
+            f"{path} {found}",
+            expected="an image, a folder of images, or - for standard input",
+            action="Check the path",
+        ) from error
+    return _Given(path, real, is_folder=path.is_dir())
+
+
+def _without_repeats(given: Sequence[_Given]) -> list[_Given]:
+    """Drops arguments that were given before, and what lies in a folder that is given, too."""
+    first = {each.real: each for each in reversed(given)}
+    folders = {each.real for each in given if each.is_folder}
+    return [
+        each
+        for each in given
+        if first[each.real] is each
+        and not (each.is_folder and any(parent in folders for parent in each.real.parents))
+        and not _is_found_below(each, folders)
+    ]
+
+
+def _is_found_below(each: _Given, folders: set[Path]) -> bool:
+    """Whether a file will be met in a folder that is given: seen there, it needs no argument."""
+    parents = [parent for parent in each.real.parents if parent in folders]
+    if each.is_folder or not parents:
+        return False
+    below = each.real.relative_to(parents[0]).parts
+    return _is_image(below[-1]) and not any(_is_hidden(part) for part in below)
+
+
+def _labelled(given: Sequence[_Given]) -> list[_Given]:
+    if len(given) == 1 and given[0].is_folder:
+        return list(given)
+    longest = max(len(each.real.parts) for each in given)
+    for depth in range(1, longest + 1):
+        labels = [PurePath(*each.real.parts[-depth:]) for each in given]
+        known = set(labels)
+        clear = len(known) == len(labels)
+        if clear and not any(parent in known for label in labels for parent in label.parents):
+            break
+    return [
+        _Given(each.path, each.real, each.is_folder, _text(label.as_posix().lstrip("/")))
+        for each, label in zip(given, labels, strict=True)
+    ]
+
+
+def _draw(
+    given: Sequence[_Given], skip: Path | None, read_input: Callable[[], bytes]
+) -> Iterator[Item]:
+    alone = {each.real for each in given if not each.is_folder}
+    for each in given:
+        if str(each.path) == STANDARD_INPUT:
+            data = read_input()
+            fault = f"{_STANDARD_INPUT_NAME}: more than {MAX_BYTES:,} bytes. Shrink the image."
+            yield Item(_STANDARD_INPUT_NAME, data, fault if len(data) > MAX_BYTES else "")
+        elif not each.is_folder:
+            yield Item(each.label, each.path)
+        else:
+            found = False
+            for item, real in _walk(each.path, each.real, each.label, skip):
+                found = True
+                if real not in alone:
+                    yield item
+            if not found:
+                raise DataError(
+                    f"the folder {each.path} holds no image",
+                    expected="files that end in " + ", ".join(sorted(SUFFIXES)),
+                    action="Name another folder, or the files themselves",
+                )
+
+
+def _walk(folder: Path, real: Path, label: str, skip: Path | None) -> Iterator[tuple[Item, Path]]:
+    """Yields the images below a folder with their real paths: its own, then its folders'."""
+    prefix = f"{label}/" if label else ""
+    try:
+        with os.scandir(folder) as entries:
+            kinds = sorted(_kept(entries))
+    except OSError as error:
+        fault = f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions."
+        yield Item(f"{prefix}", folder, fault), real
+        return
+    for is_folder, name in kinds:
+        if not is_folder:
+            yield Item(f"{prefix}{_text(name)}", folder / name), real / name
+        elif real / name != skip and not _is_ours(folder / name):
+            yield from _walk(folder / name, real / name, f"{prefix}{_text(name)}", skip)
+
+
+def _kept(entries: Iterator["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:
+    """Yields whether an entry is a folder, and its name; files come before folders."""
+    for entry in entries:
+        if _is_hidden(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield True, entry.name
+        elif _is_image(entry.name) and not entry.is_dir():
+            yield False, entry.name
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == _FOREIGN
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 — 100,000 Paths are slow
+
+
+def _is_ours(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _OUR_FOLDERS)
+
+
+def _text(name: str) -> str:
+    r"""Returns a file name as UTF-8; bytes that are none are written out, as in ``\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,128 @@
+"""The pages of a folder's results: counts, then one row per image, the most suspicious first.
+
+A page loads nothing, links nowhere and runs no script; thumbnails are embedded.
+"""
+
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from dermfuse.runs import NOTICE
+
+PAGE_ROWS = 1000
+"""Images on a page: with thumbnails a few megabytes, which every browser opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image of the table.
+
+    Args:
+        name: Of the image.
+        probability: Of malignancy, 0 to 1; None where it was withheld.
+        predicted: ``malignant``, ``benign`` or ``withheld``.
+        area_fraction: The lesion's share of the frame, 0 to 1; None where it is not known.
+        flags: What to be careful about, in words.
+        details: Names and values of further measures.
+        thumbnail: A JPEG in base64, with or without ``data:image/jpeg;base64,``; or empty.
+    """
+
+    name: str
+    probability: float | None
+    predicted: str
+    area_fraction: float | None
+    flags: tuple[str, ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
+    thumbnail: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The thumbnail as a ``data:`` address, or empty."""
+        start = "data:image/jpeg;base64,"
+        return self.thumbnail and start + self.thumbnail.removeprefix(start)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSummary:
+    """What stands at the head of every page.
+
+    Args:
+        malignant: Images called malignant.
+        benign: Images called benign.
+        withheld: Images on which no call was made.
+        flagged: Images with at least one flag.
+        failed: Images that could not be analysed.
+        errors: Names and reasons of the first of them, for the first page.
+        facts: Names and values that a number must state.
+    """
+
+    malignant: int
+    benign: int
+    withheld: int
+    flagged: int
+    failed: int
+    errors: tuple[tuple[str, str], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def analysed(self) -> int:
+        """Images that were analysed."""
+        return self.malignant + self.benign + self.withheld
+
+    @property
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """Names and numbers at the head; zeros of rare things are left out."""
+        always = (
+            ("images analysed", self.analysed),
+            ("called malignant", self.malignant),
+            ("called benign", self.benign),
+        )
+        rare = (
+            ("withheld", self.withheld),
+            ("with a flag", self.flagged),
+            ("not analysed", self.failed),
+        )
+        return (*always, *(each for each in rare if each[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPage:
+    """One page.
+
+    Args:
+        summary: Of the whole folder.
+        rows: The images of this page.
+        number: Of the page, from 1.
+        pages: How many there are.
+        first_rank: How many images stand on the pages before.
+    """
+
+    summary: FolderSummary
+    rows: tuple[ImageRow, ...]
+    number: int = 1
+    pages: int = 1
+    first_rank: int = 0
+
+
+def render_folder(page: FolderPage) -> str:
+    """Returns the page as one HTML document that loads nothing from anywhere."""
+    folder = resources.files("dermfuse.report")
+    texts = {
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in ("folder.html", "page.css", "folder.css")
+    }
+    environment = Environment(
+        loader=DictLoader(texts),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("folder.html").render(
+        page=page,
+        summary=page.summary,
+        notice=NOTICE,
+        style=Markup(texts["page.css"] + texts["folder.css"]),  # noqa: S704 — our own files
+    )

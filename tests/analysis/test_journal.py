@@ -1,0 +1,106 @@
+"""Lines are found again, torn ones are cut off, and their order can be mended."""
+
+import json
+from array import array
+from pathlib import Path
+
+import pytest
+
+from dermfuse.analysis.journal import Journal
+from dermfuse.errors import RunError, StorageError
+
+FACTS = {"bytes": 3, "mtime_ns": 5}
+
+
+def _line(name: str, **more: object) -> bytes:
+    return json.dumps({"name": name, "file": FACTS, **more}).encode()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.jsonl"
+
+
+def _names(journal: Journal) -> list[str]:
+    return [record["name"] for _, record in journal.records()]
+
+
+class TestFind:
+    def test_an_unchanged_image_is_found_after_reopening(self, path: Path) -> None:
+        with Journal(path) as journal:
+            offsets = [journal.append(_line(name)) for name in ("a", "b")]
+        with Journal(path) as journal:
+            assert [journal.find(name, FACTS) for name in ("a", "b")] == offsets
+            assert journal.read(offsets[1])["name"] == "b"
+
+    def test_what_changed_failed_or_is_new_is_not(self, path: Path) -> None:
+        with Journal(path) as journal:
+            journal.append(_line("a"))
+            journal.append(_line("bad", error="no image"))
+        with Journal(path) as journal:
+            assert journal.find("a", {"bytes": 4, "mtime_ns": 5}) is None
+            assert journal.find("bad", FACTS) is None
+            assert journal.find("new", FACTS) is None
+            assert journal.find("a", {}) is None
+
+    def test_the_last_line_of_a_name_counts(self, path: Path) -> None:
+        with Journal(path) as journal:
+            journal.append(_line("a", error="no image"))
+            second = journal.append(_line("a"))
+        with Journal(path) as journal:
+            assert journal.find("a", FACTS) == second
+
+
+class TestDamage:
+    def test_a_torn_line_is_cut_off(self, path: Path) -> None:
+        path.write_bytes(_line("a") + b"\n" + _line("b")[:-4])
+        with Journal(path) as journal:
+            journal.append(_line("c"))
+            assert _names(journal) == ["a", "c"]
+        assert path.read_bytes() == _line("a") + b"\n" + _line("c") + b"\n"
+
+    @pytest.mark.parametrize("damage", [b"\0\0\0", b"[1]", b"{}", b'{"name": 3}', b"\xff"])
+    def test_a_damaged_line_is_passed_over_and_dropped(self, path: Path, damage: bytes) -> None:
+        path.write_bytes(_line("a") + b"\n" + damage + b"\n" + _line("b") + b"\n")
+        with Journal(path) as journal:
+            offsets = array("q", [offset for offset, _ in journal.records()])
+            assert _names(journal) == ["a", "b"]
+            assert journal.arrange(offsets) == 1
+        assert path.read_bytes() == _line("a") + b"\n" + _line("b") + b"\n"
+
+
+class TestArrange:
+    def test_lines_in_order_are_left_alone(self, path: Path) -> None:
+        with Journal(path) as journal:
+            offsets = array("q", [journal.append(_line(name)) for name in "abc"])
+            before = path.stat().st_ino
+            assert journal.arrange(offsets) == 0
+        assert path.stat().st_ino == before
+
+    def test_lines_are_put_in_order_and_can_be_read_and_added_to(self, path: Path) -> None:
+        with Journal(path) as journal:
+            offsets = [journal.append(_line(name)) for name in "abc"]
+            assert journal.arrange(array("q", [offsets[2], offsets[0]])) == 1
+            assert _names(journal) == ["c", "a"]
+            journal.append(_line("d"))
+            assert _names(journal) == ["c", "a", "d"]
+
+
+class TestRefusals:
+    def test_two_processes_do_not_write_the_same_file(self, path: Path) -> None:
+        pytest.importorskip("fcntl")
+        with Journal(path), pytest.raises(RunError, match="another process"):
+            Journal(path)
+
+    def test_a_folder_in_its_place(self, path: Path) -> None:
+        path.mkdir()
+        with pytest.raises(StorageError, match="cannot be written"):
+            Journal(path)
+
+    def test_a_full_disk(self, path: Path) -> None:
+        with Journal(path) as journal:
+            journal._file.close()
+            full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115 — the journal closes it
+            journal._file = full  # type: ignore[assignment]
+            with pytest.raises(StorageError, match="what is done is kept"):
+                journal.append(_line("a"))

@@ -1,0 +1,110 @@
+"""Tables hold what the records hold, whatever that is, and are written by streaming."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.analysis.journal import Journal
+from dermfuse.analysis.sheets import (
+    flags_of,
+    flatten,
+    image_row,
+    page_name,
+    survey,
+    write_report,
+    write_sheets,
+)
+
+
+def _journal(folder: Path, records: list[dict[str, Any]]) -> Journal:
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "results.jsonl").write_text(text)
+    return Journal(folder / "results.jsonl")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class TestTables:
+    def test_columns_are_the_union_of_all_records(self, tmp_path: Path) -> None:
+        with _journal(
+            tmp_path, [{"name": "a", "x": 1}, {"name": "b", "y": {"z": True}}]
+        ) as journal:
+            write_sheets(journal, survey(journal), tmp_path)
+        assert _rows(tmp_path / "results.csv") == [
+            {"name": "a", "x": "1", "y.z": ""},
+            {"name": "b", "x": "", "y.z": "true"},
+        ]
+
+    @pytest.mark.parametrize("name", ["=1+1", "@x", "-x", "+x"])
+    def test_a_name_is_no_formula(self, tmp_path: Path, name: str) -> None:
+        with _journal(tmp_path, [{"name": name, "x": -0.5}]) as journal:
+            write_sheets(journal, survey(journal), tmp_path)
+        assert _rows(tmp_path / "results.csv") == [{"name": f"'{name}", "x": "-0.5"}]
+
+    def test_many_rows_are_all_written(self, tmp_path: Path) -> None:
+        with _journal(tmp_path, [{"name": "n" * 200 + str(n)} for n in range(1000)]) as journal:
+            write_sheets(journal, survey(journal), tmp_path)
+        assert [row["name"][200:] for row in _rows(tmp_path / "results.csv")] == [
+            str(n) for n in range(1000)
+        ]
+
+    def test_flattening_keeps_lists_of_objects_readable(self) -> None:
+        assert flatten({"a": [{"b": 1}, "c", 2]}) == {"a": '{"b": 1}; c; 2'}
+
+
+class TestSurvey:
+    def test_counts_and_ranking(self, tmp_path: Path) -> None:
+        records = [
+            {"name": "a", "malignant_probability": 0.9, "predicted": "malignant"},
+            {"name": "b", "malignant_probability": 0.1, "predicted": "benign", "quality": ["blur"]},
+            {"name": "c", "malignant_probability": None, "predicted": None},
+            {"name": "d", "error": "no image"},
+        ]
+        with _journal(tmp_path, records) as journal:
+            found = survey(journal)
+        assert (found.malignant, found.benign, found.withheld, found.failed) == (1, 1, 1, 1)
+        assert found.flagged == 1
+        assert found.errors == [("d", "no image")]
+        assert math.isnan(found.probabilities[2])
+
+    @pytest.mark.parametrize(
+        ("record", "flags"),
+        [
+            ({}, ()),
+            ({"quality": None, "disagreement": None}, ()),
+            ({"quality": ["too_dark"]}, ("too dark",)),
+            ({"quality": {"blur": True, "hair": False}}, ("blur",)),
+            ({"quality": [{"flag": 1}]}, ('{"flag": 1}',)),
+        ],
+    )
+    def test_flags_are_words(self, record: dict[str, Any], flags: tuple[str, ...]) -> None:
+        assert flags_of(record) == flags
+
+    def test_a_row_of_a_bare_record(self) -> None:
+        row = image_row({"name": "a"})
+        assert (row.probability, row.predicted, row.area_fraction) == (None, "withheld", None)
+
+    def test_measures_are_shown_without_knowing_them(self) -> None:
+        record = {"name": "a", "measures": {"new_one": 0.123456, "n": None, "x": {"y": True}}}
+        assert image_row(record).details == (("new one", "0.1235"), ("x: y", "true"))
+
+
+class TestReport:
+    def test_a_thousand_images_to_a_page_and_old_pages_go(self, tmp_path: Path) -> None:
+        records = [{"name": f"n{n}.", "malignant_probability": n / 3000} for n in range(2001)]
+        (tmp_path / "report-4.html").write_text("old")
+        (tmp_path / "report-5.html").write_text("old")
+        with _journal(tmp_path, records) as journal:
+            assert write_report(journal, survey(journal), tmp_path, facts={}) == 3
+        pages = [(tmp_path / page_name(number)).read_text() for number in (1, 2, 3)]
+        assert [page.count('<th scope="row">') for page in pages] == [1000, 1000, 1]
+        assert "n2000." in pages[0]
+        assert "n0." in pages[2]
+        assert not list(tmp_path.glob("report-[45].html"))
