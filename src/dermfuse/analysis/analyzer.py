@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.analysis.appearance import appearance
+from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
 from dermfuse.analysis.measures import measure_lesion
 from dermfuse.analysis.networks import Answers, Network, ask_all, load_network
 from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis
+from dermfuse.analysis.reduction import Reduced, reduce_image
 from dermfuse.errors import ConfigError
 from dermfuse.preprocess import resize_probability
 from dermfuse.release.folder import Member, Release, bundled_release, read_release
@@ -63,6 +65,12 @@ class Analyzer:
         """The threshold in use."""
         return self._point
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each network's file, by name."""
+        networks = [*self._classes, *self._masks]
+        return {network.card.name: network.card.sha256 for network in networks}
+
     def analyze(self, source: Source, *, name: str = "") -> Analysis:
         """Returns the analysis of one image.
 
@@ -89,7 +97,8 @@ class Analyzer:
         answers = ask_all([*self._classes, *self._masks], image)
         class_answers = answers[: len(self._classes)]
         mask = self._mask(answers[len(self._classes) :], image.shape[:2])
-        distance, is_dermoscopy = self._look(class_answers)
+        reduced = reduce_image(image)
+        distance, is_dermoscopy = self._look(class_answers, reduced)
         measures = measure_lesion(image, mask)
         scored = self._score(class_answers) if is_dermoscopy is not False else _NO_SCORE
         return Analysis(
@@ -105,7 +114,7 @@ class Analyzer:
             mask=mask,
             activation=self._activation(class_answers),
             measures=measures,
-            quality=assess_quality(image, frame_contact=measures.frame_contact),
+            quality=assess_quality(reduced, frame_contact=measures.frame_contact),
         )
 
     def _score(self, answers: list[Answers]) -> "_Scored":
@@ -131,12 +140,14 @@ class Analyzer:
             mean += resize_probability(total, shape[0], shape[1])
         return np.asarray(mean >= np.float32(masks.threshold - 1e-6))
 
-    def _look(self, answers: list[Answers]) -> tuple[float | None, bool | None]:
+    def _look(self, answers: list[Answers], reduced: Reduced) -> tuple[float | None, bool | None]:
         """Returns the distance from dermoscopy, and whether it is near enough."""
         gate = self._release.gate
         if gate is None or self._dermoscopy is None:
             return None, None
-        distance = float(self._dermoscopy.distance(join_embeddings(answers)[None])[0])
+        embeddings = join_embeddings([answer["embedding"] for answer in answers])
+        found = self._dermoscopy.distance(embeddings[None], appearance(reduced)[None])
+        distance = float(found[0])
         return distance, distance <= gate.threshold
 
     def _activation(self, answers: list[Answers]) -> NDArray[np.float32]:
@@ -158,11 +169,6 @@ class _Scored:
 
 
 _NO_SCORE = _Scored(None, {}, None)
-
-
-def join_embeddings(answers: list[Answers]) -> NDArray[np.float32]:
-    """Returns the embeddings of all class networks as one row of features, (F,)."""
-    return np.concatenate([answer["embedding"] for answer in answers])
 
 
 def _load(folder: Path, members: Iterable[Member], threads: int) -> list[Network]:

@@ -9,7 +9,7 @@ are added in squares.
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,10 @@ class Cloud:
         squared += outside / (float(self.rest[0]) + _RIDGE)
         return np.asarray(np.sqrt(squared / z.shape[1]) / float(self.typical[0]))
 
+    def scaled(self, distance: float) -> "Cloud":
+        """Returns the cloud in whose units what lay at ``distance`` is typical: 1."""
+        return replace(self, typical=self.typical * np.float32(distance))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dermoscopy:
@@ -110,16 +114,16 @@ def join_embeddings(embeddings: Sequence[NDArray[np.floating]]) -> Features:
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
-def fit_cloud(
-    features: NDArray[np.floating], *, axes: int, held_back: NDArray[np.floating] | None = None
-) -> Cloud:
+def fit_cloud(features: NDArray[np.floating], *, axes: int) -> Cloud:
     """Returns where features lie.
 
     Args:
         features: Of images, one row each. (N, F)
         axes: Principal axes that are kept, at most N - 1 and F.
-        held_back: Of other images of the kind, to tell what distance is typical; ``features``
-            themselves if left out, which look nearer than new images are. (M, F)
+
+    Returns:
+        The cloud; typical is the median distance of the images themselves, which look nearer than
+        new ones do: ``Cloud.scaled`` mends that where others are known.
     """
     values = features.astype(np.float64)
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
@@ -131,10 +135,7 @@ def fit_cloud(
     rest = float(variance[kept:].sum() / left) if left else 1.0
     parts = (mean, scale, rows[:kept], variance[:kept], np.array([rest]), np.ones(1))
     cloud = Cloud(*(part.astype(np.float32) for part in parts))
-    typical = np.median(cloud.distance(features if held_back is None else held_back))
-    return Cloud(
-        *(part.astype(np.float32) for part in parts[:-1]), np.array([typical], dtype=np.float32)
-    )
+    return cloud.scaled(float(np.median(cloud.distance(features))))
 
 
 def write_dermoscopy(path: Path, found: Dermoscopy) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dermfuse.analysis.outlines import outline
+from dermfuse.outlines import outline
 
 Rgb = NDArray[np.uint8]
 

@@ -1,16 +1,16 @@
 """What an analysis found."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.analysis.measures import LesionMeasures
-from dermfuse.analysis.outlines import outline
 from dermfuse.analysis.overlays import draw_activation, draw_outline
 from dermfuse.analysis.quality import QualityFlag
+from dermfuse.outlines import outline
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.runs import NOTICE
 from dermfuse.scores import Label
@@ -93,10 +93,13 @@ class Analysis:
             "height_px": height,
             "malignant_probability": _rounded(self.malignant_probability),
             "predicted": None if predicted is None else predicted.name.lower(),
-            "operating_point": point.to_dict(),
+            "operating_point": point.name,
+            "threshold": point.threshold,
+            "sensitivity": asdict(point.sensitivity),
+            "specificity": asdict(point.specificity),
             "scores": {name: _rounded(score) for name, score in self.scores.items()},
             "disagreement": _rounded(self.disagreement),
-            "is_dermoscopy": self.is_dermoscopy,
+            "dermoscopy": self.is_dermoscopy,
             "dermoscopy_distance": _rounded(self.dermoscopy_distance),
             "lesion_area_fraction": _rounded(float(self.mask.mean())),
             "measures": self.measures.to_dict(),

@@ -16,7 +16,7 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import data, ensembles, figures, models, publish, reproduce, results
+from dermfuse.cli import analyze, data, ensembles, figures, models, publish, reproduce, results
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -35,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+analyze.register(app)
 models.register(app)
 results.register(app)
 ensembles.register(app)

@@ -19,8 +19,10 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -111,6 +113,20 @@ def progress(task: str) -> Iterator[Advance]:
                 bar.stop()  # a training draws its own bar next, and there can be one only
 
         yield advance
+
+
+@contextmanager
+def count_progress(task: str) -> Iterator[Callable[[], None]]:
+    """Yields a callback that counts one more done, where nobody knows how many there are."""
+    if not on_terminal():
+        sys.stderr.write(f"{task} ...\n")
+        yield lambda: None
+        return
+    columns = (TextColumn("{task.description}"), SpinnerColumn(), TextColumn("{task.completed}"))
+    console = _console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        counter = bar.add_task(task, total=None)
+        yield lambda: bar.advance(counter)
 
 
 def announce_stage(what: str, number: int, total: int) -> None:

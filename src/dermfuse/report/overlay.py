@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermfuse.analysis.outlines import contour_path
+from dermfuse.outlines import contour_path
 
 _JPEG_QUALITY = 85
 _MAX_SIDE_PX = 320

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from dermfuse.analysis.outlines import contour_path, outline, trace_contours
+from dermfuse.outlines import contour_path, outline, trace_contours
 
 
 def mask(*rows: str) -> np.ndarray:

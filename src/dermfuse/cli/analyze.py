@@ -1,0 +1,143 @@
+"""``dermfuse analyze``: what the networks of a release say about images.
+
+exit    3 where some files could not be analysed; the others were
+"""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dermfuse.cli.console import count_progress, say, say_error, say_json, say_notice
+
+if TYPE_CHECKING:
+    from dermfuse.analysis.analyzer import Analyzer
+    from dermfuse.analysis.folder import FolderOutcome
+    from dermfuse.analysis.records import Analysis
+
+SOME_FAILED = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(analyze)
+
+
+def analyze(  # noqa: PLR0913 — an option each
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Images, DICOM files, folders, or - for stdin."),
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write results here; go on with what is there."),
+    ] = None,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+    ] = None,
+    operating_point: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Images analysed side by side.")] = 1,
+    report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
+    ] = False,
+) -> None:
+    """Say how likely a lesion is melanoma, outline it, describe it. Research only.
+
+    Needs no network connection, no GPU and no torch. Without --out each result is printed.
+    """
+    from dermfuse.analysis.analyzer import Analyzer
+
+    analyzer = Analyzer(release, operating_point=operating_point)
+    if out is None:
+        failed = _print_each(analyzer, paths, json=json)
+    else:
+        from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+
+        options = BulkOptions(threads=threads, report=report, overlays=overlays)
+        with count_progress("Analysing images") as advance:
+            outcome = analyze_paths(
+                analyzer, paths, out, options=options, progress=lambda _: advance()
+            )
+        say_json(outcome.to_dict()) if json else _show_outcome(outcome)
+        failed = outcome.failed
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:
+    """Prints every analysis as it is made; returns how many files failed."""
+    from dermfuse.analysis.sources import expand
+    from dermfuse.errors import DermfuseError, ImageError
+
+    failed = 0
+    for item in expand(paths):
+        try:
+            if item.fault:
+                raise ImageError(item.fault)
+            analysis = analyzer.analyze(item.source, name=item.name)
+        except DermfuseError as error:
+            failed += 1
+            say_error(f"{item.name}: {error}")
+            continue
+        if json:
+            say(json_format.dumps(analysis.to_dict(), allow_nan=False))
+        else:
+            _show(analysis)
+    if not json:
+        say_notice()
+    return failed
+
+
+def _show(analysis: "Analysis") -> None:
+    point, measures = analysis.operating_point, analysis.measures
+    say(analysis.name or "image")
+    for warning in analysis.warnings:
+        say(f"  ! {warning}")
+    if analysis.malignant_probability is not None:
+        predicted = analysis.predicted
+        say(
+            f"  probability of melanoma {analysis.malignant_probability:.3f} (networks differ by "
+            f"{analysis.disagreement or 0.0:.3f}): {predicted.name.lower() if predicted else ''} "
+            f"at {point.name}, threshold {point.threshold:.3f}"
+        )
+        say(
+            f"  there, sensitivity {point.sensitivity.value:.2f} and specificity "
+            f"{point.specificity.value:.2f} on images that the networks were not trained on"
+        )
+    say(f"  lesion: {100 * float(analysis.mask.mean()):.1f} % of the frame")
+    described = [
+        ("asymmetry", measures.asymmetry),
+        ("compactness", measures.compactness),
+        ("solidity", measures.solidity),
+        ("colours", measures.colour_count),
+    ]
+    known = [f"{name} {value:.3g}" for name, value in described if value is not None]
+    if known:
+        say(f"  {', '.join(known)}")
+
+
+def _show_outcome(outcome: "FolderOutcome") -> None:
+    say(
+        f"{outcome.analysed} analysed, {outcome.reused} done before, {outcome.failed} failed; "
+        f"{outcome.malignant} called malignant, {outcome.benign} benign, "
+        f"{outcome.withheld} without a call"
+    )
+    for name, error in outcome.errors:
+        say_error(f"{name}: {error}")
+    say(f"Results: {outcome.folder}")
+    if outcome.pages:
+        say(f"Open in a browser: {outcome.folder / 'report.html'}")
+    say_notice()
