@@ -176,6 +176,22 @@ class TestPalettes:
         with pytest.raises(ImageError, match="palette is segmented, cut off or missing"):
             read_any(build_dicom(GREY, photometric="PALETTE COLOR", **elements))
 
+    def test_entries_written_as_numbers_are_read(self) -> None:
+        from pydicom.dataset import Dataset
+
+        from dermfuse.analysis.dicom_values import to_display
+
+        header = Dataset()
+        header.PhotometricInterpretation = "PALETTE COLOR"
+        for name in ("Red", "Green", "Blue"):
+            header.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
+            header.add_new(f"{name}PaletteColorLookupTableData", "US", [257, 65535])
+        stored = np.array([[0, 1]], np.uint8)
+        pixels = to_display(
+            stored, header, bits=8, signed=False, little_endian=True, name="the image"
+        )
+        assert pixels.tolist() == [[[1, 1, 1], [255, 255, 255]]]
+
     def test_a_missing_palette_is_refused(self, build_dicom: Build) -> None:
         with pytest.raises(ImageError, match="palette"):
             read_any(build_dicom(GREY, photometric="PALETTE COLOR"))

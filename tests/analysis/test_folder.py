@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,13 @@ class TestResuming:
         _run(skin, tmp_path / "out")
         with pytest.raises(RunError, match="not empty"):
             _run(skin, tmp_path / "out", resume=False)
+
+    def test_an_identity_of_paths_and_mappings_is_known_again(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
+        identity = {"release": skin, "settings": MappingProxyType({"threshold": np.float32(0.5)})}
+        for reused in (0, 5):
+            assert _run(skin, tmp_path / "out", identity=identity).reused == reused
 
     def test_no_threads_are_refused(self) -> None:
         with pytest.raises(DermfuseError, match="0 threads"):
