@@ -8,6 +8,8 @@
     ├── RunError           a run folder that cannot be used
     ├── PredictionsError   a predictions folder that cannot be used
     ├── TrainingError      a training that cannot go on (a loss that is not finite, say)
+    ├── ExportError        a network that cannot be exported, or not without changing its answers
+    ├── ReleaseError       an exported network or its card that cannot be used
     ├── StorageError       a folder that cannot be written, a disk that is full
     └── DependencyError    an optional package that is not installed
 
@@ -61,6 +63,14 @@ class PredictionsError(DermfuseError):
 
 class TrainingError(DermfuseError):
     """A training that cannot go on."""
+
+
+class ExportError(DermfuseError):
+    """A network that cannot be exported, or not without changing its answers."""
+
+
+class ReleaseError(DermfuseError):
+    """An exported network or its card that cannot be used."""
 
 
 class StorageError(DermfuseError):
