@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_the_file_answers_as_torch_does_on_every_backbone(
     with torch.inference_mode():
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         class_logits, mask_logits = trained.network(x)
-    assert np.ptp(answers["malignant"]) > 1e-3  # images are told apart
+    assert np.ptp(answers["logits"][:, 1]) > 1e-2 * np.abs(answers["logits"]).max()  # told apart
     expected = class_logits.softmax(1)[:, 1].numpy()
     assert np.allclose(answers["malignant"], expected, rtol=0, atol=1e-4)
     assert np.allclose(answers["lesion"], mask_logits.sigmoid()[:, 0].numpy(), rtol=0, atol=1e-4)
@@ -125,8 +126,6 @@ def test_where_the_weights_began_is_said(
 ) -> None:
     trained = make_trained("classifier", "squeezenet1_1")
     assert "random" in export_network(trained, tmp_path, images=images).weights_licence
-    from dataclasses import replace
-
     model = replace(trained.config.model, init="imagenet")
     imagenet = replace(trained, config=replace(trained.config, model=model))
     licence = export_network(imagenet, tmp_path, images=images).weights_licence
@@ -163,5 +162,5 @@ def test_images_of_another_shape_are_refused(
     shape: tuple[int, ...], make_trained: MakeTrained, tmp_path: Path
 ) -> None:
     trained = make_trained("classifier", "squeezenet1_1")
-    with pytest.raises(ExportError, match=r"expected|Expected: uint8 of shape \(N, 32, 32, 3\)"):
+    with pytest.raises(ExportError, match=r"Expected: uint8 of shape \(N, 32, 32, 3\)"):
         export_network(trained, tmp_path, images=np.zeros(shape, np.uint8))

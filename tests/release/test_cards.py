@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,6 @@ def test_a_card_is_read_as_it_was_written(card: NetworkCard, tmp_path: Path) -> 
 
 
 def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     write_card(tmp_path, replace(card, measured=None, quantization={}))
     record = json.loads((tmp_path / "net.json").read_text())
     assert not {"measured", "quantization"} & record.keys()

@@ -47,7 +47,9 @@ def export(
         measured = {} if card.measured is None else card.measured.metrics[card.precision]
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
         size, speed = f"{card.bytes / 1e6:.2f}", f"{network.speed:.2f}"
-        rows.append((card.name, card.precision, size, f"{network.milliseconds:.1f}", speed, metrics))
+        rows.append(
+            (card.name, card.precision, size, f"{network.milliseconds:.1f}", speed, metrics)
+        )
     columns = ("network", "precision", "MB", "ms", "speed", "validation")
     say_table(columns, rows)
     say("ms: one image, one thread, this machine; speed: beside float32.")

@@ -94,9 +94,7 @@ def write_network(out: Path, model: onnx.ModelProto, draft: NetworkCard) -> Netw
     model.producer_name, model.producer_version = "dermfuse", ""
     with atomic_write(path) as handle:
         handle.write(model.SerializeToString(deterministic=True))
-    card = replace(
-        draft, file=path.name, sha256=digest_file(path), bytes=path.stat().st_size
-    )
+    card = replace(draft, file=path.name, sha256=digest_file(path), bytes=path.stat().st_size)
     write_card(out, card)
     return card
 

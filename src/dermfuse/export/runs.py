@@ -1,4 +1,4 @@
-"""From run folders to networks with their cards, measured where there is something to measure on."""
+"""From run folders to networks with their cards, measured where there is truth to measure by."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

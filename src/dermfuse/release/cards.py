@@ -6,7 +6,7 @@ another network than its own.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
@@ -17,7 +17,9 @@ from dermfuse.runs import NOTICE, read_json, write_json
 
 FORMAT = 1
 """The version of the card's layout."""
-RESIZE = "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
+RESIZE = (
+    "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
+)
 """How an image becomes the input."""
 
 Precision = Literal["float32", "int8", "int8-weights"]
@@ -121,14 +123,14 @@ class NetworkCard:
     weights_licence: str
     parity: Parity
     measured: Measured | None = None
-    quantization: Mapping[str, Any] = _NOTHING
+    quantization: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     notice: str = NOTICE
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON object."""
         record: dict[str, Any] = {"format": FORMAT}
-        for field in fields(self):
-            record[field.name] = _plain(getattr(self, field.name))
+        for each in fields(self):
+            record[each.name] = _plain(getattr(self, each.name))
         return {key: value for key, value in record.items() if value not in (None, {})}
 
     @classmethod
@@ -230,14 +232,10 @@ def digest_file(path: Path) -> str:
 def _plain(value: object) -> object:
     """Returns a value of a card as JSON has it."""
     if isinstance(value, NetworkInput | Parity | Measured):
-        return {key: _plain(each) for key, each in _shallow(value).items()}
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return value
-
-
-def _shallow(record: NetworkInput | Parity | Measured) -> dict[str, object]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)
