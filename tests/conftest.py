@@ -33,3 +33,29 @@ def real_isic2016() -> Path:
 def real_imagenet() -> Path:
     """The folder of real ImageNet weights; the test is skipped without it."""
     return _real("DERMFUSE_IMAGENET")
+
+
+@pytest.fixture(scope="session")
+def made_run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a joint network at 32 pixels, as if it had been trained; read only."""
+    import torch
+
+    from dermfuse.config import load_preset
+    from dermfuse.data.isic2016 import load_isic2016
+    from dermfuse.data.splits import Split, write_split
+    from dermfuse.models.build import build_network
+    from dermfuse.runs import RunFolder, write_json, write_text
+    from dermfuse.training.recorder import write_weights
+
+    folder = RunFolder(tmp_path_factory.mktemp("made") / "joint")
+    config = load_preset("joint-mobilenetv1").override(
+        ["model.init=random", "data.input_size=32", "train.batch_size=8"]
+    )
+    torch.manual_seed(0)
+    write_text(folder.config, config.to_toml())
+    write_weights(folder.weights, build_network(config.model), {"epoch": "3"})
+    ids = tuple(lesion.image_id for lesion in load_isic2016(drawn, "train").lesions)
+    write_split(folder.split, Split(train=ids[10:], validation=ids[:10]))
+    record = {"status": "finished", "epochs": 4, "seed": 0, "data": {"summary": "drawn, 20 images"}}
+    write_json(folder.record, record)
+    return folder.path

@@ -9,6 +9,7 @@
     ├── PredictionsError   a predictions folder that cannot be used
     ├── ReleaseError       a release folder, or a network in it, that cannot be used
     ├── TrainingError      a training that cannot go on (a loss that is not finite, say)
+    ├── ExportError        a network that cannot be exported, or not without changing its answers
     ├── StorageError       a folder that cannot be written, a disk that is full
     └── DependencyError    an optional package that is not installed
 
@@ -66,6 +67,10 @@ class ReleaseError(DermfuseError):
 
 class TrainingError(DermfuseError):
     """A training that cannot go on."""
+
+
+class ExportError(DermfuseError):
+    """A network that cannot be exported, or not without changing its answers."""
 
 
 class StorageError(DermfuseError):

@@ -16,7 +16,17 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import analyze, data, ensembles, figures, models, publish, reproduce, results
+from dermfuse.cli import (
+    analyze,
+    data,
+    ensembles,
+    export,
+    figures,
+    models,
+    publish,
+    reproduce,
+    results,
+)
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -41,6 +51,7 @@ results.register(app)
 ensembles.register(app)
 publish.register(app)
 figures.register(app)
+export.register(app)
 reproduce.register(app)
 
 

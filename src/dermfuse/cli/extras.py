@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from dermfuse.errors import DependencyError
 
 _TRAIN_PACKAGES = ("torch", "lightning", "safetensors", "tensorboard")
+_EXPORT_PACKAGES = (*_TRAIN_PACKAGES, "onnx", "onnxruntime")
 _FIGURES_PACKAGES = ("matplotlib", "sklearn", "scipy")
 
 
@@ -15,6 +16,15 @@ def require_train_extra(command: str) -> None:
         command: Who asks, e.g. ``dermfuse train``.
     """
     _require(command, _TRAIN_PACKAGES, extra="train")
+
+
+def require_export_extra(command: str) -> None:
+    """Raises DependencyError if what an export needs is not installed; imports none of it.
+
+    Args:
+        command: Who asks, e.g. ``dermfuse export``.
+    """
+    _require(command, _EXPORT_PACKAGES, extra="export")
 
 
 def require_figures_extra(command: str) -> None:

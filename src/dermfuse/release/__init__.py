@@ -2,3 +2,7 @@
 
 Nothing here, and nothing that it imports, needs torch.
 """
+
+from dermfuse.release.cards import NetworkCard, read_card, write_card
+
+__all__ = ["NetworkCard", "read_card", "write_card"]

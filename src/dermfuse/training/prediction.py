@@ -131,7 +131,7 @@ def predict(
         DermfuseError: If the run, the data or an image cannot be used.
     """
     trained = load_run(run)
-    lesions = _lesions(trained, data, split)
+    lesions = split_lesions(trained, data, split)
     task = trained.config.model.task
 
     def look(images: Tensor) -> Answer:
@@ -172,7 +172,17 @@ def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
     return Manifest(config.model.task, source=source, split=split, details=details)
 
 
-def _lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list[Lesion]:
+def split_lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list[Lesion]:
+    """Returns the test images, or those that a run trained or validated on.
+
+    Args:
+        trained: Its run says which.
+        data: The dataset folder.
+        split: Which images.
+
+    Raises:
+        DataError: The folder lacks some of the run's images.
+    """
     if split == "test":
         return list(load_isic2016(data, "test").lesions)
     parts = read_split(RunFolder(trained.run).split)

@@ -69,13 +69,26 @@ class ShuffleUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the branch joined with its shortcut, rectified."""
         y = F.relu(self.reduce_norm(self.reduce(x)), inplace=True)
-        y = F.channel_shuffle(y, self.groups)  # every group meets all of them
+        y = shuffle_channels(y, self.groups)  # every group meets all of them
         y = self.depthwise_norm(self.depthwise(y))  # no ReLU here (as in Xception)
         y = self.expand_norm(self.expand(y))
         if self.stride == 1:
             return F.relu(x + y, inplace=True)
         pooled = F.avg_pool2d(x, 3, stride=2, padding=1)
         return F.relu(torch.cat((pooled, y), dim=1), inplace=True)
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """Returns the maps with one channel of each group in turn; as reshapes, it exports to ONNX.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W)
+
+    Example:
+        >>> shuffle_channels(torch.arange(6).view(1, 6, 1, 1), 3).flatten().tolist()
+        [0, 2, 4, 1, 3, 5]
+    """
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class ShuffleNet(Backbone):
