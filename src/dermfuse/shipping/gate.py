@@ -67,8 +67,10 @@ def fit_gate(
         seed: Of the other images.
     """
     by_id: dict[str, NDArray[np.float32]] = {}
-    for lesion in lesions:
-        by_id[lesion.image_id] = appearance(read_image(lesion.image_path))
+    in_folds = [one for fold in folds[0] for one in (*fold.held_back, *fold.trained_on)]
+    for lesion in (*lesions, *in_folds):
+        if lesion.image_id not in by_id:
+            by_id[lesion.image_id] = appearance(read_image(lesion.image_path))
     held_back = _measure_held_back(folds, by_id)
     embeddings = _embed(networks, (read_image(lesion.image_path) for lesion in lesions))
     found = Dermoscopy(

@@ -1,0 +1,93 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.bulk import BulkOptions, analyze_paths, draw_thumbnail
+from dermfuse.analysis.folder import RESULTS_NAME
+from dermfuse.errors import RunError
+from dermfuse.runs import NOTICE
+
+from ..small_release import skin, write_small_release
+
+
+@pytest.fixture(scope="module")
+def analyzer(tmp_path_factory: pytest.TempPathFactory) -> Analyzer:
+    return Analyzer(write_small_release(tmp_path_factory.mktemp("release")))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    for name, red in (("a.png", 0), ("b.png", 60), ("more/c.png", 100)):
+        Image.fromarray(skin(red)).save(folder / name)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
+    return folder
+
+
+def _records(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / RESULTS_NAME).read_text().splitlines()]
+
+
+def test_a_folder_is_analysed_and_what_fails_is_listed(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    outcome = analyze_paths(analyzer, [images], tmp_path / "out", options=BulkOptions(threads=2))
+    assert (outcome.analysed, outcome.failed, outcome.exit_code) == (3, 1, 3)
+    assert outcome.errors[0][0].endswith("broken.jpg")
+    records = {record["name"]: record for record in _records(tmp_path / "out")}
+    alone = analyzer.analyze(images / "b.png")
+    assert records["b.png"]["malignant_probability"] == pytest.approx(
+        alone.malignant_probability, abs=1e-6
+    )
+    assert "outline" not in records["b.png"]
+    assert records["b.png"]["thumbnail"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert NOTICE in page
+    assert "sensitivity 0.90 (0.80 to 0.95)" in page
+
+
+def test_a_second_call_goes_on_and_another_operating_point_is_refused(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    analyze_paths(analyzer, [images], out)
+    Image.fromarray(skin(30)).save(images / "d.png")
+    again = analyze_paths(analyzer, [images], out)
+    assert (again.analysed, again.reused) == (1, 3)
+    folder = write_small_release(tmp_path / "release")
+    other = Analyzer(folder, operating_point="sensitivity95")
+    with pytest.raises(RunError, match="sensitivity95"):
+        analyze_paths(other, [images], out)
+
+
+def test_overlays_lie_beside_the_results_under_the_images_names(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    options = BulkOptions(overlays=True, report=False)
+    outcome = analyze_paths(analyzer, [images], tmp_path / "out", options=options)
+    drawn = sorted(
+        path.relative_to(tmp_path / "out" / "overlays").as_posix()
+        for path in (tmp_path / "out" / "overlays").rglob("*.png")
+    )
+    assert drawn == [
+        f"{name}.{what}.png"
+        for name in ("a.png", "b.png", "more/c.png")
+        for what in ("activation", "outline")
+    ]
+    with Image.open(tmp_path / "out" / "overlays" / drawn[0]) as overlay:
+        assert overlay.size == (64, 48)
+    assert outcome.pages == 0
+
+
+def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
+    image = np.zeros((600, 1200, 3), np.uint8)
+    thumbnail = draw_thumbnail(image, np.zeros((600, 1200), bool))
+    assert thumbnail[:2] == b"\xff\xd8"
+    with Image.open(io.BytesIO(thumbnail)) as small:
+        assert small.size == (160, 80)

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dermfuse.cli import main
+from dermfuse.runs import NOTICE
+
+from ..small_release import skin, write_small_release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_small_release(tmp_path_factory.mktemp("release")))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "lesion.png"
+    Image.fromarray(skin(40)).save(path)
+    return path
+
+
+def test_an_image_is_said_in_words_with_the_notice(
+    release: str, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(image), "--release", release]) == 0
+    said = capsys.readouterr().out
+    assert "probability of melanoma 0." in said
+    assert "at balanced, threshold 0.500" in said
+    assert "sensitivity 0.90 and specificity 0.60" in said
+    assert "% of the frame" in said
+    assert said.rstrip().endswith(NOTICE)
+
+
+def test_json_is_one_object_per_image(
+    release: str, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(image), str(image), "--release", release, "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    record = json.loads(lines[0])
+    assert record["name"] == image.name
+    assert record["outline"]
+    assert record["notice"] == NOTICE
+
+
+def test_files_that_fail_are_named_and_the_others_are_analysed(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    command = ["analyze", str(broken), str(image), "--release", release]
+    assert main(command) == 3
+    said = capsys.readouterr()
+    assert "broken.png" in said.err
+    assert "probability of melanoma" in said.out
+    assert main([*command, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr()
+    assert "1 analysed, 0 done before, 1 failed" in said.out
+    assert NOTICE in said.out
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_results_folder_in_json(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    command = ["analyze", str(image), "--release", release, "--out", out, "--json", "--no-report"]
+    assert main(command) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["analysed"], record["pages"]) == (1, 0)
+
+
+def test_mistakes_are_one_line_with_exit_code_2(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [
+        [str(image), "--release", str(tmp_path / "none")],
+        [str(image), "--release", release, "--operating-point", "best"],
+        [str(tmp_path / "none.png"), "--release", release],
+    ]
+    for arguments in wrong:
+        assert main(["analyze", *arguments]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
