@@ -83,3 +83,15 @@ def test_mistakes_are_one_line_with_exit_code_2(
     for arguments in wrong:
         assert main(["analyze", *arguments]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_stress_writes_a_page_and_a_table(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "stress"
+    assert main(["stress", str(image), "--release", release, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "lesion removed" in said
+    assert NOTICE in said
+    assert (out / "report.html").is_file()
+    assert main(["stress", str(image), "--release", release, "--out", str(out), "--json"]) == 2

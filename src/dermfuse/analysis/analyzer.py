@@ -158,7 +158,7 @@ class Analyzer:
         for one, member in zip(maps, self._release.classes.members, strict=True):
             total += member.weight * _above_mean(one, side)
         highest = float(total.max())
-        return total / np.float32(highest) if highest > 0 else total
+        return (total / max(highest, 1e-12)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

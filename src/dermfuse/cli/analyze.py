@@ -1,4 +1,4 @@
-"""``dermfuse analyze``: what the networks of a release say about images.
+"""``dermfuse analyze`` and ``stress``: what the networks of a release say about images.
 
 exit    3 where some files could not be analysed; the others were
 """
@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dermfuse.cli.console import count_progress, say, say_error, say_json, say_notice
+from dermfuse.cli.console import (
+    count_progress,
+    progress,
+    say,
+    say_error,
+    say_json,
+    say_notice,
+    say_table,
+)
 
 if TYPE_CHECKING:
     from dermfuse.analysis.analyzer import Analyzer
@@ -23,8 +31,9 @@ SOME_FAILED = 3
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
+    """Adds the commands to the program."""
     app.command()(analyze)
+    app.command()(stress)
 
 
 def analyze(  # noqa: PLR0913 — an option each
@@ -140,4 +149,49 @@ def _show_outcome(outcome: "FolderOutcome") -> None:
     say(f"Results: {outcome.folder}")
     if outcome.pages:
         say(f"Open in a browser: {outcome.folder / 'report.html'}")
+    say_notice()
+
+
+def stress(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how far hair, blur, light, JPEG and other disturbances move an analysis."""
+    from itertools import islice
+
+    from dermfuse.analysis.analyzer import Analyzer
+    from dermfuse.analysis.reading import read_any
+    from dermfuse.analysis.sources import expand
+    from dermfuse.runs import require_free
+    from dermfuse.stress.measure import stress as measure_stress
+    from dermfuse.stress.report import COLUMNS, table_row, write_stress
+
+    require_free(out, what="stress report")
+    analyzer = Analyzer(release)
+    items = list(islice(expand(paths, skip=out), images))
+    with progress("Disturbing images") as advance:
+        report = measure_stress(
+            analyzer.analyze,
+            (read_any(item.source, name=item.name) for item in items),
+            release=analyzer.release.name,
+            threshold=analyzer.operating_point.threshold,
+            seed=seed,
+            progress=lambda done: advance(done, len(items)),
+        )
+    page = write_stress(report, out)
+    if json:
+        say_json(report.to_dict())
+        return
+    say_table(COLUMNS, [table_row(row) for row in report.rows])
+    say(f"Open in a browser: {page}")
     say_notice()
