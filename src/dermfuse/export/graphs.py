@@ -69,6 +69,8 @@ class ClassHead(nn.Module):
         (N, E, h, w) -> logits (N, 2), malignant (N,), activation_map (N, h, w), embedding (N, E)
     """
 
+    row: Tensor
+
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
         self.head = head

@@ -126,7 +126,10 @@ def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list
     metrics = [measure(open_session(out / card.file), held_out) for card in cards]
     measured = []
     for card, own in zip(cards, metrics, strict=True):
-        table = {cards[0].precision: metrics[0], card.precision: own}
+        table: dict[str, Mapping[str, float]] = {
+            cards[0].precision: metrics[0],
+            card.precision: own,
+        }
         of = Measured(split="validation", n=len(held_out.images), metrics=table)
         measured.append(replace(card, measured=of))
         write_card(out, measured[-1])

@@ -1,12 +1,14 @@
 """From a module to an ONNX graph."""
 
-import io
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
 from torch import nn
+from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from dermfuse.export.simplification import simplify
 
@@ -28,19 +30,19 @@ def trace_network(graph: nn.Module, *, size: int, outputs: Sequence[str]) -> onn
         size: S, the side of the square, in pixels.
         outputs: Their names, in order.
     """
-    buffer = io.BytesIO()
     image = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), torch.inference_mode():
-        for category in (DeprecationWarning, torch.jit.TracerWarning):
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+        for category in (DeprecationWarning, TracerWarning):
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # done afterwards
+        path = Path(folder) / "traced.onnx"
         torch.onnx.export(
             graph,
             (image,),
-            buffer,
+            path,
             dynamo=False,
             input_names=[INPUT],
             output_names=list(outputs),
             opset_version=OPSET,
         )
-    return simplify(onnx.load_from_string(buffer.getvalue()))
+        return simplify(onnx.load(path))
