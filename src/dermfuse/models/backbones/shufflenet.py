@@ -88,7 +88,8 @@ def shuffle_channels(x: Tensor, groups: int) -> Tensor:
         >>> shuffle_channels(torch.arange(6).view(1, 6, 1, 1), 3).flatten().tolist()
         [0, 2, 4, 1, 3, 5]
     """
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    b, c, h, w = x.shape
+    return x.reshape(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
 class ShuffleNet(Backbone):
