@@ -2,13 +2,22 @@
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
+from dermfuse.cli.console import announce_stage, progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_export_extra
+
+
+class Precision(StrEnum):
+    """How the networks of a release store and compute."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    INT8_WEIGHTS = "int8-weights"
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
 
 
-def export(
+def export(  # noqa: PLR0913 — an option each
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     *,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="What they learnt from.")],
@@ -25,13 +34,30 @@ def export(
     calibration: Annotated[
         int, typer.Option(min=1, help="Training images that int8 is calibrated on.")
     ] = 64,
+    folds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--folds",
+            metavar="RUN",
+            help="A run of the same preset trained in folds; makes a whole release. Repeated.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the release.")] = "dermfuse",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the networks of a release.")
+    ] = Precision.INT8,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Export trained networks to ONNX.
 
-    Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's.
+    Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's. With --folds
+    they become a release that dermfuse analyze takes: fused, calibrated, with operating points,
+    measured by the networks that were trained in folds.
     """
     require_export_extra("dermfuse export")
+    if folds:
+        _export_release(runs, folds, data, out, name=name, precision=precision, json=json)
+        return
     from dermfuse.export import export_runs
 
     with progress("Exporting") as advance:
@@ -54,4 +80,43 @@ def export(
     say_table(columns, rows)
     say("ms: one image, one thread, this machine; speed: beside float32.")
     say(f"{len(rows)} networks with their cards lie in {out}.")
+    say_notice()
+
+
+def _export_release(
+    runs: list[Path],
+    folds: list[Path],
+    data: Path,
+    out: Path,
+    *,
+    name: str,
+    precision: Precision,
+    json: bool,
+) -> None:
+    from dermfuse.shipping.build import ReleaseRequest, build_release
+
+    request = ReleaseRequest(
+        runs=runs, folds=folds, data=data, out=out, name=name, precision=precision.value
+    )
+    release = build_release(request, stage=announce_stage)
+    if json:
+        say_json(release.to_dict())
+        return
+    for point in release.classes.operating_points:
+        found, kept = point.sensitivity, point.specificity
+        say(
+            f"{point.name}: from {point.threshold:.3f} on, sensitivity {found.value:.3f} "
+            f"({found.low:.3f} to {found.high:.3f}), specificity {kept.value:.3f} "
+            f"({kept.low:.3f} to {kept.high:.3f})"
+        )
+    for part in (release.classes, release.masks):
+        shares = ", ".join(f"{each.name} {each.weight:.2f}" for each in part.members)
+        numbers = ", ".join(
+            f"{metric} {of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
+            for metric, of in part.measured["fusion"].items()
+        )
+        say(f"{shares}: {numbers} on {part.measured['images']} images, out of fold")
+    for kind, of in (release.gate.measured if release.gate else {}).items():
+        say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} told not to be dermoscopy")
+    say(f"The release lies in {out}. Try it: dermfuse analyze IMAGE --release {out}")
     say_notice()

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.analysis.networks import load_network
-from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
 from dermfuse.evaluation.bootstrap import percentile_interval, resample
 from dermfuse.evaluation.calibrate import calibrate
@@ -212,14 +211,11 @@ def _by_id(folds: Sequence[FoldAnswers], output: str) -> dict[str, NDArray[np.fl
 
 
 def _labels(folds: Sequence[FoldAnswers]) -> dict[str, bool]:
-    def known(lesion: Lesion) -> bool:
-        return lesion.label is not None
-
     return {
         lesion.image_id: bool(lesion.label)
         for fold in folds
         for lesion in fold.held_back
-        if known(lesion)
+        if lesion.label is not None
     }
 
 
