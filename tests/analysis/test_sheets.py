@@ -81,6 +81,8 @@ class TestSurvey:
             ({"quality": None, "disagreement": None}, ()),
             ({"quality": ["too_dark"]}, ("too dark",)),
             ({"quality": {"blur": True, "hair": False}}, ("blur",)),
+            ({"quality": {"b": {"raised": True, "sentence": "Blurred."}}}, ("Blurred.",)),
+            ({"quality": {"b": {"raised": False, "sentence": "Sharp."}}}, ()),
             ({"quality": [{"flag": 1}]}, ('{"flag": 1}',)),
         ],
     )

@@ -103,7 +103,10 @@ class Analysis:
             "dermoscopy_distance": _rounded(self.dermoscopy_distance),
             "lesion_area_fraction": _rounded(float(self.mask.mean())),
             "measures": self.measures.to_dict(),
-            "quality": [flag.to_dict() for flag in self.quality],
+            "quality": {
+                flag.name: {key: value for key, value in flag.to_dict().items() if key != "name"}
+                for flag in self.quality
+            },
             "warnings": list(self.warnings),
             "outline": outline(self.mask),
             "notice": NOTICE,

@@ -25,6 +25,16 @@ RESULTS_CSV = "results.csv"
 ERRORS_CSV = "errors.csv"
 _MOST_ERRORS = 100  # on the report's first page; all stand in errors.csv
 _NOT_COLUMNS = ("file", "thumbnail")
+_DETAILS = (
+    "asymmetry",
+    "colour_asymmetry",
+    "compactness",
+    "solidity",
+    "border_step",
+    "colour_count",
+    "equivalent_diameter_px",
+)
+"""The measures that the report shows; the others stand in the tables."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -167,18 +177,25 @@ def flags_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """
     quality = record.get("quality") or []
     if isinstance(quality, Mapping):
-        quality = [key for key, value in quality.items() if value is True]
-    flags = [_word(each).replace("_", " ") for each in quality]
+        quality = [_raised(key, value) for key, value in quality.items()]
+    flags = [_word(each).replace("_", " ") for each in quality if each]
     flags += ["networks disagree"] * (record.get("disagreement") is True)
     flags += ["not dermoscopy"] * (record.get("dermoscopy") is False)
     return tuple(flags)
+
+
+def _raised(name: str, check: object) -> str:
+    """Returns what a check says against an image; empty where it says nothing."""
+    if isinstance(check, Mapping):
+        return str(check.get("sentence") or name) if check.get("raised") is True else ""
+    return name if check is True else ""
 
 
 def image_row(record: Mapping[str, Any]) -> ImageRow:
     """Returns what the report shows of a record."""
     probability = _number(record.get("malignant_probability"))
     area = _number(record.get("lesion_area_fraction"))
-    thumbnail = record.get("thumbnail")
+    thumbnail, measures = record.get("thumbnail"), record.get("measures") or {}
     return ImageRow(
         name=record["name"],
         probability=None if math.isnan(probability) else probability,
@@ -186,9 +203,9 @@ def image_row(record: Mapping[str, Any]) -> ImageRow:
         area_fraction=None if math.isnan(area) else area,
         flags=flags_of(record),
         details=tuple(
-            (key.replace("_", " ").replace(".", ": "), _shown(value))
-            for key, value in flatten(record.get("measures") or {}).items()
-            if value is not None
+            (key.replace("_", " "), f"{measures[key]:.3g}")
+            for key in _DETAILS
+            if isinstance(measures.get(key), int | float)
         ),
         thumbnail=thumbnail if isinstance(thumbnail, str) else "",
     )
