@@ -93,9 +93,12 @@ class TestSurvey:
         row = image_row({"name": "a"})
         assert (row.probability, row.predicted, row.area_fraction) == (None, "withheld", None)
 
-    def test_measures_are_shown_without_knowing_them(self) -> None:
-        record = {"name": "a", "measures": {"new_one": 0.123456, "n": None, "x": {"y": True}}}
-        assert image_row(record).details == (("new one", "0.1235"), ("x: y", "true"))
+    def test_the_measures_that_a_reader_can_use_are_shown(self) -> None:
+        record = {
+            "name": "a",
+            "measures": {"pieces": 2, "solidity": 0.98765, "asymmetry": 0.123456, "n": None},
+        }
+        assert image_row(record).details == (("asymmetry", "0.123"), ("solidity", "0.988"))
 
 
 class TestReport:
