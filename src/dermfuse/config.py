@@ -240,6 +240,8 @@ class TrainConfig:
         precision: ``auto`` is bfloat16 autocast where the device multiplies it in hardware.
         device: ``auto`` is CUDA where there is one, else the CPU.
         threads: CPU threads; 0 leaves PyTorch's choice.
+        compile: Compiles the forward pass of a training step with ``torch.compile``; the first
+            steps are slow, and results differ in rounding.
     """
 
     epochs: int = 50
@@ -257,6 +259,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Refuses counts below one and rates out of range."""

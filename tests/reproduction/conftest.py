@@ -1,14 +1,21 @@
 """A reproduction in small: two pair networks, trained in this process, and all that follows."""
 
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
+from dermfuse.data.splits import write_split
+from dermfuse.models.build import build_network
 from dermfuse.reproduction.plan import Run
 from dermfuse.reproduction.reproduce import Request, plan_request
+from dermfuse.runs import RunFolder, write_json, write_text
 from dermfuse.training import train
+from dermfuse.training.recorder import write_weights
+from dermfuse.training.samples import select_lesions
 
 TINY = (
     "model.init=random",
@@ -46,6 +53,12 @@ def train_here() -> Callable[..., list[Run]]:
     return _train_here
 
 
+@pytest.fixture(scope="session")
+def plant_here() -> Callable[..., list[Run]]:
+    """Leaves the runs of some presets as a training would, with weights that learnt nothing."""
+    return _plant_here
+
+
 def _request_for(
     data: Path, out: Path, tables: Sequence[str], *more: str, **options: int
 ) -> Request:
@@ -64,3 +77,20 @@ def _train_here(request: Request, leave_out: Sequence[str] = ()) -> list[Run]:
     for run in trained:
         train(run.config, data=request.data, run=request.place.run_folder(run))
     return trained
+
+
+def _plant_here(request: Request, presets: Sequence[str]) -> list[Run]:
+    planted = [run for run in plan_request(request).runs if run.preset in presets]
+    for run in planted:
+        folder = RunFolder(request.place.run_folder(run))
+        chosen = select_lesions(request.data, run.config)
+        write_text(folder.config, run.config.to_toml())
+        write_split(folder.split, chosen.split)
+        with torch.random.fork_rng():
+            torch.manual_seed(zlib.crc32(run.name.encode()))
+            network = build_network(run.config.model)
+        write_weights(folder.weights, network, {"epoch": "1", "head": "a"})
+        record = {"status": "finished", "epochs": 1, "seconds": 1.0, "data": {"summary": "drawn"}}
+        record |= {"device": "CPU", "machine": "a machine", "precision": "32-true"}
+        write_json(folder.record, record)
+    return planted

@@ -56,8 +56,9 @@ def test_the_leakage_pair_differs_in_the_split_alone_and_shares_the_hold_out_run
 
 
 def test_where_a_run_is_trained_does_not_make_it_another() -> None:
-    a, b = (make_plan(["V"], overrides=[f"train.threads={n}"]).runs[0] for n in (1, 2))
-    assert identity(a.config) == identity(b.config)
+    same = ("train.threads=1", "train.threads=2", "train.compile=true")
+    a, b, d = (make_plan(["V"], overrides=[how]).runs[0] for how in same)
+    assert identity(a.config) == identity(b.config) == identity(d.config)
     c = make_plan(["V"], overrides=["train.epochs=3"]).runs[0]
     assert identity(a.config) != identity(c.config)
 

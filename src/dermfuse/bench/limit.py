@@ -62,7 +62,8 @@ def measure_limit(
 def count_flop_per_image(module: TrainingModule, schedule: Sequence[Any]) -> float:
     """Returns the floating-point operations of a step per image, both streams counted."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    eagerly = torch.compiler.set_stance("force_eager")  # compiled code hides what it multiplies
+    with counter, torch.no_grad(), eagerly:
         for batch in schedule:
             module.step_loss(batch)
     images = sum(len(rows_of(batch)) for batch in schedule)

@@ -24,7 +24,7 @@ DEFAULT_FOLDS = 5
 """Of the cross-validation that fills the tables where the test set has no truth."""
 
 _OWNED = ("data.split", "data.folds", "data.fold", "train.seed")
-_FREE = ("threads", "device")  # where a run is trained, not what is trained
+_FREE = ("threads", "device", "compile")  # where and how a run is trained, not what is trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Plan:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Returns what makes a run this run: not its name, nor on which device it is trained."""
+    """Returns what makes a run this run: not its name, nor where and how it is trained."""
     mapping = config.to_mapping()
     del mapping["name"], mapping["summary"]
     mapping["train"] = {k: v for k, v in mapping["train"].items() if k not in _FREE}

@@ -22,7 +22,7 @@ class JointModule(SegmentationModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the joint loss of a batch of rows."""
-        logits = self.network(self.images(batch))
+        logits = self.trained_pass(self.images(batch))
         return losses.joint_loss(
             self.class_loss(logits.class_logits, self.labels(batch)),
             self.mask_loss(logits.mask_logits, self.samples.source.masks(batch)),

@@ -7,7 +7,7 @@ on, and the last epoch is kept.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -28,6 +28,7 @@ from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
 from dermfuse.preprocess import resize_probability
 from dermfuse.training.averaging import average_weights
+from dermfuse.training.compilation import compile_pass
 from dermfuse.training.distributed import (
     Processes,
     as_the_first,
@@ -64,6 +65,7 @@ class TrainingModule(LightningModule):
         if config.train.backbone == "frozen":
             network.get_submodule("backbone").requires_grad_(requires_grad=False)
         self.averaged = average_weights(network, decay) if decay else None
+        self.trained_pass = compile_pass(self.plain_pass, config.train)
         self.measured: Epoch = {}
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, ...]] = []
@@ -72,6 +74,11 @@ class TrainingModule(LightningModule):
     def validated(self) -> nn.Module:
         """The network that is validated and kept: the average of the weights if there is one."""
         return self.network if self.averaged is None else self.averaged.module
+
+    @property
+    def plain_pass(self) -> Callable[..., Any]:
+        """What ``train.compile`` compiles: the pass through the network; validation takes none."""
+        return self.network.forward
 
     @property
     def processes(self) -> Processes:
@@ -230,7 +237,7 @@ class ClassifierModule(TrainingModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the class loss of a batch of rows."""
-        logits = self.network(self.images(batch))
+        logits = self.trained_pass(self.images(batch))
         return self.class_loss(logits, self.labels(batch))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
@@ -254,6 +261,11 @@ class PairModule(TrainingModule):
 
     network: DiscriminantNetwork
 
+    @property
+    def plain_pass(self) -> Callable[..., Any]:
+        """The pass to the embedding: all but the heads."""
+        return self.network.embed
+
     def schedule(self, epoch: int) -> list[PairRows]:
         """Returns the pairs of ``epoch``."""
         train, samples = self.config.train, self.samples
@@ -264,9 +276,9 @@ class PairModule(TrainingModule):
         """Returns the total loss; Method 1 sends each image through the backbone once."""
         if batch.partner is None:
             images = self.images(torch.cat([batch.a, batch.b]))
-            embedding_a, embedding_b = self.network.embed(images).chunk(2)
+            embedding_a, embedding_b = self.trained_pass(images).chunk(2)
         else:
-            embedding_a = self.network.embed(self.images(batch.a))
+            embedding_a = self.trained_pass(self.images(batch.a))
             embedding_b = embedding_a[batch.partner.to(self.device)]
         logits = self.network.pair_logits(embedding_a, embedding_b)
         return self._total(logits, self.labels(batch.a), self.labels(batch.b))
@@ -307,7 +319,8 @@ class SegmentationModule(TrainingModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the mask loss of a batch of rows."""
-        return self.mask_loss(self.network(self.images(batch)), self.samples.source.masks(batch))
+        logits = self.trained_pass(self.images(batch))
+        return self.mask_loss(logits, self.samples.source.masks(batch))
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""

@@ -30,6 +30,7 @@ from dermfuse.runs import (
     write_text,
 )
 from dermfuse.training.batch_norm import share_batch_norms
+from dermfuse.training.compilation import require_compiler
 from dermfuse.training.distributed import (
     Processes,
     batch_length,
@@ -112,6 +113,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     """
     processes = find_processes(devices)
     require_devices(processes, accelerator_of(config))
+    require_compiler(config.train, accelerator_of(config))
     if processes.first and not resume:
         require_free(run, what="run")
     chosen = select_lesions(data, config)
@@ -285,7 +287,7 @@ def _comparable(config: Config) -> dict[str, Any]:
         if isinstance(values, dict)
         for key, value in values.items()
     }
-    free = {"train.threads", "train.device"}
+    free = {"train.threads", "train.device", "train.compile"}
     if config.train.schedule == "plateau":
         free.add("train.epochs")  # the cosine's length is its epochs
     for key in free:
