@@ -9,8 +9,6 @@
 programs can be: without ``predictions.json`` nothing is assumed about where they come from.
 """
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
-from dermfuse.errors import PredictionsError, RunError, StorageError
-from dermfuse.runs import NOTICE, new_folder, read_json, write_json
+from dermfuse.errors import PredictionsError, RunError
+from dermfuse.runs import NOTICE, read_json, whole_folder, write_json
 from dermfuse.scores import ScoreTable, read_scores
 
 FORMAT = 1
@@ -164,27 +162,8 @@ def new_predictions(out: Path) -> Iterator[Path]:
         RunError: ``out`` exists and is not empty.
         StorageError: The folder cannot be written.
     """
-    is_new = not out.exists()
-    out = new_folder(out, what="predictions").resolve()
-    staging = out.parent / f".{out.name}.{os.getpid()}"
-    done = False
-    try:
-        staging.mkdir()
-        yield staging
-        out.rmdir()
-        staging.replace(out)
-        done = True
-    except OSError as error:
-        raise StorageError(
-            f"the predictions folder {out} cannot be written ({error.strerror or error})",
-            expected="a writable folder with free space",
-            action="Choose another folder or free some space",
-        ) from error
-    finally:
-        if not done:
-            shutil.rmtree(staging, ignore_errors=True)
-            if is_new:
-                shutil.rmtree(out, ignore_errors=True)
+    with whole_folder(out, what="predictions") as folder:
+        yield folder
 
 
 def name_some(image_ids: Sequence[str], *, most: int = 3) -> str:

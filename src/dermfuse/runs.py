@@ -15,6 +15,7 @@ A run folder holds everything one training leaves behind:
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +135,41 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
             action="Choose another folder",
         ) from error
     return path
+
+
+@contextmanager
+def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
+    """Yields a folder to write into that becomes ``out`` at the end, whole or not at all.
+
+    Args:
+        out: The folder; it may exist if it is empty.
+        what: What it is for, in the error's words.
+
+    Raises:
+        RunError: ``out`` exists and is not empty.
+        StorageError: The folder cannot be written.
+    """
+    is_new = not out.exists()
+    out = new_folder(out, what=what).resolve()
+    staging = out.parent / f".{out.name}.{os.getpid()}"
+    done = False
+    try:
+        staging.mkdir()
+        yield staging
+        out.rmdir()
+        staging.replace(out)
+        done = True
+    except OSError as error:
+        raise StorageError(
+            f"the {what} folder {out} cannot be written ({error.strerror or error})",
+            expected="a writable folder with free space",
+            action="Choose another folder or free some space",
+        ) from error
+    finally:
+        if not done:
+            shutil.rmtree(staging, ignore_errors=True)
+            if is_new:
+                shutil.rmtree(out, ignore_errors=True)
 
 
 def require_free(path: Path, *, what: str = "output") -> None:

@@ -134,3 +134,27 @@ def test_a_network_without_folds_is_named(
     monkeypatch.setattr(build, "load_run", lambda _: others)
     with pytest.raises(ExportError, match="final has no folds"):
         build._folds_of(_trained("final"), [Path("other")])
+
+
+def test_a_release_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {
+        kind: replace(_trained(kind), config=Config(name=kind, model=ModelConfig(network=kind)))  # type: ignore[arg-type]
+        for kind in ("classifier", "unet")
+    }
+    monkeypatch.setattr(build, "load_run", lambda run: kinds[run.name])
+
+    def fail(*arguments: object, **_: object) -> None:
+        out = next(a for a in arguments if isinstance(a, Path) and a.name.startswith(".release"))
+        (out / "half").write_text("half")
+        raise ExportError("no")
+
+    monkeypatch.setattr(build, "export_shipped", fail)
+    runs = [Path("classifier"), Path("unet")]
+    request = build.ReleaseRequest(
+        runs=runs, folds=runs, data=tmp_path, out=tmp_path / "release", name="x"
+    )
+    with pytest.raises(ExportError):
+        build.build_release(request)
+    assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ from dermfuse.release.folder import (
     Release,
     write_release,
 )
-from dermfuse.runs import environment, new_folder
+from dermfuse.runs import environment, whole_folder
 from dermfuse.shipping.gate import fit_gate
 from dermfuse.shipping.out_of_fold import (
     FoldAnswers,
@@ -88,7 +88,19 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     classes = [final for final in finals if final.config.model.task == "classification"]
     masks = [final for final in finals if final.config.model.task == "segmentation"]
     _require_one_or_two(classes, masks)
-    out = new_folder(request.out, what="release")
+    with whole_folder(request.out, what="release") as out:
+        return _build(request, groups, classes, masks, out, announce)
+
+
+def _build(
+    request: ReleaseRequest,
+    groups: Mapping[Path, Sequence[Path]],
+    classes: Sequence[TrainedNetwork],
+    masks: Sequence[TrainedNetwork],
+    out: Path,
+    announce: Stage,
+) -> Release:
+    finals = [*classes, *masks]
     announce("exporting the networks", 1, 3)
     cards = {
         final.run: export_shipped(final, request.data, out, precision=request.precision)
