@@ -11,13 +11,13 @@ from dermfuse.errors import ConfigError
 _Pass = TypeVar("_Pass", bound=Callable[..., Any])
 
 
-def compile_pass(function: _Pass, train: TrainConfig) -> _Pass:
-    """Returns ``function`` compiled if the configuration asks for it, else as it is.
+def compile_pass(function: _Pass, train: TrainConfig) -> _Pass | None:
+    """Returns ``function`` compiled, or None if the configuration does not ask for it.
 
     A function is compiled and not its module: a compiled module is a wrapper whose parameters
     have other names, and those of a state dict are a public format.
     """
-    return cast("_Pass", torch.compile(function)) if train.compile else function
+    return cast("_Pass", torch.compile(function)) if train.compile else None
 
 
 def require_compiler(train: TrainConfig, accelerator: str) -> None:

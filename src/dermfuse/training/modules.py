@@ -65,7 +65,7 @@ class TrainingModule(LightningModule):
         if config.train.backbone == "frozen":
             network.get_submodule("backbone").requires_grad_(requires_grad=False)
         self.averaged = average_weights(network, decay) if decay else None
-        self.trained_pass = compile_pass(self.plain_pass, config.train)
+        self._compiled_pass = compile_pass(self.plain_pass, config.train)
         self.measured: Epoch = {}
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, ...]] = []
@@ -79,6 +79,11 @@ class TrainingModule(LightningModule):
     def plain_pass(self) -> Callable[..., Any]:
         """What ``train.compile`` compiles: the pass through the network; validation takes none."""
         return self.network.forward
+
+    @property
+    def trained_pass(self) -> Callable[..., Any]:
+        """The pass of a training step."""
+        return self._compiled_pass or self.plain_pass
 
     @property
     def processes(self) -> Processes:
