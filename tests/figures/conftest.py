@@ -45,8 +45,10 @@ def make_run(validated: list[Lesion]) -> MakeRun:
         write_text(run.config, config.to_toml())
         ids = tuple(lesion.image_id for lesion in validated)
         write_split(run.split, Split(("ISIC_0000000",), ids))
-        is_class = config.model.task == "classification"
-        metrics = ("average_precision", "auc") if is_class else ("jaccard", "dice")
+        task = config.model.task
+        metrics = (("average_precision", "auc") if task != "segmentation" else ()) + (
+            ("jaccard", "dice") if task != "classification" else ()
+        )
         rows = [
             {"epoch": epoch, "train_loss": 1 / epoch, "validation_loss": 2 / epoch}
             | dict.fromkeys(metrics, 0.5 + 0.1 * epoch)

@@ -36,6 +36,11 @@ def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: 
     assert run.history.best_epoch == 3
 
 
+def test_a_joint_run_has_a_metric_of_each_task(make_run: Make, tmp_path: Path) -> None:
+    source = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
+    assert source.history.metrics == ("average_precision", "jaccard")
+
+
 def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,auc\n1,\n2,0.5\n")

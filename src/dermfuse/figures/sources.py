@@ -37,6 +37,7 @@ SHOWN_PX = 320
 _METRICS = {
     "classification": ("average_precision", "auc"),
     "segmentation": ("jaccard", "dice"),
+    "joint": ("average_precision", "jaccard"),
 }
 
 
