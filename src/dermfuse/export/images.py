@@ -71,12 +71,10 @@ def load_held_out(
     Raises:
         DermfuseError: The run has no split, or the folder lacks its images.
     """
-    if trained.config.data.split == "paper":  # augmented copies of all images were trained on
+    if trained.config.data.split != "source":  # copies of all images, or all, were trained on
         return None
     task = trained.config.model.task
     lesions = split_lesions(trained, data, "validation")
-    if not lesions:
-        return None
     malignant = np.array([bool(lesion.label) for lesion in lesions]) if has_scores(task) else None
     masks = [lesion.mask_path for lesion in lesions if lesion.mask_path] if has_masks(task) else []
     return HeldOut(load_squares(trained, lesions, progress), malignant, masks)

@@ -240,7 +240,7 @@ def round_weights(
 
     Example:
         >>> levels, scale = round_weights(np.array([[1.27, -0.5], [0.0, 0.0]], np.float32))
-        >>> levels.tolist(), scale.round(4).tolist()
+        >>> levels.tolist(), [round(each, 4) for each in scale.tolist()]
         ([[127, -50], [0, 0]], [0.01, 1.0])
     """
     rows = weights.reshape(len(weights), -1).astype(np.float64)

@@ -181,6 +181,7 @@ def split_lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) ->
         split: Which images.
 
     Raises:
+        RunError: The run validated on no image.
         DataError: The folder lacks some of the run's images.
     """
     if split == "test":
