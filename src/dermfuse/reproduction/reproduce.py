@@ -24,6 +24,7 @@ from dermfuse.reproduction.execution import (
 from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import build_page
+from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, Run, make_plan
 from dermfuse.reproduction.progress import RunProgress
 from dermfuse.runs import (
@@ -43,6 +44,16 @@ Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
 """From run folders and predictions folders to figures."""
 Stage = Callable[[str, int, int], None]
 """Called with (what begins, its number from 1, how many)."""
+
+_DRAWN = (
+    "dc-mobilenetv1",
+    "dc-densenet121",
+    "fusion-dc",
+    "u-mobilenetv1",
+    "u-densenet121",
+    "fusion-u",
+)
+"""What the paper's figures are of."""
 
 _ALL_TASKS = frozenset({"classification", "segmentation"})
 
@@ -253,17 +264,23 @@ def _run_result(run: Run, progress: RunProgress, place: Workplace) -> RunResult:
 
 
 def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
-    """Returns the figures of the first seed's rows; that none could be drawn is reported."""
+    """Returns the figures of the first seed's rows; that none could be drawn is reported.
+
+    As in the paper they are of the pair networks, the U-Nets and their fusions; where none of
+    these was trained, of what was. Of a cross-validation the first fold's networks are looked into.
+    """
+    made = {source: folders[0] for source, folders in harvest.made.items() if folders}
+    wanted = [source for source in _DRAWN if source in made] or list(made)
+    presets = [source for source in wanted if fusion_of(source) is None and "+" not in source]
     runs = [
         harvest.place.run_folder(run)
-        for run in harvest.plan.runs
-        if run.name in harvest.finished and run.config.train.seed == 0
+        for preset in presets
+        if (run := harvest.plan.runs_of(preset, 0)[0]).name in harvest.finished
     ]
-    drawn_from = [folders[0] for folders in harvest.made.values() if folders]
-    if not runs and not drawn_from:
+    if not wanted:
         return ()
     try:
-        return draw(runs, drawn_from)
+        return draw(runs, [made[source] for source in wanted])
     except DermfuseError as error:
         harvest.failures["figures"] = str(error)
         return ()
