@@ -92,7 +92,10 @@ class Assembler:
         if task in self.test_tasks:
             return "the test set" + (f", mean over the networks of {folds} folds" if folds else "")
         if folds:
-            return f"the training set, cross-validated in {folds} folds by source image"
+            return (
+                f"the training set, cross-validated in {folds} folds by source image (each fold "
+                "also chose the epoch of its network)"
+            )
         return (
             "the validation images of one hold-out split by source image, on which the epoch was "
             "chosen as well"
