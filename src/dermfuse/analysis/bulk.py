@@ -123,8 +123,7 @@ class _Line:
     thumbnail: bool
 
     def to_dict(self) -> dict[str, Any]:
-        record = self.analysis.to_dict()
-        del record["outline"]
+        record = self.analysis.to_dict(with_outline=False)
         if self.thumbnail:
             record["thumbnail"] = draw_thumbnail(self.analysis.image, self.analysis.mask)
         return record

@@ -81,8 +81,12 @@ class Analysis:
         """Returns the image with the class activation map over it, (H, W, 3)."""
         return draw_activation(self.image, self.activation)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the analysis as JSON values: everything but pixels, the outline as points."""
+    def to_dict(self, *, with_outline: bool = True) -> dict[str, Any]:
+        """Returns the analysis as JSON values: everything but pixels, the outline as points.
+
+        Args:
+            with_outline: Whether the outline is traced, which takes some milliseconds.
+        """
         height, width = self.mask.shape
         predicted = self.predicted
         point = self.operating_point
@@ -108,7 +112,7 @@ class Analysis:
                 for flag in self.quality
             },
             "warnings": list(self.warnings),
-            "outline": outline(self.mask),
+            **({"outline": outline(self.mask)} if with_outline else {}),
             "notice": NOTICE,
         }
 

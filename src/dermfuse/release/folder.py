@@ -125,19 +125,15 @@ class Release:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
-        plain = {key: asdict(value) for key, value in self._parts().items()}
-        gate = asdict(_unlocked(self.gate)) if self.gate else None
         return {
             "format": FORMAT,
             "name": self.name,
-            **plain,
-            "gate": gate,
+            "classes": asdict(_unlocked(self.classes)),
+            "masks": asdict(_unlocked(self.masks)),
+            "gate": asdict(_unlocked(self.gate)) if self.gate else None,
             "facts": dict(self.facts),
             "notice": NOTICE,
         }
-
-    def _parts(self) -> dict[str, Any]:
-        return {"classes": _unlocked(self.classes), "masks": _unlocked(self.masks)}
 
 
 def bundled_release() -> Path:
