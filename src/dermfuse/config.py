@@ -230,6 +230,9 @@ class TrainConfig:
             by the statistics of its ImageNet weights, which few images then cannot shift.
         backbone: ``trained`` moves all layers, as in the paper; ``frozen`` leaves the backbone as
             its ImageNet weights have it and trains what stands on it.
+        frozen_stages: How many of the backbone's five resolutions, the finest first, stay as the
+            ImageNet weights have them, BatchNorm statistics included; 0 moves all, as in the
+            paper. The finest cost most time and hold what is least about lesions.
         ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
             average is what is validated and kept; the training goes on with the weights
             themselves.
@@ -251,6 +254,7 @@ class TrainConfig:
     schedule: Literal["plateau", "cosine"] = "plateau"
     batch_norm: Literal["batch", "frozen"] = "batch"
     backbone: Literal["trained", "frozen"] = "trained"
+    frozen_stages: int = 0
     ema_decay: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 3
@@ -267,6 +271,7 @@ class TrainConfig:
         _between("train.batch_size", self.batch_size, 2, 65_536)
         _between("train.learning_rate", self.learning_rate, 1e-9, 10.0)
         _between("train.new_layer_factor", self.new_layer_factor, 1e-3, 1e3)
+        _between("train.frozen_stages", self.frozen_stages, 0, 5)
         _between("train.ema_decay", self.ema_decay, 0.0, 0.999999)
         _between("train.plateau_factor", self.plateau_factor, 0.01, 0.99)
         _between("train.plateau_patience", self.plateau_patience, 1, 100_000)
@@ -306,6 +311,12 @@ class Config:
                     expected="ImageNet weights, which can be kept",
                     action=f"Set train.{key}={moved} or model.init=imagenet",
                 )
+        if self.train.frozen_stages and self.model.init == "random":
+            raise ConfigError(
+                f'train.frozen_stages is {self.train.frozen_stages} with model.init "random"',
+                expected="ImageNet weights, which can be kept",
+                action="Set train.frozen_stages=0 or model.init=imagenet",
+            )
         if not self.data.validates and self.train.schedule == "plateau":
             raise ConfigError(
                 'train.schedule is "plateau" with data.split "all"',

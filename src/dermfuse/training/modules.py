@@ -16,7 +16,6 @@ import torch
 from lightning import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
 from dermfuse import losses, metrics
@@ -37,6 +36,7 @@ from dermfuse.training.distributed import (
     mean_over_processes,
     take_share,
 )
+from dermfuse.training.freezing import freeze
 from dermfuse.training.samples import Samples
 
 KERAS_MIN_DELTA = 1e-4
@@ -62,8 +62,7 @@ class TrainingModule(LightningModule):
         self.class_loss = losses.choose_class_loss(config.loss)
         self.mask_loss = losses.choose_mask_loss(config.loss)
         decay = config.train.ema_decay
-        if config.train.backbone == "frozen":
-            network.get_submodule("backbone").requires_grad_(requires_grad=False)
+        self._kept = freeze(network, config.train)
         self.averaged = average_weights(network, decay) if decay else None
         self._compiled_pass = compile_pass(self.plain_pass, config.train)
         self.measured: Epoch = {}
@@ -121,12 +120,8 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Draws the epoch's plan; keeps what of the backbone is frozen."""
         self.samples = self.samples.at_epoch(self.current_epoch)
-        if self.config.train.backbone == "frozen":
-            self.network.get_submodule("backbone").eval()
-        elif self.config.train.batch_norm == "frozen":
-            for name, layer in self.network.named_modules():
-                if name.startswith("backbone.") and isinstance(layer, _BatchNorm):
-                    layer.eval()
+        for layer in self._kept:
+            layer.eval()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Moves the average of the weights, if there is one."""
