@@ -9,7 +9,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 demo: $(VENV)/.train  ## set up, then run the whole line on synthetic dermoscopy (no data needed)
 	rm -rf runs/demo
-	$(BIN)/dermfuse demo --out runs/demo
+	$(BIN)/dermfuse demo --train --out runs/demo
 
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term

@@ -1,15 +1,27 @@
 """dermfuse finds skin cancer in dermoscopy images with ensembles of lightweight networks.
 
 It says how likely a lesion is melanoma and outlines the lesion: the system of Wei, Ding and
-Hu (IEEE Access 2020), trained, predicted and evaluated by one command each. Research
-software, not a medical device.
+Hu (IEEE Access 2020), with trained networks that run anywhere, and every step that made them
+one command each. Research software, not a medical device.
+
+    >>> from dermfuse import Analyzer
+    >>> Analyzer.__name__
+    'Analyzer'
 """
+
+from typing import TYPE_CHECKING
 
 from dermfuse.config import Config, find_config, load_preset, preset_names
 from dermfuse.errors import DermfuseError
 
+if TYPE_CHECKING:
+    from dermfuse.analysis.analyzer import Analyzer
+    from dermfuse.analysis.records import Analysis
+
 __version__ = "0.1.0"
 __all__ = [
+    "Analysis",
+    "Analyzer",
     "Config",
     "DermfuseError",
     "__version__",
@@ -17,3 +29,14 @@ __all__ = [
     "load_preset",
     "preset_names",
 ]
+
+_LAZY = {"Analysis": "dermfuse.analysis.records", "Analyzer": "dermfuse.analysis.analyzer"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads what runs networks when it is asked for: the command line starts without it."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_LAZY[name]), name)

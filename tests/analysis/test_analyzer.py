@@ -113,6 +113,14 @@ def test_what_is_no_dermoscopy_is_said_and_not_scored(gated: Path) -> None:
     assert record["dermoscopy"] is False
 
 
+def test_what_is_no_dermoscopy_is_scored_if_all_are_and_the_warning_stays(gated: Path) -> None:
+    page = np.full((48, 64, 3), 255, np.uint8)
+    analysis = Analyzer(gated, score_all=True).analyze(page)
+    assert analysis.is_dermoscopy is False
+    assert analysis.malignant_probability == pytest.approx(0.955, abs=0.001), "logit 7.1 / 2 - 0.5"
+    assert "its probability stands on nothing" in analysis.warnings[0]
+
+
 def test_a_record_is_json_with_its_notice_and_operating_point(release: Path) -> None:
     record = Analyzer(release).analyze(_even(150), name="a").to_dict()
     assert record["notice"] == NOTICE

@@ -95,3 +95,15 @@ def test_stress_writes_a_page_and_a_table(
     assert NOTICE in said
     assert (out / "report.html").is_file()
     assert main(["stress", str(image), "--release", release, "--out", str(out), "--json"]) == 2
+
+
+def test_files_are_written_into_out_alone(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["analyze", str(image), "--release", release, "--masks"]
+    assert main([*command, "--overlays"]) == 2
+    assert "--overlays and --masks without --out" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "masks" / "lesion.png.png").is_file()
+    assert main([*command[:-1], "--out", str(tmp_path / "out")]) == 2
+    assert "masks True" in capsys.readouterr().err

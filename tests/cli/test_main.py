@@ -147,7 +147,7 @@ def test_a_fault_of_dermfuse_itself_keeps_its_traceback(
         ["train", "unet", "--data", "d", "--run", "r"],
         ["predict", "run", "--data", "d", "--split", "test", "--out", "o"],
         ["bench", "train", "unet"],
-        ["demo", "--out", "o"],
+        ["demo", "--train", "--out", "o"],
         ["reproduce", "--data", "d", "--out", "o"],
     ],
 )

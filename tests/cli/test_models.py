@@ -5,12 +5,10 @@ from typing import Any
 import pytest
 
 import dermfuse.bench
-import dermfuse.demo
 import dermfuse.training
 from dermfuse.bench import BenchReport, Comparison
 from dermfuse.cli import console, main
 from dermfuse.config import Config, load_preset, preset_names
-from dermfuse.demo import DemoReport, DemoSettings
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import NOTICE
 from dermfuse.training import TrainingReport
@@ -158,32 +156,6 @@ def test_bench_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None
     record = json.loads(capsys.readouterr().out)
     assert record["training_ratio"] == 3.0
     assert record["notice"] == NOTICE
-
-
-def test_demo_prints_its_numbers_and_its_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    predictions, truth = tmp_path / "predictions", tmp_path / "truth"
-    for folder, name, rows in (
-        (predictions, "scores.csv", "image_id,score\na,0.1\nb,0.9\n"),
-        (truth, "labels.csv", "image_id,label\na,0\nb,1\n"),
-    ):
-        folder.mkdir()
-        (folder / name).write_text(rows)
-
-    def run(out: Path, *, settings: DemoSettings, stage: Any) -> DemoReport:
-        assert settings.seed == 3
-        stage("drawing synthetic images", 1, 9)
-        evaluation = evaluate(predictions, truth, draws=10)
-        return DemoReport(out / "report.html", 61.2, {"fusion": evaluation})
-
-    monkeypatch.setattr(dermfuse.demo, "run_demo", run)
-    assert main(["demo", "--out", str(tmp_path / "out"), "--seed", "3"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err == "[1/9] drawing synthetic images ...\n"
-    assert "61 seconds. Open in a browser:" in captured.out
-    assert any(line.split()[:3] == ["fusion", "AUC", "1.000"] for line in captured.out.splitlines())
-    assert captured.out.endswith(NOTICE + "\n")
 
 
 def test_the_only_bar_left_is_that_of_the_training(

@@ -3,14 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import dermfuse.training.submission
 from dermfuse.cli import main
+from dermfuse.packing import SubmissionReport
 from dermfuse.predictions import SCORES_NAME, Manifest, write_manifest
 from dermfuse.runs import NOTICE
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.tabulation import BEGIN, END
-from dermfuse.training.submission import SubmissionReport
+
+from ..small_release import skin, write_small_release
 
 
 @pytest.fixture
@@ -73,4 +76,28 @@ def test_a_submission_may_look_eight_times(
     command = ["submit", "run", "--data", "d", "--out", str(tmp_path)]
     assert main(command) == main([*command, "--tta"]) == 0
     assert looked == [False, True]
-    assert "6 test images (classification)" in capsys.readouterr().out
+    assert "6 images (classification)" in capsys.readouterr().out
+
+
+def test_results_of_analyze_are_converted_and_packed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = write_small_release(tmp_path / "release")
+    Image.fromarray(skin(40)).save(tmp_path / "lesion.png")
+    results = str(tmp_path / "results")
+    analyze = ["analyze", str(tmp_path / "lesion.png"), "--release", str(release)]
+    assert main([*analyze, "--out", results, "--masks"]) == 0
+    assert main(["convert", results, "--out", str(tmp_path / "predictions")]) == 0
+    assert "joint; release small" in capsys.readouterr().out
+    assert main(["submit", results, "--out", str(tmp_path / "packed")]) == 0
+    assert "1 images (joint)" in capsys.readouterr().out
+    packed = sorted(path.name for path in (tmp_path / "packed").iterdir())
+    assert packed == ["masks.zip", "run.json", "scores.csv"]
+
+
+def test_a_run_without_its_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text("")
+    assert main(["submit", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "Add --data" in capsys.readouterr().err

@@ -6,11 +6,10 @@ import pytest
 
 from dermfuse.config import load_preset
 from dermfuse.errors import DataError, RunError
-from dermfuse.predictions import Manifest, write_manifest
 from dermfuse.runs import RunFolder, read_json, write_json
-from dermfuse.scores import ScoreTable, read_scores, write_scores
+from dermfuse.scores import read_scores
 from dermfuse.training import predict, train
-from dermfuse.training.submission import pack, submit
+from dermfuse.training.submission import submit
 
 TINY = ["model.init=random", "data.input_size=32", "train.epochs=1", "augment.enabled=false"]
 
@@ -61,15 +60,3 @@ def test_an_unfinished_run_is_not_submitted(drawn: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match=r"is running after 3 epochs.*--resume"):
         submit(tmp_path / "run", data=drawn, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_fusion_is_packed_with_its_manifest_for_a_record(tmp_path: Path) -> None:
-    fused = tmp_path / "fused"
-    write_scores(fused / "scores.csv", ScoreTable(("a", "b"), np.array([0.2, 0.7])))
-    manifest = Manifest("classification", "fusion of A and B", "test", details={"weight": 0.4})
-    write_manifest(fused, manifest)
-    report = pack(fused, tmp_path / "out")
-    assert (report.task, report.images) == ("classification", 2)
-    record = read_json(tmp_path / "out" / "run.json")
-    assert (record["source"], record["weight"]) == ("fusion of A and B", 0.4)
-    assert read_scores(tmp_path / "out" / "scores.csv").scores.tolist() == [0.2, 0.7]

@@ -29,6 +29,8 @@ class Analyzer:
         operating_point: Name of the threshold, like ``sensitivity95``; the release's own default
             if left out.
         threads: That one image may use.
+        score_all: Whether what does not look like dermoscopy is scored too, as an evaluation on
+            images that are known to be dermoscopy needs it; the warning stays.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
@@ -44,6 +46,7 @@ class Analyzer:
         *,
         operating_point: str | None = None,
         threads: int = 1,
+        score_all: bool = False,
     ) -> None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
@@ -54,6 +57,7 @@ class Analyzer:
         self._masks = _load(folder, self._release.masks.members, threads)
         gate = self._release.gate
         self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
+        self._score_all = score_all
 
     @property
     def release(self) -> Release:
@@ -64,6 +68,11 @@ class Analyzer:
     def operating_point(self) -> OperatingPoint:
         """The threshold in use."""
         return self._point
+
+    @property
+    def score_all(self) -> bool:
+        """Whether an image that does not look like dermoscopy is scored too."""
+        return self._score_all
 
     @property
     def digests(self) -> dict[str, str]:
@@ -100,7 +109,8 @@ class Analyzer:
         reduced = reduce_image(image)
         distance, is_dermoscopy = self._look(class_answers, reduced)
         measures = measure_lesion(image, mask)
-        scored = self._score(class_answers) if is_dermoscopy is not False else _NO_SCORE
+        withheld = is_dermoscopy is False and not self._score_all
+        scored = _NO_SCORE if withheld else self._score(class_answers)
         return Analysis(
             name=name,
             release=self._release.name,

@@ -15,6 +15,7 @@ from dermfuse.analysis.folder import FolderOptions, FolderOutcome, Step, run_fol
 from dermfuse.analysis.overlays import draw_outline, encode_png
 from dermfuse.analysis.records import Analysis
 from dermfuse.analysis.sources import expand
+from dermfuse.preprocess import write_mask
 from dermfuse.runs import atomic_write
 
 THUMBNAIL_PX = 160
@@ -22,6 +23,7 @@ THUMBNAIL_PX = 160
 
 _THUMBNAIL_QUALITY = 75
 _OVERLAYS = "overlays"
+_MASKS = "masks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,15 @@ class BulkOptions:
         report: Whether the HTML report, with a thumbnail of each image, is written.
         overlays: Whether the outline and the activation map are written over each image, as PNG
             files in ``overlays/``.
+        masks: Whether each lesion's mask is written, 0 and 255 at the image's size, as a PNG file
+            in ``masks/``.
         resume: Whether a results folder may exist and is gone on with.
     """
 
     threads: int = 1
     report: bool = True
     overlays: bool = False
+    masks: bool = False
     resume: bool = True
 
 
@@ -71,6 +76,10 @@ def analyze_paths(
         analysis = analyzer.analyze(image, name=name)
         if options.overlays:
             _write_overlays(out / _OVERLAYS, analysis)
+        if options.masks:
+            path = mask_file(out, analysis.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(path, analysis.mask)
         return _Line(analysis, thumbnail=options.report)
 
     return run_folder(
@@ -78,7 +87,11 @@ def analyze_paths(
         analyze,
         out,
         options=FolderOptions(
-            identity=identity(analyzer),
+            identity={
+                **identity(analyzer),
+                "overlays": options.overlays,
+                "masks": options.masks,
+            },
             threads=options.threads,
             resume=options.resume,
             report=options.report,
@@ -94,7 +107,22 @@ def identity(analyzer: Analyzer) -> dict[str, Any]:
         "release": analyzer.release.name,
         "networks": analyzer.digests,
         "operating_point": analyzer.operating_point.name,
+        "score_all": analyzer.score_all,
     }
+
+
+def mask_file(results: Path, name: str) -> Path:
+    """Returns where the mask of an image lies in a results folder.
+
+    Args:
+        results: The folder.
+        name: Of the image, as its line of results has it.
+
+    Example:
+        >>> mask_file(Path("results"), "ISIC_0000003.jpg").as_posix()
+        'results/masks/ISIC_0000003.jpg.png'
+    """
+    return results / _MASKS / f"{name}.png"
 
 
 def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bytes:

@@ -178,6 +178,23 @@ def run_folder(
     )  # fmt: skip
 
 
+def read_results(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields every line of a results folder: an image's record, or its ``error``.
+
+    Raises:
+        RunError: The folder holds no results.
+    """
+    path = folder / RESULTS_NAME
+    if not path.is_file():
+        raise RunError(
+            f"{folder} holds no results",
+            expected=f"a folder with {RESULTS_NAME}",
+            action="Write one with: dermfuse analyze ... --out",
+        )
+    with path.open("rb") as lines:
+        yield from map(json.loads, lines)
+
+
 def _claim(out: Path, options: FolderOptions) -> None:
     """Makes a results folder, or makes sure that one belongs to this analysis."""
     manifest = out / MANIFEST_NAME

@@ -16,9 +16,9 @@ from dermfuse.runs import NOTICE
 from dermfuse.scores import Label
 
 _PROBABILITY_DIGITS = 6
-_NOT_DERMOSCOPY = (
-    "This does not look like a dermoscopy image to the networks, so no probability is given."
-)
+_NOT_DERMOSCOPY = "This does not look like a dermoscopy image to the networks, so "
+_WITHHELD = _NOT_DERMOSCOPY + "no probability is given."
+_UNFOUNDED = _NOT_DERMOSCOPY + "its probability stands on nothing that they have learnt."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class Analysis:
         release: Of the networks.
         image: As it was analysed: RGB, upright, (H, W, 3).
         malignant_probability: Of melanoma, calibrated, in [0, 1]; None where the image does not
-            look like dermoscopy.
+            look like dermoscopy, unless the analyzer was told to score all.
         operating_point: At whose threshold the probability becomes a call.
         scores: Of each class network by name, not calibrated; empty where the probability is None.
         disagreement: Standard deviation of the networks' probabilities, each calibrated like
@@ -70,7 +70,9 @@ class Analysis:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before the numbers, a sentence each."""
-        said = [] if self.is_dermoscopy is not False else [_NOT_DERMOSCOPY]
+        said = []
+        if self.is_dermoscopy is False:
+            said.append(_WITHHELD if self.malignant_probability is None else _UNFOUNDED)
         return (*said, *(flag.sentence for flag in self.quality if flag.raised))
 
     def contour_overlay(self) -> NDArray[np.uint8]:

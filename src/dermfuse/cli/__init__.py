@@ -19,6 +19,7 @@ from dermfuse import __version__
 from dermfuse.cli import (
     analyze,
     data,
+    demo,
     ensembles,
     export,
     figures,
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 analyze.register(app)
 models.register(app)
+demo.register(app)
 results.register(app)
 ensembles.register(app)
 publish.register(app)
@@ -61,7 +63,7 @@ def root(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Skin cancer detection in dermoscopy images: train, predict, fuse, evaluate.
+    """Skin cancer detection in dermoscopy images: analyse, train, predict, fuse, evaluate.
 
     Research software, not a medical device.
     """

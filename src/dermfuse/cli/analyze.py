@@ -21,6 +21,7 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
+from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from dermfuse.analysis.analyzer import Analyzer
@@ -59,6 +60,12 @@ def analyze(  # noqa: PLR0913 — an option each
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
     ] = False,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write each lesion's mask as a PNG file.")
+    ] = False,
+    score_all: Annotated[
+        bool, typer.Option("--score-all", help="Score what does not look like dermoscopy too.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
     ] = False,
@@ -69,13 +76,14 @@ def analyze(  # noqa: PLR0913 — an option each
     """
     from dermfuse.analysis.analyzer import Analyzer
 
-    analyzer = Analyzer(release, operating_point=operating_point)
+    _require_out(out, overlays=overlays, masks=masks)
+    analyzer = Analyzer(release, operating_point=operating_point, score_all=score_all)
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
         from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 
-        options = BulkOptions(threads=threads, report=report, overlays=overlays)
+        options = BulkOptions(threads=threads, report=report, overlays=overlays, masks=masks)
         with count_progress("Analysing images") as advance:
             outcome = analyze_paths(
                 analyzer, paths, out, options=options, progress=lambda _: advance()
@@ -84,6 +92,17 @@ def analyze(  # noqa: PLR0913 — an option each
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _require_out(out: Path | None, **files: bool) -> None:
+    """Refuses options that write files where there is no folder for them."""
+    wanted = [f"--{name}" for name, asked in files.items() if asked]
+    if out is None and wanted:
+        raise ConfigError(
+            f"{' and '.join(wanted)} without --out",
+            expected="a folder to write into",
+            action="Add --out DIR",
+        )
 
 
 def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:

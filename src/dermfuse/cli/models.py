@@ -1,4 +1,4 @@
-"""``dermfuse presets, train, predict, bench, demo``: the commands around networks.
+"""``dermfuse presets, train, predict, bench``: the commands around networks.
 
 All but ``presets`` need the extra ``dermfuse[train]``; it is imported inside the commands.
 """
@@ -13,8 +13,6 @@ from typing import Annotated
 import typer
 
 from dermfuse.cli.console import (
-    announce_stage,
-    estimate_cells,
     on_terminal,
     progress,
     say,
@@ -25,8 +23,6 @@ from dermfuse.cli.console import (
 from dermfuse.cli.extras import require_train_extra
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.runs import NOTICE
-
-_DEMO_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
 
 bench_app = typer.Typer(help="Measure speed on this machine.")
 
@@ -53,7 +49,7 @@ class Split(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
-    for command in (presets, train, predict, demo):
+    for command in (presets, train, predict):
         app.command()(command)
     app.add_typer(bench_app, name="bench")
 
@@ -222,29 +218,4 @@ def bench_train(
         f"{report.device}, {report.precision} against float32, {report.threads} threads, "
         f"{report.workers} loading processes, PyTorch {report.torch}."
     )
-    say_notice()
-
-
-def demo(
-    *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    seed: Annotated[int, typer.Option(help="Of the images and the trainings.")] = 0,
-) -> None:
-    """Run the whole line on drawn images.
-
-    Synthesise, train small, predict, fuse, evaluate: under three minutes on two cores. The
-    numbers stand in OUT/report.html; they say nothing about skin.
-    """
-    require_train_extra("dermfuse demo")
-    from dermfuse.demo import DemoSettings, run_demo
-
-    report = run_demo(out, settings=DemoSettings(seed=seed), stage=announce_stage)
-    rows = [
-        (name, metric, *estimate_cells(estimate))
-        for name, evaluation in report.evaluations.items()
-        for metric, estimate in evaluation.rows()
-        if metric in _DEMO_METRICS
-    ]
-    say_table(("network", "metric", "value", "95 % interval"), rows)
-    say(f"{report.seconds:.0f} seconds. Open in a browser: {report.page}")
     say_notice()

@@ -1,15 +1,19 @@
-"""``dermfuse submit, tabulate``: what leaves the machine that trained."""
+"""``dermfuse submit, convert, tabulate``: what leaves the machine that trained."""
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dermfuse.cli.console import progress, say, say_json, say_notice
 from dermfuse.cli.extras import require_train_extra
+from dermfuse.errors import ConfigError
 from dermfuse.runs import NOTICE
+
+if TYPE_CHECKING:
+    from dermfuse.packing import SubmissionReport
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -17,29 +21,71 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command()(submit)
+    app.command()(convert)
     app.command()(tabulate)
 
 
 def submit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
+    ],
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The dataset folder, for a run.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     tta: Annotated[
         bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
     ] = False,
     json: _Json = False,
 ) -> None:
-    """Predict the test split and pack the predictions for scoring elsewhere."""
+    """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
+    report = _pack_results(run, out) if data is None else _submit_run(run, data, out, tta=tta)
+    if json:
+        say_json(report.to_dict())
+        return
+    say(f"{report.images} images ({report.task}), {report.size_mb} MB, lie in {out}.")
+    say_notice()
+
+
+def _submit_run(run: Path, data: Path, out: Path, *, tta: bool) -> "SubmissionReport":
     require_train_extra("dermfuse submit")
     from dermfuse.training.submission import submit as submit_run
 
     with progress("Predicting") as advance:
-        report = submit_run(run, data=data, out=out, tta=tta, progress=advance)
-    if json:
-        say_json(report.to_dict())
-        return
-    say(f"{report.images} test images ({report.task}), {report.size_mb} MB, lie in {out}.")
+        return submit_run(run, data=data, out=out, tta=tta, progress=advance)
+
+
+def _pack_results(results: Path, out: Path) -> "SubmissionReport":
+    from tempfile import TemporaryDirectory
+
+    from dermfuse.analysis.conversion import convert_results
+    from dermfuse.packing import pack
+    from dermfuse.runs import RunFolder, require_free
+
+    if RunFolder(results).is_run:
+        raise ConfigError(
+            f"{results} is a run, and no dataset is given",
+            expected="the dataset whose test images it shall predict",
+            action="Add --data DIR",
+        )
+    require_free(out, what="predictions")
+    with TemporaryDirectory() as scratch:
+        converted = Path(scratch) / "predictions"
+        convert_results(results, converted)
+        return pack(converted, out)
+
+
+def convert(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+) -> None:
+    """Turn results of analyze into predictions, for evaluate, compare and fuse."""
+    from dermfuse.analysis.conversion import convert_results
+
+    manifest = convert_results(results, out)
+    say(f"Predictions ({manifest.task}; {manifest.source}) lie in {out}.")
     say_notice()
 
 

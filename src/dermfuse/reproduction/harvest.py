@@ -22,6 +22,7 @@ from dermfuse.data.truth import Truth
 from dermfuse.ensembles import average, join
 from dermfuse.errors import DermfuseError
 from dermfuse.fusion import FitOn, fuse
+from dermfuse.packing import pack
 from dermfuse.predictions import MANIFEST_NAME
 from dermfuse.reproduction.beyond import split_source
 from dermfuse.reproduction.execution import Workplace
@@ -29,7 +30,7 @@ from dermfuse.reproduction.paper import Fusion, fusion_of
 from dermfuse.reproduction.plan import Plan, Run
 from dermfuse.runs import RunFolder
 from dermfuse.training.prediction import predict
-from dermfuse.training.submission import pack
+from dermfuse.training.submission import pack_run
 
 _LOG = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Harvest:
             if not _is_fresh(out / "run.json", [folder / MANIFEST_NAME]):
                 _clear(out)
                 run = self.place.out / "runs" / name
-                pack(folder, out, run=run if run.is_dir() else None)
+                pack_run(folder, out, run=run) if run.is_dir() else pack(folder, out)
         except DermfuseError as error:
             self._fail(f"{name}, {TEST}, packed", error)
             return None

@@ -26,7 +26,7 @@ def freeze(network: nn.Module, train: TrainConfig) -> list[nn.Module]:
         return [backbone]
     kept = parameters_behind(backbone, train.frozen_stages)
     for parameter in kept:
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad_(False)
     frozen = {id(parameter) for parameter in kept}
     return [norm for norm in norms if train.batch_norm == "frozen" or id(norm.weight) in frozen]
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.demo import CLASSIFIERS, FUSION, SEGMENTER, DemoReport, DemoSettings, run_demo
+from dermfuse.demo.line import CLASSIFIERS, FUSION, SEGMENTER, LineReport, LineSettings, run_line
 from dermfuse.errors import RunError
 
-TINY = DemoSettings(
+TINY = LineSettings(
     train_count=16,
     test_count=8,
     size_px=(80, 64),
@@ -18,11 +18,11 @@ TINY = DemoSettings(
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoReport, list[str]]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[LineReport, list[str]]:
     """A tiny demo, and the stages it announced."""
     stages: list[str] = []
     out = tmp_path_factory.mktemp("demo") / "out"
-    report = run_demo(
+    report = run_line(
         out,
         settings=TINY,
         stage=lambda what, number, total: stages.append(f"{number}/{total} {what}"),
@@ -31,7 +31,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoReport, list[str
 
 
 def test_a_demo_leaves_data_runs_predictions_and_a_page(
-    demo: tuple[DemoReport, list[str]],
+    demo: tuple[LineReport, list[str]],
 ) -> None:
     out = demo[0].page.parent
     assert {entry.name for entry in out.iterdir()} == {"data", "runs", "predictions", "report.html"}
@@ -44,7 +44,7 @@ def test_a_demo_leaves_data_runs_predictions_and_a_page(
 
 
 def test_a_demo_evaluates_two_networks_their_fusion_and_the_u_net(
-    demo: tuple[DemoReport, list[str]],
+    demo: tuple[LineReport, list[str]],
 ) -> None:
     evaluations = demo[0].evaluations
     assert list(evaluations) == [*CLASSIFIERS, FUSION, SEGMENTER]
@@ -56,7 +56,7 @@ def test_a_demo_evaluates_two_networks_their_fusion_and_the_u_net(
 
 
 def test_the_page_shows_curves_examples_and_where_its_numbers_come_from(
-    demo: tuple[DemoReport, list[str]],
+    demo: tuple[LineReport, list[str]],
 ) -> None:
     html = demo[0].page.read_text()
     for text in (
@@ -72,7 +72,7 @@ def test_the_page_shows_curves_examples_and_where_its_numbers_come_from(
     assert html.count('class="overlay"') == 6
 
 
-def test_stages_are_counted(demo: tuple[DemoReport, list[str]]) -> None:
+def test_stages_are_counted(demo: tuple[LineReport, list[str]]) -> None:
     stages = demo[1]
     assert stages[0] == "1/9 drawing synthetic images"
     assert stages[-1] == "9/9 writing the page"
@@ -82,5 +82,5 @@ def test_stages_are_counted(demo: tuple[DemoReport, list[str]]) -> None:
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="exists and is not empty"):
-        run_demo(tmp_path, settings=TINY)
+        run_line(tmp_path, settings=TINY)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]

@@ -1,0 +1,104 @@
+"""A results folder as a predictions folder: for evaluation, comparison and fusion."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from dermfuse.analysis.bulk import mask_file
+from dermfuse.analysis.folder import MANIFEST_NAME, read_results
+from dermfuse.errors import PredictionsError
+from dermfuse.predictions import (
+    SCORES_NAME,
+    Manifest,
+    mask_path,
+    name_some,
+    new_predictions,
+    write_manifest,
+)
+from dermfuse.runs import read_json
+from dermfuse.scores import ScoreTable, write_scores
+
+
+def convert_results(results: Path, out: Path) -> Manifest:
+    """Writes what ``dermfuse analyze`` left as a predictions folder; all or nothing.
+
+    An image's id is its name without folder and suffix, its score the calibrated probability.
+
+    Args:
+        results: A results folder; masks are taken along where all images have one.
+        out: Where to write; new or empty.
+
+    Returns:
+        The manifest of the predictions.
+
+    Raises:
+        RunError: ``results`` holds none.
+        PredictionsError: An image failed or was not scored, two have one id, or only some have
+            a mask.
+    """
+    scores: dict[str, float] = {}
+    masks: dict[str, Path] = {}
+    for record in read_results(results):
+        image_id = PurePath(record["name"]).stem
+        if image_id in scores:
+            raise PredictionsError(
+                f"{results} holds two images called {image_id}",
+                expected="names that differ without folder and suffix",
+                action="Analyse the folders one by one",
+            )
+        scores[image_id] = _score(record, results)
+        mask = mask_file(results, record["name"])
+        if mask.is_file():
+            masks[image_id] = mask
+    if masks and len(masks) < len(scores):
+        raise PredictionsError(
+            f"{len(scores) - len(masks)} of {len(scores)} images of {results} have no mask "
+            f"({name_some(sorted(scores.keys() - masks.keys()))})",
+            expected="a mask for every image, or for none",
+            action="Analyse them again into a new folder with --masks",
+        )
+    manifest = Manifest(
+        task="joint" if masks else "classification",
+        source=_source(results),
+        calibrated=True,
+        details={"analysis": _identity(results)},
+    )
+    with new_predictions(out) as folder:
+        ids = sorted(scores)
+        table = ScoreTable(tuple(ids), np.array([scores[image_id] for image_id in ids]))
+        write_scores(folder / SCORES_NAME, table)
+        for image_id, mask in masks.items():
+            target = mask_path(folder, image_id)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(mask, target)
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _score(record: Mapping[str, Any], results: Path) -> float:
+    if "error" in record:
+        raise PredictionsError(
+            f"{record['name']} of {results} could not be analysed",
+            expected="results without a failure",
+            action="See errors.csv; mend or remove the file and analyse again",
+        )
+    probability = record["malignant_probability"]
+    if probability is None:
+        raise PredictionsError(
+            f"{record['name']} of {results} was not scored: it does not look like dermoscopy",
+            expected="a probability for every image",
+            action="Leave it out, or analyse into a new folder with --score-all",
+        )
+    return float(probability)
+
+
+def _identity(results: Path) -> Mapping[str, Any]:
+    identity: Mapping[str, Any] = read_json(results / MANIFEST_NAME).get("identity", {})
+    return identity
+
+
+def _source(results: Path) -> str:
+    return f"release {_identity(results).get('release', 'of unknown name')}"

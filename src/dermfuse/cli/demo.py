@@ -1,0 +1,104 @@
+"""``dermfuse demo``: what dermfuse does, on images that it drew itself."""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dermfuse.cli.console import (
+    announce_stage,
+    estimate_cells,
+    progress,
+    say,
+    say_error,
+    say_notice,
+    say_table,
+)
+from dermfuse.cli.extras import require_train_extra
+from dermfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dermfuse.demo import DemoReport
+
+_SHOWN_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(demo)
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+    ] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="With --train: of images and trainings.")] = 0,
+) -> None:
+    """Analyse three drawn images; or, with --train, train small networks on drawn images.
+
+    The numbers say nothing about skin: nobody's is on these images.
+    """
+    if train and release:
+        raise ConfigError(
+            "--release with --train",
+            expected="one of them: --train trains networks of its own",
+        )
+    _train(out, seed) if train else _analyze(out, release)
+    say_notice()
+
+
+def _analyze(out: Path, release: Path | None) -> None:
+    from dermfuse.demo import analyze_examples
+
+    with progress("Analysing images"):
+        report = analyze_examples(out, release=release)
+    _show(report)
+
+
+def _show(report: "DemoReport") -> None:
+    for name, error in report.outcome.errors:
+        say_error(f"{name}: {error}")
+    done = [each for each in report.analyses if "error" not in each]
+    say_table(
+        ("drawn image", "probability", "call", "networks differ by", "lesion", "colours"),
+        [_row(each) for each in done],
+    )
+    for each in done:
+        for warning in each["warnings"]:
+            say(f"{each['name']}: {warning}")
+    say(f"{report.seconds:.1f} seconds. Open in a browser: {report.page}")
+
+
+def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
+    probability, disagreement = analysis["malignant_probability"], analysis["disagreement"]
+    return (
+        analysis["name"],
+        "withheld" if probability is None else f"{probability:.3f}",
+        analysis["predicted"] or "none",
+        "" if disagreement is None else f"{disagreement:.3f}",
+        f"{100 * analysis['lesion_area_fraction']:.1f} %",
+        str(analysis["measures"]["colour_count"] or ""),
+    )
+
+
+def _train(out: Path, seed: int) -> None:
+    require_train_extra("dermfuse demo --train")
+    from dermfuse.demo.line import LineSettings, run_line
+
+    report = run_line(out, settings=LineSettings(seed=seed), stage=announce_stage)
+    rows = [
+        (name, metric, *estimate_cells(estimate))
+        for name, evaluation in report.evaluations.items()
+        for metric, estimate in evaluation.rows()
+        if metric in _SHOWN_METRICS
+    ]
+    say_table(("network", "metric", "value", "95 % interval"), rows)
+    say(f"{report.seconds:.0f} seconds. Open in a browser: {report.page}")

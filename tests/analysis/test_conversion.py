@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.conversion import convert_results
+from dermfuse.errors import PredictionsError, RunError
+from dermfuse.predictions import read_predictions
+from dermfuse.preprocess import read_mask
+
+from ..small_release import skin, write_small_release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_release(tmp_path_factory.mktemp("release"), with_gate=True)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, red in (("b.png", 10), ("a.png", 30)):
+        Image.fromarray(skin(red)).save(folder / name)
+    return folder
+
+
+def _grey(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((48, 64, 3), 255, np.uint8)).save(path)
+
+
+def test_results_become_predictions_with_the_same_numbers_and_masks(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    analyzer = Analyzer(release)
+    results = tmp_path / "results"
+    analyze_paths(analyzer, [images], results, options=BulkOptions(masks=True))
+    manifest = convert_results(results, tmp_path / "out")
+    assert (manifest.task, manifest.calibrated, manifest.source) == ("joint", True, "release small")
+    predicted = read_predictions(tmp_path / "out")
+    assert predicted.manifest.details["analysis"]["networks"] == analyzer.digests
+    alone = analyzer.analyze(images / "a.png")
+    assert list(predicted.score_by_id()) == ["a", "b"]
+    assert predicted.score_by_id()["a"] == pytest.approx(alone.malignant_probability, abs=1e-6)
+    assert np.array_equal(read_mask(predicted.masks["a"]), alone.mask)
+
+
+def test_without_masks_they_are_scores_alone(release: Path, images: Path, tmp_path: Path) -> None:
+    analyze_paths(Analyzer(release), [images], tmp_path / "results")
+    assert convert_results(tmp_path / "results", tmp_path / "out").task == "classification"
+    assert read_predictions(tmp_path / "out").masks == {}
+
+
+def test_what_was_not_scored_is_refused_unless_all_are_scored(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    _grey(images / "page.png")
+    analyze_paths(Analyzer(release), [images], tmp_path / "results")
+    with pytest.raises(PredictionsError, match=r"page\.png .* does not look like .*--score-all"):
+        convert_results(tmp_path / "results", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    analyze_paths(Analyzer(release, score_all=True), [images], tmp_path / "all")
+    convert_results(tmp_path / "all", tmp_path / "out")
+    assert len(read_predictions(tmp_path / "out").score_by_id()) == 3
+
+
+def test_failures_doubles_and_missing_masks_are_refused(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="holds no results"):
+        convert_results(images, tmp_path / "out")
+    masked = tmp_path / "masked"
+    analyze_paths(Analyzer(release), [images], masked, options=BulkOptions(masks=True))
+    (masked / "masks" / "b.png.png").unlink()
+    with pytest.raises(PredictionsError, match=r"1 of 2 images .* have no mask \(b\)"):
+        convert_results(masked, tmp_path / "out")
+    (images / "b.jpg").write_bytes(b"\xff\xd8 cut off")
+    analyze_paths(Analyzer(release), [images], tmp_path / "failed")
+    with pytest.raises(PredictionsError, match="could not be analysed"):
+        convert_results(tmp_path / "failed", tmp_path / "out")
+    (images / "b.jpg").unlink()
+    (images / "more").mkdir()
+    (images / "b.png").rename(images / "more" / "a.png")
+    analyze_paths(Analyzer(release), [images], tmp_path / "twice")
+    with pytest.raises(PredictionsError, match="two images called a"):
+        convert_results(tmp_path / "twice", tmp_path / "out")
