@@ -47,15 +47,12 @@ def _lesions(count: int, first: int = 0, mask: Path | None = None) -> tuple[Lesi
 def _folds(scores: Sequence[float]) -> tuple[FoldAnswers, ...]:
     """Two folds of half of the scores each."""
     half = len(scores) // 2
-    return tuple(
-        FoldAnswers(
-            _lesions(half, first),
-            {"malignant": np.array(scores[first : first + half], np.float32)},
-            (),
-            None,
-        )
-        for first in (0, half)
-    )
+    found = []
+    for first in (0, half):
+        answers = {"malignant": np.array(scores[first : first + half], np.float32)}
+        exact = {"malignant": 1 - answers["malignant"]}
+        found.append(FoldAnswers(_lesions(half, first), answers, exact, (), None))
+    return tuple(found)
 
 
 def _scores(seed: int, separation: float) -> np.ndarray:
@@ -76,6 +73,8 @@ def test_scores_of_both_networks_are_fused_calibrated_and_measured_out_of_fold()
     assert measured["value"] == pytest.approx(average_precision(labels, fused), abs=1e-6)
     assert measured["low"] <= measured["value"] <= measured["high"]
     assert measured["value"] >= max(average_precision(labels, x) for x in (a, b)) - 1e-9
+    exact = found.measured["fusion_in_float32"]["auc"]["value"]
+    assert exact == pytest.approx(1 - found.measured["fusion"]["auc"]["value"]), "turned round"
     assert (found.measured["images"], found.measured["malignant"]) == (60, 30)
     assert found.point().name == "sensitivity90"
     calibrated = found.calibration(fused)
@@ -95,13 +94,14 @@ def test_maps_of_several_sizes_are_averaged_at_the_size_of_the_mask(tmp_path: Pa
     left, everywhere = np.zeros((2, 32, 32), np.float32), np.full((2, 16, 16), 0.9, np.float32)
     left[:, :, :16] = 1.0
     asked = [
-        (_card(name), (FoldAnswers(lesions, {"lesion": maps}, (), None),))
+        (_card(name), (FoldAnswers(lesions, {"lesion": maps}, {"lesion": maps**9}, (), None),))
         for name, maps in (("left", left), ("all", everywhere))
     ]
     measured = build._mask_release(asked).measured
     assert measured["networks"]["left"]["jaccard"]["value"] == 1.0
     assert measured["networks"]["all"]["jaccard"]["value"] == 0.5
     assert measured["fusion"]["jaccard"]["value"] == 1.0, "0.95 on the left, 0.45 on the right"
+    assert measured["fusion_in_float32"]["jaccard"]["value"] == 1.0, "0.69 and 0.19"
     assert measured["images"] == 2
 
 
@@ -127,13 +127,12 @@ def test_a_release_needs_one_or_two_networks_of_each_kind() -> None:
         build._require_one_or_two([classifier] * 3, [])
 
 
-def test_a_network_without_folds_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    others = replace(_trained("other"), config=Config(name="other"))
-    monkeypatch.setattr(build, "load_run", lambda _: others)
+def test_a_network_without_folds_is_named() -> None:
+    other = replace(_trained("other"), config=Config(name="other"))
+    fold = _trained("fold")
+    assert build._folds_of(_trained("final"), [other, fold]) == [fold]
     with pytest.raises(ExportError, match="final has no folds"):
-        build._folds_of(_trained("final"), [Path("other")])
+        build._folds_of(_trained("final"), [other])
 
 
 def test_a_release_that_fails_leaves_nothing_behind(

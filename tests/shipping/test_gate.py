@@ -40,7 +40,7 @@ def test_held_back_dermoscopy_sets_the_threshold_and_other_images_are_told_apart
     halves = (slice(0, 20), slice(20, 40))
     folds = [
         FoldAnswers(
-            tuple(lesions[back]), {"embedding": embeddings[back]}, tuple(lesions[fit]),
+            tuple(lesions[back]), {"embedding": embeddings[back]}, {}, tuple(lesions[fit]),
             embeddings[fit],
         )
         for back, fit in (halves, halves[::-1])

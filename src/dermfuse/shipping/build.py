@@ -84,7 +84,8 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     """
     announce = stage or (lambda *_: None)
     finals = [load_run(run) for run in request.runs]
-    groups = {final.run: _folds_of(final, request.folds) for final in finals}
+    folds = [load_run(run) for run in request.folds]
+    groups = {final.run: _folds_of(final, folds) for final in finals}
     classes = [final for final in finals if final.config.model.task == "classification"]
     masks = [final for final in finals if final.config.model.task == "segmentation"]
     _require_one_or_two(classes, masks)
@@ -94,7 +95,7 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
 
 def _build(
     request: ReleaseRequest,
-    groups: Mapping[Path, Sequence[Path]],
+    groups: Mapping[Path, Sequence[TrainedNetwork]],
     classes: Sequence[TrainedNetwork],
     masks: Sequence[TrainedNetwork],
     out: Path,
@@ -127,14 +128,11 @@ def _build(
     return release
 
 
-def _folds_of(final: TrainedNetwork, folds: Sequence[Path]) -> list[Path]:
-    """Returns the runs that are folds of a network's recipe: those of its preset."""
-    chosen = []
-    for run in folds:
-        fold = load_run(run)
-        if fold.config.name == final.config.name:
-            require_recipe(final, fold)
-            chosen.append(run)
+def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
+    """Returns the folds of a network's recipe: those of its preset."""
+    chosen = [fold for fold in folds if fold.config.name == final.config.name]
+    for fold in chosen:
+        require_recipe(final, fold)
     if not chosen:
         raise ExportError(
             f"{final.run} has no folds",
@@ -156,15 +154,19 @@ def _class_release(
     asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]],
 ) -> ClassRelease:
     scores = [_by_id(folds, "malignant") for _, folds in asked]
+    exact = [_by_id(folds, "malignant", exact=True) for _, folds in asked]
     labels = _labels(asked[0][1])
     ids = sorted(set.intersection(*(set(one) for one in scores)) & labels.keys())
     malignant = np.array([labels[image_id] for image_id in ids])
-    columns = [np.array([float(one[image_id]) for image_id in ids]) for one in scores]
+    columns, exact_columns = (
+        [np.array([float(one[image_id]) for image_id in ids]) for one in found]
+        for found in (scores, exact)
+    )
     weight = 1.0
     if len(columns) == 2:
         weight, _ = fit_score_weight(malignant, columns[0], columns[1])
     weights = [weight, 1.0 - weight][: len(columns)]
-    fused = np.sum([w * column for w, column in zip(weights, columns, strict=True)], axis=0)
+    fused = np.average(columns, axis=0, weights=weights)
     calibration = calibrate(malignant, fused)
     points = choose_points(malignant, calibration.calibration(fused))
     measured: dict[str, Any] = {
@@ -172,6 +174,9 @@ def _class_release(
         "malignant": int(malignant.sum()),
         "how": "out of fold; the weight of the fusion was chosen on the same images",
         "fusion": _ranking(malignant, fused),
+        "fusion_in_float32": _ranking(
+            malignant, np.average(exact_columns, axis=0, weights=weights)
+        ),
         "networks": {
             card.name: _ranking(malignant, column)
             for (card, _), column in zip(asked, columns, strict=True)
@@ -186,6 +191,7 @@ def _class_release(
 
 def _mask_release(asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]]) -> MaskRelease:
     maps = [_by_id(folds, "lesion") for _, folds in asked]
+    exact = [_by_id(folds, "lesion", exact=True) for _, folds in asked]
     paths = {
         lesion.image_id: lesion.mask_path
         for fold in asked[0][1]
@@ -197,28 +203,34 @@ def _mask_release(asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]]) ->
     overlaps: list[list[float]] = []
     for image_id in ids:
         truth = read_mask(paths[image_id])
-        resized = [resize_probability(one[image_id], *truth.shape) for one in maps]
-        fused = np.sum([weight * one for one in resized], axis=0)
-        found = [fused, *resized]
+        resized, unrounded = (
+            [resize_probability(one[image_id], *truth.shape) for one in of] for of in (maps, exact)
+        )
+        found = [np.mean(resized, axis=0), np.mean(unrounded, axis=0), *resized]
         overlaps.append([jaccard(count(one >= MASK_THRESHOLD, truth)) for one in found])
     means = [_mean(np.array(column)) for column in zip(*overlaps, strict=True)]
     measured = {
         "images": len(ids),
         "how": "out of fold; maps are averaged with equal weights",
         "fusion": {"jaccard": means[0]},
+        "fusion_in_float32": {"jaccard": means[1]},
         "networks": {
-            card.name: {"jaccard": mean} for (card, _), mean in zip(asked, means[1:], strict=True)
+            card.name: {"jaccard": mean} for (card, _), mean in zip(asked, means[2:], strict=True)
         },
     }
     members = tuple(Member(card.name, weight) for card, _ in asked)
     return MaskRelease(members, MASK_THRESHOLD, measured)
 
 
-def _by_id(folds: Sequence[FoldAnswers], output: str) -> dict[str, NDArray[np.float32]]:
+def _by_id(
+    folds: Sequence[FoldAnswers], output: str, *, exact: bool = False
+) -> dict[str, NDArray[np.float32]]:
     return {
         lesion.image_id: answer
         for fold in folds
-        for lesion, answer in zip(fold.held_back, fold.answers[output], strict=True)
+        for lesion, answer in zip(
+            fold.held_back, (fold.exact if exact else fold.answers)[output], strict=True
+        )
     }
 
 

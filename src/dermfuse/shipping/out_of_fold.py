@@ -19,7 +19,7 @@ from dermfuse.export.images import load_calibration, load_squares
 from dermfuse.export.network import export_network
 from dermfuse.export.quantization import quantize_network
 from dermfuse.release.cards import NetworkCard, Precision
-from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
+from dermfuse.training.prediction import TrainedNetwork, split_lesions
 
 _PARITY_IMAGES = 16
 _RECIPE = ("augment", "model", "loss", "train")
@@ -32,13 +32,15 @@ class FoldAnswers:
 
     Attributes:
         held_back: The images it was not trained on.
-        answers: About them, by output, rows in their order.
+        answers: About them, by output, rows in their order, in the precision that ships.
+        exact: The same in float32; the very same answers where that is what ships.
         trained_on: The images it was trained on.
         embeddings: Of those, (N, E); None for a network that only outlines.
     """
 
     held_back: tuple[Lesion, ...]
     answers: Mapping[str, NDArray[np.float32]]
+    exact: Mapping[str, NDArray[np.float32]]
     trained_on: tuple[Lesion, ...]
     embeddings: NDArray[np.float32] | None
 
@@ -54,24 +56,20 @@ def export_shipped(
         out: The folder; of a network in 8 bits the float32 file is not kept.
         precision: ``float32``, ``int8`` or ``int8-weights``.
     """
-    seen = load_calibration(trained, data)
-    card = export_network(trained, out, images=seen[:_PARITY_IMAGES])
-    if precision == "float32":
-        return card
-    path = out / f"{card.name}.json"
-    small = quantize_network(path, out, seen, precision=precision)
-    path.unlink()
-    (out / card.file).unlink()
-    return small
+    exact, shipped = _export(trained, data, out, precision)
+    if shipped != exact:
+        (out / f"{exact.name}.json").unlink()
+        (out / exact.file).unlink()
+    return shipped
 
 
 def ask_folds(
-    runs: Sequence[Path], data: Path, folder: Path, *, precision: Precision
+    folds: Sequence[TrainedNetwork], data: Path, folder: Path, *, precision: Precision
 ) -> tuple[FoldAnswers, ...]:
     """Returns what each fold's network says about the images it was not trained on.
 
     Args:
-        runs: Run folders of one recipe, whose validation images differ.
+        folds: Networks of one recipe, whose validation images differ.
         data: The dataset folder.
         folder: For the exported networks.
         precision: That ships.
@@ -80,13 +78,13 @@ def ask_folds(
         ExportError: Two runs validated on the same image.
         DermfuseError: A run or the data cannot be used.
     """
-    found = tuple(_ask(load_run(run), data, folder, precision) for run in runs)
+    found = tuple(_ask(fold, data, folder, precision) for fold in folds)
     seen: set[str] = set()
-    for run, fold in zip(runs, found, strict=True):
+    for trained, fold in zip(folds, found, strict=True):
         ids = {lesion.image_id for lesion in fold.held_back}
         if twice := sorted(seen & ids):
             raise ExportError(
-                f"{run} validated on {twice[0]}, as another of the runs did",
+                f"{trained.run} validated on {twice[0]}, as another of the runs did",
                 expected="one run per fold",
                 action="Name each fold once",
             )
@@ -117,14 +115,29 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
             )
 
 
+def _export(
+    trained: TrainedNetwork, data: Path, out: Path, precision: Precision
+) -> tuple[NetworkCard, NetworkCard]:
+    """Returns the cards of a network in float32 and in the precision that ships."""
+    seen = load_calibration(trained, data)
+    exact = export_network(trained, out, images=seen[:_PARITY_IMAGES])
+    if precision == "float32":
+        return exact, exact
+    return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
+
+
 def _ask(trained: TrainedNetwork, data: Path, folder: Path, precision: Precision) -> FoldAnswers:
-    card = export_shipped(trained, data, folder, precision=precision)
-    session = open_session(folder / card.file)
+    exact, shipped = _export(trained, data, folder, precision)
     held_back, trained_on = (
         tuple(split_lesions(trained, data, split)) for split in ("validation", "train")
     )
-    answers = run_onnx(session, load_squares(trained, held_back))
+    squares = load_squares(trained, held_back)
+    session = open_session(folder / shipped.file)
+    answers = run_onnx(session, squares)
+    unrounded = answers
+    if shipped != exact:
+        unrounded = run_onnx(open_session(folder / exact.file), squares)
     embeddings = None
-    if "embedding" in card.outputs:
+    if "embedding" in shipped.outputs:
         embeddings = run_onnx(session, load_squares(trained, trained_on))["embedding"]
-    return FoldAnswers(held_back, answers, trained_on, embeddings)
+    return FoldAnswers(held_back, answers, unrounded, trained_on, embeddings)
