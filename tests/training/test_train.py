@@ -26,6 +26,7 @@ from dermfuse.training.train import accelerator_of, precision_of
 TINY = [
     "model.init=random",
     "train.backbone=trained",
+    "train.frozen_stages=0",
     "data.input_size=32",
     "train.epochs=1",
     "train.batch_size=8",
