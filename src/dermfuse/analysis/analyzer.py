@@ -1,5 +1,6 @@
 """From an image to its analysis, with the networks of a release; no torch, no network."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Analyzer:
         ConfigError: ``threads`` is below 1.
 
     Example:
-        ``Analyzer().analyze(Path("lesion.jpg")).malignant_probability``
+        ``Analyzer().analyze("lesion.jpg").malignant_probability``
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Analyzer:
         Raises:
             ImageError: The image cannot be read.
         """
-        named = name or (str(source) if isinstance(source, Path) else "")
+        named = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "")
         return self._analyze(read_any(source, name=named), named)
 
     def analyze_many(self, sources: Iterable[Source]) -> Iterator[Analysis]:

@@ -5,6 +5,7 @@ JPEG, and a DICOM file without a suffix is a DICOM file.
 """
 
 import io
+import os
 import stat
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, image_pixels, read_imag
 MAX_BYTES = 700_000_000
 """Larger files are refused: more than ``MAX_PIXELS`` of 16-bit RGB, with room for a header."""
 
-Source = bytes | Path | Image.Image | NDArray[np.generic] | BinaryIO
+Source = bytes | str | os.PathLike[str] | Image.Image | NDArray[np.generic] | BinaryIO
 """What one image may come in."""
 
 _EXPECTED = "the path, the bytes or the pixels of one image"
@@ -65,8 +66,8 @@ def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         return _from_array(source, name or "the array")
     if isinstance(source, Image.Image):
         return image_pixels(source, name=name or "the image")
-    if isinstance(source, Path):
-        return _from_path(source, name or str(source))
+    if isinstance(source, str | os.PathLike):
+        return _from_path(Path(source), name or os.fspath(source))
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_bytes(bytes(source), name or "the image")
     if hasattr(source, "read"):
@@ -74,7 +75,6 @@ def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
     raise ImageError(
         f"{name or 'the image'} is given as {type(source).__name__}",
         expected=_EXPECTED,
-        action="Wrap a file's name in pathlib.Path",
     )
 
 
