@@ -18,6 +18,7 @@ import typer
 from dermfuse import __version__
 from dermfuse.cli import (
     analyze,
+    card,
     data,
     ensembles,
     export,
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 analyze.register(app)
+card.register(app)
 models.register(app)
 results.register(app)
 ensembles.register(app)
