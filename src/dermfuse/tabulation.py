@@ -14,6 +14,7 @@ from dermfuse.errors import DataError
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import Estimate, EvaluationReport
 from dermfuse.predictions import Manifest, read_predictions
+from dermfuse.report.markdown import markdown_table
 from dermfuse.runs import write_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -57,7 +58,7 @@ def render_tables(measured: Sequence[Measured]) -> str:
         if r
     ]:
         columns = ["AUC", "AP", "accuracy", "specificity at sensitivity 0.95", "calibration error"]
-        parts.append(_table(["network", "split", "epoch", "n (malignant)", *columns], rows))
+        parts.append(markdown_table(["network", "split", "epoch", "n (malignant)", *columns], rows))
     if rows := [
         [*_who(m), str(r.image_count)]
         + [_cell(e) for e in (r.jaccard, r.dice, r.accuracy, r.sensitivity, r.specificity)]
@@ -65,7 +66,7 @@ def render_tables(measured: Sequence[Measured]) -> str:
         if r
     ]:
         columns = ["Jaccard", "Dice", "accuracy", "sensitivity", "specificity"]
-        parts.append(_table(["network", "split", "epoch", "n", *columns], rows))
+        parts.append(markdown_table(["network", "split", "epoch", "n", *columns], rows))
     return "\n\n".join([*parts, _footnote(measured)])
 
 
@@ -99,11 +100,6 @@ def _cell(estimate: Estimate | None) -> str:
     if estimate.low is None:
         return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _footnote(measured: Sequence[Measured]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.analysis.colours import Lab, colour_shares, skin_gains, to_lab
-from dermfuse.analysis.pieces import largest_piece
+from dermfuse.analysis.pieces import grow, largest_piece
 from dermfuse.analysis.reduction import reduce_mask, small_size
 from dermfuse.analysis.shapes import (
     Fold,
@@ -239,8 +239,8 @@ def _border_step(lightness: NDArray[np.float32], lesion: Mask) -> float | None:
         pigmented skin lesions, IEEE Trans Med Imaging 22(8), 2003, who follow the profile.
     """
     width = max(1, round(_RING * _diameter(lesion)))
-    outer = ~lesion & _grown(lesion, width)
-    inner = lesion & _grown(~lesion, width)
+    outer = ~lesion & grow(lesion, width)
+    inner = lesion & grow(~lesion, width)
     axes = principal_axes(lesion)
     means = [_sector_means(lightness, ring, axes.x, axes.y) for ring in (outer, inner)]
     steps = means[0] - means[1]
@@ -258,22 +258,6 @@ def _sector_means(
     counts = np.bincount(sector, minlength=_SECTORS)
     sums = np.bincount(sector, weights=values[ring], minlength=_SECTORS)
     return np.where(counts >= _MIN_RING_PX, sums / np.maximum(counts, 1), np.nan)
-
-
-def _grown(mask: Mask, steps: int) -> Mask:
-    """Returns a mask grown by so many pixels (an octagon); beyond the frame there is nothing."""
-    for step in range(steps):
-        mask = _spread(mask, 0) | _spread(mask, 1) if step % 2 else _spread(_spread(mask, 0), 1)
-    return mask
-
-
-def _spread(mask: Mask, axis: int) -> Mask:
-    """Returns a mask or-ed with itself moved by one pixel both ways along an axis."""
-    grown = mask.copy()
-    moved = (grown, mask) if axis == 0 else (grown.T, mask.T)
-    moved[0][1:] |= moved[1][:-1]
-    moved[0][:-1] |= moved[1][1:]
-    return grown
 
 
 def _diameter(mask: Mask) -> float:

@@ -18,6 +18,7 @@ import typer
 from dermfuse import __version__
 from dermfuse.cli import (
     analyze,
+    card,
     data,
     demo,
     ensembles,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 analyze.register(app)
+card.register(app)
 models.register(app)
 demo.register(app)
 results.register(app)

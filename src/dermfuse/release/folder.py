@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from dermfuse.errors import ReleaseError
+from dermfuse.parsing import JsonSource, build_record
 from dermfuse.release.calibration import Calibration
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.runs import NOTICE, read_json, write_json
@@ -173,7 +174,7 @@ def read_release(folder: Path) -> Release:
             action="Use the dermfuse that wrote it",
         )
     kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
-    release: Release = _build(Release, kept, str(path), "")
+    release = build_record(Release, kept, JsonSource(str(path), ReleaseError))
     _check(release, path)
     return release
 
@@ -210,39 +211,3 @@ def _check(release: Release, path: Path) -> None:
             f"{path}: the temperature is {release.classes.calibration.temperature:g}",
             expected="a number above 0",
         )
-
-
-def _build(cls: type[_T], mapping: Mapping[str, Any], path: str, where: str) -> _T:
-    """Returns a record of parsed JSON; every key is there and of its type."""
-    hints = get_type_hints(cls)
-    if not isinstance(mapping, Mapping) or (odd := mapping.keys() ^ hints.keys()):
-        found = (
-            f"{where or 'the record'} with {', '.join(sorted(odd))} missing or unknown"
-            if (isinstance(mapping, Mapping))
-            else f"{where} that is no object"
-        )
-        raise ReleaseError(f"{path} has {found}", expected=f"the keys {', '.join(hints)}")
-    values = {
-        key: _value(value, hints[key], path, f"{where}.{key}".lstrip("."))
-        for key, value in mapping.items()
-    }
-    return cls(**values)
-
-
-def _value(value: Any, hint: Any, path: str, where: str) -> Any:  # noqa: ANN401 — parsed JSON
-    origin = get_origin(hint)
-    if origin is UnionType:  # X | None
-        return None if value is None else _value(value, get_args(hint)[0], path, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, path, where)  # type: ignore[arg-type]
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(one, get_args(hint)[0], path, where) for one in value)
-    wanted = dict if origin is not None and origin is not tuple else hint
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not wanted:
-        raise ReleaseError(
-            f"{path}: {where} is a {type(value).__name__}",
-            expected=f"a {getattr(wanted, '__name__', 'list')}",
-        )
-    return value

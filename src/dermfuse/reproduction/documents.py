@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 
 from dermfuse.report import Table
+from dermfuse.report.markdown import markdown_table
 from dermfuse.reproduction.outcome import Outcome, TableResult
 from dermfuse.reproduction.page import build_page, said_of_row
 from dermfuse.runs import NOTICE
@@ -60,11 +61,5 @@ def _csv_rows(table: TableResult) -> list[list[object]]:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [" | ".join(table.columns), " | ".join(["---"] * len(table.columns))]
-    lines += [" | ".join(_markdown_cell(*cell) for cell in row) for row in table.rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _markdown_cell(value: str, detail: str) -> str:
-    text = f"{value}<br>{detail}" if detail else value
-    return text.replace("|", "\\|").replace("\n", "<br>")
+    rows = [["\n".join(filter(None, cell)) for cell in row] for row in table.rows]
+    return markdown_table(table.columns, rows)

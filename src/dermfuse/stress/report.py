@@ -5,8 +5,10 @@ import io
 from dataclasses import fields
 from pathlib import Path
 
+from dermfuse.errors import RunError
+from dermfuse.parsing import JsonSource, build_record
 from dermfuse.report import Finding, Page, Table, render_page
-from dermfuse.runs import new_folder, write_json, write_text
+from dermfuse.runs import new_folder, read_json, write_json, write_text
 from dermfuse.stress.measure import StressReport, StressRow
 
 JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
@@ -36,6 +38,16 @@ def write_stress(report: StressReport, out: Path) -> Path:
     page = out / PAGE_NAME
     write_text(page, render_page(build_page(report)))
     return page
+
+
+def read_stress(path: Path) -> StressReport:
+    """Returns the report in a ``stress.json``.
+
+    Raises:
+        RunError: The file is missing, damaged, or holds no such report.
+    """
+    kept = {key: value for key, value in read_json(path).items() if key != "notice"}
+    return build_record(StressReport, kept, JsonSource(str(path), RunError))
 
 
 def build_page(report: StressReport) -> Page:

@@ -1,0 +1,166 @@
+"""What a release says of itself in its ``measured`` and ``facts``, as records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from dermfuse.config import Config
+from dermfuse.errors import ReleaseError
+from dermfuse.evaluation.calibrate import CalibrationReport
+from dermfuse.parsing import JsonSource, build_record
+from dermfuse.release.folder import Release
+from dermfuse.release.operating import Rate
+
+_T = TypeVar("_T")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well scores rank images by malignancy.
+
+    Args:
+        auc: Area under the ROC curve.
+        average_precision: The challenge's ranking score.
+    """
+
+    auc: Rate
+    average_precision: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What was measured of the class networks, out of fold.
+
+    Args:
+        images: How many.
+        malignant: How many of them are malignant.
+        how: In words.
+        fusion: Of the networks together.
+        networks: Of each alone.
+        calibration: Its error before and after.
+    """
+
+    images: int
+    malignant: int
+    how: str
+    fusion: Ranking
+    networks: Mapping[str, Ranking]
+    calibration: CalibrationReport
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How well outlines lie on the true ones.
+
+    Args:
+        jaccard: Mean over the images.
+    """
+
+    jaccard: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Outlining:
+    """What was measured of the mask networks, out of fold.
+
+    Args:
+        images: How many.
+        how: In words.
+        fusion: Of the networks together.
+        networks: Of each alone.
+    """
+
+    images: int
+    how: str
+    fusion: Overlap
+    networks: Mapping[str, Overlap]
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """One kind of image before the gate.
+
+    Args:
+        images: How many.
+        flagged: Share of them that is told not to be dermoscopy, in [0, 1].
+    """
+
+    images: int
+    flagged: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What else a release states; what it does not is empty.
+
+    Args:
+        precision: Of the networks.
+        data: The name of the dataset's folder.
+        fold_runs: The runs that held images back.
+        recipes: The configuration of each network that ships, by its name.
+        measured_on: Versions, machine and commit.
+        others: Whatever else stands there, by name.
+    """
+
+    precision: str = ""
+    data: str = ""
+    fold_runs: tuple[str, ...] = ()
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
+    measured_on: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    others: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def configurations(self) -> dict[str, Config]:
+        """The recipes as configurations.
+
+        Raises:
+            ConfigError: One of them is of another version of dermfuse.
+        """
+        return {name: Config.from_mapping(recipe) for name, recipe in self.recipes.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that a release says it measured; None or empty where it says nothing.
+
+    Args:
+        scoring: Of the class networks.
+        outlining: Of the mask networks.
+        flagged: What the gate does, by kind of image.
+        facts: What else it states.
+    """
+
+    scoring: Scoring | None
+    outlining: Outlining | None
+    flagged: Mapping[str, Flagged]
+    facts: Facts
+
+
+def read_measured(release: Release) -> Measured:
+    """Returns what a release says of itself.
+
+    Raises:
+        ReleaseError: A part is there and is not what ``dermfuse export`` writes.
+    """
+    gate = release.gate.measured if release.gate else {}
+    names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
+    others = {key: value for key, value in release.facts.items() if key not in names}
+    return Measured(
+        scoring=_part(Scoring, release.classes.measured, "classes.measured"),
+        outlining=_part(Outlining, release.masks.measured, "masks.measured"),
+        flagged={
+            kind: build_record(Flagged, of, _source(f"gate.measured.{kind}"))
+            for kind, of in gate.items()
+        },
+        facts=build_record(Facts, {**release.facts, "others": others}, _source("facts")),
+    )
+
+
+def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T | None:
+    return build_record(cls, mapping, _source(name)) if mapping else None
+
+
+def _source(name: str) -> JsonSource:
+    return JsonSource(f"release.json: {name}", ReleaseError, open_ended=True)

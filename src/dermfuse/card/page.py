@@ -1,0 +1,52 @@
+"""A model card as Markdown; its words stand in card.md and checklists.md, its numbers nowhere."""
+
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from dermfuse.card import tables
+from dermfuse.card.content import Card
+from dermfuse.data.verification import OFFICIAL_TOTALS
+from dermfuse.evaluation.bootstrap import DRAWS
+from dermfuse.runs import NOTICE, write_json, write_text
+
+_TEMPLATES = ("card.md", "checklists.md")
+
+
+def render_card(card: Card) -> str:
+    """Returns the card in Markdown."""
+    folder = resources.files("dermfuse.card")
+    environment = Environment(  # noqa: S701 — Markdown, of our own files, is no HTML to escape
+        loader=DictLoader(
+            {name: (folder / name).read_text(encoding="utf-8") for name in _TEMPLATES}
+        ),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md").render(
+        card=card,
+        measured=card.measured,
+        facts=card.measured.facts,
+        tables=tables,
+        official=OFFICIAL_TOTALS["train"],
+        draws=DRAWS,
+        notice=NOTICE,
+    )
+
+
+def write_card_page(card: Card, out: Path) -> Path:
+    """Writes the card, and its content as JSON beside it; returns the JSON's path.
+
+    The JSON keeps the census of the training images, so that a later card need not count again.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    beside = out.with_suffix(".json")
+    page = render_card(card)
+    write_json(beside, card.to_dict())
+    write_text(out, page)
+    return beside
