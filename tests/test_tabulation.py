@@ -51,6 +51,6 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
 def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("a page")
-    with pytest.raises(DataError, match="does not say where its results stand"):
+    with pytest.raises(DataError, match="has no place for this table"):
         write_tables(page, "new")
     assert page.read_text() == "a page"

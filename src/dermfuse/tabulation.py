@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dermfuse.errors import DataError
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import Estimate, EvaluationReport
 from dermfuse.predictions import Manifest, read_predictions
-from dermfuse.report.markdown import markdown_table
-from dermfuse.runs import write_text
+from dermfuse.report.markdown import markdown_table, replace_block
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+_BLOCK = "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +74,7 @@ def write_tables(page: Path, tables: str) -> None:
     Raises:
         DataError: If the page is missing or has no marks.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise DataError(
-            f"{page} does not say where its results stand",
-            expected=f"the lines {BEGIN} and {END}",
-            action="Add them",
-        )
-    write_text(page, f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    replace_block(page, _BLOCK, tables)
 
 
 def _who(measured: Measured) -> list[str]:

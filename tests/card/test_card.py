@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from dermfuse.card import CardSources, gather_card, render_card, write_card_page
+from dermfuse.card import (
+    CardSources,
+    gather_card,
+    render_card,
+    render_summary,
+    write_card_page,
+)
 from dermfuse.card.content import flatten
 from dermfuse.errors import ConfigError, DermfuseError, ReleaseError, RunError
 from dermfuse.runs import NOTICE, write_json
@@ -54,6 +60,29 @@ def test_a_card_holds_the_numbers_of_the_release(tmp_path: Path) -> None:
     assert page.count(NOTICE) == 2
 
 
+def test_what_the_shipped_precision_costs_stands_beside_float32(tmp_path: Path) -> None:
+    release = write_measured_release(tmp_path / "release")
+    record = json.loads((release / "release.json").read_text())
+    scoring, outlining = record["classes"]["measured"], record["masks"]["measured"]
+    exact = json.loads(json.dumps(scoring["fusion"]))
+    exact["auc"]["value"] = 0.8145
+    scoring["fusion_in_float32"] = exact
+    outlining["fusion_in_float32"] = outlining["fusion"]
+    write_json(release / "release.json", record)
+    said = _section(_render(release), "How it was measured")
+    assert "| AUC | 0.814 (0.772 to 0.842) | 0.812 (0.772 to 0.842) | -0.0022 |" in said
+    assert "| Jaccard | 0.843 (0.803 to 0.873) | 0.843 (0.803 to 0.873) | +0.0000 |" in said
+    assert "what the precision that ships costs beside float32" not in said
+
+
+def test_a_summary_is_the_first_table_with_its_sources(tmp_path: Path) -> None:
+    card = gather_card(CardSources(release=write_measured_release(tmp_path / "release")))
+    said = render_summary(card)
+    assert "| Jaccard of outlines | 0.843 (0.803 to 0.873) |" in said
+    assert "| calibration error | 0.029 |" in said
+    assert "Scores: 895 images (172 malignant)" in said
+
+
 def test_every_network_stands_with_its_size_and_its_sum(tmp_path: Path) -> None:
     card = gather_card(CardSources(release=write_measured_release(tmp_path / "release")))
     said = _section(render_card(card), "What it is")
@@ -69,7 +98,7 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         "Training data": "dermfuse card --data DIR",
         "Skin tone": "dermfuse card --data DIR",
         "How it was trained": "dermfuse export RUN... --folds RUN --data DIR --out DIR",
-        "How it was measured": "dermfuse export RUN --data DIR --out DIR --int8",
+        "How it was measured": "dermfuse export RUN... --folds RUN --data DIR --out DIR",
         "Robustness": "dermfuse stress DIR --out DIR, then dermfuse card --stress FILE",
         "Speed": "dermfuse bench analyze --out FILE, then dermfuse card --bench FILE",
     }.items():

@@ -32,6 +32,22 @@ def test_a_card_is_written_with_its_content(
     assert json.loads(page.with_suffix(".json").read_text())["census"]["images"] == 30
 
 
+def test_the_summary_is_put_into_a_page(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- release:begin -->\nstale\n<!-- release:end -->\nafter\n")
+    assert main(["card", "--release", str(release), "--summary", str(page)]) == 0
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text()
+    assert "| AUC | 0.812 (0.772 to 0.842) |" in text
+    assert "stale" not in text
+    assert text.endswith("<!-- release:end -->\nafter\n")
+    page.write_text("nothing")
+    assert main(["card", "--release", str(release), "--summary", str(page)]) == 2
+    assert "has no place for this table" in capsys.readouterr().err
+
+
 def test_a_card_is_one_json_object_on_request(
     release: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

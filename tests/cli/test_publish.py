@@ -11,7 +11,6 @@ from dermfuse.packing import SubmissionReport
 from dermfuse.predictions import SCORES_NAME, Manifest, write_manifest
 from dermfuse.runs import NOTICE
 from dermfuse.scores import ScoreTable, write_scores
-from dermfuse.tabulation import BEGIN, END
 
 from ..small_release import skin, write_small_release
 
@@ -34,7 +33,7 @@ def test_a_table_is_printed_and_written_into_a_page(
     predicted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = predicted.parent / "page.md"
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    page.write_text("before\n<!-- results:begin -->\n<!-- results:end -->\nafter\n")
     truth = str(predicted.parent / "truth")
     assert main(["tabulate", str(predicted), "--truth", truth, "--write", str(page)]) == 0
     out = capsys.readouterr().out

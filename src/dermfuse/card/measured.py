@@ -40,6 +40,8 @@ class Scoring:
         fusion: Of the networks together.
         networks: Of each alone.
         calibration: Its error before and after.
+        fusion_in_float32: Of the networks together before their precision was lowered; None where
+            the release does not state it.
     """
 
     images: int
@@ -48,6 +50,7 @@ class Scoring:
     fusion: Ranking
     networks: Mapping[str, Ranking]
     calibration: CalibrationReport
+    fusion_in_float32: Ranking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,14 @@ class Outlining:
         how: In words.
         fusion: Of the networks together.
         networks: Of each alone.
+        fusion_in_float32: As for ``Scoring``.
     """
 
     images: int
     how: str
     fusion: Overlap
     networks: Mapping[str, Overlap]
+    fusion_in_float32: Overlap | None = None
 
 
 @dataclass(frozen=True, slots=True)

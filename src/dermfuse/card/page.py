@@ -37,6 +37,25 @@ def render_card(card: Card) -> str:
     )
 
 
+def render_summary(card: Card) -> str:
+    """Returns the card's first table and where its numbers come from, for another page."""
+    scoring, outlining, facts = card.measured.scoring, card.measured.outlining, card.measured.facts
+    parts = [f"Release {card.release.name}, {facts.precision or 'of unknown precision'}."]
+    if scoring:
+        parts.append(
+            f"Scores: {scoring.images:,} images ({scoring.malignant:,} malignant), {scoring.how}."
+        )
+    if outlining:
+        parts.append(f"Outlines: {outlining.images:,} images, {outlining.how}.")
+    if facts.data:
+        seeds = {str(one.train.seed) for one in facts.configurations.values()}
+        parts.append(f"Data: {facts.data}, training part; seed {', '.join(sorted(seeds))}.")
+    if machine := facts.measured_on.get("machine"):
+        parts.append(f"Measured on a CPU ({machine}).")
+    parts.append(f"Intervals: 95 %, bootstrap, {DRAWS:,} draws. Written by `dermfuse card`.")
+    return f"{tables.glance(card)}\n\n{' '.join(parts)}"
+
+
 def write_card_page(card: Card, out: Path) -> Path:
     """Writes the card, and its content as JSON beside it; returns the JSON's path.
 

@@ -9,7 +9,7 @@ from dermfuse.analysis.skin import TONES
 from dermfuse.card.census import Spread, TrainingCensus
 from dermfuse.card.content import Card, flatten
 from dermfuse.card.licences import licence_of
-from dermfuse.card.measured import Facts, Outlining, Scoring
+from dermfuse.card.measured import Facts, Measured, Outlining, Scoring
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Release
 from dermfuse.release.operating import Rate
@@ -51,6 +51,7 @@ def glance(card: Card) -> str:
         ("average precision", rate(scoring.fusion.average_precision) if scoring else _UNMEASURED),
         (f"sensitivity at {point.name}", rate(point.sensitivity)),
         (f"specificity at {point.name}", rate(point.specificity)),
+        ("calibration error", f"{scoring.calibration.error_after:.3f}" if scoring else _UNMEASURED),
         ("Jaccard of outlines", rate(outlining.fusion.jaccard) if outlining else _UNMEASURED),
         (f"{len(card.networks)} networks, all files", f"{size / 1e6:.2f} MB"),
     ]
@@ -216,6 +217,25 @@ def precisions(networks: Sequence[NetworkCard]) -> str:
         for name, value in metrics.items()
     ]
     return markdown_table(("network", "precision", "images", "metric", "value"), rows)
+
+
+def cost(measured: Measured) -> str:
+    """Returns what the precision that ships costs, out of fold; empty where it is not stated."""
+    scoring, outlining = measured.scoring, measured.outlining
+    pairs = []
+    if scoring and scoring.fusion_in_float32:
+        exact = scoring.fusion_in_float32
+        pairs += [
+            ("AUC", exact.auc, scoring.fusion.auc),
+            ("average precision", exact.average_precision, scoring.fusion.average_precision),
+        ]
+    if outlining and outlining.fusion_in_float32:
+        pairs.append(("Jaccard", outlining.fusion_in_float32.jaccard, outlining.fusion.jaccard))
+    rows = [
+        (name, rate(exact), rate(ships), f"{ships.value - exact.value:+.4f}")
+        for name, exact, ships in pairs
+    ]
+    return markdown_table(("together", "float32", "as shipped", "change"), rows) if rows else ""
 
 
 def gate(card: Card) -> str:
