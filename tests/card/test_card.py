@@ -65,12 +65,12 @@ def test_what_the_shipped_precision_costs_stands_beside_float32(tmp_path: Path) 
     record = json.loads((release / "release.json").read_text())
     scoring, outlining = record["classes"]["measured"], record["masks"]["measured"]
     exact = json.loads(json.dumps(scoring["fusion"]))
-    exact["auc"]["value"] = 0.8145
+    exact["auc"]["value"] = 0.8141
     scoring["fusion_in_float32"] = exact
     outlining["fusion_in_float32"] = outlining["fusion"]
     write_json(release / "release.json", record)
     said = _section(_render(release), "How it was measured")
-    assert "| AUC | 0.814 (0.772 to 0.842) | 0.812 (0.772 to 0.842) | -0.0022 |" in said
+    assert "| AUC | 0.814 (0.772 to 0.842) | 0.812 (0.772 to 0.842) | -0.0018 |" in said
     assert "| Jaccard | 0.843 (0.803 to 0.873) | 0.843 (0.803 to 0.873) | +0.0000 |" in said
     assert "what the precision that ships costs beside float32" not in said
 
