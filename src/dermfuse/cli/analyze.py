@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def analyze(  # noqa: PLR0913 — an option each
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Images, DICOM files, folders, or - for stdin."),
+        typer.Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -."),
     ],
     *,
     out: Annotated[
@@ -54,7 +54,14 @@ def analyze(  # noqa: PLR0913 — an option each
         str | None,
         typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Images analysed side by side.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, [ray://]H:PORT."),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
@@ -69,13 +76,15 @@ def analyze(  # noqa: PLR0913 — an option each
     """
     from dermfuse.analysis.analyzer import Analyzer
 
+    if ray is not None:
+        _require_ray(out)
     analyzer = Analyzer(release, operating_point=operating_point)
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
         from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 
-        options = BulkOptions(threads=threads, report=report, overlays=overlays)
+        options = BulkOptions(threads=threads, report=report, overlays=overlays, ray=ray)
         with count_progress("Analysing images") as advance:
             outcome = analyze_paths(
                 analyzer, paths, out, options=options, progress=lambda _: advance()
@@ -84,6 +93,16 @@ def analyze(  # noqa: PLR0913 — an option each
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _require_ray(out: Path | None) -> None:
+    """Refuses --ray before anything is loaded, where it is not installed or makes no sense."""
+    from dermfuse.analysis.cluster import require_ray
+    from dermfuse.errors import ConfigError
+
+    if out is None:
+        raise ConfigError("--ray without --out", expected="a folder for the results")
+    require_ray()
 
 
 def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:
