@@ -1,15 +1,13 @@
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths, draw_thumbnail
+from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.folder import RESULTS_NAME
-from dermfuse.errors import RunError
+from dermfuse.errors import ConfigError, RunError
 from dermfuse.runs import NOTICE
 
 from ..small_release import skin, write_small_release
@@ -85,9 +83,16 @@ def test_overlays_lie_beside_the_results_under_the_images_names(
     assert outcome.pages == 0
 
 
-def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
-    image = np.zeros((600, 1200, 3), np.uint8)
-    thumbnail = draw_thumbnail(image, np.zeros((600, 1200), bool))
-    assert thumbnail[:2] == b"\xff\xd8"
-    with Image.open(io.BytesIO(thumbnail)) as small:
-        assert small.size == (160, 80)
+def test_overlays_and_ray_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match="overlays are asked for, and Ray"):
+        BulkOptions(overlays=True, ray="local")
+
+
+def test_a_list_is_analysed_under_its_names(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.csv").write_text("path,name\nimages/b.png,patient-2\nimages/no.png,none\n")
+    outcome = analyze_paths(analyzer, [tmp_path / "list.csv"], tmp_path / "out")
+    assert (outcome.analysed, outcome.failed) == (1, 1)
+    assert [record["name"] for record in _records(tmp_path / "out")] == ["patient-2", "none"]
+    assert "row 2 of list.csv" in outcome.errors[0][1]

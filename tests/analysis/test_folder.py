@@ -16,6 +16,7 @@ from PIL import Image
 
 from dermfuse.analysis.folder import FolderOptions, FolderOutcome, Step, run_folder
 from dermfuse.analysis.sources import Item, expand
+from dermfuse.analysis.threaded import in_threads
 from dermfuse.errors import DermfuseError, ImageError, RunError
 from dermfuse.runs import NOTICE
 
@@ -70,10 +71,9 @@ def skin(tmp_path: Path) -> Path:
 
 
 def _run(skin: Path, out: Path, analyze: Callable[..., Any] | None = None, **options: Any):  # noqa: ANN202
-    options = {"threads": 2, "identity": {"release": "r1"}} | options
-    return run_folder(
-        expand([skin], skip=out), analyze or Analyzer(), out, options=FolderOptions(**options)
-    )
+    options = {"identity": {"release": "r1"}} | options
+    lines = in_threads(analyze or Analyzer(), threads=2)
+    return run_folder(expand([skin], skip=out), lines, out, options=FolderOptions(**options))
 
 
 def _lines(out: Path) -> list[dict[str, Any]]:
@@ -133,13 +133,13 @@ class TestResults:
 
     def test_progress_is_told_in_order(self, skin: Path, tmp_path: Path) -> None:
         steps: list[Step] = []
-        run_folder(expand([skin]), Analyzer(), tmp_path / "out", progress=steps.append)
+        run_folder(expand([skin]), in_threads(Analyzer()), tmp_path / "out", progress=steps.append)
         assert [step.name[0] for step in steps] == list("abcdw")
 
     def test_bytes_are_known_by_their_hash(self, skin: Path, tmp_path: Path) -> None:
         item = Item("standard input", (skin / "a.png").read_bytes())
         for reused in (0, 1):
-            outcome = run_folder([item], Analyzer(), tmp_path / "out")
+            outcome = run_folder([item], in_threads(Analyzer()), tmp_path / "out")
             assert outcome.reused == reused
         assert len(_lines(tmp_path / "out")[0]["file"]["sha256"]) == 64
 
@@ -182,7 +182,7 @@ class TestFailures:
 
     def test_an_item_with_a_fault_is_not_read(self, tmp_path: Path) -> None:
         item = Item("x/", tmp_path / "gone", "x: the folder cannot be read.")
-        assert run_folder([item], Analyzer(), tmp_path / "out").errors == (
+        assert run_folder([item], in_threads(Analyzer()), tmp_path / "out").errors == (
             ("x/", "x: the folder cannot be read."),
         )
 
@@ -232,9 +232,9 @@ class TestResuming:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_folder(expand([skin]), Analyzer(), tmp_path / "out", progress=interrupt)
+            run_folder(expand([skin]), in_threads(Analyzer()), tmp_path / "out", progress=interrupt)
         assert _names(tmp_path / "out") == ["a", "b"]
-        assert run_folder(expand([skin]), Analyzer(), tmp_path / "out").reused == 2
+        assert run_folder(expand([skin]), in_threads(Analyzer()), tmp_path / "out").reused == 2
 
     def test_another_release_is_refused(self, skin: Path, tmp_path: Path) -> None:
         _run(skin, tmp_path / "out")
@@ -266,9 +266,26 @@ class TestResuming:
         for reused in (0, 5):
             assert _run(skin, tmp_path / "out", identity=identity).reused == reused
 
+    def test_a_reused_image_keeps_its_place_among_new_ones(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
+        _run(skin, tmp_path / "out")
+        for name in ("a", "c"):
+            Image.new("L", (20, 20), 5).save(skin / f"{name}.png")
+        steps: list[tuple[str, str]] = []
+        run_folder(
+            expand([skin]),
+            in_threads(Analyzer()),
+            tmp_path / "out",
+            options=FolderOptions(identity={"release": "r1"}),
+            progress=lambda step: steps.append((step.name[0], step.state)),
+        )
+        done = {"a": "analysed", "b": "reused", "c": "analysed", "d": "reused", "w": "reused"}
+        assert steps == list(done.items())
+
     def test_no_threads_are_refused(self) -> None:
         with pytest.raises(DermfuseError, match="0 threads"):
-            FolderOptions(threads=0)
+            in_threads(Analyzer(), threads=0)
 
 
 class TestScale:
@@ -286,18 +303,16 @@ class TestScale:
         def tell(_: Step) -> None:
             ahead.append(drawn - len(ahead))
 
-        run_folder(
-            items(), Analyzer(), tmp_path / "out", options=FolderOptions(threads=3), progress=tell
-        )
+        lines = in_threads(Analyzer(), threads=3)
+        run_folder(items(), lines, tmp_path / "out", progress=tell)
         assert max(ahead) <= 2 * 3
 
     def test_memory_stays_flat_over_two_thousand_images(self, tmp_path: Path) -> None:
         def measure(count: int, out: Path) -> tuple[FolderOutcome, int]:
             items = (Item(f"lesion-{n:06d}", b"fault", "bad") for n in range(count))
             tracemalloc.start()
-            outcome = run_folder(
-                items, Analyzer(), out, options=FolderOptions(threads=2, report=False)
-            )
+            lines = in_threads(Analyzer(), threads=2)
+            outcome = run_folder(items, lines, out, options=FolderOptions(report=False))
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return outcome, peak

@@ -85,6 +85,23 @@ def test_mistakes_are_one_line_with_exit_code_2(
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_ray_needs_a_folder_an_address_and_no_overlays(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="the ray extra is not installed")
+    command = ["analyze", str(image), "--release", release]
+    out = ["--out", str(tmp_path / "out")]
+    for arguments, said in (
+        (["--ray", "local"], "--ray without --out"),
+        (["--ray", "nonsense", *out], "nonsense is no address"),
+        (["--ray", "127.0.0.1:1", *out], "no Ray cluster answers at 127.0.0.1:1"),
+        (["--ray", "local", "--overlays", *out], "overlays are asked for, and Ray"),
+    ):
+        assert main([*command, *arguments]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert said in lines[-1]
+
+
 def test_stress_writes_a_page_and_a_table(
     release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

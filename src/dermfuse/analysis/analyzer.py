@@ -52,6 +52,7 @@ class Analyzer:
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         folder = bundled_release() if release is None else release
+        self._folder = folder
         self._release = read_release(folder)
         self._point = self._release.classes.point(operating_point)
         self._classes = _load(folder, self._release.classes.members, threads)
@@ -59,6 +60,11 @@ class Analyzer:
         gate = self._release.gate
         self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
         self._score_all = score_all
+
+    @property
+    def folder(self) -> Path:
+        """Where the release lies."""
+        return self._folder
 
     @property
     def release(self) -> Release:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dermfuse.analysis.bulk import mask_file
 from dermfuse.analysis.folder import MANIFEST_NAME, read_results
+from dermfuse.analysis.summaries import mask_file
 from dermfuse.errors import PredictionsError
 from dermfuse.predictions import (
     SCORES_NAME,

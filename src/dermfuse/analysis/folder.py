@@ -10,48 +10,30 @@ A call that finds the folder goes on with it: images that are done and have not 
 analysed again, those that failed are tried once more.
 """
 
-import base64
-import hashlib
 import json
-import logging
-import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from dermfuse.analysis.journal import Journal
-from dermfuse.analysis.reading import read_any
+from dermfuse.analysis.lines import LineSource, Work, file_facts, plain
 from dermfuse.analysis.sheets import survey, write_report, write_sheets
 from dermfuse.analysis.sources import Item
-from dermfuse.errors import DermfuseError, RunError
+from dermfuse.errors import RunError
 from dermfuse.runs import NOTICE, environment, new_folder, read_json, require_free, write_json
 
 FORMAT = 1
 MANIFEST_NAME = "analysis.json"
 RESULTS_NAME = "results.jsonl"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_WINDOW = 2  # images in flight per thread: the next ones wait read, no more
-_LOG = logging.getLogger(__name__)
+_NEW = -1  # no line's offset
 
 State = Literal["analysed", "reused", "failed"]
-
-
-class Record(Protocol):
-    """What is known of one image."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns it as JSON values; ``thumbnail`` may be the bytes of a JPEG."""
-
-
-Analyze = Callable[[NDArray[np.uint8], str], Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +43,15 @@ class FolderOptions:
     Args:
         identity: What a result depends on besides its image, as JSON values: the release's
             sha256, the operating point. A folder made with another one is refused.
-        threads: That read and analyse images; each holds one image.
         resume: Whether a results folder may exist and is gone on with.
         report: Whether the HTML report is written.
         facts: More for the report's foot, name to value.
     """
 
     identity: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     resume: bool = True
     report: bool = True
     facts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise DermfuseError(f"{self.threads} threads", expected="1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +111,7 @@ class FolderOutcome:
 
 def run_folder(
     items: Iterable[Item],
-    analyze: Analyze,
+    lines: LineSource,
     out: Path,
     *,
     options: FolderOptions | None = None,
@@ -143,14 +119,15 @@ def run_folder(
 ) -> FolderOutcome:
     """Analyses images one after the other and leaves their results in a folder.
 
-    A file that cannot be read, and a fault of ``analyze`` itself, is recorded and the rest goes
+    A file that cannot be read, and a fault of the analysis itself, is recorded and the rest goes
     on. An interrupt leaves whole lines; the same call goes on after them.
 
     Args:
         items: The images, drawn as they are needed.
-        analyze: Takes pixels and a name; called from several threads at once.
+        lines: Makes the lines of those that are not done: ``threaded.in_threads``, or workers on
+            other machines.
         out: The results folder.
-        options: Threads, resuming, report, and what identifies the analysis.
+        options: Resuming, report, and what identifies the analysis.
         progress: Told of every image, in order, from the calling thread.
 
     Raises:
@@ -163,11 +140,12 @@ def run_folder(
     counts: dict[State, int] = {"analysed": 0, "reused": 0, "failed": 0}
     offsets = array("q")
     with Journal(out / RESULTS_NAME) as journal:
-        for offset, step in _steps(items, analyze, journal, threads=options.threads):
-            offsets.append(offset)
-            counts[step.state] += 1
-            if progress is not None:
-                progress(step)
+        with closing(_steps(items, lines, journal)) as steps:
+            for offset, step in steps:
+                offsets.append(offset)
+                counts[step.state] += 1
+                if progress is not None:
+                    progress(step)
         dropped = journal.arrange(offsets)
         found = survey(journal)
         write_sheets(journal, found, out)
@@ -198,7 +176,7 @@ def read_results(folder: Path) -> Iterator[dict[str, Any]]:
 def _claim(out: Path, options: FolderOptions) -> None:
     """Makes a results folder, or makes sure that one belongs to this analysis."""
     manifest = out / MANIFEST_NAME
-    identity = json.loads(json.dumps(dict(options.identity), default=_plain))
+    identity = json.loads(json.dumps(dict(options.identity), default=plain))
     if not options.resume:
         require_free(out, what="results")
     if not manifest.is_file():
@@ -224,74 +202,33 @@ def _claim(out: Path, options: FolderOptions) -> None:
 
 
 def _steps(
-    items: Iterable[Item], analyze: Analyze, journal: Journal, *, threads: int
-) -> Iterator[tuple[int, Step]]:
+    items: Iterable[Item], lines: LineSource, journal: Journal
+) -> Generator[tuple[int, Step], None, None]:
     """Yields where each image's line begins, and what became of it, in the order of the items."""
-    waiting: deque[tuple[Item, int | Future[bytes]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="dermfuse-analysis")
-    try:
+    places: deque[int] = deque()  # of the images drawn so far: where the line lies, or _NEW
+
+    def works() -> Iterator[Work]:
         for item in items:
-            facts = _facts(item)
+            facts = file_facts(item)
             known = journal.find(item.name, facts)
-            work = known if known is not None else pool.submit(_line, item, facts, analyze)
-            waiting.append((item, work))
-            if len(waiting) >= _WINDOW * threads:
-                yield _finish(*waiting.popleft(), journal)
-        while waiting:
-            yield _finish(*waiting.popleft(), journal)
-    finally:  # an interrupt waits for the images in work, not for those in line
-        pool.shutdown(wait=True, cancel_futures=True)
+            places.append(_NEW if known is None else known)
+            if known is None:
+                yield Work(item, facts)
+
+    with closing(lines(works())) as made:
+        for line in made:
+            while (place := places.popleft()) != _NEW:
+                yield place, _reused(journal, place)
+            yield journal.append(line), _step(line)
+    for place in places:
+        yield place, _reused(journal, place)
 
 
-def _finish(item: Item, work: "int | Future[bytes]", journal: Journal) -> tuple[int, Step]:
-    if isinstance(work, int):
-        return work, Step(item.name, "reused")
-    line = work.result()
-    error = json.loads(line).get("error", "") if b'"error"' in line else ""
-    return journal.append(line), Step(item.name, "failed" if error else "analysed", error)
+def _reused(journal: Journal, offset: int) -> Step:
+    return Step(journal.read(offset)["name"], "reused")
 
 
-def _facts(item: Item) -> dict[str, Any]:
-    """Returns what tells whether an image has changed; empty if it cannot be told."""
-    if isinstance(item.source, bytes):
-        digest = hashlib.sha256(item.source).hexdigest()
-        return {"bytes": len(item.source), "sha256": digest}
-    try:
-        state = item.source.stat()
-    except (OSError, ValueError):
-        return {}
-    return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-
-
-def _line(item: Item, facts: Mapping[str, Any], analyze: Analyze) -> bytes:
-    """Returns an image's line; whatever goes wrong becomes its ``error``."""
-    start = {"name": item.name, "file": dict(facts)}
-    if item.fault:
-        return _encode({**start, "error": item.fault, "notice": NOTICE})
-    try:
-        record = analyze(read_any(item.source, name=item.name), item.name).to_dict()
-        return _encode({**start, **record, **start})
-    except DermfuseError as error:
-        return _encode({**start, "error": str(error), "notice": NOTICE})
-    except Exception as error:
-        # One image must not end the work on 100,000, nor stand in the way of going on with it.
-        _LOG.exception("%s: a fault of dermfuse itself", item.name)
-        said = f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
-        return _encode({**start, "error": said, "notice": NOTICE})
-
-
-def _encode(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, allow_nan=False, default=_plain).encode()
-
-
-def _plain(value: object) -> object:
-    """Returns as JSON values what JSON has none for: bytes, NumPy's numbers, paths."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"a {type(value).__name__} has no JSON value")
+def _step(line: bytes) -> Step:
+    record = json.loads(line)
+    error = record.get("error", "")
+    return Step(record["name"], "failed" if error else "analysed", error)

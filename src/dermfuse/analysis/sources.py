@@ -3,18 +3,21 @@
     a file      itself, whatever its suffix
     a folder    the files below it with an image's suffix or ``.dcm``, by name; links to folders
                 are not followed; hidden files and what dermfuse wrote itself are left out
+    a list      what its rows name: a ``.csv`` or ``.parquet`` file (``dermfuse.analysis.lists``)
     ``-``       the bytes of one image on standard input
 
-Names are those a reader would use: relative to the folder if one is given, else with as many
-parts of the paths as tell them apart. What is named twice comes once.
+Names are those a reader would use: relative to the folder if one is given, as the list says if
+one is given, else with as many parts of the paths as tell them apart. What is named twice comes
+once; what a list names is not looked for elsewhere.
 """
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from dermfuse.analysis.lists import check_list, is_list, read_list
 from dermfuse.analysis.reading import MAX_BYTES
 from dermfuse.errors import DataError
 
@@ -52,13 +55,20 @@ class _Given:
         path: As it was given.
         real: Its absolute path, links resolved.
         is_folder: Whether it is one.
-        label: What its items' names begin with; empty for the only folder.
+        is_list: Whether it is one.
+        label: What its items' names begin with; empty for the only folder or list.
     """
 
     path: Path
     real: Path
     is_folder: bool
+    is_list: bool = False
     label: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What names begin with, with the stroke after it."""
+        return f"{self.label}/" if self.label else ""
 
 
 def expand(
@@ -69,21 +79,25 @@ def expand(
 ) -> Iterator[Item]:
     """Returns the images behind some paths, one by one.
 
-    The arguments are checked at once; folders are read while the items are drawn, one folder's
-    names in memory at a time.
+    The arguments, lists among them, are checked at once; folders are read while the items are
+    drawn, one folder's names in memory at a time.
 
     Args:
-        paths: Files, folders, or ``-``.
+        paths: Files, folders, lists, or ``-``.
         skip: A folder that is left out wherever it lies: the one that is written to.
         read_input: Returns standard input's bytes, when its turn comes.
 
     Raises:
-        DataError: Nothing is given, a path does not exist, or (while drawing) a folder holds no
-            image.
+        DataError: Nothing is given, a path does not exist, a list cannot be used, or (while
+            drawing) a folder holds no image.
+        DependencyError: A list is Parquet and pyarrow is not installed.
     """
     if not paths:
-        raise DataError("no image is named", expected="files, folders, or - for standard input")
+        raise DataError("no image is named", expected="files, folders, lists, or - for stdin")
     given = _labelled(_without_repeats([_given(Path(path)) for path in paths]))
+    for each in given:
+        if each.is_list:
+            check_list(each.path)
     skipped = skip.resolve() if skip is not None else None
     return _draw(given, skipped, read_input)
 
@@ -102,7 +116,8 @@ def _given(path: Path) -> _Given:
             expected="an image, a folder of images, or - for standard input",
             action="Check the path",
         ) from error
-    return _Given(path, real, is_folder=path.is_dir())
+    is_folder = path.is_dir()
+    return _Given(path, real, is_folder, is_list=not is_folder and is_list(path))
 
 
 def _without_repeats(given: Sequence[_Given]) -> list[_Given]:
@@ -128,7 +143,7 @@ def _is_found_below(each: _Given, folders: set[Path]) -> bool:
 
 
 def _labelled(given: Sequence[_Given]) -> list[_Given]:
-    if len(given) == 1 and given[0].is_folder:
+    if len(given) == 1 and (given[0].is_folder or given[0].is_list):
         return list(given)
     longest = max(len(each.real.parts) for each in given)
     for depth in range(1, longest + 1):
@@ -138,7 +153,7 @@ def _labelled(given: Sequence[_Given]) -> list[_Given]:
         if clear and not any(parent in known for label in labels for parent in label.parents):
             break
     return [
-        _Given(each.path, each.real, each.is_folder, _text(label.as_posix().lstrip("/")))
+        replace(each, label=_text(label.as_posix().lstrip("/")))
         for each, label in zip(given, labels, strict=True)
     ]
 
@@ -152,11 +167,14 @@ def _draw(
             data = read_input()
             fault = f"{_STANDARD_INPUT_NAME}: more than {MAX_BYTES:,} bytes. Shrink the image."
             yield Item(_STANDARD_INPUT_NAME, data, fault if len(data) > MAX_BYTES else "")
+        elif each.is_list:
+            for entry in read_list(each.path):
+                yield Item(f"{each.prefix}{entry.name}", entry.path, entry.fault)
         elif not each.is_folder:
             yield Item(each.label, each.path)
         else:
             found = False
-            for item, real in _walk(each.path, each.real, each.label, skip):
+            for item, real in _walk(each.path, each.real, each.prefix, skip):
                 found = True
                 if real not in alone:
                     yield item
@@ -168,21 +186,20 @@ def _draw(
                 )
 
 
-def _walk(folder: Path, real: Path, label: str, skip: Path | None) -> Iterator[tuple[Item, Path]]:
+def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[tuple[Item, Path]]:
     """Yields the images below a folder with their real paths: its own, then its folders'."""
-    prefix = f"{label}/" if label else ""
     try:
         with os.scandir(folder) as entries:
             kinds = sorted(_kept(entries))
     except OSError as error:
         fault = f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions."
-        yield Item(f"{prefix}", folder, fault), real
+        yield Item(prefix, folder, fault), real
         return
     for is_folder, name in kinds:
         if not is_folder:
             yield Item(f"{prefix}{_text(name)}", folder / name), real / name
         elif real / name != skip and not _is_ours(folder / name):
-            yield from _walk(folder / name, real / name, f"{prefix}{_text(name)}", skip)
+            yield from _walk(folder / name, real / name, f"{prefix}{_text(name)}/", skip)
 
 
 def _kept(entries: Iterator["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:

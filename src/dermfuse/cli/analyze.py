@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def analyze(  # noqa: PLR0913 — an option each
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Images, DICOM files, folders, or - for stdin."),
+        typer.Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -."),
     ],
     *,
     out: Annotated[
@@ -55,7 +55,14 @@ def analyze(  # noqa: PLR0913 — an option each
         str | None,
         typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Images analysed side by side.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, [ray://]H:PORT."),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
@@ -75,15 +82,20 @@ def analyze(  # noqa: PLR0913 — an option each
     Needs no network connection, no GPU and no torch. Without --out each result is printed.
     """
     from dermfuse.analysis.analyzer import Analyzer
+    from dermfuse.analysis.cluster import require_ray
 
-    _require_out(out, overlays=overlays, masks=masks)
+    _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
+    if ray is not None:
+        require_ray()
     analyzer = Analyzer(release, operating_point=operating_point, score_all=score_all)
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
         from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 
-        options = BulkOptions(threads=threads, report=report, overlays=overlays, masks=masks)
+        options = BulkOptions(
+            threads=threads, report=report, overlays=overlays, masks=masks, ray=ray
+        )
         with count_progress("Analysing images") as advance:
             outcome = analyze_paths(
                 analyzer, paths, out, options=options, progress=lambda _: advance()
@@ -94,13 +106,13 @@ def analyze(  # noqa: PLR0913 — an option each
         raise typer.Exit(SOME_FAILED)
 
 
-def _require_out(out: Path | None, **files: bool) -> None:
-    """Refuses options that write files where there is no folder for them."""
-    wanted = [f"--{name}" for name, asked in files.items() if asked]
+def _require_out(out: Path | None, **options: bool) -> None:
+    """Refuses options that leave something in a folder where there is none for it."""
+    wanted = [f"--{name}" for name, asked in options.items() if asked]
     if out is None and wanted:
         raise ConfigError(
             f"{' and '.join(wanted)} without --out",
-            expected="a folder to write into",
+            expected="a folder for the results",
             action="Add --out DIR",
         )
 
