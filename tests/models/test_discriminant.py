@@ -68,6 +68,15 @@ def test_the_deployed_classifier_answers_like_its_stream(
     torch.testing.assert_close(classifier(x), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_the_mean_of_both_heads_is_one_head(network: DiscriminantNetwork) -> None:
+    x = torch.rand(2, 3, 32, 32)
+    logits = network(x, x)
+    expected = (logits.class_a + logits.class_b) / 2
+    before = network.head_a.weight.clone()
+    torch.testing.assert_close(network.deploy("mean")(x), expected, rtol=1e-3, atol=1e-5)
+    assert torch.equal(network.head_a.weight, before)
+
+
 def test_the_deployed_classifier_shares_its_modules_and_drops_the_branch(
     network: DiscriminantNetwork,
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_release_that_fails_leaves_nothing_behind(
         kind: replace(_trained(kind), config=Config(name=kind, model=ModelConfig(network=kind)))  # type: ignore[arg-type]
         for kind in ("classifier", "unet")
     }
-    monkeypatch.setattr(build, "load_run", lambda run: kinds[run.name])
+    monkeypatch.setattr(build, "load_run", lambda run, **_: kinds[run.name])
 
     def fail(*arguments: object, **_: object) -> None:
         out = next(a for a in arguments if isinstance(a, Path) and a.name.startswith(".release"))

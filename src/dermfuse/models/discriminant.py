@@ -1,5 +1,6 @@
 """The pair network: one backbone sees two images and also tells whether their classes agree."""
 
+import copy
 from typing import Literal, NamedTuple
 
 import torch
@@ -73,13 +74,22 @@ class DiscriminantNetwork(nn.Module):
             discriminant=self.discriminant((embedding_a - embedding_b).square()),
         )
 
-    def deploy(self, head: Literal["a", "b"]) -> Classifier:
+    def deploy(self, head: Literal["a", "b", "mean"]) -> Classifier:
         """Returns the classifier that is kept after training; it shares this network's modules.
 
         Args:
-            head: The class head that did better on validation.
+            head: The class head that did better on validation, as in the paper; or ``mean``, whose
+                logits are the mean of both heads', which needs no validation to choose by.
         """
-        kept = self.head_a if head == "a" else self.head_b
+        kept = {"a": self.head_a, "b": self.head_b}.get(head) or self._mean_head()
         classifier = Classifier(self.backbone, head=kept)
         classifier.normalise = self.normalise
         return classifier.train(self.training)
+
+    def _mean_head(self) -> nn.Linear:
+        """Returns one head for two: both read the same embedding, and both are linear."""
+        head = copy.deepcopy(self.head_a)
+        with torch.no_grad():
+            head.weight.lerp_(self.head_b.weight, 0.5)
+            head.bias.lerp_(self.head_b.bias, 0.5)
+        return head

@@ -73,6 +73,9 @@ class ReleaseRequest:
 def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Release:
     """Writes a release folder and returns its record.
 
+    Of a pair network the mean of both class heads ships: what ships validated on nothing, so there
+    is no better one to choose, and none is chosen in the folds either.
+
     Args:
         request: What shall be released.
         stage: Called when a stage begins.
@@ -83,8 +86,8 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
         DermfuseError: A run, the data or the folder cannot be used.
     """
     announce = stage or (lambda *_: None)
-    finals = [load_run(run) for run in request.runs]
-    folds = [load_run(run) for run in request.folds]
+    finals = [load_run(run, mean_head=True) for run in request.runs]
+    folds = [load_run(run, mean_head=True) for run in request.folds]
     groups = {final.run: _folds_of(final, folds) for final in finals}
     classes = [final for final in finals if final.config.model.task == "classification"]
     masks = [final for final in finals if final.config.model.task == "segmentation"]

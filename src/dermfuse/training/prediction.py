@@ -88,8 +88,13 @@ class PredictionReport:
         return {**asdict(self), "out": str(self.out)}
 
 
-def load_run(run: Path) -> TrainedNetwork:
+def load_run(run: Path, *, mean_head: bool = False) -> TrainedNetwork:
     """Returns the network of a run folder, ready to predict.
+
+    Args:
+        run: The folder.
+        mean_head: Whether a pair network is cut down to the mean of its class heads, rather than
+            to the one that validated better.
 
     Raises:
         RunError: If the folder is no run, or has no finished epoch.
@@ -100,7 +105,8 @@ def load_run(run: Path) -> TrainedNetwork:
     network = build_network(config.model)
     metadata = read_weights(folder.weights, network)
     if isinstance(network, DiscriminantNetwork):
-        network = network.deploy("b" if metadata.get("head") == "b" else "a")
+        best: Literal["a", "b"] = "b" if metadata.get("head") == "b" else "a"
+        network = network.deploy("mean" if mean_head else best)
     network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TrainedNetwork(network, config, int(metadata.get("epoch", 0)), run)
 
