@@ -18,6 +18,7 @@ import typer
 from dermfuse import __version__
 from dermfuse.cli import (
     analyze,
+    bench,
     data,
     ensembles,
     export,
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 analyze.register(app)
 models.register(app)
+bench.register(app)
 results.register(app)
 ensembles.register(app)
 publish.register(app)
