@@ -362,3 +362,14 @@ class TestProbabilities:
     def test_resizing_interpolates_between_pixel_centres(self) -> None:
         resized = resize_probability(np.array([[0.0, 1.0]], np.float32), 1, 4)
         assert resized[0].tolist() == pytest.approx([0.0, 0.25, 0.75, 1.0])
+
+
+def test_a_pillow_image_squeezes_to_the_same_pixels_as_its_array() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    assert np.array_equal(squeeze(Image.fromarray(pixels), 32), squeeze(pixels, 32))
+
+
+def test_a_resized_probability_may_be_changed_by_its_owner() -> None:
+    resized = resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8)
+    assert resized.flags.writeable
+    assert resized.dtype == np.float32

@@ -102,11 +102,11 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     return lesion
 
 
-def squeeze(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
     """Returns the whole frame squeezed to a square (bilinear, antialiased when shrinking).
 
     Args:
-        image: RGB, (H, W, 3).
+        image: RGB, (H, W, 3), or a Pillow image of it, which spares a copy where there is one.
         size: The square's side in pixels.
 
     Paper:
@@ -116,8 +116,8 @@ def squeeze(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         >>> squeeze(np.full((30, 40, 3), 7, np.uint8), 16).shape
         (16, 16, 3)
     """
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.array(resized, dtype=np.uint8)
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
 def squeeze_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
@@ -160,7 +160,8 @@ def resize_probability(
     """
     source = Image.fromarray(np.ascontiguousarray(probability, dtype=np.float32))  # mode F
     resized = source.resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.array(resized, dtype=np.float32), 0.0, 1.0)
+    clipped: NDArray[np.float32] = np.clip(np.asarray(resized), 0.0, 1.0)
+    return clipped
 
 
 def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:

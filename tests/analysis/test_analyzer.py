@@ -164,3 +164,38 @@ def test_a_network_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     write_card(folder, replace(card, sha256=digest_file(path), bytes=path.stat().st_size))
     with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
         Analyzer(folder)
+
+
+def test_a_score_is_that_of_the_analysis(gated: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(skin(30)).save(path)
+    analyzer = Analyzer(gated)
+    score, analysis = analyzer.score(path), analyzer.analyze(path)
+    record = score.to_dict()
+    assert record == {key: analysis.to_dict()[key] for key in record} | {"warnings": []}
+    assert score.predicted is analysis.predicted
+    assert score.name == str(path)
+    assert record["notice"] == NOTICE
+
+
+def test_what_is_not_dermoscopy_has_no_score(gated: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+    score = Analyzer(gated).score(noise)
+    assert score.is_dermoscopy is False
+    assert (score.malignant_probability, score.predicted, score.scores) == (None, None, {})
+    assert "does not look like a dermoscopy image" in score.warnings[0]
+
+
+def test_a_score_asks_no_mask_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dermfuse.analysis.networks import Network
+
+    asked: list[str] = []
+    ask = Network.ask
+
+    def note(self: Network, squares: np.ndarray) -> dict[str, np.ndarray]:
+        asked.append(self.card.name)
+        return ask(self, squares)
+
+    monkeypatch.setattr(Network, "ask", note)
+    Analyzer(release).score(skin())
+    assert asked == ["reds-a", "reds-b"]

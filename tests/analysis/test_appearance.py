@@ -79,3 +79,14 @@ def test_features_of_any_image_are_finite(seed: int, height: int, width: int, pl
     assert values.shape == (len(FEATURES),) == (22,)
     assert values.dtype == np.float32
     assert np.isfinite(values).all()
+
+
+def test_texture_and_richness_are_those_of_their_definitions_to_a_millionth() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    found = features(pixels)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float32)
+    gradient = np.hypot(grey[1:-1, 2:] - grey[1:-1, :-2], grey[2:, 1:-1] - grey[:-2, 1:-1])
+    assert found["mean_gradient"] == pytest.approx(gradient.mean() / 255, rel=1e-6)
+    assert found["edges"] == pytest.approx((gradient > 32).mean(), rel=1e-6)
+    colours = {tuple(pixel) for pixel in (pixels.reshape(-1, 3) >> 4).tolist()}
+    assert found["colour_richness"] == pytest.approx(len(colours) / (48 * 64), rel=1e-6)

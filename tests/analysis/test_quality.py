@@ -110,3 +110,13 @@ def test_sharpness_at_the_normalised_size_does_not_depend_on_the_camera() -> Non
 def test_any_image_has_finite_flags(seed: int, height: int, width: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert all(np.isfinite(flag.value) for flag in assess_quality(image, frame_contact=0.0))
+
+
+def test_the_gradient_is_the_hypotenuse_to_a_millionth() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.float32)
+    middle = grey[1:-1, 1:-1]
+    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
+    laplacian = np.abs(4 * middle - left - right - above - below)
+    gradient = np.hypot(right - left, below - above)
+    expected = np.percentile(laplacian, 99) / np.percentile(gradient, 99)
+    assert sharpness(grey) == pytest.approx(expected, rel=1e-6)

@@ -1,4 +1,5 @@
 import numpy as np
+from PIL import Image
 
 from dermfuse.analysis.reduction import Reduced, reduce_image, reduce_mask
 
@@ -41,3 +42,11 @@ def test_the_bilevel_arrays_of_pillow_are_masks_too() -> None:
 
 def test_a_sliver_keeps_a_row() -> None:
     assert reduce_mask(np.ones((1, 4000), bool)).shape == (1, 256)
+
+
+def test_a_pillow_image_is_reduced_to_the_same_pixels_as_its_array() -> None:
+    for size in ((300, 400), (60, 80)):
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+        ours, plain = reduce_image(Image.fromarray(pixels)), reduce_image(pixels)
+        assert np.array_equal(ours.image, plain.image)
+        assert (ours.height_px, ours.width_px) == size

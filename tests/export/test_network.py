@@ -164,3 +164,19 @@ def test_images_of_another_shape_are_refused(
     trained = make_trained("classifier", "squeezenet1_1")
     with pytest.raises(ExportError, match=r"Expected: uint8 of shape \(N, 32, 32, 3\)"):
         export_network(trained, tmp_path, images=np.zeros(shape, np.uint8))
+
+
+def test_bytes_are_scaled_plane_by_plane_to_the_numbers_that_pixel_by_pixel_gives() -> None:
+    import torch
+
+    from dermfuse.export.graphs import Pixels
+    from dermfuse.models.backbones import build_backbone
+    from dermfuse.models.backbones.base import Normalise
+
+    normalise = Normalise(build_backbone("mobilenet_v1").normalisation)
+    image = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    pixels = Pixels(normalise)
+    by_pixel = image.float() * pixels.scale.flatten() + pixels.shift.flatten()
+    assert torch.equal(pixels(image), by_pixel.permute(0, 3, 1, 2))
+    expected = normalise(image.permute(0, 3, 1, 2).float() / 255)
+    torch.testing.assert_close(pixels(image), expected, rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermfuse.errors import ReleaseError
 from dermfuse.preprocess import squeeze
@@ -68,12 +69,12 @@ def load_network(card_path: Path, *, threads: int) -> Network:
     return Network(card, session)
 
 
-def ask_all(networks: Sequence[Network], image: NDArray[np.uint8]) -> list[Answers]:
+def ask_all(networks: Sequence[Network], image: Image.Image) -> list[Answers]:
     """Returns what each network says about one image.
 
     Args:
         networks: The networks; those that see one size share the squeezed image.
-        image: RGB, (H, W, 3).
+        image: RGB.
     """
     squares: dict[int, NDArray[np.uint8]] = {}
     answers: list[Answers] = []

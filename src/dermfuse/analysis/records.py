@@ -21,6 +21,45 @@ _WITHHELD = _NOT_DERMOSCOPY + "no probability is given."
 _UNFOUNDED = _NOT_DERMOSCOPY + "its probability stands on nothing that they have learnt."
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely one image is melanoma. Research software: this is not a diagnosis.
+
+    Args:
+        name: As for ``Analysis``, and so are all the others.
+        release: Of the networks.
+        malignant_probability: None where the image does not look like dermoscopy.
+        operating_point: At whose threshold the probability becomes a call.
+        scores: Of each class network by name.
+        disagreement: Of the networks.
+        is_dermoscopy: Whether the image looks like those the networks learnt from.
+        dermoscopy_distance: How far it is from them.
+    """
+
+    name: str
+    release: str
+    malignant_probability: float | None
+    operating_point: OperatingPoint
+    scores: Mapping[str, float]
+    disagreement: float | None
+    is_dermoscopy: bool | None
+    dermoscopy_distance: float | None
+
+    @property
+    def predicted(self) -> Label | None:
+        """The call at the operating point; None where there is no probability."""
+        return _call(self.malignant_probability, self.operating_point)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before the number, a sentence each."""
+        return _doubts(self.is_dermoscopy, self.malignant_probability)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the score as JSON values, under the keys that ``Analysis`` has for them."""
+        return _score_values(self) | {"warnings": list(self.warnings), "notice": NOTICE}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """One image, analysed. Research software: nothing here is a diagnosis.
@@ -62,17 +101,12 @@ class Analysis:
     @property
     def predicted(self) -> Label | None:
         """The call at the operating point; None where there is no probability."""
-        if self.malignant_probability is None:
-            return None
-        called = self.malignant_probability >= self.operating_point.threshold
-        return Label.MALIGNANT if called else Label.BENIGN
+        return _call(self.malignant_probability, self.operating_point)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before the numbers, a sentence each."""
-        said = []
-        if self.is_dermoscopy is False:
-            said.append(_WITHHELD if self.malignant_probability is None else _UNFOUNDED)
+        said = _doubts(self.is_dermoscopy, self.malignant_probability)
         return (*said, *(flag.sentence for flag in self.quality if flag.raised))
 
     def contour_overlay(self) -> NDArray[np.uint8]:
@@ -90,23 +124,10 @@ class Analysis:
             with_outline: Whether the outline is traced, which takes some milliseconds.
         """
         height, width = self.mask.shape
-        predicted = self.predicted
-        point = self.operating_point
+        about = {"name": self.name, "release": self.release, "width_px": width, "height_px": height}
         return {
-            "name": self.name,
-            "release": self.release,
-            "width_px": width,
-            "height_px": height,
-            "malignant_probability": _rounded(self.malignant_probability),
-            "predicted": None if predicted is None else predicted.name.lower(),
-            "operating_point": point.name,
-            "threshold": point.threshold,
-            "sensitivity": asdict(point.sensitivity),
-            "specificity": asdict(point.specificity),
-            "scores": {name: _rounded(score) for name, score in self.scores.items()},
-            "disagreement": _rounded(self.disagreement),
-            "dermoscopy": self.is_dermoscopy,
-            "dermoscopy_distance": _rounded(self.dermoscopy_distance),
+            **about,
+            **_score_values(self),
             "lesion_area_fraction": _rounded(float(self.mask.mean())),
             "measures": self.measures.to_dict(),
             "quality": {
@@ -117,6 +138,37 @@ class Analysis:
             **({"outline": outline(self.mask)} if with_outline else {}),
             "notice": NOTICE,
         }
+
+
+def _doubts(is_dermoscopy: bool | None, probability: float | None) -> tuple[str, ...]:
+    if is_dermoscopy is not False:
+        return ()
+    return (_WITHHELD if probability is None else _UNFOUNDED,)
+
+
+def _call(probability: float | None, point: OperatingPoint) -> Label | None:
+    if probability is None:
+        return None
+    return Label.MALIGNANT if probability >= point.threshold else Label.BENIGN
+
+
+def _score_values(found: Score | Analysis) -> dict[str, Any]:
+    """Returns what scores and analyses have in common, as JSON values."""
+    predicted, point = found.predicted, found.operating_point
+    return {
+        "name": found.name,
+        "release": found.release,
+        "malignant_probability": _rounded(found.malignant_probability),
+        "predicted": None if predicted is None else predicted.name.lower(),
+        "operating_point": point.name,
+        "threshold": point.threshold,
+        "sensitivity": asdict(point.sensitivity),
+        "specificity": asdict(point.specificity),
+        "scores": {name: _rounded(score) for name, score in found.scores.items()},
+        "disagreement": _rounded(found.disagreement),
+        "dermoscopy": found.is_dermoscopy,
+        "dermoscopy_distance": _rounded(found.dermoscopy_distance),
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -30,13 +30,13 @@ class Reduced:
 
 
 def reduce_image(
-    image: NDArray[np.uint8] | Reduced, *, long_side_px: int = LONG_SIDE_PX
+    image: NDArray[np.uint8] | Image.Image | Reduced, *, long_side_px: int = LONG_SIDE_PX
 ) -> Reduced:
     """Returns an image at most ``long_side_px`` long (antialiased), and its size before.
 
     Args:
-        image: (H, W, 3) uint8, RGB; what is reduced already is returned as it is, so that one
-            copy can serve several functions.
+        image: (H, W, 3) uint8, RGB, or a Pillow image of it; what is reduced already is returned
+            as it is, so that one copy can serve several functions.
         long_side_px: The longer side to shrink to.
 
     Example:
@@ -45,12 +45,13 @@ def reduce_image(
     """
     if isinstance(image, Reduced):
         return image
-    height, width = image.shape[:2]
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    width, height = picture.size
     size = small_size(height, width, long_side_px)
     if size == (width, height):
-        return Reduced(image, height, width)
+        return Reduced(np.asarray(image), height, width)
     # reducing_gap takes whole-number means first: several times faster, and nearly the same.
-    small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
+    small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
     return Reduced(np.asarray(small), height, width)
 
 

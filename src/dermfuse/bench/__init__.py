@@ -39,11 +39,11 @@ MOST_WORKERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both loops' speed at one task; medians over the blocks.
+    """Two sides' speed at one task; medians over the blocks.
 
     Args:
         images_per_second: Of dermfuse.
-        plain_images_per_second: Of the plain loop.
+        plain_images_per_second: Of the plain side, or what else it is compared with.
         ratio: Median of the ratios of neighbouring blocks: how many times as fast dermfuse is.
         lowest_ratio: Smallest of these ratios.
         highest_ratio: Largest of these ratios.
@@ -57,7 +57,7 @@ class Comparison:
 
     @classmethod
     def from_rates(cls, ours: Sequence[float], plain: Sequence[float]) -> Self:
-        """Returns the comparison of two loops that took turns.
+        """Returns the comparison of two sides that took turns.
 
         Args:
             ours: Images per second of each block.

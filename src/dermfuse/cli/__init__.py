@@ -18,6 +18,7 @@ import typer
 from dermfuse import __version__
 from dermfuse.cli import (
     analyze,
+    bench,
     card,
     data,
     demo,
@@ -51,6 +52,7 @@ analyze.register(app)
 card.register(app)
 models.register(app)
 demo.register(app)
+bench.register(app)
 results.register(app)
 ensembles.register(app)
 publish.register(app)

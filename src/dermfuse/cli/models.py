@@ -1,4 +1,4 @@
-"""``dermfuse presets, train, predict, bench``: the commands around networks.
+"""``dermfuse presets, train, predict``: the commands around networks.
 
 All but ``presets`` need the extra ``dermfuse[train]``; it is imported inside the commands.
 """
@@ -23,8 +23,6 @@ from dermfuse.cli.console import (
 from dermfuse.cli.extras import require_train_extra
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.runs import NOTICE
-
-bench_app = typer.Typer(help="Measure speed on this machine.")
 
 Preset = Annotated[
     str,
@@ -51,7 +49,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     for command in (presets, train, predict):
         app.command()(command)
-    app.add_typer(bench_app, name="bench")
 
 
 def presets(
@@ -161,61 +158,4 @@ def predict(
             progress=advance,
         )
     say(f"{report.images} predictions ({report.task}) lie in {report.out}.")
-    say_notice()
-
-
-@bench_app.callback()
-def bench() -> None:
-    """Measure speed on this machine."""
-
-
-@bench_app.command("train")
-def bench_train(
-    preset: Preset,
-    *,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Images; else drawn ones.")
-    ] = None,
-    assignments: Assignments = None,
-    batches: Annotated[int, typer.Option(help="Training steps of each loop.")] = 20,
-    workers: Annotated[int, typer.Option(help="Loading processes of the plain loop.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Images per second, beside a plain PyTorch loop.
-
-    Of training and of the input path alone; both loops do the same work and take turns.
-    """
-    config = find_config(preset).override(assignments or ())
-    require_train_extra("dermfuse bench")
-    from dermfuse.bench import bench_train as measure
-
-    with progress("Measuring") as advance:
-        report = measure(config, data=data, batches=batches, workers=workers, progress=advance)
-    if json:
-        say_json(report.to_dict())
-        return
-    rows = [
-        (
-            name,
-            f"{speed.images_per_second:.1f}",
-            f"{speed.plain_images_per_second:.1f}",
-            f"{speed.ratio:.2f} ({speed.lowest_ratio:.2f} to {speed.highest_ratio:.2f})",
-        )
-        for name, speed in (("training", report.training), ("input path", report.input_path))
-    ]
-    say_table(("images per second", "dermfuse", "plain loop", "ratio (range)"), rows)
-    say(
-        f"{report.preset} on {report.data}: {report.batches} batches of "
-        f"{report.images_per_batch} images; dermfuse decodes once, {report.cache_seconds:.1f} s "
-        f"for {report.cached_images} files."
-    )
-    say(
-        f"A training step multiplies and adds {report.gflop_per_image:.2f} GFLOP per image; at "
-        f"the rate of a large matrix product here that is {report.limit_images_per_second:.1f} "
-        f"images/s, of which training reaches {report.share_of_limit:.0%}."
-    )
-    say(
-        f"{report.device}, {report.precision} against float32, {report.threads} threads, "
-        f"{report.workers} loading processes, PyTorch {report.torch}."
-    )
     say_notice()

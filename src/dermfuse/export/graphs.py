@@ -38,6 +38,9 @@ MASK_OUTPUTS: Mapping[str, str] = MappingProxyType(
 class Pixels(nn.Module):
     """Scales bytes as a backbone expects them.
 
+    Channels are moved first: ONNX Runtime is quicker to multiply planes by a number each than
+    pixels by three numbers.
+
     Args:
         normalise: What the network was trained with.
 
@@ -52,12 +55,12 @@ class Pixels(nn.Module):
         super().__init__()
         deviation = normalise.std.double().flatten()
         mean = normalise.mean.double().flatten()
-        self.register_buffer("scale", (1 / (255 * deviation)).float())
-        self.register_buffer("shift", (-mean / deviation).float())
+        self.register_buffer("scale", (1 / (255 * deviation)).float().view(3, 1, 1))
+        self.register_buffer("shift", (-mean / deviation).float().view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns ``(image / 255 - mean) / std``, channels first."""
-        return (image.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+        return image.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
 
 class ClassHead(nn.Module):

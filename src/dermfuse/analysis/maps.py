@@ -1,0 +1,61 @@
+"""From what the networks of a fusion answer to one mask and one activation map."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.analysis.networks import Answers
+from dermfuse.preprocess import resize_probability
+from dermfuse.release.folder import MaskRelease, Member
+
+
+def join_masks(
+    answers: Sequence[Answers], masks: MaskRelease, *, height: int, width: int
+) -> NDArray[np.bool_]:
+    """Returns where the weighted mean of the networks' probability maps reaches the threshold.
+
+    Args:
+        answers: Of each mask network, in the order of ``masks.members``.
+        masks: Their weights, and the threshold.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        (H, W)
+    """
+    by_size: dict[tuple[int, ...], NDArray[np.float32]] = {}
+    for answer, member in zip(answers, masks.members, strict=True):
+        lesion = answer["lesion"] * np.float32(member.weight)
+        # Resizing is linear: maps of one size are added first and resized once.
+        by_size[lesion.shape] = by_size.get(lesion.shape, 0) + lesion
+    first, *others = (resize_probability(total, height, width) for total in by_size.values())
+    for other in others:
+        first += other
+    return np.asarray(first >= np.float32(masks.threshold - 1e-6))
+
+
+def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> NDArray[np.float32]:
+    """Returns the weighted mean of the networks' maps, each above its mean, scaled to 1.
+
+    Args:
+        answers: Of each class network, in the order of ``members``.
+        members: Their weights.
+
+    Returns:
+        (h, w), the size of the largest map.
+    """
+    maps = [answer["activation_map"] for answer in answers]
+    side = max(one.shape[0] for one in maps)
+    total = np.zeros((side, side), dtype=np.float32)
+    for one, member in zip(maps, members, strict=True):
+        total += member.weight * _above_mean(one, side)
+    highest = float(total.max())
+    return (total / max(highest, 1e-12)).astype(np.float32)
+
+
+def _above_mean(activation: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Returns what of a map lies above its mean, in units of its largest, (side, side)."""
+    above = np.maximum(activation - activation.mean(), 0.0)
+    highest = above.max()
+    return resize_probability(above / highest if highest > 0 else above, side, side)

@@ -1,0 +1,182 @@
+"""How fast dermfuse analyses here, beside eager float32 PyTorch doing the same work.
+
+| | dermfuse | plain |
+|---|---|---|
+| networks | ONNX Runtime, in the release's precision | PyTorch modules in float32, random weights |
+| files | decoded once by Pillow | the same |
+| input | bytes; scaling lies in the graph | a float tensor of each square |
+| masks | maps of one size added, then resized once by Pillow | each resized by torch, then added |
+| measures, quality, appearance | ``dermfuse.analysis`` | the same code: it is not compared |
+
+Since the measures are shared, the ratio is told with them and without. Both sides use as many
+threads, and take turns, block by block, so that whatever else the machine does slows both.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.bench import Comparison
+from dermfuse.bench.drawn import describe_drawn, draw_files, read_files, write_files
+from dermfuse.bench.fresh import measure_cold_start
+from dermfuse.bench.machine import describe_machine
+from dermfuse.bench.reports import AnalysisReport, ThreadReport
+from dermfuse.bench.rounds import take_rounds
+from dermfuse.bench.sides import build_tasks, torch_threads
+from dermfuse.errors import ConfigError
+from dermfuse.release.cards import NetworkCard, read_card
+from dermfuse.release.folder import Release, bundled_release, read_release
+
+THREADS = (1, 2)
+"""That one image may use, and that a folder is analysed by; each is measured."""
+
+_MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOptions:
+    """How much is measured.
+
+    Args:
+        images: Of ``data`` the first so many; else so many are drawn.
+        rounds: How often each side does all of them.
+        plain: Whether PyTorch is measured beside, if it is installed.
+        folder_images: Files of the folder that is analysed by one thread and by two.
+        starts: New processes whose median is taken.
+        later_images: Analyses after which memory is read again.
+    """
+
+    images: int = 10
+    rounds: int = 10
+    plain: bool = True
+    folder_images: int = 24
+    starts: int = 5
+    later_images: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("images", "rounds", "folder_images", "starts", "later_images"):
+            if not 1 <= (value := getattr(self, name)) <= _MOST:
+                raise ConfigError(f"{name} is {value}", expected=f"a number from 1 to {_MOST}")
+
+
+def bench_analysis(
+    release: Path | None = None,
+    *,
+    data: Path | None = None,
+    options: AnalysisOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> AnalysisReport:
+    """Measures how long an analysis takes, a score alone, a new process, and a folder.
+
+    Args:
+        release: A release folder; the networks that are part of the package if left out.
+        data: An image or a folder of them; None draws synthetic ones.
+        options: How much is measured.
+        progress: Called with (done, all) rounds.
+
+    Raises:
+        ReleaseError: The release cannot be used.
+        DataError: There are no images in ``data``.
+        ImageError: One of them cannot be read.
+        ConfigError: A count is out of range, or PyTorch cannot build a network of the release.
+    """
+    options = options or AnalysisOptions()
+    folder = bundled_release() if release is None else release
+    found = read_release(folder)
+    cards = _cards(folder, found)
+    files = draw_files(options.images) if data is None else read_files(data, options.images)
+    with_torch = options.plain and find_spec("torch") is not None
+    advance = _counter(progress, (len(THREADS) + 1) * options.rounds)
+    by_threads = tuple(
+        _time_images(folder, files, threads, options.rounds, advance, with_torch=with_torch)
+        for threads in THREADS
+    )
+    with tempfile.TemporaryDirectory(prefix="dermfuse-bench-") as temporary:
+        images = write_files(Path(temporary) / "images", files, options.folder_images)
+        cold_start = measure_cold_start(
+            folder,
+            next(images.iterdir()),
+            starts=options.starts,
+            later_images=options.later_images,
+        )
+        throughput = _time_folder(folder, images, Path(temporary), options, advance)
+    return AnalysisReport(
+        release=found.name,
+        networks=tuple(f"{card.name} ({card.input.size} px)" for card in cards),
+        precision=", ".join(sorted({card.precision for card in cards})),
+        data=describe_drawn(len(files)) if data is None else str(data),
+        images=len(files),
+        rounds=options.rounds,
+        by_threads=by_threads,
+        cold_start=cold_start,
+        folder=throughput,
+        folder_images=options.folder_images,
+        plain_left_out="" if with_torch else _why_left_out(options),
+        machine=describe_machine(with_torch=with_torch),
+    )
+
+
+def _time_images(
+    folder: Path,
+    files: Sequence[bytes],
+    threads: int,
+    rounds: int,
+    advance: Callable[[], None],
+    *,
+    with_torch: bool,
+) -> ThreadReport:
+    with torch_threads(threads, with_torch=with_torch):
+        tasks = build_tasks(folder, threads=threads, with_torch=with_torch)
+        clocks = take_rounds(tasks, files, rounds=rounds, progress=advance)
+    return ThreadReport.from_clocks(threads, clocks)
+
+
+def _time_folder(
+    folder: Path,
+    images: Path,
+    temporary: Path,
+    options: AnalysisOptions,
+    advance: Callable[[], None],
+) -> Comparison:
+    """Returns the images per second of two threads beside those of one; they take turns."""
+    analyzer = Analyzer(folder)
+    rates: dict[int, list[float]] = {threads: [] for threads in THREADS}
+    for number in range(options.rounds):
+        for threads in THREADS:
+            out = temporary / f"out-{number}-{threads}"
+            how = BulkOptions(threads=threads, report=False)
+            start = time.perf_counter()
+            outcome = analyze_paths(analyzer, [images], out, options=how)
+            rates[threads].append(outcome.analysed / (time.perf_counter() - start))
+        advance()
+    one, two = (rates[threads] for threads in THREADS)
+    return Comparison.from_rates(two, one)
+
+
+def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+    """Returns what is called after each round and tells how many are done."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    return advance
+
+
+def _cards(folder: Path, release: Release) -> list[NetworkCard]:
+    members = [*release.classes.members, *release.masks.members]
+    return [read_card(folder / f"{member.name}.json") for member in members]
+
+
+def _why_left_out(options: AnalysisOptions) -> str:
+    if not options.plain:
+        return "it was not asked for"
+    return "it is not installed here; pip install 'dermfuse[train]'"

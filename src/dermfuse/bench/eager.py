@@ -1,0 +1,123 @@
+"""The analysis that anyone would write first: PIL, eager PyTorch, float32."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dermfuse.bench.plain import to_tensor
+from dermfuse.models.backbones import build_backbone
+from dermfuse.models.classifier import Classifier
+from dermfuse.models.unet import UNet
+from dermfuse.models.unet_original import OriginalUNet
+from dermfuse.release.cards import NetworkCard, read_card
+from dermfuse.release.folder import Member, read_release
+from dermfuse.scores import Label
+
+
+@dataclass(frozen=True, slots=True)
+class EagerFindings:
+    """What the plain side says about one image.
+
+    Args:
+        image: RGB, (H, W, 3).
+        malignant: Mean of the networks' probabilities.
+        mask: Where the lesion is, (H, W).
+        activation: The class activation map, (h, w).
+    """
+
+    image: NDArray[np.uint8]
+    malignant: float
+    mask: NDArray[np.bool_]
+    activation: NDArray[np.float32]
+
+
+class EagerEnsemble:
+    """The networks of a release as PyTorch modules, with random weights.
+
+    They are built by their cards, for speed does not depend on weights. A joint network is a
+    classifier where it scores and a U-Net where it outlines.
+
+    Args:
+        folder: The release.
+
+    Raises:
+        ReleaseError: The release cannot be read.
+        ConfigError: A card names a backbone that dermfuse has not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        release = read_release(folder)
+        self._threshold = release.masks.threshold
+        self._classes = [
+            (Classifier(build_backbone(card.backbone)).eval(), card.input.size, weight)
+            for card, weight in _cards(folder, release.classes.members)
+        ]
+        self._masks = [
+            (_build_unet(card).eval(), card.input.size, weight)
+            for card, weight in _cards(folder, release.masks.members)
+        ]
+
+    @torch.inference_mode()
+    def find(self, data: bytes) -> EagerFindings:
+        """Returns what the networks say about an image file's bytes."""
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        malignant, activation = self._score(picture)
+        return EagerFindings(np.array(picture), malignant, self._outline(picture), activation)
+
+    def _score(self, picture: Image.Image) -> tuple[float, NDArray[np.float32]]:
+        probability, maps = 0.0, []
+        for network, size, weight in self._classes:
+            last = network.backbone(network.normalise(_square(picture, size)))  # (1, E, h, w)
+            logits = network.head(last.mean(dim=(2, 3)))
+            probability += weight * float(logits.softmax(dim=1)[0, Label.MALIGNANT])
+            row = network.head.weight[Label.MALIGNANT].view(1, -1, 1, 1)
+            maps.append(weight * (last * row).sum(dim=1, keepdim=True))
+        return probability, _mean(maps, max(each.shape[-1] for each in maps)).numpy()
+
+    def _outline(self, picture: Image.Image) -> NDArray[np.bool_]:
+        total = torch.zeros(picture.height, picture.width)
+        for network, size, weight in self._masks:
+            lesion = network(_square(picture, size)).sigmoid()  # (1, 1, S, S)
+            full = F.interpolate(lesion, tuple(total.shape), mode="bilinear")
+            total += weight * full[0, 0]
+        return (total >= self._threshold).numpy()
+
+
+@contextmanager
+def limit_threads(threads: int) -> Iterator[None]:
+    """Has PyTorch use so many threads within, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cards(folder: Path, members: Sequence[Member]) -> list[tuple[NetworkCard, float]]:
+    return [(read_card(folder / f"{each.name}.json"), each.weight) for each in members]
+
+
+def _build_unet(card: NetworkCard) -> nn.Module:
+    return UNet(build_backbone(card.backbone)) if card.backbone else OriginalUNet()
+
+
+def _square(picture: Image.Image, size: int) -> Tensor:
+    """Returns (1, 3, S, S) in [0, 1]."""
+    return to_tensor(picture.resize((size, size), Image.Resampling.BILINEAR))[None]
+
+
+def _mean(maps: Sequence[Tensor], side: int) -> Tensor:
+    """Returns the sum of weighted maps at one size, scaled to at most 1, (side, side)."""
+    resized = [F.interpolate(each, (side, side), mode="bilinear") for each in maps]
+    total = torch.stack(resized).sum(dim=0)[0, 0].clamp(min=0)
+    return total / total.max().clamp(min=1e-12)

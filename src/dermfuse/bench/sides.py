@@ -1,0 +1,86 @@
+"""What is timed: the analysis, its parts, and the same by eager PyTorch."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.appearance import appearance
+from dermfuse.analysis.maps import join_activations, join_masks
+from dermfuse.analysis.measures import measure_lesion
+from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.analysis.quality import assess_quality
+from dermfuse.analysis.reading import read_any
+from dermfuse.analysis.reduction import reduce_image
+from dermfuse.bench.rounds import Task
+from dermfuse.release.folder import Member, read_release
+
+
+def build_tasks(folder: Path, *, threads: int, with_torch: bool) -> dict[str, Task]:
+    """Returns what is timed, by name; those that are compared are neighbours.
+
+    Args:
+        folder: A release.
+        threads: That one image may use.
+        with_torch: Whether PyTorch's side is among them: ``networks_plain``, ``analysis_plain``.
+    """
+    analyzer = Analyzer(folder, threads=threads)
+    bare = _bare(folder, threads)
+    if not with_torch:
+        return {"score": analyzer.score, "networks": bare, "analysis": analyzer.analyze}
+    from dermfuse.bench.eager import EagerEnsemble  # noqa: PLC0415 — torch may be missing
+
+    eager = EagerEnsemble(folder)
+
+    def analyze_plainly(data: bytes) -> None:
+        found = eager.find(data)
+        _describe(found.image, found.mask)
+
+    return {
+        "score": analyzer.score,
+        "networks": bare,
+        "networks_plain": eager.find,
+        "analysis": analyzer.analyze,
+        "analysis_plain": analyze_plainly,
+    }
+
+
+def torch_threads(threads: int, *, with_torch: bool) -> AbstractContextManager[None]:
+    """Returns a context within which PyTorch uses so many threads, if it is there at all."""
+    if not with_torch:
+        return nullcontext()
+    from dermfuse.bench.eager import limit_threads  # noqa: PLC0415 — torch may be missing
+
+    return limit_threads(threads)
+
+
+def _bare(folder: Path, threads: int) -> Task:
+    """Returns the analysis without measures: decoding, networks, masks and maps."""
+    release = read_release(folder)
+    classes = _load(folder, release.classes.members, threads)
+    masks = _load(folder, release.masks.members, threads)
+
+    def find(data: bytes) -> None:
+        image = Image.fromarray(read_any(data))
+        answers = ask_all([*classes, *masks], image)
+        of_classes, of_masks = answers[: len(classes)], answers[len(classes) :]
+        join_masks(of_masks, release.masks, height=image.height, width=image.width)
+        join_activations(of_classes, release.classes.members)
+
+    return find
+
+
+def _load(folder: Path, members: Sequence[Member], threads: int) -> list[Network]:
+    return [load_network(folder / f"{each.name}.json", threads=threads) for each in members]
+
+
+def _describe(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Does what both sides do alike: measures, appearance, quality."""
+    reduced = reduce_image(image)
+    appearance(reduced)
+    measures = measure_lesion(image, mask)
+    assess_quality(reduced, frame_contact=measures.frame_contact)

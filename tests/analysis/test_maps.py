@@ -1,0 +1,33 @@
+"""Two maps to one, by hand."""
+
+import numpy as np
+
+from dermfuse.analysis.maps import join_activations, join_masks
+from dermfuse.release.folder import MaskRelease, Member
+
+MEMBERS = (Member("a", 0.25), Member("b", 0.75))
+
+
+def _lesion(values: list[list[float]]) -> dict[str, np.ndarray]:
+    return {"lesion": np.array(values, np.float32)}
+
+
+def test_a_pixel_is_lesion_where_the_weighted_mean_reaches_the_threshold() -> None:
+    masks = MaskRelease(MEMBERS, threshold=0.5)
+    answers = [_lesion([[1.0, 0.0], [1.0, 0.0]]), _lesion([[0.4, 0.6], [0.3, 0.7]])]
+    found = join_masks(answers, masks, height=2, width=2)  # 0.55, 0.45; 0.475, 0.525
+    assert found.tolist() == [[True, False], [False, True]]
+
+
+def test_maps_of_two_sizes_are_added_at_the_size_of_the_image() -> None:
+    masks = MaskRelease(MEMBERS, threshold=0.5)
+    answers = [_lesion([[1.0]]), _lesion([[0.3, 0.3], [0.4, 0.4]])]
+    found = join_masks(answers, masks, height=2, width=2)  # 0.475; 0.55
+    assert found.tolist() == [[False, False], [True, True]]
+
+
+def test_activations_are_taken_above_their_means_and_scaled_to_one() -> None:
+    a, b = np.array([[3.0, 1.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [0.0, 8.0]])
+    answers = [{"activation_map": each.astype(np.float32)} for each in (a, b)]
+    found = join_activations(answers, MEMBERS)
+    np.testing.assert_allclose(found, [[1 / 3, 0], [0, 1]], atol=1e-6)
