@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -140,15 +140,8 @@ class Analyzer:
         mask = join_masks(mask_answers, self._release.masks, height=image.height, width=image.width)
         measures = measure_lesion(pixels, mask)
         return Analysis(
-            name=name,
-            release=score.release,
+            **{field.name: getattr(score, field.name) for field in fields(score)},
             image=pixels,
-            malignant_probability=score.malignant_probability,
-            operating_point=score.operating_point,
-            scores=score.scores,
-            disagreement=score.disagreement,
-            is_dermoscopy=score.is_dermoscopy,
-            dermoscopy_distance=score.dermoscopy_distance,
             mask=mask,
             activation=join_activations(class_answers, self._release.classes.members),
             measures=measures,
