@@ -8,7 +8,6 @@ from operator import attrgetter
 from dermfuse.analysis.skin import TONES
 from dermfuse.card.census import Spread, TrainingCensus
 from dermfuse.card.content import Card, flatten
-from dermfuse.card.licences import licence_of
 from dermfuse.card.measured import Facts, Measured, Outlining, Scoring
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Release
@@ -92,11 +91,8 @@ def files(card: Card) -> str:
 
 def licences(card: Card) -> str:
     """Returns where the weights began, and under which licences."""
-    rows = [
-        (network.name, network.weights_licence, licence_of(network.backbone))
-        for network in card.networks.values()
-    ]
-    return markdown_table(("network", "weights", "published by, licence"), rows)
+    rows = [(network.name, network.weights_licence) for network in card.networks.values()]
+    return markdown_table(("network", "weights, their publisher and licence"), rows)
 
 
 def training_images(census: TrainingCensus) -> str:

@@ -23,6 +23,7 @@ from dermfuse.release.cards import (
     digest_file,
     write_card,
 )
+from dermfuse.release.licences import licence_of
 from dermfuse.runs import RunFolder, atomic_write, read_json
 from dermfuse.training.prediction import TrainedNetwork
 
@@ -135,6 +136,5 @@ def _training(trained: TrainedNetwork) -> Mapping[str, Any]:
 
 def _licence(model: ModelConfig) -> str:
     if model.init == "random":
-        return "trained from random weights; not stated further"
-    origin = f"published ImageNet weights of {model.backbone}"
-    return f"trained from {origin}, which are under their publisher's licence; not stated further"
+        return "trained from random weights"
+    return f"trained from ImageNet weights of {model.backbone} ({licence_of(model.backbone)})"
