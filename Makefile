@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check lint types layers format docs clean help
+.PHONY: demo serve test check lint types layers format docs clean help
 
 demo: $(VENV)/.train  ## set up, then run the whole line on synthetic dermoscopy (no data needed)
 	rm -rf runs/demo
 	$(BIN)/dermfuse demo --train --out runs/demo
+
+serve: $(VENV)/.dev  ## set up, then serve analyses at http://127.0.0.1:8000
+	$(BIN)/dermfuse serve
 
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term

@@ -9,6 +9,7 @@ one command each. Research software, not a medical device.
     'Analyzer'
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from dermfuse.config import Config, find_config, load_preset, preset_names
@@ -17,6 +18,9 @@ from dermfuse.errors import DermfuseError
 if TYPE_CHECKING:
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.records import Analysis
+
+# Builds of ONNX Runtime report their use to their maker unless this is set before they load.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -26,6 +26,8 @@ class DermfuseError(Exception):
         expected: What was expected instead.
         action: What the user can do about it.
 
+    The parts stay as attributes of the same names, for those who show them apart.
+
     Example:
         >>> str(DermfuseError("epochs is 0", expected="1 or more", action="Set train.epochs"))
         'epochs is 0. Expected: 1 or more. Set train.epochs.'
@@ -35,6 +37,9 @@ class DermfuseError(Exception):
         parts = [found, f"Expected: {expected}" if expected else "", action]
         sentences = (" ".join(part.split()).rstrip(".") + "." for part in parts if part)
         super().__init__(" ".join(sentences))
+        self.found = found
+        self.expected = expected
+        self.action = action
 
 
 class ConfigError(DermfuseError):

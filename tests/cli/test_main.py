@@ -55,6 +55,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "bench",
         "demo",
         "reproduce",
+        "serve",
     ):
         assert any(line.strip().startswith(command) for line in out)
 

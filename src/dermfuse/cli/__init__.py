@@ -29,6 +29,7 @@ from dermfuse.cli import (
     publish,
     reproduce,
     results,
+    serve,
 )
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
@@ -59,6 +60,7 @@ publish.register(app)
 figures.register(app)
 export.register(app)
 reproduce.register(app)
+serve.register(app)
 
 
 @app.callback(invoke_without_command=True)

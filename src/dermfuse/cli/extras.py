@@ -6,6 +6,7 @@ from dermfuse.errors import DependencyError
 
 _TRAIN_PACKAGES = ("torch", "lightning", "safetensors", "tensorboard")
 _EXPORT_PACKAGES = (*_TRAIN_PACKAGES, "onnx", "onnxruntime")
+_SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 _FIGURES_PACKAGES = ("matplotlib", "sklearn", "scipy")
 
 
@@ -34,6 +35,15 @@ def require_figures_extra(command: str) -> None:
         command: Who asks, e.g. ``dermfuse figures``.
     """
     _require(command, _FIGURES_PACKAGES, extra="figures")
+
+
+def require_serve_extra(command: str) -> None:
+    """Raises DependencyError if what the server needs is not installed; imports none of it.
+
+    Args:
+        command: Who asks, e.g. ``dermfuse serve``.
+    """
+    _require(command, _SERVE_PACKAGES, extra="serve")
 
 
 def _require(command: str, packages: tuple[str, ...], *, extra: str) -> None:

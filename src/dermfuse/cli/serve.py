@@ -1,0 +1,150 @@
+"""``dermfuse serve`` and ``bench serve``: the networks of a release behind HTTP."""
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
+from dermfuse.cli.extras import require_serve_extra
+from dermfuse.cli.models import bench_app
+
+_Release = Annotated[
+    Path | None,
+    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+]
+
+
+_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command()(serve)
+    bench_app.command("serve")(bench_serve)
+
+
+def serve(  # noqa: PLR0913 — an option each
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Images side by side in each process; else by cores.")
+    ] = None,
+    release: _Release = None,
+    app: Annotated[
+        Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask for the token in it; or set DERMFUSE_TOKEN."),
+    ] = None,
+    max_mb: Annotated[float, typer.Option(help="Of one upload, in megabytes.")] = 25.0,
+    upload_seconds: Annotated[float, typer.Option(help="For an upload to arrive.")] = 30.0,
+    analysis_seconds: Annotated[float, typer.Option(help="For an answer, with waiting.")] = 30.0,
+    waiting: Annotated[int, typer.Option(min=0, help="Uploads that may wait, per process.")] = 32,
+    connections: Annotated[int, typer.Option(min=1, help="Open at a time, per process.")] = 1_000,
+) -> None:
+    """Serve analyses over HTTP: POST /v1/analyze, /docs for the rest. Research only.
+
+    No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
+    """
+    require_serve_extra("dermfuse serve")
+    from dermfuse.server.access import load_token
+    from dermfuse.server.running import serve as run_server
+    from dermfuse.server.settings import Limits, ServerSettings
+
+    upload_bytes = round(max_mb * 1_000_000)
+    limits = Limits(
+        upload_bytes=upload_bytes,
+        held_bytes=_HELD_UPLOADS * upload_bytes,
+        upload_seconds=upload_seconds,
+        analysis_seconds=analysis_seconds,
+        waiting=waiting,
+        connections=connections,
+    )
+    settings = ServerSettings(
+        release=release,
+        threads=threads or max(1, _cores() // workers),
+        limits=limits,
+        token=load_token(token_file, os.environ),
+        app=app,
+    )
+    _warn_of_strangers(host, settings.token)
+
+    def announce(address: str) -> None:
+        say(f"Serving at {address}")
+        say_notice()
+        sys.stdout.flush()  # a pipe would keep it until the end
+
+    run_server(settings, host=host, port=port, workers=workers, announce=announce)
+
+
+def bench_serve(
+    *,
+    release: _Release = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Else drawn ones.")
+    ] = None,
+    requests: Annotated[int, typer.Option(help="Images that are sent.")] = 1_000,
+    clients: Annotated[int, typer.Option(help="That send side by side.")] = 16,
+    threads: Annotated[int, typer.Option(help="Of the server, and without it.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Images per second of a server, beside the Analyzer without one; they take turns."""
+    require_serve_extra("dermfuse bench serve")
+    from dermfuse.bench.serving import bench_serving
+    from dermfuse.demo import example_images
+
+    with progress("Measuring") as advance:
+        report = bench_serving(
+            images or example_images(),
+            release=release,
+            requests=requests,
+            clients=clients,
+            threads=threads,
+            progress=advance,
+        )
+    if json:
+        say_json(report.to_dict())
+        return
+    say_table(
+        ("images per second", "server", "Analyzer alone", "ratio (range)"),
+        [
+            (
+                f"{report.threads} threads",
+                f"{report.images_per_second:.1f}",
+                f"{report.bare_images_per_second:.1f}",
+                f"{report.ratio:.2f} ({report.lowest_ratio:.2f} to {report.highest_ratio:.2f})",
+            )
+        ],
+    )
+    say(
+        f"{report.requests} requests of {report.clients} clients on the same machine, "
+        f"{report.errors} errors; half within {report.p50_seconds:.3f} s, 99 of 100 within "
+        f"{report.p99_seconds:.3f} s."
+    )
+    if report.memory_mb:
+        say(f"Memory after each turn: {', '.join(f'{each:.0f}' for each in report.memory_mb)} MB.")
+    say_notice()
+
+
+def _warn_of_strangers(host: str, token: str | None) -> None:
+    if token is None and host not in _LOCAL_HOSTS:
+        sys.stderr.write(
+            f"dermfuse: listening on {host} without a token: whoever reaches this machine may use "
+            "it. Set one with --token-file, and put TLS before it.\n"
+        )
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,6 @@
+"""The networks of a release behind HTTP: ``dermfuse serve``.
+
+An upload is read into memory (``uploads``), waits for a thread (``queue``), is analysed and
+answered (``answers``), and is forgotten: nothing of it is stored or logged. Everything here needs
+the extra ``dermfuse[serve]`` and nothing needs torch.
+"""

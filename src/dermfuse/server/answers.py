@@ -1,0 +1,88 @@
+"""From the bytes of an upload to the JSON of its answer: the part of a request that computes."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.overlays import encode_png
+from dermfuse.analysis.records import Analysis
+from dermfuse.errors import ConfigError
+from dermfuse.release.operating import OperatingPoint
+
+OVERLAYS: Mapping[str, Callable[[Analysis], bytes]] = {
+    "outline": lambda analysis: encode_png(analysis.contour_overlay()),
+    "activation": lambda analysis: encode_png(analysis.activation_overlay()),
+}
+"""What can be asked for, and how it becomes the bytes of a PNG file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about an image.
+
+    Args:
+        point: The operating point of the call.
+        overlays: Names of pictures to answer with.
+    """
+
+    point: OperatingPoint
+    overlays: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said about an image.
+
+    Args:
+        body: JSON.
+        call: ``malignant``, ``benign``, or ``withheld`` where there is no probability.
+    """
+
+    body: bytes
+    call: str
+
+
+def read_question(analyzer: Analyzer, *, operating_point: str, overlays: str) -> Question:
+    """Returns what the parameters of a request ask.
+
+    Args:
+        analyzer: Whose release has the operating points.
+        operating_point: A name; the release's own default if empty.
+        overlays: Names with commas between them, or empty.
+
+    Raises:
+        ReleaseError: There is no such operating point.
+        ConfigError: There is no such overlay.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in overlays.split(",") if name.strip()))
+    unknown = [name for name in names if name not in OVERLAYS]
+    if unknown:
+        raise ConfigError(
+            f'no overlay is called "{unknown[0]}"',
+            expected=f"{' or '.join(OVERLAYS)}, or both with a comma between them",
+        )
+    return Question(analyzer.release.classes.point(operating_point or None), names)
+
+
+def answer(analyzer: Analyzer, image: bytes, question: Question) -> Answer:
+    """Returns what is said about an image: ``Analysis.to_dict`` as JSON, and the overlays.
+
+    Args:
+        analyzer: Says it.
+        image: The bytes of a file.
+        question: What is asked.
+
+    Raises:
+        ImageError: The image cannot be read.
+        DependencyError: It is a DICOM file, and pydicom is not installed.
+    """
+    analysis = replace(analyzer.analyze(image), operating_point=question.point)
+    record = analysis.to_dict()
+    if question.overlays:
+        record["overlays"] = {
+            name: base64.b64encode(OVERLAYS[name](analysis)).decode() for name in question.overlays
+        }
+    body = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
+    return Answer(body, record["predicted"] or "withheld")

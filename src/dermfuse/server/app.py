@@ -1,0 +1,101 @@
+"""The application of one process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from dermfuse import __version__
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.errors import DermfuseError
+from dermfuse.runs import NOTICE
+from dermfuse.server.browser import BrowserApp
+from dermfuse.server.documents import render_home, render_reference
+from dermfuse.server.metrics import Metrics
+from dermfuse.server.queue import AnalysisQueue
+from dermfuse.server.refusals import RefusedError, error_response, status_of
+from dermfuse.server.routes import make_router
+from dermfuse.server.service import Service
+from dermfuse.server.settings import ServerSettings
+from dermfuse.server.uploads import Uploads
+from dermfuse.server.watch import Watch
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """Returns the application, its networks loaded.
+
+    Args:
+        settings: What it is told.
+
+    Raises:
+        ReleaseError: The release cannot be used.
+        ConfigError: The folder of the browser app holds none.
+    """
+    service = _make_service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.queue.close()
+        service.metrics.close()
+
+    app = FastAPI(
+        title="dermfuse",
+        version=__version__,
+        description=NOTICE,
+        lifespan=lifespan,
+        docs_url=None,  # the pages that come with FastAPI load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(Watch, metrics=service.metrics)
+    app.add_exception_handler(DermfuseError, _explain)
+    app.add_exception_handler(HTTPException, _explain_http)
+    app.include_router(make_router(service, settings.token))
+    _add_pages(app, service, settings)
+    return app
+
+
+def _make_service(settings: ServerSettings) -> Service:
+    limits = settings.limits
+    metrics = Metrics()
+    queue = AnalysisQueue(
+        threads=settings.threads,
+        waiting=limits.waiting,
+        seconds=limits.analysis_seconds,
+        on_change=metrics.show_queue,
+    )
+    return Service(Analyzer(settings.release), queue, Uploads(limits), metrics)
+
+
+def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(render_reference(app.openapi()))
+
+    if settings.app is not None:
+        app.mount("/", BrowserApp(settings.app))
+        return
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> HTMLResponse:
+        return HTMLResponse(render_home(service.analyzer.release.name))
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    """Answers an error that names what was found; one that no client can mend goes on up."""
+    if not isinstance(error, DermfuseError) or status_of(error) == 500:
+        raise error
+    return error_response(error, request_id=request.state.request_id)
+
+
+async def _explain_http(request: Request, error: Exception) -> Response:
+    """Answers what the framework refuses: an unknown path, another method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    refused = RefusedError(
+        error.status_code, error.detail, action="See /docs", headers=error.headers
+    )
+    return error_response(refused, request_id=request.state.request_id)

@@ -1,0 +1,66 @@
+"""The folder of the browser app, served as browsers need it."""
+
+import os
+from pathlib import Path
+
+from starlette.responses import Response
+from starlette.staticfiles import PathLike, StaticFiles
+from starlette.types import Scope
+
+from dermfuse.errors import ConfigError
+
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".onnx": "application/octet-stream",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+    ".woff2": "font/woff2",
+}
+"""By suffix; a machine's own table may be missing or wrong."""
+
+_HASHED = "/assets/"  # Vite writes a digest into the names of what lies here
+_FOREVER = "public, max-age=31536000, immutable"
+_ASK_AGAIN = "no-cache"
+
+
+class BrowserApp(StaticFiles):
+    """The files of ``dermfuse web build``.
+
+    Args:
+        folder: Where they lie.
+
+    Raises:
+        ConfigError: The folder holds no app.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "index.html").is_file():
+            raise ConfigError(
+                f"{folder} holds no index.html",
+                expected="the folder of a built browser app",
+                action="Check --app",
+            )
+        super().__init__(directory=folder, html=True)
+
+    def file_response(
+        self,
+        full_path: PathLike,
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """Returns a file with its type, and with how long a browser may keep it."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        known = TYPES.get(Path(full_path).suffix.lower())
+        if known and response.status_code != 304:
+            response.headers["Content-Type"] = known
+        is_hashed = scope["path"].startswith(_HASHED)
+        response.headers["Cache-Control"] = _FOREVER if is_hashed else _ASK_AGAIN
+        return response

@@ -1,0 +1,113 @@
+"""The addresses of the server."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from dermfuse.errors import ConfigError
+from dermfuse.server.access import require_token
+from dermfuse.server.answers import OVERLAYS, read_question
+from dermfuse.server.forms import FIELD
+from dermfuse.server.service import Service
+from dermfuse.server.uploads import FORM, RAW
+
+_BYTES = {"type": "string", "format": "binary"}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BYTES}}
+            },
+            **{media_type: {"schema": _BYTES} for media_type in RAW},
+        },
+    }
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "A form without a file, or a parameter that is not known"},
+    401: {"description": "No token, or another than the server's"},
+    408: {"description": "The body took too long"},
+    413: {"description": "The body is too large"},
+    415: {"description": "A type of body, or a format, that is not read"},
+    422: {"description": "An image that cannot be read: damaged, too small, too many pixels"},
+    503: {"description": "The server is busy; Retry-After says when to come again"},
+    504: {"description": "The analysis took too long"},
+}
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def make_router(service: Service, token: str | None) -> APIRouter:
+    """Returns the routes of the interface.
+
+    Args:
+        service: Answers.
+        token: That the image and the model ask for; None for no question.
+    """
+    router = APIRouter()
+    guard = [Depends(require_token(token))] if token else []
+
+    @router.post(
+        "/v1/analyze",
+        dependencies=guard,
+        openapi_extra=_BODY,
+        response_description="The analysis",
+        responses=_ERRORS,
+        tags=["analysis"],
+    )
+    async def analyze(
+        request: Request,
+        overlays: Annotated[
+            str, Query(description=f"Pictures to answer with: {', '.join(OVERLAYS)}, or both.")
+        ] = "",
+        operating_point: Annotated[
+            str, Query(description="Name of the threshold; the release's default if left out.")
+        ] = "",
+    ) -> Response:
+        """Say how likely a lesion is melanoma, outline it, describe it. Research only.
+
+        The answer is that of Analysis.to_dict in the library. Overlays are PNG files in base64.
+        """
+        _check_parameters(request)
+        question = read_question(
+            service.analyzer, operating_point=operating_point, overlays=overlays
+        )
+        body = await service.analyze(request, question)
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    @router.get(
+        "/v1/model",
+        dependencies=guard,
+        response_description="The release's record",
+        tags=["server"],
+    )
+    async def model() -> dict[str, Any]:
+        """Say what the networks are, their operating points, and what was measured of them."""
+        return service.model()
+
+    @router.get("/v1/health", response_description="It runs", tags=["server"])
+    async def health() -> dict[str, Any]:
+        """Say that the server runs, and what it has to do."""
+        return service.health()
+
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        response_description="The counts",
+        tags=["server"],
+    )
+    async def metrics() -> Response:
+        """Count, in Prometheus's text format."""
+        return Response(service.metrics.render(), media_type=_METRICS_TYPE)
+
+    return router
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuses parameters that are not known: a slip would be a silent default."""
+    known = ("overlays", "operating_point")
+    odd = [name for name in request.query_params if name not in known]
+    if odd:
+        raise ConfigError(
+            f'no parameter is called "{odd[0]}"', expected=f"{' or '.join(known)} or none"
+        )

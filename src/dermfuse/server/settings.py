@@ -1,0 +1,68 @@
+"""What a server is told when it starts."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dermfuse.errors import ConfigError
+
+_LOWEST = {"waiting": 0, "upload_seconds": 0.001, "analysis_seconds": 0.001}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What each process of the server takes on before it says no.
+
+    Args:
+        upload_bytes: Of one request's body.
+        held_bytes: Of all bodies that are in memory at one time, those that still arrive included.
+        upload_seconds: A body must be there after so long.
+        analysis_seconds: An answer must be there after so long, the waiting included.
+        waiting: Uploads that may wait for a thread.
+        connections: That may be open at one time.
+
+    Raises:
+        ConfigError: A limit is below 1 (``waiting`` below 0), or one upload is more than may be
+            held.
+    """
+
+    upload_bytes: int = 25_000_000
+    held_bytes: int = 250_000_000
+    upload_seconds: float = 30.0
+    analysis_seconds: float = 30.0
+    waiting: int = 32
+    connections: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            low = _LOWEST.get(name, 1)
+            if not low <= value < math.inf:
+                raise ConfigError(f"{name} is {value}", expected=f"a number of {low} or more")
+        if self.upload_bytes > self.held_bytes:
+            raise ConfigError(
+                f"uploads of {self.upload_bytes:,} bytes, and {self.held_bytes:,} held in all",
+                expected="room for one upload at least",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What one process of the server needs.
+
+    Args:
+        release: The release folder; the package's own networks if None.
+        threads: Images that are analysed side by side.
+        limits: What it takes on.
+        token: That ``/v1/analyze`` and ``/v1/model`` ask for; None for no question.
+        app: The folder of the browser app; a plain page if None.
+    """
+
+    release: Path | None = None
+    threads: int = 1
+    limits: Limits = field(default_factory=Limits)
+    token: str | None = field(default=None, repr=False)
+    app: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError(f"threads is {self.threads}", expected="1 or more")

@@ -1,0 +1,125 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.bench import serving
+from dermfuse.bench.serving import ServingReport
+from dermfuse.cli import extras as extras_module
+from dermfuse.cli import main
+from dermfuse.runs import NOTICE
+from dermfuse.server import running
+from dermfuse.server.settings import ServerSettings
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ServerSettings, dict[str, Any]]]:
+    """What a server was told, instead of a server."""
+    calls: list[tuple[ServerSettings, dict[str, Any]]] = []
+
+    def record(settings: ServerSettings, *, announce: Any, **address: Any) -> None:
+        calls.append((settings, address))
+        announce("http://127.0.0.1:1")
+
+    monkeypatch.setattr(running, "serve", record)
+    monkeypatch.delenv("DERMFUSE_TOKEN", raising=False)
+    return calls
+
+
+def test_a_server_is_this_machines_alone_unless_told_otherwise(
+    served: list[tuple[ServerSettings, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve"]) == 0
+    settings, address = served[0]
+    assert address == {"host": "127.0.0.1", "port": 8000, "workers": 1}
+    assert settings.token is None
+    assert settings.threads >= 1
+    captured = capsys.readouterr()
+    assert captured.out == f"Serving at http://127.0.0.1:1\n\n{NOTICE}\n"
+    assert captured.err == ""
+
+
+def test_options_reach_the_server(
+    served: list[tuple[ServerSettings, dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    options = ["--host", "0.0.0.0", "--port", "0", "--workers", "3", "--threads", "2"]
+    options += ["--release", "r", "--app", "a", "--token-file", str(tmp_path / "token")]
+    options += ["--max-mb", "0.5", "--waiting", "0", "--analysis-seconds", "7"]
+    assert main(["serve", *options]) == 0
+    settings, address = served[0]
+    assert address == {"host": "0.0.0.0", "port": 0, "workers": 3}
+    assert (settings.release, settings.app) == (Path("r"), Path("a"))
+    assert (settings.threads, settings.token) == (2, TOKEN)
+    limits = settings.limits
+    assert (limits.upload_bytes, limits.held_bytes) == (500_000, 5_000_000)
+    assert (limits.waiting, limits.analysis_seconds) == (0, 7.0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_server_that_strangers_reach_without_a_token_says_so(
+    served: list[tuple[ServerSettings, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 0
+    assert served
+    assert "listening on 0.0.0.0 without a token" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-mb", "0"], "upload_bytes is 0"),
+        (["--analysis-seconds", "nan"], "analysis_seconds is nan"),
+        (["--token-file", "missing"], "missing cannot be read"),
+        (["--port", "65536"], "--port"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_release_that_is_missing_is_told_before_any_worker_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for workers in ("1", "2"):
+        options = ["--release", str(tmp_path / "none"), "--workers", workers, "--port", "0"]
+        assert main(["serve", *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "none is missing" in line
+
+
+@pytest.mark.parametrize("command", [["serve"], ["bench", "serve"]])
+def test_without_the_extra_its_name_is_told(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extras_module, "find_spec", lambda _: None)
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'dermfuse[serve]'" in line
+
+
+def test_a_measurement_is_printed_with_what_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(images: list[Path], *, progress: Any, **counts: Any) -> ServingReport:
+        assert (images, counts["release"], counts["requests"]) == ([Path("a.jpg")], None, 10)
+        progress(10, 10)
+        return ServingReport(10, 4, 2, 0, 0.05, 0.25, 19.0, 20.0, 0.95, 0.9, 1.0, (150.0, 151.0))
+
+    monkeypatch.setattr(serving, "bench_serving", measure)
+    assert main(["bench", "serve", "a.jpg", "--requests", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "0.95 (0.90 to 1.00)" in said
+    assert "10 requests of 4 clients on the same machine, 0 errors" in said
+    assert "150, 151 MB" in said
+    assert said.endswith(NOTICE + "\n")
+    assert main(["bench", "serve", "a.jpg", "--requests", "10", "--json"]) == 0
+    assert '"p99_seconds": 0.25' in capsys.readouterr().out

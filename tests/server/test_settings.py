@@ -1,0 +1,33 @@
+from typing import Any
+
+import pytest
+
+from dermfuse.errors import ConfigError
+from dermfuse.server.settings import Limits, ServerSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("upload_bytes", 0),
+        ("waiting", -1),
+        ("upload_seconds", 0.0),
+        ("analysis_seconds", float("nan")),
+        ("analysis_seconds", float("inf")),
+        ("connections", 0),
+    ],
+)
+def test_a_limit_that_lets_nothing_in_or_everything_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is {value}"):
+        Limits(**{name: value})
+
+
+def test_one_upload_must_fit_into_what_may_be_held() -> None:
+    with pytest.raises(ConfigError, match="room for one upload"):
+        Limits(upload_bytes=2, held_bytes=1)
+
+
+def test_settings_do_not_show_the_token() -> None:
+    assert "secret" not in repr(ServerSettings(token="secret"))
+    with pytest.raises(ConfigError, match="threads is 0"):
+        ServerSettings(threads=0)
