@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from dermfuse.cli.bench import bench_app
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
-from dermfuse.cli.models import bench_app
 
 _Release = Annotated[
     Path | None,
