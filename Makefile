@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check lint types layers format docs clean help
+.PHONY: demo test browser check lint types layers format docs clean help
 
 demo: $(VENV)/.train  ## set up, then run the whole line on synthetic dermoscopy (no data needed)
 	rm -rf runs/demo
@@ -13,6 +13,10 @@ demo: $(VENV)/.train  ## set up, then run the whole line on synthetic dermoscopy
 
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term
+
+browser: $(VENV)/.dev  ## the browser app: its units, then real Chromium (Node.js, npm, chromium)
+	cd web && npm ci --ignore-scripts && npm run check && npm test
+	$(TEST_ENV) $(BIN)/pytest -q -m browser tests/web
 
 check: lint types layers test  ## lint, types, layers, tests: what CI runs
 

@@ -27,6 +27,7 @@ from dermfuse.cli import (
     publish,
     reproduce,
     results,
+    web,
 )
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
@@ -46,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(web.app, name="web")
 analyze.register(app)
 models.register(app)
 demo.register(app)
