@@ -5,17 +5,25 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo serve test check lint types layers format docs clean help
+.PHONY: demo demo-train serve browser test check lint types layers format docs clean help
 
-demo: $(VENV)/.train  ## set up, then run the whole line on synthetic dermoscopy (no data needed)
+demo: $(VENV)/.core  ## set up, then analyse three drawn images with the networks that ship
 	rm -rf runs/demo
-	$(BIN)/dermfuse demo --train --out runs/demo
+	$(BIN)/dermfuse demo --out runs/demo
+
+demo-train: $(VENV)/.train  ## set up, then run the whole line on drawn images: train, fuse, evaluate
+	rm -rf runs/demo-train
+	$(BIN)/dermfuse demo --train --out runs/demo-train
 
 serve: $(VENV)/.dev  ## set up, then serve analyses at http://127.0.0.1:8000
 	$(BIN)/dermfuse serve
 
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term
+
+browser: $(VENV)/.dev  ## the browser app: its units, then real Chromium (Node.js, npm, chromium)
+	cd web && npm ci --ignore-scripts && npm run check && npm test
+	$(TEST_ENV) $(BIN)/pytest -q -m browser tests/web
 
 check: lint types layers test  ## lint, types, layers, tests: what CI runs
 
@@ -35,10 +43,14 @@ clean:  ## remove what can be made again (runs/ is kept)
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.train: pyproject.toml
+$(VENV)/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.train: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
 	touch $@
 

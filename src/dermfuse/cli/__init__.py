@@ -30,6 +30,7 @@ from dermfuse.cli import (
     reproduce,
     results,
     serve,
+    web,
 )
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
@@ -49,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(web.app, name="web")
 analyze.register(app)
 card.register(app)
 models.register(app)

@@ -10,6 +10,7 @@ import typer
 
 from dermfuse.cli.console import announce_stage, progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_export_extra
+from dermfuse.errors import ConfigError
 
 
 class Precision(StrEnum):
@@ -26,9 +27,13 @@ def register(app: typer.Typer) -> None:
 
 
 def export(  # noqa: PLR0913 — an option each
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")
+    ] = None,
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="What they learnt from.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="What they learnt from.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write into.")],
     int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
     calibration: Annotated[
@@ -46,14 +51,30 @@ def export(  # noqa: PLR0913 — an option each
     precision: Annotated[
         Precision, typer.Option(help="Of the networks of a release.")
     ] = Precision.INT8,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write test vectors of a release instead.")
+    ] = False,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="With --vectors: else the package's."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Export trained networks to ONNX.
 
     Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's. With --folds
     they become a release that dermfuse analyze takes: fused, calibrated, with operating points,
-    measured by the networks that were trained in folds.
+    measured by the networks that were trained in folds. With --vectors no network is exported:
+    input pixels and what every stage of an analysis makes of them are written as JSON.
     """
+    if vectors:
+        _write_vectors(out, release, runs=runs, json=json)
+        return
+    if not runs or data is None or release:
+        raise ConfigError(
+            f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
+            expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",
+        )
     require_export_extra("dermfuse export")
     if folds:
         _export_release(runs, folds, data, out, name=name, precision=precision, json=json)
@@ -80,6 +101,19 @@ def export(  # noqa: PLR0913 — an option each
     say_table(columns, rows)
     say("ms: one image, one thread, this machine; speed: beside float32.")
     say(f"{len(rows)} networks with their cards lie in {out}.")
+    say_notice()
+
+
+def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, json: bool) -> None:
+    if runs:
+        raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
+    from dermfuse.web.vectors import write_vectors
+
+    written = write_vectors(out, release=release)
+    if json:
+        say_json({"path": str(written.path), "images": written.images})
+        return
+    say(f"{written.images} images and what each stage makes of them lie in {written.path}.")
     say_notice()
 
 

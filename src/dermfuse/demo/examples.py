@@ -13,8 +13,15 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.folder import FolderOutcome, read_results
 from dermfuse.errors import DataError
+from dermfuse.scores import Label
 
-_SUFFIX = ".jpg"
+DRAWN_FROM = {
+    "drawn-1.jpg": (3, Label.BENIGN),
+    "drawn-2.jpg": (1, Label.MALIGNANT),
+    "drawn-3.jpg": (3, Label.MALIGNANT),
+}
+"""The seed of each image, and what was drawn, at the size of most of ISIC 2016."""
+SIZE_PX = (1022, 767)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,10 @@ def example_images() -> tuple[Path, ...]:
         DataError: This copy of the package has none.
     """
     folder = Path(str(resources.files("dermfuse") / "demo" / "images"))
-    found = tuple(sorted(folder.glob(f"*{_SUFFIX}")))
-    if not found:
+    found = tuple(folder / name for name in DRAWN_FROM)
+    if missing := [path.name for path in found if not path.is_file()]:
         raise DataError(
-            f"{folder} holds no images",
+            f"{folder} lacks {', '.join(missing)}",
             expected="the examples that are part of the package",
             action="Install dermfuse again",
         )

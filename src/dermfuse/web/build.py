@@ -1,0 +1,185 @@
+"""``dermfuse web build``: the browser app and the networks of a release as one static folder.
+
+index.html, assets/    the page, its worker, and ONNX Runtime in WebAssembly
+sw.js                  the service worker: keeps all of it for use without a connection
+release/               release.json, the networks and their cards, the gate as dermoscopy.json
+build.json             every file with its size and SHA-256
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.errors import DependencyError
+from dermfuse.release.cards import digest_file, read_card
+from dermfuse.release.folder import RELEASE_NAME, bundled_release, read_release
+from dermfuse.runs import whole_folder, write_json, write_text
+from dermfuse.web.packed import pack_dermoscopy
+
+BUILD_NAME = "build.json"
+GATE_NAME = "dermoscopy.json"
+
+_SOURCE = Path(__file__).parents[3] / "web"
+_SERVICE_WORKER = "sw.js"
+_PLACEHOLDER = "__BUILD__"
+
+
+@dataclass(frozen=True, slots=True)
+class WebBuild:
+    """What was built.
+
+    Args:
+        out: The folder.
+        release: Name of the release in it.
+        build: What tells it from other builds, in hexadecimal.
+        files: How many files a browser loads.
+        bytes: Of them together, not compressed.
+        heavy_bytes: Of them, networks and WebAssembly.
+    """
+
+    out: Path
+    release: str
+    build: str
+    files: int
+    bytes: int
+    heavy_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the build as JSON values."""
+        return {
+            "out": str(self.out),
+            "release": self.release,
+            "build": self.build,
+            "files": self.files,
+            "bytes": self.bytes,
+            "heavy_bytes": self.heavy_bytes,
+        }
+
+
+def build_web(out: Path, *, release: Path | None = None) -> WebBuild:
+    """Builds the app into a new folder; all or nothing.
+
+    Args:
+        out: The folder; new or empty.
+        release: A release folder; the networks of the package if left out.
+
+    Raises:
+        DependencyError: Node.js or the app's source is missing, or its tools fail.
+        ReleaseError: The release cannot be used.
+        RunError: ``out`` exists and is not empty.
+        StorageError: It cannot be written.
+    """
+    folder = bundled_release() if release is None else release
+    read_release(folder)
+    with whole_folder(out, what="app") as staging:
+        compile_app(staging)
+        built = add_release(staging, folder)
+    return replace(built, out=out.resolve())
+
+
+def compile_app(out: Path, *, source: Path = _SOURCE) -> None:
+    """Writes page, worker and WebAssembly into an empty folder; the networks are not among them.
+
+    Args:
+        out: The folder.
+        source: Where the app's source lies: ``web/`` of a source checkout.
+
+    Raises:
+        DependencyError: Node.js or the source is missing, or the tools fail.
+    """
+    if not (source / "package.json").is_file():
+        raise DependencyError(
+            f"{source} does not hold the source of the browser app",
+            expected="a source checkout of dermfuse",
+            action="Build the app from one; an installed package does not hold it",
+        )
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing:
+        raise DependencyError(
+            f"dermfuse web build needs {' and '.join(missing)}, not installed here",
+            expected="Node.js 20.19 or newer",
+            action="Install it from your system's packages",
+        )
+    if not _is_installed(source):
+        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], source)
+    vite = source / "node_modules" / "vite" / "bin" / "vite.js"
+    _run(["node", str(vite), "build", "--outDir", str(out.resolve()), "--emptyOutDir"], source)
+
+
+def add_release(app: Path, release: Path) -> WebBuild:
+    """Lays the networks of a release beside a compiled app and seals the build.
+
+    Raises:
+        ReleaseError: The release cannot be used.
+    """
+    record = read_release(release)
+    target = app / "release"
+    target.mkdir()
+    shutil.copyfile(release / RELEASE_NAME, target / RELEASE_NAME)
+    for member in (*record.classes.members, *record.masks.members):
+        card = read_card(release / f"{member.name}.json")
+        for name in (f"{member.name}.json", card.file):
+            shutil.copyfile(release / name, target / name)
+    if record.gate:
+        packed = pack_dermoscopy(read_dermoscopy(release, record.gate))
+        write_text(target / GATE_NAME, json.dumps(packed, separators=(",", ":")))
+    return _seal(app, record.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    bytes: int
+    sha256: str
+
+    @property
+    def is_heavy(self) -> bool:
+        return self.path.endswith((".onnx", ".wasm", GATE_NAME))
+
+
+def _seal(app: Path, release: str) -> WebBuild:
+    """Writes what the app consists of, and names the build in its service worker."""
+    files = [
+        _File(path.relative_to(app).as_posix(), path.stat().st_size, digest_file(path))
+        for path in sorted(app.rglob("*"))
+        if path.is_file() and path.name != _SERVICE_WORKER
+    ]
+    parts = {
+        "shell": [asdict(file) for file in files if not file.is_heavy],
+        "heavy": [asdict(file) for file in files if file.is_heavy],
+    }
+    build = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    write_json(app / BUILD_NAME, {"build": build, **parts})
+    worker = app / _SERVICE_WORKER
+    write_text(worker, worker.read_text(encoding="utf-8").replace(_PLACEHOLDER, build))
+    return WebBuild(
+        out=app,
+        release=release,
+        build=build,
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        heavy_bytes=sum(file.bytes for file in files if file.is_heavy),
+    )
+
+
+def _is_installed(source: Path) -> bool:
+    """Returns whether the app's tools are those of its lock file."""
+    done, lock = source / "node_modules" / ".package-lock.json", source / "package-lock.json"
+    return done.is_file() and done.stat().st_mtime >= lock.stat().st_mtime
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(  # noqa: S603 — our own tools
+        command, cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise DependencyError(
+            f"{' '.join(command[:3])} failed in {folder} ({' '.join(said[-3:]) or 'no message'})",
+            action="Check the connection to the npm registry and the version of Node.js",
+        )

@@ -1,0 +1,143 @@
+"""Test vectors: input pixels and what every stage of an analysis makes of them.
+
+Whoever runs the networks elsewhere, in a browser or on a phone, compares with these. The images
+are drawn in integers, so that they are the same everywhere.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.appearance import FEATURES, appearance
+from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.analysis.reduction import reduce_image
+from dermfuse.preprocess import squeeze
+from dermfuse.release.folder import bundled_release, read_release
+from dermfuse.runs import NOTICE, new_folder, write_text
+from dermfuse.web.packed import pack_bytes, pack_dermoscopy, pack_floats
+
+VECTORS_NAME = "vectors.json"
+FORMAT = 1
+
+Lesion = Literal["whole", "cut", "none"]
+
+_IMAGES: dict[str, tuple[int, int, Lesion]] = {
+    "tiny": (24, 17, "whole"),
+    "small": (64, 48, "whole"),
+    "odd": (97, 61, "whole"),
+    "large": (530, 397, "whole"),
+    "tall": (301, 780, "whole"),
+    "cut": (211, 160, "cut"),
+    "bare": (320, 240, "none"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenVectors:
+    """What was written.
+
+    Args:
+        path: The file.
+        images: How many images it holds.
+    """
+
+    path: Path
+    images: int
+
+
+def write_vectors(out: Path, *, release: Path | None = None) -> WrittenVectors:
+    """Writes ``vectors.json`` into a new folder.
+
+    Args:
+        out: The folder; new or empty.
+        release: Whose answers to write; those of the networks of the package if left out.
+
+    Raises:
+        ReleaseError: The release cannot be used.
+        RunError: ``out`` exists and is not empty.
+        StorageError: It cannot be written.
+    """
+    record = make_vectors(bundled_release() if release is None else release)
+    path = new_folder(out, what="vectors") / VECTORS_NAME
+    write_text(path, json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
+    return WrittenVectors(path, len(record["images"]))
+
+
+def make_vectors(folder: Path) -> dict[str, Any]:
+    """Returns the vectors of a release as JSON values; docs/browser.md has the keys."""
+    release = read_release(folder)
+    members = (*release.classes.members, *release.masks.members)
+    networks = [load_network(folder / f"{member.name}.json", threads=1) for member in members]
+    analyzer = Analyzer(folder)
+    gate = release.gate
+    return {
+        "format": FORMAT,
+        "notice": NOTICE,
+        "release": release.to_dict(),
+        "dermoscopy": pack_dermoscopy(read_dermoscopy(folder, gate)) if gate else None,
+        "features": list(FEATURES),
+        "images": [
+            _stages(analyzer, networks, name, draw_image(width, height, lesion=lesion))
+            for name, (width, height, lesion) in _IMAGES.items()
+        ],
+    }
+
+
+def _stages(
+    analyzer: Analyzer, networks: list[Network], name: str, image: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Returns one image and what each stage makes of it."""
+    analysis = analyzer.analyze(image, name=name)
+    reduced = reduce_image(image)
+    answers = zip(networks, ask_all(networks, Image.fromarray(image)), strict=True)
+    sizes = sorted({network.card.input.size for network in networks})
+    return {
+        "name": name,
+        "rgb": pack_bytes(image),
+        "squeezed": {str(size): pack_bytes(squeeze(image, size)) for size in sizes},
+        "answers": {
+            network.card.name: {key: pack_floats(value) for key, value in answer.items()}
+            for network, answer in answers
+        },
+        "reduced_sha256": hashlib.sha256(reduced.image.tobytes()).hexdigest(),
+        "appearance": appearance(reduced).tolist(),
+        "mask": pack_bytes(analysis.mask.view(np.uint8)),
+        "activation": pack_floats(analysis.activation),
+        "analysis": analysis.to_dict(),
+    }
+
+
+def draw_image(width: int, height: int, *, lesion: Lesion = "whole") -> NDArray[np.uint8]:
+    """Returns drawn skin and a lobed lesion of several colours, made in integers alone.
+
+    Args:
+        width: Of the image, in pixels.
+        height: Likewise.
+        lesion: Whether there is one, and whether it runs out of the frame.
+
+    Returns:
+        (H, W, 3)
+    """
+    y, x = np.mgrid[:height, :width].astype(np.int64)
+    light = 24 * x // width - 18 * y // height
+    texture = (7 * x + 13 * y) % 11 + (x * y) % 5
+    image = np.stack([205 + light, 152 + light, 128 + light], axis=-1) - texture[..., None]
+    if lesion != "none":
+        u = 200 * (2 * x - (width // 4 if lesion == "cut" else width)) // width
+        v = 200 * (2 * y - height) // height  # -200 to 200 over the frame
+        ragged = 12 * (((u + v) // 23) % 2)
+        squares = 3 * u * u + 4 * v * v + u * v
+        for reach, colour in ((190, (150, 98, 72)), (140, (86, 46, 36)), (60, (40, 34, 36))):
+            image[squares < (reach + ragged) ** 2] = colour
+        image[(u + 60) ** 2 + (v - 30) ** 2 < 700] = (96, 88, 100)
+        image += (texture % 4)[..., None]
+    drawn: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
+    return drawn

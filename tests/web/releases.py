@@ -1,0 +1,17 @@
+"""A small release whose gate lets drawn images pass, or some of them."""
+
+from pathlib import Path
+
+from dermfuse.release.folder import RELEASE_NAME
+from dermfuse.runs import read_json, write_json
+
+from ..small_release import write_small_release
+
+
+def write_release_for_drawings(folder: Path, *, threshold: float) -> Path:
+    """Writes the small release; its own threshold fits its own narrow images alone."""
+    write_small_release(folder, with_gate=True)
+    record = read_json(folder / RELEASE_NAME)
+    record["gate"]["threshold"] = threshold
+    write_json(folder / RELEASE_NAME, record)
+    return folder

@@ -1,0 +1,122 @@
+"""The built app in real Chromium: it answers as the Analyzer does, and sends nothing anywhere.
+
+DERMFUSE_CHROMIUM names the browser where it is not called chromium.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.errors import ReleaseError
+from dermfuse.metrics import count, jaccard
+from dermfuse.preprocess import read_mask
+from dermfuse.release.folder import bundled_release
+from dermfuse.web.build import add_release, compile_app
+
+from .pictures import write_pictures
+from .releases import write_release_for_drawings
+from .serving import serving
+
+pytestmark = pytest.mark.browser
+
+WEB = Path(__file__).parents[2] / "web"
+PROBABILITY_APART = 1e-3
+LEAST_JACCARD = 0.99
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(os.environ.get(f"DERMFUSE_{name.upper()}", name))
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The app without networks."""
+    for name in ("node", "npm", "chromium"):
+        _tool(name)
+    folder = tmp_path_factory.mktemp("compiled")
+    compile_app(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["drawings", "shipped"])
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with tiny networks, and the one of the package if it holds one."""
+    if request.param == "drawings":
+        folder = tmp_path_factory.mktemp("release") / "small"
+        return write_release_for_drawings(folder, threshold=40_000.0)
+    try:
+        return bundled_release()
+    except ReleaseError:
+        pytest.skip("this copy of the package holds no trained networks")
+
+
+@pytest.fixture(scope="session")
+def driven(
+    compiled: Path, release: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What the driver found, served without the headers that would isolate the page."""
+    work = tmp_path_factory.mktemp("driven")
+    app = work / "app"
+    shutil.copytree(compiled, app)
+    add_release(app, release)
+    files = [str(path) for path in write_pictures(work / "files")]
+    with serving(app, isolated=False) as url:
+        plan = {"url": url, "chromium": _tool("chromium"), "files": files, "out": str(work)}
+        (work / "plan.json").write_text(json.dumps(plan))
+        done = subprocess.run(
+            [_tool("node"), str(WEB / "e2e" / "drive.mjs"), str(work / "plan.json")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release: Path) -> None:
+    analyzer = Analyzer(release)
+    assert len(driven["results"]) == 10
+    scored = 0
+    for result in driven["results"]:
+        assert result["state"] == "analysed", result
+        expected, found = analyzer.analyze(result["file"]), result["record"]
+        if expected.malignant_probability is None:
+            assert found["malignant_probability"] is None, result["file"]
+        else:
+            scored += 1
+            apart = abs(found["malignant_probability"] - expected.malignant_probability)
+            assert apart <= PROBABILITY_APART, result["file"]
+        mask = read_mask(Path(result["mask"]))
+        assert jaccard(count(mask, expected.mask)) >= LEAST_JACCARD, result["file"]
+        assert found["warnings"] == list(expected.warnings), result["file"]
+    assert scored >= 5
+
+
+def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:
+    assert driven["foreign"] == []
+    assert driven["errors"] == []
+
+
+def test_the_app_works_without_a_connection(driven: dict[str, Any]) -> None:
+    first, again = driven["results"][0], driven["offline"]["result"]
+    assert again["record"] == first["record"]
+
+
+def test_the_service_worker_lets_the_app_use_threads(driven: dict[str, Any]) -> None:
+    assert not driven["isolated"]
+    assert driven["offline"]["isolated"]
+
+
+def test_the_notice_is_in_sight(driven: dict[str, Any]) -> None:
+    assert driven["notice"]

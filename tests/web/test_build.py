@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.errors import DependencyError, ReleaseError, RunError
+from dermfuse.release.cards import digest_file
+from dermfuse.release.folder import read_release
+from dermfuse.web import build
+from dermfuse.web.build import add_release, build_web, compile_app
+
+from ..small_release import write_small_release
+
+SOURCE = Path(__file__).parents[2] / "web"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """An app as it is compiled, in small."""
+    folder = tmp_path / "app"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html>")
+    (folder / "assets" / "ort.wasm").write_bytes(b"wasm")
+    (folder / "sw.js").write_text('const build = "__BUILD__";')
+    return folder
+
+
+def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "small", with_gate=True)
+    built = add_release(app, release)
+    record = json.loads((app / "build.json").read_text())
+    assert (built.release, record["build"]) == ("small", built.build)
+    assert {file["path"] for file in record["heavy"]} == {
+        "assets/ort.wasm", "release/reds-a.onnx", "release/reds-b.onnx",
+        "release/greens.onnx", "release/dermoscopy.json",
+    }  # fmt: skip
+    assert {file["path"] for file in record["shell"]} == {
+        "index.html", "release/release.json",
+        "release/reds-a.json", "release/reds-b.json", "release/greens.json",
+    }  # fmt: skip
+    listed = [*record["heavy"], *record["shell"]]
+    assert built.files == len(listed)
+    assert built.bytes == sum(file["bytes"] for file in listed) > built.heavy_bytes
+    for file in listed:
+        assert digest_file(app / file["path"]) == file["sha256"]
+    assert (app / "sw.js").read_text() == f'const build = "{built.build}";'
+
+
+def test_the_gate_keeps_its_shape(app: Path, tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "small", with_gate=True)
+    add_release(app, release)
+    gate = read_release(release).gate
+    assert gate is not None
+    axes = read_dermoscopy(release, gate).embedding.axes
+    packed = json.loads((app / "release" / "dermoscopy.json").read_text())
+    assert packed["embedding"]["axes"]["shape"] == list(np.shape(axes))
+
+
+def test_a_release_without_a_gate_leaves_none(app: Path, tmp_path: Path) -> None:
+    add_release(app, write_small_release(tmp_path / "small", members=1))
+    assert not (app / "release" / "dermoscopy.json").exists()
+
+
+def test_a_network_that_is_not_its_cards_is_refused(app: Path, tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "small")
+    (release / "greens.onnx").write_bytes(b"no network")
+    with pytest.raises(ReleaseError, match=r"greens\.onnx"):
+        add_release(app, release)
+
+
+def test_what_is_missing_is_said_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DependencyError, match="source checkout"):
+        compile_app(tmp_path, source=tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    with pytest.raises(DependencyError, match="node and npm"):
+        compile_app(tmp_path, source=SOURCE)
+
+
+def test_a_failed_build_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = write_small_release(tmp_path / "small")
+    monkeypatch.setattr(build, "compile_app", lambda out: compile_app(out, source=tmp_path))
+    with pytest.raises(DependencyError):
+        build_web(tmp_path / "out", release=release)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "small")
+    with pytest.raises(RunError, match="not empty"):
+        build_web(tmp_path, release=release)
+
+
+def test_the_lock_file_names_no_host() -> None:
+    lock = json.loads((SOURCE / "package-lock.json").read_text())
+    assert not [name for name, each in lock["packages"].items() if "resolved" in each]

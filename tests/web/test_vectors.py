@@ -1,0 +1,82 @@
+"""The vectors that the app's own tests read; DERMFUSE_WRITE_VECTORS=1 writes them anew."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dermfuse.preprocess import squeeze
+from dermfuse.web.packed import pack_bytes, unpack_bytes
+from dermfuse.web.vectors import make_vectors, write_vectors
+
+from ..small_release import SIZE
+from .releases import write_release_for_drawings
+
+KEPT = Path(__file__).parents[2] / "web" / "tests" / "vectors.json"
+FAR = 18_000.0
+"""Some of the drawn images lie nearer to the small release's dermoscopy, some farther."""
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("release") / "small"
+    return write_release_for_drawings(folder, threshold=FAR)
+
+
+@pytest.fixture(scope="module")
+def vectors(release: Path) -> dict[str, Any]:
+    return make_vectors(release)
+
+
+def test_the_kept_vectors_are_those_of_today(vectors: dict[str, Any]) -> None:
+    if os.environ.get("DERMFUSE_WRITE_VECTORS"):
+        KEPT.write_text(json.dumps(vectors, separators=(",", ":")) + "\n")
+    kept = json.loads(KEPT.read_text())
+    assert [image["name"] for image in kept["images"]] == [i["name"] for i in vectors["images"]]
+    for old, new in zip(kept["images"], vectors["images"], strict=True):
+        for key in ("rgb", "mask"):
+            np.testing.assert_array_equal(unpack_bytes(old[key]), unpack_bytes(new[key]))
+        assert old["reduced_sha256"] == new["reduced_sha256"]
+        assert old["appearance"] == pytest.approx(new["appearance"], abs=1e-5)
+        measures = [_numbers(each["analysis"]["measures"]) for each in (old, new)]
+        assert measures[0] == pytest.approx(measures[1], abs=1e-4)
+
+
+def test_every_stage_follows_from_the_pixels(vectors: dict[str, Any]) -> None:
+    for image in vectors["images"]:
+        pixels = unpack_bytes(image["rgb"])
+        square = unpack_bytes(image["squeezed"][str(SIZE)])
+        np.testing.assert_array_equal(square, squeeze(pixels, SIZE))
+        assert unpack_bytes(image["mask"]).shape == pixels.shape[:2]
+        assert image["answers"].keys() == {"reds-a", "reds-b", "greens"}
+    kinds = {image["analysis"]["dermoscopy"] for image in vectors["images"]}
+    assert kinds == {True, False}
+
+
+def test_the_file_holds_what_is_made(
+    vectors: dict[str, Any], release: Path, tmp_path: Path
+) -> None:
+    written = write_vectors(tmp_path / "out", release=release)
+    assert json.loads(written.path.read_text()) == json.loads(json.dumps(vectors))
+    assert written.images == len(vectors["images"])
+
+
+def test_bytes_survive_the_packing() -> None:
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    packed = pack_bytes(values)
+    np.testing.assert_array_equal(unpack_bytes(packed), values)
+    assert packed["shape"] == [2, 3, 4]
+
+
+def _numbers(value: Any, path: str = "") -> dict[str, float | None]:
+    """Returns the numbers of nested JSON by where they stand."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    return {k: v for key, each in items for k, v in _numbers(each, f"{path}.{key}").items()}

@@ -1,0 +1,84 @@
+/**
+ * Drives the built app in Chromium as a person would, and prints what it found as JSON.
+ *
+ * node drive.mjs PLAN.json, where the plan is
+ *   { url, chromium, files, out }
+ * Every file is chosen, its record and mask are saved into `out`; then the connection is cut, the
+ * page reloaded and the first file analysed again.
+ */
+import { readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { chromium } from "playwright-core";
+
+const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const origin = new URL(plan.url).origin;
+const browser = await chromium.launch({
+  executablePath: plan.chromium,
+  args: ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+});
+const context = await browser.newContext({ acceptDownloads: true });
+const requests = [];
+const errors = [];
+context.on("request", (request) => requests.push(request.url()));
+const page = await context.newPage();
+page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+page.on("pageerror", (error) => errors.push(String(error)));
+
+/** Chooses a file and returns the state in which the page ends. */
+async function analyse(file) {
+  const before = await page.evaluate(() => document.body.dataset.turn ?? "0");
+  await page.setInputFiles("#file", file);
+  await page.waitForFunction((turn) => (document.body.dataset.turn ?? "0") !== turn, before);
+  return page.evaluate(() => document.body.dataset.state);
+}
+
+/** Clicks a button that saves a file, and returns where it lies. */
+async function save(button, suffix, file) {
+  const path = join(plan.out, `${basename(file)}${suffix}`);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: button }).click(),
+  ]);
+  await download.saveAs(path);
+  return path;
+}
+
+async function inspect(file) {
+  const state = await analyse(file);
+  if (state !== "analysed") return { file, state, said: await page.textContent("#result") };
+  return {
+    file,
+    state,
+    record: JSON.parse(readFileSync(await save("Record, JSON", ".json", file), "utf8")),
+    mask: await save("Mask, PNG", ".png", file),
+    milliseconds: JSON.parse(await page.getAttribute("#result", "data-milliseconds")),
+  };
+}
+
+const began = performance.now();
+await page.goto(plan.url);
+const cold = { state: await analyse(plan.files[0]), milliseconds: performance.now() - began };
+const isolated = await page.evaluate(() => self.crossOriginIsolated);
+const results = [];
+for (const file of plan.files) results.push(await inspect(file));
+await save("Overlay, PNG", "-overlay.png", plan.files.at(-1));
+const notice = await page.isVisible(".notice");
+
+await page.evaluate(() => navigator.serviceWorker.ready);
+await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+await context.setOffline(true);
+await page.reload();
+await page.waitForFunction(() => document.body.dataset.state === "ready", undefined, {
+  timeout: 30_000,
+});
+const offline = {
+  result: await inspect(plan.files[0]),
+  isolated: await page.evaluate(() => self.crossOriginIsolated),
+};
+await browser.close();
+
+const foreign = requests.filter((url) => {
+  const { origin: found, protocol } = new URL(url);
+  return found !== origin && protocol !== "blob:" && protocol !== "data:";
+});
+console.log(JSON.stringify({ cold, isolated, results, notice, offline, foreign, errors }));

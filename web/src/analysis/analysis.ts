@@ -1,0 +1,121 @@
+/** The analysis of one image from its pixels and the networks' answers, and its record. */
+import type { OperatingPoint, Release } from "../release/records";
+import { appearance } from "./appearance";
+import { type Answers, fuseActivation, fuseMasks, fuseScores } from "./fusion";
+import { type Dermoscopy, dermoscopyDistance } from "./gate";
+import { measureLesion, type Measures } from "./measures";
+import { outline, type Ring } from "./outlines";
+import { assessQuality, type QualityFlag } from "./quality";
+import { area, type FloatMap, type Mask, type Raster } from "./raster";
+import { reduceImage } from "./reduction";
+
+const WITHHELD =
+  "This does not look like a dermoscopy image to the networks, so no probability is given.";
+
+/** What an analysis found; nothing in it is a diagnosis. */
+export interface Analysis {
+  readonly release: string;
+  readonly notice: string;
+  readonly width: number;
+  readonly height: number;
+  /** Calibrated, of melanoma; null where the image does not look like dermoscopy. */
+  readonly probability: number | null;
+  readonly scores: Readonly<Record<string, number>>;
+  readonly disagreement: number | null;
+  readonly isDermoscopy: boolean | null;
+  readonly distance: number | null;
+  readonly mask: Mask;
+  readonly activation: FloatMap;
+  readonly measures: Measures;
+  readonly quality: Readonly<Record<string, QualityFlag>>;
+  readonly outline: readonly Ring[];
+}
+
+/**
+ * Returns the analysis of an image.
+ *
+ * @param answers - Of the class networks, then of the mask networks, as the release names them.
+ */
+export function analyse(
+  image: Raster,
+  answers: readonly Answers[],
+  release: Release,
+  dermoscopy: Dermoscopy | null,
+): Analysis {
+  const { classes, masks, gate } = release;
+  const classAnswers = answers.slice(0, classes.members.length);
+  const maskAnswers = answers.slice(classes.members.length);
+  const { width, height } = image;
+  const mask = fuseMasks(maskAnswers, masks.members, masks.threshold, width, height);
+  const reduced = reduceImage(image);
+  const measures = measureLesion(image, mask);
+  let distance: number | null = null;
+  if (gate && dermoscopy) {
+    const embeddings = classAnswers.map((answer) => answer["embedding"].data);
+    distance = dermoscopyDistance(dermoscopy, embeddings, appearance(reduced));
+  }
+  const isDermoscopy = gate && distance !== null ? distance <= gate.threshold : null;
+  const scored =
+    isDermoscopy === false
+      ? { probability: null, scores: {}, disagreement: null }
+      : fuseScores(classAnswers, classes.members, classes.calibration);
+  return {
+    release: release.name,
+    notice: release.notice,
+    width,
+    height,
+    ...scored,
+    isDermoscopy,
+    distance,
+    mask,
+    activation: fuseActivation(classAnswers, classes.members),
+    measures,
+    quality: assessQuality(reduced, Math.min(width, height), measures.frame_contact),
+    outline: outline(mask),
+  };
+}
+
+/** Returns what a reader must know before the numbers, a sentence each. */
+export function warningsOf(analysis: Analysis): string[] {
+  const raised = Object.values(analysis.quality).filter((flag) => flag.raised);
+  const said = raised.map((flag) => flag.sentence);
+  return analysis.isDermoscopy === false ? [WITHHELD, ...said] : said;
+}
+
+/** Returns the call at an operating point; null where there is no probability. */
+export function callAt(analysis: Analysis, point: OperatingPoint): "malignant" | "benign" | null {
+  if (analysis.probability === null) return null;
+  return analysis.probability >= point.threshold ? "malignant" : "benign";
+}
+
+/** Returns an analysis as `dermfuse analyze --json` prints it. */
+export function toRecord(analysis: Analysis, point: OperatingPoint, name: string): object {
+  return {
+    name,
+    release: analysis.release,
+    width_px: analysis.width,
+    height_px: analysis.height,
+    malignant_probability: rounded(analysis.probability),
+    predicted: callAt(analysis, point),
+    operating_point: point.name,
+    threshold: point.threshold,
+    sensitivity: point.sensitivity,
+    specificity: point.specificity,
+    scores: Object.fromEntries(
+      Object.entries(analysis.scores).map(([network, score]) => [network, rounded(score)]),
+    ),
+    disagreement: rounded(analysis.disagreement),
+    dermoscopy: analysis.isDermoscopy,
+    dermoscopy_distance: rounded(analysis.distance),
+    lesion_area_fraction: rounded(area(analysis.mask) / analysis.mask.data.length),
+    measures: analysis.measures,
+    quality: analysis.quality,
+    warnings: warningsOf(analysis),
+    outline: analysis.outline,
+    notice: analysis.notice,
+  };
+}
+
+function rounded(value: number | null): number | null {
+  return value === null ? null : Number(value.toFixed(6));
+}

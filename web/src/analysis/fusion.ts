@@ -1,0 +1,96 @@
+/** From the answers of the networks to one probability, mask and map (`Analyzer`). */
+import type { Calibration, Member } from "../release/records";
+import type { FloatMap, Mask } from "./raster";
+import { resizeProbability } from "./resample";
+
+/** What one network says of one image, by output. */
+export type Answers = Readonly<Record<string, { data: Float32Array; shape: readonly number[] }>>;
+
+const CLOSEST = 1e-7; // a score of 0 or 1 has no finite logit
+
+/** Returns the calibrated probability of a score. */
+export function calibrate({ temperature, bias }: Calibration, score: number): number {
+  const inside = Math.min(Math.max(score, CLOSEST), 1 - CLOSEST);
+  const logit = (Math.log(inside) - Math.log1p(-inside)) / temperature + bias;
+  return 1 / (1 + Math.exp(-logit));
+}
+
+/** The malignant score of each network, their calibrated mean, and how far they differ. */
+export interface Scored {
+  readonly probability: number;
+  readonly scores: Readonly<Record<string, number>>;
+  readonly disagreement: number;
+}
+
+/** Returns the score of an image. */
+export function fuseScores(
+  answers: readonly Answers[],
+  members: readonly Member[],
+  calibration: Calibration,
+): Scored {
+  const scores = answers.map((answer) => answer["malignant"].data[0]);
+  const weighted = (values: readonly number[]) =>
+    values.reduce((sum, value, i) => sum + value * members[i].weight, 0);
+  const each = scores.map((score) => calibrate(calibration, score));
+  const middle = weighted(each);
+  return {
+    probability: calibrate(calibration, weighted(scores)),
+    scores: Object.fromEntries(members.map(({ name }, i) => [name, scores[i]])),
+    disagreement: Math.sqrt(weighted(each.map((value) => (value - middle) ** 2))),
+  };
+}
+
+/** Returns where the lesion is, at the size of the image. */
+export function fuseMasks(
+  answers: readonly Answers[],
+  members: readonly Member[],
+  threshold: number,
+  width: number,
+  height: number,
+): Mask {
+  const bySize = new Map<number, Float32Array>(); // maps of one size are added, then resized once
+  answers.forEach((answer, i) => {
+    const lesion = answer["lesion"];
+    const size = lesion.shape[lesion.shape.length - 1];
+    const total = bySize.get(size) ?? new Float32Array(lesion.data.length);
+    const weight = Math.fround(members[i].weight);
+    lesion.data.forEach((value, at) => (total[at] += Math.fround(value * weight)));
+    bySize.set(size, total);
+  });
+  const mean = new Float32Array(width * height);
+  for (const [size, data] of bySize) {
+    const resized = resizeProbability({ width: size, height: size, data }, width, height);
+    for (let at = 0; at < mean.length; at++) mean[at] += resized.data[at];
+  }
+  const least = Math.fround(threshold - 1e-6);
+  const data = new Uint8Array(mean.length);
+  for (let at = 0; at < mean.length; at++) data[at] = Number(mean[at] >= least);
+  return { width, height, data };
+}
+
+/** Returns the weighted mean of the networks' activation maps, scaled to 1. */
+export function fuseActivation(answers: readonly Answers[], members: readonly Member[]): FloatMap {
+  const maps = answers.map((answer) => squareMap(answer["activation_map"]));
+  const side = Math.max(...maps.map((map) => map.width));
+  const data = new Float32Array(side * side);
+  maps.forEach((map, i) => {
+    const above = aboveMean(map, side);
+    for (let at = 0; at < data.length; at++) data[at] += members[i].weight * above.data[at];
+  });
+  const highest = Math.max(data.reduce((most, value) => Math.max(most, value), 0), 1e-12);
+  return { width: side, height: side, data: data.map((value) => value / highest) };
+}
+
+function squareMap({ data, shape }: Answers[string]): FloatMap {
+  const [height, width] = shape.slice(-2);
+  return { width, height, data };
+}
+
+/** Returns what of a map lies above its mean, in units of its largest. */
+function aboveMean({ width, height, data }: FloatMap, side: number): FloatMap {
+  const middle = data.reduce((sum, value) => sum + value, 0) / data.length;
+  const above = data.map((value) => Math.max(value - middle, 0));
+  const highest = above.reduce((most, value) => Math.max(most, value), 0);
+  const shares = highest > 0 ? above.map((value) => value / highest) : above;
+  return resizeProbability({ width, height, data: shares }, side, side);
+}

@@ -1,0 +1,118 @@
+/** The page: takes images, lets the worker analyse them, and shows what it found. */
+import { byId, make } from "./page/elements";
+import { listen } from "./page/intake";
+import { resultCards, spoken, warningCard } from "./page/result";
+import { Viewer } from "./page/viewer";
+import { megabytes } from "./page/words";
+import type { Release } from "./release/records";
+import type { Reply, Request } from "./worker/protocol";
+
+const MOST_THREADS = 4;
+const threads = self.crossOriginIsolated
+  ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1)
+  : 1;
+const base = new URL("./", document.baseURI).href;
+const panel = byId("result");
+const viewerPlace = byId("viewer");
+const worker = new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
+
+let release: Release | null = null;
+let waiting: File | null = null; // given before the networks were loaded
+let current: File | null = null;
+let turn = 0; // of the image that was given last; answers of earlier ones are left aside
+
+worker.addEventListener("message", (event: MessageEvent<Reply>) => take(event.data));
+worker.addEventListener("error", () => fail("The analysis stopped. Reload the page."));
+ask({ kind: "load", threads, base });
+listen(analyse);
+byId("another").addEventListener("click", () => byId<HTMLInputElement>("file").click());
+if ("serviceWorker" in navigator) void navigator.serviceWorker.register("./sw.js");
+
+function ask(request: Request): void {
+  worker.postMessage(request);
+}
+
+function analyse(file: File): void {
+  current = file;
+  byId("busy").hidden = false;
+  if (!release) {
+    waiting = file;
+    return;
+  }
+  turn += 1;
+  say("Analysing");
+  ask({ kind: "analyse", id: turn, file });
+}
+
+function take(reply: Reply): void {
+  if (reply.kind === "progress") showProgress(reply.loaded, reply.total);
+  else if (reply.kind === "failed") fail(reply.message);
+  else if (reply.kind === "ready") start(reply.release);
+  else if (reply.id !== turn) return;
+  else if (reply.kind === "refused") refuse(reply.message);
+  else show(reply);
+}
+
+function showProgress(loaded: number, total: number): void {
+  byId<HTMLProgressElement>("progress").value = loaded / total;
+  byId("progress-label").textContent =
+    loaded < total
+      ? `Loading the networks: ${megabytes(loaded)} of ${megabytes(total)} MB`
+      : "Preparing the networks";
+}
+
+function start(found: Release): void {
+  release = found;
+  byId("loading").hidden = true;
+  document.body.dataset["state"] = "ready";
+  if (waiting) analyse(waiting);
+  else ask({ kind: "warm" });
+  waiting = null;
+}
+
+function show(reply: Extract<Reply, { kind: "analysed" }>): void {
+  const { analysis, picture, milliseconds } = reply;
+  const viewer = new Viewer(analysis, picture);
+  viewerPlace.replaceChildren(viewer.element);
+  const name = current?.name ?? "image";
+  panel.replaceChildren(
+    ...resultCards({ name, viewer, release: release!, milliseconds, threads }),
+  );
+  panel.dataset["milliseconds"] = JSON.stringify(milliseconds);
+  byId("intake").hidden = true;
+  viewerPlace.hidden = false;
+  byId("another").hidden = false;
+  byId("main").classList.add("done");
+  finish("analysed", spoken(analysis, release!));
+}
+
+function refuse(message: string): void {
+  const name = current?.name ? `${current.name}: ` : "";
+  panel.replaceChildren(warningCard("This image cannot be analysed", [name + message]));
+  viewerPlace.hidden = true;
+  viewerPlace.replaceChildren();
+  byId("intake").hidden = false;
+  byId("another").hidden = true;
+  byId("main").classList.remove("done");
+  finish("refused", `This image cannot be analysed. ${message}`);
+}
+
+function fail(message: string): void {
+  byId("loading").hidden = true;
+  const again = make("button", { type: "button", onclick: () => location.reload() }, "Reload");
+  const card = warningCard("The networks could not be loaded", [message]);
+  card.append(make("div", { className: "exports" }, again));
+  panel.replaceChildren(card);
+  finish("failed", message);
+}
+
+function finish(state: string, message: string): void {
+  byId("busy").hidden = true;
+  document.body.dataset["state"] = state;
+  document.body.dataset["turn"] = String(turn);
+  say(message);
+}
+
+function say(message: string): void {
+  byId("live").textContent = message;
+}

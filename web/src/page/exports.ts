@@ -1,0 +1,79 @@
+/** Files to keep: the overlay and the mask as PNG, the record as JSON. */
+import type { Analysis } from "../analysis/analysis";
+import { make } from "./elements";
+import type { Viewer } from "./viewer";
+
+const LINE_SHARE = 1 / 320; // of the longer side
+const BAND_SHARE = 1 / 26;
+
+/** Gives a file to the person. */
+export function save(content: Blob, name: string): void {
+  const link = make("a", { href: URL.createObjectURL(content), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** Returns a record as a JSON file. */
+export function jsonFile(record: object): Blob {
+  return new Blob([`${JSON.stringify(record, null, 2)}\n`], { type: "application/json" });
+}
+
+/** Returns the mask as the challenge has it: 0 and 255. */
+export function maskFile({ mask }: Analysis): Promise<Blob> {
+  const image = new ImageData(mask.width, mask.height);
+  mask.data.forEach((inside, i) => image.data.set([255 * inside, 255 * inside, 255 * inside, 255], 4 * i));
+  const canvas = make("canvas", { width: mask.width, height: mask.height });
+  canvas.getContext("2d")!.putImageData(image, 0, 0);
+  return pngOf(canvas);
+}
+
+/** Returns the image with the overlays that are shown, and the notice below it. */
+export function overlayFile({ analysis, picture, shown, tinted }: Viewer): Promise<Blob> {
+  const { width, height } = analysis;
+  const longer = Math.max(width, height);
+  const band = Math.max(16, Math.round(longer * BAND_SHARE));
+  const canvas = make("canvas", { width, height: height + band });
+  const context = canvas.getContext("2d")!;
+  context.drawImage(picture, 0, 0);
+  context.imageSmoothingQuality = "high";
+  context.globalAlpha = shown.activation;
+  context.drawImage(tinted, 0, 0, width, height);
+  context.globalAlpha = shown.contour;
+  const line = Math.max(1, Math.round(longer * LINE_SHARE));
+  stroke(context, analysis, "#fff", line + 2 * Math.max(1, Math.floor(line / 2)));
+  stroke(context, analysis, "rgb(0, 90, 200)", line);
+  context.globalAlpha = 1;
+  context.fillStyle = "#fff";
+  context.fillRect(0, height, width, band);
+  context.fillStyle = "#13242a";
+  context.textBaseline = "middle";
+  context.font = `${Math.round(band * 0.5)}px sans-serif`;
+  context.fillText(analysis.notice, band / 3, height + band / 2, width - (2 * band) / 3);
+  return pngOf(canvas);
+}
+
+function stroke(
+  context: CanvasRenderingContext2D,
+  { outline }: Analysis,
+  colour: string,
+  width: number,
+): void {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.lineJoin = "round";
+  for (const ring of outline) {
+    context.beginPath();
+    for (const [x, y] of ring) context.lineTo(x, y);
+    context.closePath();
+    context.stroke();
+  }
+}
+
+function pngOf(canvas: HTMLCanvasElement): Promise<Blob> {
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => {
+      if (blob) resolve(blob);
+      else reject(new Error("the image is too large for a PNG file"));
+    }, "image/png");
+  });
+}

@@ -1,0 +1,18 @@
+/** Numbers and names in the words of the page. */
+
+/** Returns a share as a percentage. */
+export function percent(share: number, digits = 1): string {
+  return `${(100 * share).toFixed(digits)} %`;
+}
+
+/** Returns an operating point's name as a person reads it: `sensitivity95` as Sensitivity 95 %. */
+export function pointName(name: string): string {
+  const [, word, number] = /^([a-z]+?)_?(\d+)?$/i.exec(name) ?? [null, name, undefined];
+  const capital = word.charAt(0).toUpperCase() + word.slice(1);
+  return number ? `${capital} ${number} %` : capital;
+}
+
+/** Returns a size in megabytes. */
+export function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}

@@ -1,0 +1,134 @@
+/** The worker: loads a release, then analyses one image after the other. */
+import { analyse, type Analysis } from "../analysis/analysis";
+import { type Dermoscopy, unpackDermoscopy } from "../analysis/gate";
+import type { Raster } from "../analysis/raster";
+import type { Build, Card, Member, Release } from "../release/records";
+import { decode } from "./decode";
+import { fetchHeavy } from "./files";
+import { askAll, loadNetwork, type Network, prepareRuntime } from "./networks";
+import type { Milliseconds, Reply, Request } from "./protocol";
+import { Refusal } from "./sniff";
+
+interface Loaded {
+  readonly release: Release;
+  readonly classes: readonly Network[];
+  readonly masks: readonly Network[];
+  readonly dermoscopy: Dermoscopy | null;
+}
+
+let loaded: Loaded | null = null;
+let queue = Promise.resolve();
+
+self.addEventListener("message", (event: MessageEvent<Request>) => {
+  queue = queue.then(() => answer(event.data));
+});
+
+async function answer(request: Request): Promise<void> {
+  if (request.kind === "load") await start(request.threads, request.base);
+  else if (!loaded) return;
+  else if (request.kind === "warm") await warm(loaded);
+  else await analyseFile(loaded, request.id, request.file);
+}
+
+function reply(message: Reply, transfer: Transferable[] = []): void {
+  self.postMessage(message, { transfer });
+}
+
+async function start(threads: number, base: string): Promise<void> {
+  const began = performance.now();
+  try {
+    loaded = await load(threads, base);
+    const milliseconds = performance.now() - began;
+    reply({ kind: "ready", release: loaded.release, milliseconds });
+  } catch (error) {
+    reply({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+async function load(threads: number, base: string): Promise<Loaded> {
+  const build: Build = await readJson(base, "build.json");
+  const total = build.heavy.reduce((sum, file) => sum + file.bytes, 0);
+  const [release, contents] = await Promise.all([
+    readJson<Release>(base, "release/release.json"),
+    fetchHeavy(base, build, (bytes) => reply({ kind: "progress", loaded: bytes, total })),
+  ]);
+  const wasm = [...contents].find(([path]) => path.endsWith(".wasm"));
+  if (!wasm) throw new Error("The build holds no WebAssembly. Build the app again.");
+  prepareRuntime(threads, base, wasm[1]);
+  const gate = contents.get("release/dermoscopy.json");
+  return {
+    release,
+    classes: await loadAll(base, release.classes.members, contents),
+    masks: await loadAll(base, release.masks.members, contents),
+    dermoscopy: gate ? unpackDermoscopy(JSON.parse(new TextDecoder().decode(gate))) : null,
+  };
+}
+
+async function loadAll(
+  base: string,
+  members: readonly Member[],
+  contents: ReadonlyMap<string, Uint8Array>,
+): Promise<Network[]> {
+  const networks: Network[] = [];
+  for (const { name } of members) {
+    const card: Card = await readJson(base, `release/${name}.json`);
+    networks.push(await loadNetwork(card, contents.get(`release/${card.file}`)!));
+  }
+  return networks;
+}
+
+async function readJson<T>(base: string, path: string): Promise<T> {
+  const response = await fetch(new URL(path, base)).catch(() => null);
+  if (!response?.ok) throw new Error(`${path} could not be loaded. Reload the page to try again.`);
+  return response.json();
+}
+
+/** Analyses grey once, so that the first image does not wait for memory and compilation. */
+async function warm(now: Loaded): Promise<void> {
+  const [width, height] = [640, 480];
+  const data = new Uint8ClampedArray(width * height * 4).fill(128);
+  await analysePixels(now, { width, height, channels: 4, data });
+}
+
+async function analyseFile(now: Loaded, id: number, file: Blob): Promise<void> {
+  try {
+    const began = performance.now();
+    const { pixels, picture } = await decode(file);
+    const decoded = performance.now();
+    const [analysis, parts] = await analysePixels(now, pixels);
+    const milliseconds = {
+      ...parts,
+      decode: decoded - began,
+      total: performance.now() - began,
+    };
+    reply({ kind: "analysed", id, analysis, picture, milliseconds }, [
+      picture,
+      analysis.mask.data.buffer as ArrayBuffer,
+      analysis.activation.data.buffer as ArrayBuffer,
+    ]);
+  } catch (error) {
+    reply({ kind: "refused", id, message: sentence(error) });
+  }
+}
+
+async function analysePixels(
+  { release, classes, masks, dermoscopy }: Loaded,
+  pixels: Raster,
+): Promise<[Analysis, Pick<Milliseconds, "classes" | "masks" | "rest">]> {
+  const began = performance.now();
+  const classAnswers = await askAll(classes, pixels);
+  const scored = performance.now();
+  const maskAnswers = await askAll(masks, pixels);
+  const outlined = performance.now();
+  const analysis = analyse(pixels, [...classAnswers, ...maskAnswers], release, dermoscopy);
+  return [
+    analysis,
+    { classes: scored - began, masks: outlined - scored, rest: performance.now() - outlined },
+  ];
+}
+
+function sentence(error: unknown): string {
+  if (error instanceof Refusal) return error.message;
+  const found = error instanceof Error ? error.message : String(error);
+  return `The analysis stopped (${found}). Try a smaller image, or reload the page.`;
+}
