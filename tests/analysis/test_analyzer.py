@@ -1,4 +1,8 @@
+import inspect
 import io
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -199,3 +203,22 @@ def test_a_score_asks_no_mask_network(release: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Network, "ask", note)
     Analyzer(release).score(skin())
     assert asked == ["reds-a", "reds-b"]
+
+
+def test_an_analysis_keeps_to_its_own_thread(gated: Path) -> None:
+    script = (
+        "import sys, time; import numpy as np; from pathlib import Path; import dermfuse\n"
+        "from tests_skin import skin\n"
+        "analyzer = dermfuse.Analyzer(Path(sys.argv[1]))\n"
+        "image = np.kron(skin(10), np.ones((16, 16, 1), np.uint8))\n"
+        "analyzer.analyze(image)\n"
+        "all_threads, own = time.process_time(), time.thread_time()\n"
+        "for _ in range(4): analyzer.analyze(image)\n"
+        "print((time.process_time() - all_threads) / (time.thread_time() - own))\n"
+    ).replace("from tests_skin import skin\n", inspect.getsource(skin))
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(gated)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(ran.stdout) < 1.1, "BLAS threads that wait would count here"

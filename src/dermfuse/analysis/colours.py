@@ -68,7 +68,8 @@ def to_lab(rgb: NDArray[np.uint8], *, gains: NDArray[np.float32] = _ONES) -> Lab
         >>> to_lab(np.array([[255, 255, 255], [255, 0, 0]], np.uint8)).round().tolist()
         [[100.0, 0.0, 0.0], [53.0, 80.0, 67.0]]
     """
-    xyz = _LINEAR[rgb] @ (_TO_XYZ / _WHITE[:, None] * gains).T
+    # Not @: BLAS would wake threads for it, whose waiting costs more than the product.
+    xyz = np.einsum("...c,kc->...k", _LINEAR[rgb], _TO_XYZ / _WHITE[:, None] * gains)
     f = np.where(xyz > 216 / 24389, np.cbrt(xyz), xyz * np.float32(841 / 108) + np.float32(4 / 29))
     lab: Lab = np.empty_like(f)
     lab[..., 0] = 116 * f[..., 1] - 16
@@ -96,7 +97,7 @@ def skin_gains(skin: NDArray[np.uint8]) -> NDArray[np.float32]:
         [1.0, 1.0, 1.0]
     """
     light = _LINEAR[skin]
-    light = light[light @ _TO_XYZ[1] > _MIN_SKIN_LIGHT]
+    light = light[np.einsum("nc,c->n", light, _TO_XYZ[1]) > _MIN_SKIN_LIGHT]
     if len(light) < _MIN_SKIN_PX:
         return _ONES
     found, usual = np.maximum(np.median(light, axis=0), 1e-3), _LINEAR[list(SKIN)]
@@ -129,7 +130,7 @@ def colour_shares(lesion: Lab, skin: Lab) -> dict[str, float]:
     around = np.median(skin, axis=0) if len(skin) else to_lab(np.array(SKIN, np.uint8))
     examples = np.concatenate([_SHADES, around[None].astype(np.float32)])
     # |p - e|² = |p|² - 2 p·e + |e|²; the first is the same for every example
-    squares = (examples**2).sum(axis=1) - 2 * (lesion @ examples.T)  # (N, examples)
+    squares = (examples**2).sum(axis=1) - 2 * np.einsum("nc,ec->ne", lesion, examples)
     nearest = squares.argmin(axis=1)
     least = squares[np.arange(len(lesion)), nearest] + (lesion**2).sum(axis=1)
     named = (nearest < len(_SHADES)) & (least <= LARGEST_DISTANCE**2)

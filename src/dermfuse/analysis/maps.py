@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermfuse.analysis.networks import Answers
 from dermfuse.preprocess import resize_probability
@@ -29,10 +30,16 @@ def join_masks(
         lesion = answer["lesion"] * np.float32(member.weight)
         # Resizing is linear: maps of one size are added first and resized once.
         by_size[lesion.shape] = by_size.get(lesion.shape, 0) + lesion
-    first, *others = (resize_probability(total, height, width) for total in by_size.values())
+    first, *others = (_spread(total, height, width) for total in by_size.values())
     for other in others:
-        first += other
+        first = first + other
     return np.asarray(first >= np.float32(masks.threshold - 1e-6))
+
+
+def _spread(total: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Returns what ``resize_probability`` does, not clipped: it may be read-only."""
+    image = Image.fromarray(total).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> NDArray[np.float32]:

@@ -56,6 +56,8 @@ def load_network(card_path: Path, *, threads: int) -> Network:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that spin after a network has answered would take the next one's processors.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _WARNINGS_OFF
     path = card_path.parent / card.file
     try:

@@ -46,7 +46,7 @@ def principal_axes(mask: Mask) -> Axes:
     y, x = np.nonzero(mask)
     centre_x, centre_y = x.mean(), y.mean()
     x, y = x - centre_x, y - centre_y
-    xx, yy, xy = (x @ x) / len(x) + 1 / 12, (y @ y) / len(y) + 1 / 12, (x @ y) / len(x)
+    xx, yy, xy = (x * x).mean() + 1 / 12, (y * y).mean() + 1 / 12, (x * y).mean()
     mean, apart = (xx + yy) / 2, math.hypot((xx - yy) / 2, xy)
     return Axes(
         x=float(centre_x + 0.5),

@@ -14,6 +14,8 @@ from dermfuse.runs import NOTICE, read_json
 from dermfuse.stress.measure import StressReport
 from dermfuse.stress.report import read_stress
 
+_TIMES = frozenset({"ms", "seconds", "second"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSources:
@@ -59,7 +61,8 @@ class Card:
         measured: What the release says of itself.
         census: Of the training images; None where they were not given.
         stress: None where it was not given.
-        bench: Likewise; names and values.
+        bench: Likewise; names and values, but for times, which are those of one machine in one
+            hour: ratios of what was measured side by side hold elsewhere.
         digests: SHA-256 of the records that the numbers come from: release, stress, bench.
     """
 
@@ -106,7 +109,7 @@ def gather_card(
     networks = {each.name: read_card(folder / f"{each.name}.json") for each in members}
     measured = read_measured(release)
     stress = read_stress(sources.stress) if sources.stress else None
-    bench = flatten(read_json(sources.bench)) if sources.bench else None
+    bench = _ratios(read_json(sources.bench)) if sources.bench else None
     files = {"release": folder / RELEASE_NAME, "stress": sources.stress, "bench": sources.bench}
     return Card(
         command=sources.command,
@@ -118,6 +121,14 @@ def gather_card(
         stress=stress,
         bench=bench,
         digests={name: digest_file(path) for name, path in files.items() if path},
+    )
+
+
+def _ratios(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, value)
+        for name, value in flatten(record)
+        if value and not any(word in _TIMES for word in name.replace(",", "").split())
     )
 
 
