@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dermfuse.web.vectors import draw_image
+from dermfuse.demo import example_images
 
 _ORIENTATION = 0x0112
 
@@ -19,7 +19,10 @@ def write_pictures(folder: Path) -> list[Path]:
 
 
 def _drawn(width: int, height: int) -> Image.Image:
-    return Image.fromarray(draw_image(width, height))
+    """Returns a drawn image that networks which learnt from dermoscopy take for it."""
+    images = example_images()
+    with Image.open(images[width % len(images)]) as image:
+        return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _turned(path: Path, orientation: int) -> None:

@@ -16,6 +16,7 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ReleaseError
 from dermfuse.metrics import count, jaccard
 from dermfuse.preprocess import read_mask
+from dermfuse.release.cards import read_card
 from dermfuse.release.folder import bundled_release
 from dermfuse.web.build import add_release, compile_app
 
@@ -26,8 +27,11 @@ from .serving import serving
 pytestmark = pytest.mark.browser
 
 WEB = Path(__file__).parents[2] / "web"
-PROBABILITY_APART = 1e-3
-LEAST_JACCARD = 0.99
+AGREEMENT = {"float32": (1e-3, 0.99), "int8-weights": (1e-3, 0.99), "int8": (0.03, 0.98)}
+"""Largest difference of the probability and least Jaccard index, by precision of the networks.
+
+Kernels that compute in 8 bits round apart, and what follows grows: docs/browser.md.
+"""
 
 
 def _tool(name: str) -> str:
@@ -86,6 +90,9 @@ def driven(
 
 def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release: Path) -> None:
     analyzer = Analyzer(release)
+    members = (*analyzer.release.classes.members, *analyzer.release.masks.members)
+    bounds = [AGREEMENT[read_card(release / f"{one.name}.json").precision] for one in members]
+    most_apart, least = max(apart for apart, _ in bounds), min(overlap for _, overlap in bounds)
     assert len(driven["results"]) == 10
     scored = 0
     for result in driven["results"]:
@@ -96,9 +103,9 @@ def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release
         else:
             scored += 1
             apart = abs(found["malignant_probability"] - expected.malignant_probability)
-            assert apart <= PROBABILITY_APART, result["file"]
+            assert apart <= most_apart, result["file"]
         mask = read_mask(Path(result["mask"]))
-        assert jaccard(count(mask, expected.mask)) >= LEAST_JACCARD, result["file"]
+        assert jaccard(count(mask, expected.mask)) >= least, result["file"]
         assert found["warnings"] == list(expected.warnings), result["file"]
     assert scored >= 5
 
