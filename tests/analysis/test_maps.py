@@ -1,8 +1,10 @@
 """Two maps to one, by hand."""
 
 import numpy as np
+import pytest
 
 from dermfuse.analysis.maps import join_activations, join_masks
+from dermfuse.preprocess import resize_probability
 from dermfuse.release.folder import MaskRelease, Member
 
 MEMBERS = (Member("a", 0.25), Member("b", 0.75))
@@ -31,3 +33,17 @@ def test_activations_are_taken_above_their_means_and_scaled_to_one() -> None:
     answers = [{"activation_map": each.astype(np.float32)} for each in (a, b)]
     found = join_activations(answers, MEMBERS)
     np.testing.assert_allclose(found, [[1 / 3, 0], [0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(767, 1022), (65, 40), (64, 64), (20, 300)])
+def test_strips_are_the_whole_map_but_for_rounding(height: int, width: int) -> None:
+    rng = np.random.default_rng(height)
+    maps = [rng.random((side, side)).astype(np.float32) for side in (48, 32)]
+    whole = 0.25 * resize_probability(maps[0], height, width)
+    whole += 0.75 * resize_probability(maps[1], height, width)
+    answers = [{"lesion": one} for one in maps]
+    mask = join_masks(answers, MaskRelease(MEMBERS, 0.5), height=height, width=width)
+    apart = mask != (whole >= 0.5)
+    assert np.abs(whole[apart] - 0.5).max(initial=0.0) < 1e-5
+    assert apart.mean() < 1e-4
+    assert 0.2 < mask.mean() < 0.8
