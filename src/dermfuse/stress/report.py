@@ -66,14 +66,14 @@ def build_page(report: StressReport) -> Page:
             Finding(
                 "Most calls changed by",
                 worst_call.name,
-                f"{_share(worst_call.calls_changed)} of calls",
-                f"At a probability of {report.threshold:.3f} an image is called malignant.",
+                note=f"{_share(worst_call.calls_changed)} of calls; an image is called malignant "
+                f"from a probability of {report.threshold:.3f} on.",
             ),
             Finding(
                 "Outlines moved most by",
                 worst_mask.name,
-                f"Jaccard {worst_mask.mask_agreement:.2f} with the outline before",
-                "1 where both outlines are the same.",
+                note=f"Jaccard {worst_mask.mask_agreement:.2f} with the outline before; 1 where "
+                "both are the same.",
             ),
         ),
         tables=(
