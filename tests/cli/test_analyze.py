@@ -30,8 +30,17 @@ def test_an_image_is_said_in_words_with_the_notice(
     assert "probability of melanoma 0." in said
     assert "at balanced, threshold 0.500" in said
     assert "sensitivity 0.90 and specificity 0.60" in said
+    assert ": benign at balanced" in said
     assert "% of the frame" in said
     assert said.rstrip().endswith(NOTICE)
+
+
+def test_a_malignant_call_is_said_too(
+    release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(skin(100)).save(tmp_path / "red.png")
+    assert main(["analyze", str(tmp_path / "red.png"), "--release", release]) == 0
+    assert ": malignant at balanced" in capsys.readouterr().out
 
 
 def test_json_is_one_object_per_image(
@@ -53,7 +62,7 @@ def test_files_that_fail_are_named_and_the_others_are_analysed(
     command = ["analyze", str(broken), str(image), "--release", release]
     assert main(command) == 3
     said = capsys.readouterr()
-    assert "broken.png" in said.err
+    assert said.err.count("broken.png") == 1
     assert "probability of melanoma" in said.out
     assert main([*command, "--out", str(tmp_path / "out")]) == 3
     said = capsys.readouterr()

@@ -130,7 +130,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
             analysis = analyzer.analyze(item.source, name=item.name)
         except DermfuseError as error:
             failed += 1
-            say_error(f"{item.name}: {error}")
+            say_error(_named(item.name, str(error)))
             continue
         if json:
             say(json_format.dumps(analysis.to_dict(), allow_nan=False))
@@ -141,17 +141,22 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
     return failed
 
 
+def _named(name: str, error: str) -> str:
+    """Returns an error that says which image it is about; most do by themselves."""
+    return error if error.startswith(name) else f"{name}: {error}"
+
+
 def _show(analysis: "Analysis") -> None:
     point, measures = analysis.operating_point, analysis.measures
     say(analysis.name or "image")
     for warning in analysis.warnings:
         say(f"  ! {warning}")
     if analysis.malignant_probability is not None:
-        predicted = analysis.predicted
+        called = "" if analysis.predicted is None else analysis.predicted.name.lower()
         say(
             f"  probability of melanoma {analysis.malignant_probability:.3f} (networks differ by "
-            f"{analysis.disagreement or 0.0:.3f}): {predicted.name.lower() if predicted else ''} "
-            f"at {point.name}, threshold {point.threshold:.3f}"
+            f"{analysis.disagreement or 0.0:.3f}): {called} at {point.name}, threshold "
+            f"{point.threshold:.3f}"
         )
         say(
             f"  there, sensitivity {point.sensitivity.value:.2f} and specificity "
@@ -176,7 +181,7 @@ def _show_outcome(outcome: "FolderOutcome") -> None:
         f"{outcome.withheld} without a call"
     )
     for name, error in outcome.errors:
-        say_error(f"{name}: {error}")
+        say_error(_named(name, error))
     say(f"Results: {outcome.folder}")
     if outcome.pages:
         say(f"Open in a browser: {outcome.folder / 'report.html'}")
