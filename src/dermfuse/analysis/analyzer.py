@@ -13,13 +13,13 @@ from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
-from dermfuse.analysis.networks import Answers, Network, ask_all, load_network
+from dermfuse.analysis.networks import Answers, ask_all, load_networks
 from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis, Score
 from dermfuse.analysis.reduction import Reduced, reduce_image
 from dermfuse.errors import ConfigError
-from dermfuse.release.folder import Member, Release, bundled_release, read_release
+from dermfuse.release.folder import Release, choose_release, read_release
 from dermfuse.release.operating import OperatingPoint
 
 
@@ -52,12 +52,12 @@ class Analyzer:
     ) -> None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
-        folder = bundled_release() if release is None else release
+        folder = choose_release(release)
         self._folder = folder
         self._release = read_release(folder)
         self._point = self._release.classes.point(operating_point)
-        self._classes = _load(folder, self._release.classes.members, threads)
-        self._masks = _load(folder, self._release.masks.members, threads)
+        self._classes = load_networks(folder, self._release.classes.members, threads=threads)
+        self._masks = load_networks(folder, self._release.masks.members, threads=threads)
         gate = self._release.gate
         self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
         self._score_all = score_all
@@ -194,10 +194,6 @@ class _Fused:
 
 
 _NO_SCORE = _Fused(None, {}, None)
-
-
-def _load(folder: Path, members: Iterable[Member], threads: int) -> list[Network]:
-    return [load_network(folder / f"{member.name}.json", threads=threads) for member in members]
 
 
 def _path_of(source: Source) -> str:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from dermfuse.analysis.folder import MANIFEST_NAME, read_results
 from dermfuse.analysis.summaries import mask_file
 from dermfuse.errors import PredictionsError
+from dermfuse.packing import SubmissionReport, pack
 from dermfuse.predictions import (
     SCORES_NAME,
     Manifest,
@@ -18,7 +20,7 @@ from dermfuse.predictions import (
     new_predictions,
     write_manifest,
 )
-from dermfuse.runs import read_json
+from dermfuse.runs import read_json, require_free
 from dermfuse.scores import ScoreTable, write_scores
 
 
@@ -76,6 +78,23 @@ def convert_results(results: Path, out: Path) -> Manifest:
             shutil.copyfile(mask, target)
         write_manifest(folder, manifest)
     return manifest
+
+
+def pack_results(results: Path, out: Path) -> SubmissionReport:
+    """Packs results as predictions are packed for scoring elsewhere; all or nothing.
+
+    Args:
+        results: A results folder.
+        out: Where to write; new or empty.
+
+    Raises:
+        DermfuseError: As for ``convert_results``.
+    """
+    require_free(out, what="predictions")
+    with TemporaryDirectory() as scratch:
+        converted = Path(scratch) / "predictions"
+        convert_results(results, converted)
+        return pack(converted, out)
 
 
 def _score(record: Mapping[str, Any], results: Path) -> float:

@@ -61,7 +61,7 @@ class Journal:
             name: Of the image.
             facts: What ``file`` must say.
         """
-        offset = self._offsets.get(_key(name))
+        offset = self._offsets.get(name_key(name))
         if offset is None or not facts:
             return None
         record = self.read(offset)
@@ -136,7 +136,7 @@ class Journal:
             self._lines += 1
         self._file.truncate(self._end)
         for offset, record in self.records():
-            self._offsets[_key(record["name"])] = offset
+            self._offsets[name_key(record["name"])] = offset
 
     def _lock(self) -> None:
         """Keeps other processes out until the file is closed; Windows has no such lock."""
@@ -160,6 +160,6 @@ class Journal:
         )
 
 
-def _key(name: str) -> int:
+def name_key(name: str) -> int:
     """Returns a number for a name: a third of the memory of 100,000 long names."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())

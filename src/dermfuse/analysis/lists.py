@@ -9,11 +9,11 @@ its path is written, without what leads out of the list's folder: ``..`` and a s
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
+from dermfuse.analysis.journal import name_key
 from dermfuse.errors import DataError, DependencyError
 
 PATH_COLUMN = "path"
@@ -60,7 +60,7 @@ def check_list(path: Path) -> None:
     for number, name, where in _rows(path):
         if not name or name != _below(name):
             raise _refusal(path, number, f"the name {name!r}", "one that can stand below a folder")
-        if seen.setdefault(_key(name), _key(where)) != _key(where):
+        if seen.setdefault(name_key(name), name_key(where)) != name_key(where):
             raise _refusal(path, number, f"the name {name!r} again", "one name for each path")
     if not seen:
         raise DataError(f"{path} names no image", expected=_EXPECTED)
@@ -70,7 +70,7 @@ def read_list(path: Path) -> Iterator[Entry]:
     """Yields the images of a list that ``check_list`` has passed; what stands twice comes once."""
     seen: set[int] = set()
     for number, name, where in _rows(path):
-        if (key := _key(name)) in seen:
+        if (key := name_key(name)) in seen:
             continue
         seen.add(key)
         image = path.parent / where
@@ -128,11 +128,6 @@ def _require_column(path: Path, columns: Any) -> None:  # noqa: ANN401 — of ei
 def _below(text: str) -> str:
     """Returns a path as it can stand below a folder."""
     return "/".join(part for part in PurePath(text).parts if part not in ("/", "//", ".."))
-
-
-def _key(text: str) -> int:
-    """Returns a number for a text: a fraction of the memory of a million long paths."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
 
 def _refusal(path: Path, number: int, found: str, expected: str) -> DataError:

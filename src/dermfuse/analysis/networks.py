@@ -1,6 +1,6 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 from dermfuse.errors import ReleaseError
 from dermfuse.preprocess import squeeze
 from dermfuse.release.cards import NetworkCard, read_card
+from dermfuse.release.folder import Member
 
 Answers = Mapping[str, NDArray[np.float32]]
 """What a network says about one image, by output, without the batch axis."""
@@ -69,6 +70,20 @@ def load_network(card_path: Path, *, threads: int) -> Network:
             action="Upgrade onnxruntime, or export the network again",
         ) from error
     return Network(card, session)
+
+
+def load_networks(folder: Path, members: Iterable[Member], *, threads: int) -> list[Network]:
+    """Returns the networks of a fusion, in its order.
+
+    Args:
+        folder: The release.
+        members: Of the fusion.
+        threads: As for ``load_network``.
+
+    Raises:
+        ReleaseError: As for ``load_network``.
+    """
+    return [load_network(folder / member.card_name, threads=threads) for member in members]
 
 
 def ask_all(networks: Sequence[Network], image: Image.Image) -> list[Answers]:

@@ -29,8 +29,8 @@ from dermfuse.bench.reports import AnalysisReport, ThreadReport
 from dermfuse.bench.rounds import take_rounds
 from dermfuse.bench.sides import build_tasks, torch_threads
 from dermfuse.errors import ConfigError
-from dermfuse.release.cards import NetworkCard, read_card
-from dermfuse.release.folder import Release, bundled_release, read_release
+from dermfuse.release.cards import read_card
+from dermfuse.release.folder import choose_release, read_release
 
 THREADS = (1, 2)
 """That one image may use, and that a folder is analysed by; each is measured."""
@@ -86,9 +86,9 @@ def bench_analysis(
         ConfigError: A count is out of range, or PyTorch cannot build a network of the release.
     """
     options = options or AnalysisOptions()
-    folder = bundled_release() if release is None else release
+    folder = choose_release(release)
     found = read_release(folder)
-    cards = _cards(folder, found)
+    cards = [read_card(folder / member.card_name) for member in found.members]
     files = draw_files(options.images) if data is None else read_files(data, options.images)
     with_torch = options.plain and find_spec("torch") is not None
     advance = _counter(progress, (len(THREADS) + 1) * options.rounds)
@@ -169,11 +169,6 @@ def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callabl
             progress(done, total)
 
     return advance
-
-
-def _cards(folder: Path, release: Release) -> list[NetworkCard]:
-    members = [*release.classes.members, *release.masks.members]
-    return [read_card(folder / f"{member.name}.json") for member in members]
 
 
 def _why_left_out(options: AnalysisOptions) -> str:

@@ -104,7 +104,7 @@ def limit_threads(threads: int) -> Iterator[None]:
 
 
 def _cards(folder: Path, members: Sequence[Member]) -> list[tuple[NetworkCard, float]]:
-    return [(read_card(folder / f"{each.name}.json"), each.weight) for each in members]
+    return [(read_card(folder / each.card_name), each.weight) for each in members]
 
 
 def _build_unet(card: NetworkCard) -> nn.Module:

@@ -1,6 +1,5 @@
 """What is timed: the analysis, its parts, and the same by eager PyTorch."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
-from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.analysis.networks import ask_all, load_networks
 from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.reduction import reduce_image
 from dermfuse.bench.rounds import Task
-from dermfuse.release.folder import Member, read_release
+from dermfuse.release.folder import read_release
 
 
 def build_tasks(folder: Path, *, threads: int, with_torch: bool) -> dict[str, Task]:
@@ -61,8 +60,8 @@ def torch_threads(threads: int, *, with_torch: bool) -> AbstractContextManager[N
 def _bare(folder: Path, threads: int) -> Task:
     """Returns the analysis without measures: decoding, networks, masks and maps."""
     release = read_release(folder)
-    classes = _load(folder, release.classes.members, threads)
-    masks = _load(folder, release.masks.members, threads)
+    classes = load_networks(folder, release.classes.members, threads=threads)
+    masks = load_networks(folder, release.masks.members, threads=threads)
 
     def find(data: bytes) -> None:
         image = Image.fromarray(read_any(data))
@@ -72,10 +71,6 @@ def _bare(folder: Path, threads: int) -> Task:
         join_activations(of_classes, release.classes.members)
 
     return find
-
-
-def _load(folder: Path, members: Sequence[Member], threads: int) -> list[Network]:
-    return [load_network(folder / f"{each.name}.json", threads=threads) for each in members]
 
 
 def _describe(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:

@@ -9,7 +9,7 @@ from dermfuse import __version__
 from dermfuse.card.census import TrainingCensus, read_census, take_census
 from dermfuse.card.measured import Measured, read_measured
 from dermfuse.release.cards import NetworkCard, digest_file, read_card
-from dermfuse.release.folder import RELEASE_NAME, Release, bundled_release, read_release
+from dermfuse.release.folder import RELEASE_NAME, Release, choose_release, read_release
 from dermfuse.runs import NOTICE, read_json
 from dermfuse.stress.measure import StressReport
 from dermfuse.stress.report import read_stress
@@ -103,10 +103,9 @@ def gather_card(
     Raises:
         DermfuseError: A source is missing, damaged, or not what it should be.
     """
-    folder = bundled_release() if sources.release is None else sources.release
+    folder = choose_release(sources.release)
     release = read_release(folder)
-    members = [*release.classes.members, *release.masks.members]
-    networks = {each.name: read_card(folder / f"{each.name}.json") for each in members}
+    networks = {each.name: read_card(folder / each.card_name) for each in release.members}
     measured = read_measured(release)
     stress = read_stress(sources.stress) if sources.stress else None
     bench = _ratios(read_json(sources.bench)) if sources.bench else None

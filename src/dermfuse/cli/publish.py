@@ -57,11 +57,8 @@ def _submit_run(run: Path, data: Path, out: Path, *, tta: bool) -> "SubmissionRe
 
 
 def _pack_results(results: Path, out: Path) -> "SubmissionReport":
-    from tempfile import TemporaryDirectory
-
-    from dermfuse.analysis.conversion import convert_results
-    from dermfuse.packing import pack
-    from dermfuse.runs import RunFolder, require_free
+    from dermfuse.analysis.conversion import pack_results
+    from dermfuse.runs import RunFolder
 
     if RunFolder(results).is_run:
         raise ConfigError(
@@ -69,11 +66,7 @@ def _pack_results(results: Path, out: Path) -> "SubmissionReport":
             expected="the dataset whose test images it shall predict",
             action="Add --data DIR",
         )
-    require_free(out, what="predictions")
-    with TemporaryDirectory() as scratch:
-        converted = Path(scratch) / "predictions"
-        convert_results(results, converted)
-        return pack(converted, out)
+    return pack_results(results, out)
 
 
 def convert(

@@ -39,6 +39,11 @@ class Member:
     name: str
     weight: float
 
+    @property
+    def card_name(self) -> str:
+        """The name of its card's file."""
+        return f"{self.name}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRelease:
@@ -124,6 +129,11 @@ class Release:
     gate: Gate | None = None
     facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All networks, those that score first."""
+        return (*self.classes.members, *self.masks.members)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
         return {
@@ -151,6 +161,15 @@ def bundled_release() -> Path:
             action="Install the published package, or name a release folder of your own",
         )
     return folder
+
+
+def choose_release(folder: Path | None) -> Path:
+    """Returns a release folder of the user's, or that of the package where there is none.
+
+    Raises:
+        ReleaseError: As for ``bundled_release``.
+    """
+    return bundled_release() if folder is None else folder
 
 
 def read_release(folder: Path) -> Release:

@@ -73,8 +73,7 @@ def pack_release(folder: Path) -> Parcel:
 def _names(folder: Path) -> Iterator[str]:
     release = read_release(folder)
     yield RELEASE_NAME
-    members = (*release.classes.members, *release.masks.members)
-    for name in dict.fromkeys(f"{member.name}.json" for member in members):
+    for name in dict.fromkeys(member.card_name for member in release.members):
         yield name
         yield NetworkCard.from_mapping(read_json(folder / name), source=name).file
     if release.gate is not None:

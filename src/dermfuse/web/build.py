@@ -17,7 +17,7 @@ from typing import Any
 from dermfuse.analysis.gate import read_dermoscopy
 from dermfuse.errors import DependencyError
 from dermfuse.release.cards import digest_file, read_card
-from dermfuse.release.folder import RELEASE_NAME, bundled_release, read_release
+from dermfuse.release.folder import RELEASE_NAME, choose_release, read_release
 from dermfuse.runs import whole_folder, write_json, write_text
 from dermfuse.web.packed import pack_dermoscopy
 
@@ -74,7 +74,7 @@ def build_web(out: Path, *, release: Path | None = None) -> WebBuild:
         RunError: ``out`` exists and is not empty.
         StorageError: It cannot be written.
     """
-    folder = bundled_release() if release is None else release
+    folder = choose_release(release)
     read_release(folder)
     with whole_folder(out, what="app") as staging:
         compile_app(staging)
@@ -121,9 +121,9 @@ def add_release(app: Path, release: Path) -> WebBuild:
     target = app / "release"
     target.mkdir()
     shutil.copyfile(release / RELEASE_NAME, target / RELEASE_NAME)
-    for member in (*record.classes.members, *record.masks.members):
-        card = read_card(release / f"{member.name}.json")
-        for name in (f"{member.name}.json", card.file):
+    for member in record.members:
+        card = read_card(release / member.card_name)
+        for name in (member.card_name, card.file):
             shutil.copyfile(release / name, target / name)
     if record.gate:
         packed = pack_dermoscopy(read_dermoscopy(release, record.gate))

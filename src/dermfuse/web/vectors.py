@@ -17,10 +17,10 @@ from PIL import Image
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.appearance import FEATURES, appearance
 from dermfuse.analysis.gate import read_dermoscopy
-from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.analysis.networks import Network, ask_all, load_networks
 from dermfuse.analysis.reduction import reduce_image
 from dermfuse.preprocess import squeeze
-from dermfuse.release.folder import bundled_release, read_release
+from dermfuse.release.folder import choose_release, read_release
 from dermfuse.runs import NOTICE, new_folder, write_text
 from dermfuse.web.packed import pack_bytes, pack_dermoscopy, pack_floats
 
@@ -65,7 +65,7 @@ def write_vectors(out: Path, *, release: Path | None = None) -> WrittenVectors:
         RunError: ``out`` exists and is not empty.
         StorageError: It cannot be written.
     """
-    record = make_vectors(bundled_release() if release is None else release)
+    record = make_vectors(choose_release(release))
     path = new_folder(out, what="vectors") / VECTORS_NAME
     write_text(path, json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
     return WrittenVectors(path, len(record["images"]))
@@ -74,8 +74,7 @@ def write_vectors(out: Path, *, release: Path | None = None) -> WrittenVectors:
 def make_vectors(folder: Path) -> dict[str, Any]:
     """Returns the vectors of a release as JSON values; docs/browser.md has the keys."""
     release = read_release(folder)
-    members = (*release.classes.members, *release.masks.members)
-    networks = [load_network(folder / f"{member.name}.json", threads=1) for member in members]
+    networks = load_networks(folder, release.members, threads=1)
     analyzer = Analyzer(folder)
     gate = release.gate
     return {
