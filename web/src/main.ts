@@ -23,6 +23,7 @@ let turn = 0; // of the image that was given last; answers of earlier ones are l
 
 worker.addEventListener("message", (event: MessageEvent<Reply>) => take(event.data));
 worker.addEventListener("error", () => fail("The analysis stopped. Reload the page."));
+document.body.dataset["threads"] = String(threads);
 ask({ kind: "load", threads, base });
 listen(analyse);
 byId("another").addEventListener("click", () => byId<HTMLInputElement>("file").click());

@@ -63,7 +63,7 @@ export function answersOf(image: PackedImage): Answers[] {
 
 /** Returns an image as a canvas has it: four channels, the last opaque. */
 export function withAlpha(image: Raster): Raster {
-  const data = new Uint8ClampedArray(image.width * image.height * 4).fill(255);
+  const data = new Uint8Array(image.width * image.height * 4).fill(255);
   for (let i = 0, at = 0; i < image.data.length; i++) {
     data[at++] = image.data[i];
     if (i % 3 === 2) at++;

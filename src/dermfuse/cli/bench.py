@@ -59,7 +59,7 @@ def bench_train(
             name,
             f"{speed.images_per_second:.1f}",
             f"{speed.plain_images_per_second:.1f}",
-            _ratio(speed),
+            in_ratio(speed),
         )
         for name, speed in (("training", report.training), ("input path", report.input_path))
     ]
@@ -126,7 +126,7 @@ def _show_analysis(report: "AnalysisReport") -> None:
     ]
     say_table(("milliseconds per image", "threads", "median", "90 % below"), rows)
     ratios = [
-        (words, str(each.threads), _ratio(found))
+        (words, str(each.threads), in_ratio(found))
         for each in report.by_threads
         for words, found in (
             ("full analysis", each.analysis),
@@ -134,7 +134,7 @@ def _show_analysis(report: "AnalysisReport") -> None:
         )
         if found is not None
     ]
-    folder = ("a folder, two threads beside one", "2", _ratio(report.folder))
+    folder = ("a folder, two threads beside one", "2", in_ratio(report.folder))
     say_table(("times as fast", "threads", "ratio (range)"), [*ratios, folder])
     if report.plain_left_out:
         say(f"PyTorch was left out: {report.plain_left_out}.")
@@ -160,7 +160,8 @@ def _show_analysis(report: "AnalysisReport") -> None:
     say_notice()
 
 
-def _ratio(found: "Comparison") -> str:
+def in_ratio(found: "Comparison") -> str:
+    """Returns a ratio with its range."""
     return f"{found.ratio:.2f} ({found.lowest_ratio:.2f} to {found.highest_ratio:.2f})"
 
 

@@ -67,7 +67,7 @@ class ReleaseRequest:
     data: Path
     out: Path
     name: str
-    precision: Precision = "int8"
+    precision: Precision = "int8-weights"
 
 
 def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Release:

@@ -24,7 +24,9 @@ from dermfuse.web.packed import pack_dermoscopy
 BUILD_NAME = "build.json"
 GATE_NAME = "dermoscopy.json"
 
-_SOURCE = Path(__file__).parents[3] / "web"
+SOURCE = Path(__file__).parents[3] / "web"
+"""The app's source, in a source checkout."""
+
 _SERVICE_WORKER = "sw.js"
 _PLACEHOLDER = "__BUILD__"
 
@@ -82,7 +84,7 @@ def build_web(out: Path, *, release: Path | None = None) -> WebBuild:
     return replace(built, out=out.resolve())
 
 
-def compile_app(out: Path, *, source: Path = _SOURCE) -> None:
+def compile_app(out: Path, *, source: Path = SOURCE) -> None:
     """Writes page, worker and WebAssembly into an empty folder; the networks are not among them.
 
     Args:

@@ -1,7 +1,7 @@
 /** From the answers of the networks to one probability, mask and map (`Analyzer`). */
 import type { Calibration, Member } from "../release/records";
 import type { FloatMap, Mask } from "./raster";
-import { resizeProbability } from "./resample";
+import { addProbability, resizeProbability } from "./resample";
 
 /** What one network says of one image, by output. */
 export type Answers = Readonly<Record<string, { data: Float32Array; shape: readonly number[] }>>;
@@ -54,13 +54,12 @@ export function fuseMasks(
     const size = lesion.shape[lesion.shape.length - 1];
     const total = bySize.get(size) ?? new Float32Array(lesion.data.length);
     const weight = Math.fround(members[i].weight);
-    lesion.data.forEach((value, at) => (total[at] += Math.fround(value * weight)));
+    for (let at = 0; at < total.length; at++) total[at] += Math.fround(lesion.data[at] * weight);
     bySize.set(size, total);
   });
   const mean = new Float32Array(width * height);
   for (const [size, data] of bySize) {
-    const resized = resizeProbability({ width: size, height: size, data }, width, height);
-    for (let at = 0; at < mean.length; at++) mean[at] += resized.data[at];
+    addProbability({ width, height, data: mean }, { width: size, height: size, data });
   }
   const least = Math.fround(threshold - 1e-6);
   const data = new Uint8Array(mean.length);

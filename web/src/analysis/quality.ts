@@ -103,7 +103,7 @@ export function sharpness({ width, height, data }: Raster): number {
       const above = data[at - width];
       const below = data[at + width];
       laplacians[to] = Math.abs(4 * data[at] - left - right - above - below);
-      gradients[to] = Math.hypot(right - left, below - above);
+      gradients[to] = Math.sqrt((right - left) ** 2 + (below - above) ** 2);
     }
   }
   const [steep] = percentiles(gradients, [99]);

@@ -5,7 +5,7 @@ export interface Raster {
   readonly width: number;
   readonly height: number;
   readonly channels: number;
-  readonly data: Uint8Array | Uint8ClampedArray;
+  readonly data: Uint8Array;
 }
 
 /** Where a lesion is: 1 for lesion, 0 for skin. */
@@ -32,8 +32,9 @@ export interface Box {
 
 /** Returns how many pixels of a mask are lesion. */
 export function area(mask: Mask): number {
+  const { data } = mask;
   let count = 0;
-  for (const value of mask.data) count += value;
+  for (let i = 0; i < data.length; i++) count += data[i];
   return count;
 }
 
@@ -53,18 +54,25 @@ export function crop(image: Raster, box: Box): Raster {
   const height = box.bottom - box.top;
   const channels = Math.min(image.channels, 3);
   const data = new Uint8Array(width * height * channels);
-  let to = 0;
-  for (let y = box.top; y < box.bottom; y++) {
-    let from = (y * image.width + box.left) * image.channels;
-    for (let x = 0; x < width; x++, from += image.channels) {
-      for (let c = 0; c < channels; c++) data[to++] = image.data[from + c];
-    }
+  for (let y = 0; y < height; y++) {
+    const from = ((box.top + y) * image.width + box.left) * image.channels;
+    const row = image.data.subarray(from, from + width * image.channels);
+    if (image.channels === channels) data.set(row, y * row.length);
+    else dropAlpha(row, data.subarray(y * width * 3, (y + 1) * width * 3));
   }
   return { width, height, channels, data };
+}
+
+function dropAlpha(from: Uint8Array, to: Uint8Array): void {
+  for (let i = 0, at = 0; i < to.length; i += 3, at += 4) {
+    to[i] = from[at];
+    to[i + 1] = from[at + 1];
+    to[i + 2] = from[at + 2];
+  }
 }
 
 /** Returns a copy of a part of a mask. */
 export function cropMask(mask: Mask, box: Box): Mask {
   const part = crop({ ...mask, channels: 1 }, box);
-  return { width: part.width, height: part.height, data: part.data as Uint8Array };
+  return { width: part.width, height: part.height, data: part.data };
 }

@@ -25,9 +25,10 @@ export function reduceImage(image: Raster, longSidePx = LONG_SIDE_PX): Raster {
 export function reduceMask(mask: Mask, longSidePx = LONG_SIDE_PX): Mask {
   const [width, height] = smallSize(mask.height, mask.width, longSidePx);
   if (width === mask.width && height === mask.height) return mask;
-  const shares = { ...mask, channels: 1, data: mask.data.map((value) => value * 255) };
-  const small = resizeInSteps(shares, width, height, "box", 1);
-  return { width, height, data: new Uint8Array(small.data.map((value) => Number(value >= 128))) };
+  const shares = new Uint8Array(mask.data.length);
+  for (let i = 0; i < shares.length; i++) shares[i] = mask.data[i] * 255;
+  const small = resizeInSteps({ ...mask, channels: 1, data: shares }, width, height, "box", 1);
+  return { width, height, data: small.data.map((value) => Number(value >= 128)) };
 }
 
 /** Returns an image that fits a square, its aspect kept as Pillow's `thumbnail` keeps it. */
@@ -63,40 +64,53 @@ export function averageCells(image: Raster, across: number, down: number): Raste
   const channels = Math.min(step, 3);
   const [columns, rows] = [Math.ceil(width / across), Math.ceil(height / down)];
   const means = new Uint8Array(columns * rows * channels);
-  const sums = new Uint32Array(columns * channels);
-  for (let row = 0; row < rows; row++) {
+  const sums = new Int32Array(columns * channels);
+  const addRow = channels === 1 ? addRowGrey : addRowRgb;
+  for (let row = 0, to = 0; row < rows; row++) {
     const bottom = Math.min(height, (row + 1) * down);
     sums.fill(0);
     for (let y = row * down; y < bottom; y++) addRow(sums, data, y * width * step, image, across);
-    for (let column = 0; column < columns; column++) {
+    for (let column = 0, i = 0; column < columns; column++) {
       const cell = Math.min(across, width - column * across) * (bottom - row * down);
-      const multiplier = reciprocal(cell);
-      for (let c = 0; c < channels; c++) {
-        const rounded = sums[column * channels + c] + Math.trunc(cell / 2);
-        means[(row * columns + column) * channels + c] = (rounded * multiplier) / 2 ** 24;
-      }
+      const multiplier = reciprocal(cell) / 2 ** 24;
+      const half = cell >> 1;
+      for (const end = i + channels; i < end; i++) means[to++] = (sums[i] + half) * multiplier;
     }
   }
   return { width: columns, height: rows, channels, data: means };
 }
 
-function addRow(
-  sums: Uint32Array,
-  data: Raster["data"],
+type AddRow = (
+  sums: Int32Array,
+  data: Uint8Array,
   start: number,
-  { width, channels: step }: Raster,
+  image: Raster,
   across: number,
-): void {
-  const channels = Math.min(step, 3);
-  let at = start;
-  for (let x = 0, cell = 0, left = across; x < width; x++, at += step) {
-    for (let c = 0; c < channels; c++) sums[cell + c] += data[at + c];
-    if (--left === 0) {
-      left = across;
-      cell += channels;
-    }
+) => void;
+
+/** Adds a row of a map to the sums of the cells it crosses. */
+const addRowGrey: AddRow = (sums, data, start, { width }, across) => {
+  for (let x = 0, at = start, cell = 0; x < width; cell++) {
+    let sum = 0;
+    for (const end = Math.min(width, x + across); x < end; x++) sum += data[at++];
+    sums[cell] += sum;
   }
-}
+};
+
+/** Adds a row of pixels to the sums of the cells it crosses. */
+const addRowRgb: AddRow = (sums, data, start, { width, channels }, across) => {
+  for (let x = 0, at = start, cell = 0; x < width; cell += 3) {
+    let [red, green, blue] = [0, 0, 0];
+    for (const end = Math.min(width, x + across); x < end; x++, at += channels) {
+      red += data[at];
+      green += data[at + 1];
+      blue += data[at + 2];
+    }
+    sums[cell] += red;
+    sums[cell + 1] += green;
+    sums[cell + 2] += blue;
+  }
+};
 
 /** Returns 2²⁴ over a divisor as Pillow has it: divided in single precision, cut off. */
 function reciprocal(divisor: number): number {

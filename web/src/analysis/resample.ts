@@ -9,6 +9,7 @@ import type { Box, FloatMap, Raster } from "./raster";
 export type Filter = "box" | "bilinear";
 
 const PRECISION_BITS = 22;
+const HALF = 1 << (PRECISION_BITS - 1);
 const SUPPORT = { box: 0.5, bilinear: 1 } as const;
 
 /** Of each result, which neighbours count and how much. */
@@ -40,14 +41,28 @@ export function resize(
 
 /** Returns a floating-point map resized (bilinear, antialiased when shrinking), in [0, 1]. */
 export function resizeProbability(map: FloatMap, width: number, height: number): FloatMap {
+  const resized = { width, height, data: new Float32Array(width * height) };
+  addProbability(resized, map);
+  return resized;
+}
+
+/**
+ * Adds a map to another, resized to its size (bilinear, antialiased when shrinking). Of a map in
+ * [0, 1] no value passes 1, where rounding would.
+ */
+export function addProbability(total: FloatMap, map: FloatMap): void {
+  const { width, height } = total;
   const across = kernel(map.width, 0, map.width, width, "bilinear");
   const down = kernel(map.height, 0, map.height, height, "bilinear");
-  const resized = isTall(map, width, height)
-    ? alongRowsFloat(alongColumnsFloat(map, down), across)
-    : alongColumnsFloat(alongRowsFloat(map, across), down);
-  const { data } = resized;
-  for (let i = 0; i < data.length; i++) data[i] = Math.min(Math.max(data[i], 0), 1);
-  return resized;
+  if (isTall(map, width, height)) {
+    const between = { width: map.width, height, data: new Float32Array(map.width * height) };
+    addAlongColumns(between, map, down);
+    addAlongRows(total, between, across);
+  } else {
+    const between = { width, height: map.height, data: new Float32Array(width * map.height) };
+    addAlongRows(between, map, across);
+    addAlongColumns(total, between, down);
+  }
 }
 
 /** Returns the whole frame squeezed to a square of RGB: what a network looks at. */
@@ -96,75 +111,133 @@ function toIntegers(weights: Float64Array): Int32Array {
 }
 
 function alongRows8(image: Raster, across: Kernel): Raster {
-  const width = across.first.length;
-  const channels = Math.min(image.channels, 3);
-  const step = image.channels;
+  if (image.channels === 1) return alongRowsGrey(image, across);
+  return image.channels === 4 ? alongRowsRgba(image, across) : alongRowsRgb(image, across);
+}
+
+function alongRowsGrey({ width: stride, height, data: source }: Raster, across: Kernel): Raster {
+  const { first, count, size } = across;
+  const width = first.length;
   const weights = toIntegers(across.weights);
-  const data = new Uint8ClampedArray(width * image.height * channels);
-  for (let y = 0, to = 0; y < image.height; y++) {
-    const row = y * image.width * step;
+  const data = new Uint8Array(width * height);
+  for (let y = 0, to = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const taps = x * across.size;
-      for (let c = 0; c < channels; c++) {
-        let sum = 1 << (PRECISION_BITS - 1);
-        let from = row + across.first[x] * step + c;
-        for (let k = 0; k < across.count[x]; k++, from += step) {
-          sum += image.data[from] * weights[taps + k];
-        }
-        data[to++] = sum >> PRECISION_BITS;
+      let sum = HALF;
+      let from = y * stride + first[x];
+      for (let k = x * size, end = k + count[x]; k < end; k++, from++) {
+        sum = (sum + Math.imul(source[from], weights[k])) | 0;
       }
+      data[to++] = sum >> PRECISION_BITS;
     }
   }
-  return { width, height: image.height, channels, data };
+  return { width, height, channels: 1, data };
+}
+
+function alongRowsRgb(image: Raster, across: Kernel): Raster {
+  const { height, channels: step, data: source } = image;
+  const { first, count, size } = across;
+  const width = first.length;
+  const weights = toIntegers(across.weights);
+  const data = new Uint8Array(width * height * 3);
+  for (let y = 0, to = 0; y < height; y++) {
+    const row = y * image.width;
+    for (let x = 0; x < width; x++, to += 3) {
+      let [red, green, blue] = [HALF, HALF, HALF];
+      let from = (row + first[x]) * step;
+      for (let k = x * size, end = k + count[x]; k < end; k++, from += step) {
+        const tap = weights[k];
+        red = (red + Math.imul(source[from], tap)) | 0;
+        green = (green + Math.imul(source[from + 1], tap)) | 0;
+        blue = (blue + Math.imul(source[from + 2], tap)) | 0;
+      }
+      data[to] = red >> PRECISION_BITS;
+      data[to + 1] = green >> PRECISION_BITS;
+      data[to + 2] = blue >> PRECISION_BITS;
+    }
+  }
+  return { width, height, channels: 3, data };
+}
+
+/** As `alongRowsRgb`, a pixel's four bytes read at once: the whole image passes through here. */
+function alongRowsRgba(image: Raster, across: Kernel): Raster {
+  const { height, data: bytes } = image;
+  const { first, count, size } = across;
+  const width = first.length;
+  const weights = toIntegers(across.weights);
+  const source = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const data = new Uint8Array(width * height * 3);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, to += 3) {
+      let [red, green, blue] = [HALF, HALF, HALF];
+      let from = y * image.width + first[x];
+      for (let k = x * size, end = k + count[x]; k < end; k++) {
+        const tap = weights[k];
+        const pixel = source[from++]; // little-endian, as WebAssembly has it everywhere
+        red = (red + Math.imul(pixel & 255, tap)) | 0;
+        green = (green + Math.imul((pixel >> 8) & 255, tap)) | 0;
+        blue = (blue + Math.imul((pixel >> 16) & 255, tap)) | 0;
+      }
+      data[to] = red >> PRECISION_BITS;
+      data[to + 1] = green >> PRECISION_BITS;
+      data[to + 2] = blue >> PRECISION_BITS;
+    }
+  }
+  return { width, height, channels: 3, data };
 }
 
 function alongColumns8(image: Raster, down: Kernel): Raster {
-  const height = down.first.length;
+  const { first, count, size } = down;
+  const { data: source } = image;
+  const height = first.length;
   const stride = image.width * image.channels;
   const weights = toIntegers(down.weights);
-  const data = new Uint8ClampedArray(stride * height);
+  const data = new Uint8Array(stride * height);
   const sums = new Int32Array(stride);
   for (let y = 0; y < height; y++) {
-    sums.fill(1 << (PRECISION_BITS - 1));
-    for (let k = 0; k < down.count[y]; k++) {
-      const tap = weights[y * down.size + k];
-      const row = (down.first[y] + k) * stride;
-      for (let i = 0; i < stride; i++) sums[i] += image.data[row + i] * tap;
+    sums.fill(HALF);
+    for (let k = 0; k < count[y]; k++) {
+      const tap = weights[y * size + k];
+      const row = (first[y] + k) * stride;
+      for (let i = 0; i < stride; i++) sums[i] += Math.imul(source[row + i], tap);
     }
     for (let i = 0; i < stride; i++) data[y * stride + i] = sums[i] >> PRECISION_BITS;
   }
   return { ...image, height, data };
 }
 
-function alongRowsFloat(map: FloatMap, across: Kernel): FloatMap {
-  const width = across.first.length;
-  const data = new Float32Array(width * map.height);
-  for (let y = 0, to = 0; y < map.height; y++) {
+function addAlongRows(total: FloatMap, map: FloatMap, across: Kernel): void {
+  const { first, count, size, weights } = across;
+  const { width, height, data } = total;
+  const source = map.data;
+  for (let y = 0, to = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const from = y * map.width + across.first[x];
       let sum = 0;
-      for (let k = 0; k < across.count[x]; k++) {
-        sum += map.data[from + k] * across.weights[x * across.size + k];
-      }
-      data[to++] = sum;
+      let from = y * map.width + first[x];
+      for (let k = x * size, end = k + count[x]; k < end; k++) sum += source[from++] * weights[k];
+      data[to++] += Math.min(sum, 1);
     }
   }
-  return { width, height: map.height, data };
 }
 
-function alongColumnsFloat(map: FloatMap, down: Kernel): FloatMap {
-  const { width } = map;
-  const height = down.first.length;
-  const data = new Float32Array(width * height);
-  const sums = new Float64Array(width);
-  for (let y = 0; y < height; y++) {
-    sums.fill(0);
-    for (let k = 0; k < down.count[y]; k++) {
-      const tap = down.weights[y * down.size + k];
-      const row = (down.first[y] + k) * width;
-      for (let x = 0; x < width; x++) sums[x] += map.data[row + x] * tap;
+function addAlongColumns(total: FloatMap, map: FloatMap, down: Kernel): void {
+  const { first, count, size, weights } = down;
+  const { width, height, data } = total;
+  const source = map.data;
+  for (let y = 0, to = 0; y < height; y++) {
+    const [top, taps, row] = [y * size, count[y], first[y] * width];
+    if (taps === 2) {
+      const [upper, lower] = [weights[top], weights[top + 1]]; // nearly every row when enlarging
+      for (let from = row, end = row + width; from < end; from++) {
+        data[to++] += Math.min(source[from] * upper + source[from + width] * lower, 1);
+      }
+      continue;
     }
-    data.set(sums, y * width);
+    for (let x = 0; x < width; x++) {
+      let sum = 0;
+      for (let k = 0, from = row + x; k < taps; k++, from += width) {
+        sum += source[from] * weights[top + k];
+      }
+      data[to++] += Math.min(sum, 1);
+    }
   }
-  return { width, height, data };
 }

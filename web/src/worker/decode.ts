@@ -24,9 +24,8 @@ export async function decode(file: Blob): Promise<Decoded> {
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  const image = readPixels(context, width, height);
-  const pixels = { width, height, channels: 4, data: image.data };
-  return { pixels, picture: await createImageBitmap(image) };
+  const data = new Uint8Array(readPixels(context, width, height).data.buffer);
+  return { pixels: { width, height, channels: 4, data }, picture: canvas.transferToImageBitmap() };
 }
 
 async function bitmapOf(file: Blob): Promise<ImageBitmap> {

@@ -9,34 +9,47 @@ export function heavyUrl(base: string, file: BuiltFile): string {
   return new URL(`${file.path}?sha256=${file.sha256}`, base).href;
 }
 
+const SIDE_BY_SIDE = 2; // the first files are then whole, and in use, while the last ones arrive
+
 /**
- * Returns the content of every large file by its path.
+ * Asks for the large files in the order of the build, and returns the content of each by its path:
+ * whoever needs one waits for that one alone.
  *
  * @param advance - Is told how many bytes have come so far.
  */
-export async function fetchHeavy(
+export function fetchHeavy(
   base: string,
   build: Build,
   advance: (loaded: number) => void,
-): Promise<Map<string, Uint8Array>> {
-  const cache = "caches" in self ? await caches.open(HEAVY_CACHE) : null;
+): Map<string, Promise<Uint8Array>> {
+  const cache = "caches" in self ? caches.open(HEAVY_CACHE) : null;
   let loaded = 0;
-  const contents = await Promise.all(
-    build.heavy.map(async (file): Promise<[string, Uint8Array]> => {
-      const url = heavyUrl(base, file);
-      const kept = await cache?.match(url);
-      const content = await readBody(kept ?? (await request(url, file)), file, (bytes) => {
-        loaded += bytes;
-        advance(loaded);
-      });
-      if (!kept) {
-        await verify(content, file);
-        await keep(cache, url, file, content);
-      }
-      return [file.path, content];
-    }),
-  );
-  return new Map(contents);
+  const advanceBy = (bytes: number) => advance((loaded += bytes));
+  const contents: Promise<Uint8Array>[] = [];
+  const settled: Promise<unknown>[] = [];
+  for (const file of build.heavy) {
+    const turn = settled.at(-SIDE_BY_SIDE) ?? Promise.resolve();
+    const content = turn.then(() => fetchFile(cache, heavyUrl(base, file), file, advanceBy));
+    contents.push(content);
+    settled.push(content.catch(() => undefined)); // whoever waits for the content hears of it
+  }
+  return new Map(build.heavy.map(({ path }, i) => [path, contents[i]]));
+}
+
+async function fetchFile(
+  opening: Promise<Cache> | null,
+  url: string,
+  file: BuiltFile,
+  advance: (bytes: number) => void,
+): Promise<Uint8Array> {
+  const cache = await opening;
+  const known = await cache?.match(url);
+  const content = await readBody(known ?? (await request(url, file)), file, advance);
+  if (!known) {
+    await verify(content, file);
+    if (cache) void keep(cache, url, file, content);
+  }
+  return content;
 }
 
 async function request(url: string, file: BuiltFile): Promise<Response> {
@@ -77,7 +90,7 @@ async function verify(content: Uint8Array, file: BuiltFile): Promise<void> {
 }
 
 async function keep(
-  cache: Cache | null,
+  cache: Cache,
   url: string,
   file: BuiltFile,
   content: Uint8Array,
@@ -85,7 +98,7 @@ async function keep(
   const type = file.path.endsWith(".wasm") ? "application/wasm" : "application/octet-stream";
   const headers = { "Content-Type": type, "Content-Length": String(content.length) };
   try {
-    await cache?.put(url, new Response(content as BodyInit, { headers }));
+    await cache.put(url, new Response(content as BodyInit, { headers }));
   } catch {
     // No room to keep it: the app works, and will fetch it again.
   }

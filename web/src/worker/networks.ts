@@ -24,19 +24,13 @@ export function prepareRuntime(threads: number, base: string, wasm: Uint8Array):
   ort.env.logLevel = "error";
 }
 
-/**
- * Returns a network from its card and the content of its file.
- *
- * Weights kept in 8 bits become float32 once, when the network is loaded: without the option they
- * would at every image. Networks that compute in 8 bits are left to do so.
- */
+/** Returns a network from its card and the content of its file. */
 export async function loadNetwork(card: Card, content: Uint8Array): Promise<Network> {
   const session = await ort.InferenceSession.create(content, {
     executionProviders: ["wasm"],
     graphOptimizationLevel: "all",
     extra: {
       session: {
-        disable_quant_qdq: card.precision === "int8-weights" ? "1" : "0",
         intra_op: { allow_spinning: "0" }, // threads that wait leave their core to others
       },
     },

@@ -2,7 +2,7 @@
 import { analyse, type Analysis } from "../analysis/analysis";
 import { type Dermoscopy, unpackDermoscopy } from "../analysis/gate";
 import type { Raster } from "../analysis/raster";
-import type { Build, Card, Member, Release } from "../release/records";
+import type { Build, Card, Release } from "../release/records";
 import { decode } from "./decode";
 import { fetchHeavy } from "./files";
 import { askAll, loadNetwork, type Network, prepareRuntime } from "./networks";
@@ -48,33 +48,30 @@ async function start(threads: number, base: string): Promise<void> {
 async function load(threads: number, base: string): Promise<Loaded> {
   const build: Build = await readJson(base, "build.json");
   const total = build.heavy.reduce((sum, file) => sum + file.bytes, 0);
-  const [release, contents] = await Promise.all([
-    readJson<Release>(base, "release/release.json"),
-    fetchHeavy(base, build, (bytes) => reply({ kind: "progress", loaded: bytes, total })),
-  ]);
+  const contents = fetchHeavy(base, build, (bytes) => {
+    reply({ kind: "progress", loaded: bytes, total });
+  });
+  const release = await readJson<Release>(base, "release/release.json");
+  const { members } = release.classes;
+  const cards = await Promise.all(
+    [...members, ...release.masks.members].map(({ name }) =>
+      readJson<Card>(base, `release/${name}.json`),
+    ),
+  );
   const wasm = [...contents].find(([path]) => path.endsWith(".wasm"));
   if (!wasm) throw new Error("The build holds no WebAssembly. Build the app again.");
-  prepareRuntime(threads, base, wasm[1]);
-  const gate = contents.get("release/dermoscopy.json");
+  prepareRuntime(threads, base, await wasm[1]);
+  const networks: Network[] = [];
+  for (const card of cards) {
+    networks.push(await loadNetwork(card, await contents.get(`release/${card.file}`)!));
+  }
+  const gate = await contents.get("release/dermoscopy.json");
   return {
     release,
-    classes: await loadAll(base, release.classes.members, contents),
-    masks: await loadAll(base, release.masks.members, contents),
+    classes: networks.slice(0, members.length),
+    masks: networks.slice(members.length),
     dermoscopy: gate ? unpackDermoscopy(JSON.parse(new TextDecoder().decode(gate))) : null,
   };
-}
-
-async function loadAll(
-  base: string,
-  members: readonly Member[],
-  contents: ReadonlyMap<string, Uint8Array>,
-): Promise<Network[]> {
-  const networks: Network[] = [];
-  for (const { name } of members) {
-    const card: Card = await readJson(base, `release/${name}.json`);
-    networks.push(await loadNetwork(card, contents.get(`release/${card.file}`)!));
-  }
-  return networks;
 }
 
 async function readJson<T>(base: string, path: string): Promise<T> {
@@ -86,7 +83,7 @@ async function readJson<T>(base: string, path: string): Promise<T> {
 /** Analyses grey once, so that the first image does not wait for memory and compilation. */
 async function warm(now: Loaded): Promise<void> {
   const [width, height] = [640, 480];
-  const data = new Uint8ClampedArray(width * height * 4).fill(128);
+  const data = new Uint8Array(width * height * 4).fill(128);
   await analysePixels(now, { width, height, channels: 4, data });
 }
 

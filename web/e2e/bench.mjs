@@ -1,0 +1,74 @@
+/**
+ * Times the built app in Chromium; `dermfuse bench browser` runs it and speaks with it by lines.
+ *
+ * node bench.mjs PLAN.json, where the plan is { url, chromium, files, starts }
+ * First, for each start, a new browser with nothing kept: one line with the milliseconds from
+ * asking for the page to the first result. Then a browser that has analysed one image: one line
+ * { version, isolated, threads }. Then, for each line on stdin, all files: one line with a list of
+ * the milliseconds of each.
+ */
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
+
+function launch() {
+  const args = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"];
+  return chromium.launch({ executablePath: plan.chromium, args });
+}
+
+/** Opens the page and analyses a file as soon as one can be chosen; returns page and time. */
+async function open(browser) {
+  const page = await (await browser.newContext()).newPage();
+  const began = performance.now();
+  await page.goto(plan.url, { waitUntil: "commit" });
+  await page.waitForSelector("#file", { state: "attached" });
+  await page.setInputFiles("#file", plan.files[0]);
+  await page.waitForFunction(() =>
+    ["analysed", "refused", "failed"].includes(document.body.dataset.state),
+  );
+  const milliseconds = performance.now() - began;
+  await check(page);
+  return { page, milliseconds };
+}
+
+/** Chooses a file; returns the times of the worker's parts, and until the result is on the page. */
+async function analyse(page, file) {
+  const turn = await page.evaluate(() => document.body.dataset.turn);
+  const began = performance.now();
+  await page.setInputFiles("#file", file);
+  await page.waitForFunction((before) => document.body.dataset.turn !== before, turn);
+  const shown = performance.now() - began;
+  await check(page);
+  return { ...JSON.parse(await page.getAttribute("#result", "data-milliseconds")), shown };
+}
+
+async function check(page) {
+  const state = await page.evaluate(() => document.body.dataset.state);
+  if (state !== "analysed") throw new Error(`${state}: ${await page.textContent("#result")}`);
+}
+
+function say(value) {
+  console.log(JSON.stringify(value));
+}
+
+for (let start = 0; start < plan.starts; start++) {
+  const browser = await launch();
+  say((await open(browser)).milliseconds);
+  await browser.close();
+}
+const browser = await launch();
+const { page } = await open(browser);
+await page.evaluate(() => navigator.serviceWorker.ready.then(() => true));
+say({
+  version: browser.version(),
+  isolated: await page.evaluate(() => self.crossOriginIsolated),
+  threads: Number(await page.getAttribute("body", "data-threads")),
+});
+for await (const _ of createInterface({ input: process.stdin })) {
+  const times = [];
+  for (const file of plan.files) times.push(await analyse(page, file));
+  say(times);
+}
+await browser.close();
