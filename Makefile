@@ -15,8 +15,12 @@ demo-train: $(VENV)/.train  ## set up, then run the whole line on drawn images: 
 	rm -rf runs/demo-train
 	$(BIN)/dermfuse demo --train --out runs/demo-train
 
-serve: $(VENV)/.dev  ## set up, then serve analyses at http://127.0.0.1:8000
-	$(BIN)/dermfuse serve
+serve: $(VENV)/.dev runs/app  ## set up, then serve analyses and the app at http://127.0.0.1:8000 (Node.js)
+	$(BIN)/dermfuse serve --app runs/app
+
+runs/app: $(VENV)/.dev $(shell find web/src web/public) web/index.html src/dermfuse/shipped/release.json
+	rm -rf $@
+	$(BIN)/dermfuse web build --out $@
 
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term

@@ -80,6 +80,17 @@ def test_what_is_missing_is_said_before_anything_is_built(
         compile_app(tmp_path, source=SOURCE)
 
 
+def test_an_app_that_was_compiled_elsewhere_gets_its_networks(app: Path, tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "small")
+    built = build_web(tmp_path / "out", release=release, compiled=app)
+    assert (built.out / "index.html").is_file()
+    assert (built.out / "release" / "greens.onnx").is_file()
+    assert sorted(path.name for path in app.iterdir()) == ["assets", "index.html", "sw.js"]
+    with pytest.raises(RunError, match="no compiled app without networks"):
+        build_web(tmp_path / "again", release=release, compiled=built.out)  # its networks are there
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_failed_build_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = write_small_release(tmp_path / "small")
     monkeypatch.setattr(build, "compile_app", lambda out: compile_app(out, source=tmp_path))

@@ -95,5 +95,5 @@ describe("pixels", () => {
 });
 
 test("operating points are read out", () => {
-  expect([pointName("balanced"), pointName("sensitivity95")]).toEqual(["Balanced", "Sensitivity 95 %"]);
+  expect([pointName("balanced"), pointName("sensitivity95")]).toEqual(["Balanced", "Sensitivity 95\u00a0%"]);
 });

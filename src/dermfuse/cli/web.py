@@ -33,16 +33,20 @@ def build(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     release: _Release = None,
+    compiled: Annotated[
+        Path | None,
+        typer.Option("--compiled", metavar="DIR", help="What npm run build in web/ wrote."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Build the app as a static folder for any web server.
 
-    Needs a source checkout and Node.js; what is built needs neither, and no Python.
+    Needs a source checkout and Node.js, with --compiled neither. What is built needs no Python.
     """
     from dermfuse.web.build import build_web
 
     with progress("Building the app"):
-        built = build_web(out, release=release)
+        built = build_web(out, release=release, compiled=compiled)
     if json:
         say_json(built.to_dict())
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dermfuse.analysis.gate import read_dermoscopy
-from dermfuse.errors import DependencyError
+from dermfuse.errors import DependencyError, RunError
 from dermfuse.release.cards import digest_file, read_card
 from dermfuse.release.folder import RELEASE_NAME, choose_release, read_release
 from dermfuse.runs import whole_folder, write_json, write_text
@@ -63,23 +63,28 @@ class WebBuild:
         }
 
 
-def build_web(out: Path, *, release: Path | None = None) -> WebBuild:
+def build_web(out: Path, *, release: Path | None = None, compiled: Path | None = None) -> WebBuild:
     """Builds the app into a new folder; all or nothing.
 
     Args:
         out: The folder; new or empty.
         release: A release folder; the networks of the package if left out.
+        compiled: What ``compile_app``, or ``npm run build`` in ``web/``, wrote; it is compiled here
+            if left out.
 
     Raises:
         DependencyError: Node.js or the app's source is missing, or its tools fail.
         ReleaseError: The release cannot be used.
-        RunError: ``out`` exists and is not empty.
+        RunError: ``out`` exists and is not empty, or ``compiled`` is no compiled app.
         StorageError: It cannot be written.
     """
     folder = choose_release(release)
     read_release(folder)
     with whole_folder(out, what="app") as staging:
-        compile_app(staging)
+        if compiled is None:
+            compile_app(staging)
+        else:
+            _copy_compiled(compiled, staging)
         built = add_release(staging, folder)
     return replace(built, out=out.resolve())
 
@@ -111,6 +116,17 @@ def compile_app(out: Path, *, source: Path = SOURCE) -> None:
         _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], source)
     vite = source / "node_modules" / "vite" / "bin" / "vite.js"
     _run(["node", str(vite), "build", "--outDir", str(out.resolve()), "--emptyOutDir"], source)
+
+
+def _copy_compiled(compiled: Path, out: Path) -> None:
+    worker = compiled / _SERVICE_WORKER
+    if not worker.is_file() or _PLACEHOLDER not in worker.read_text(encoding="utf-8"):
+        raise RunError(
+            f"{compiled} is no compiled app without networks",
+            expected="what npm run build in web/ writes",
+            action="Compile it, or leave --compiled out",
+        )
+    shutil.copytree(compiled, out, dirs_exist_ok=True)
 
 
 def add_release(app: Path, release: Path) -> WebBuild:

@@ -99,5 +99,5 @@ function disagreement(analysis: Analysis): HTMLElement {
 
 function rate({ value, low, high }: Rate): string {
   const whole = (share: number) => (100 * share).toFixed(0);
-  return `${whole(value)} % (${whole(low)} to ${whole(high)})`;
+  return `${whole(value)}\u00a0% (${whole(low)} to ${whole(high)})`;
 }
