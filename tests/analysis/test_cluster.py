@@ -31,12 +31,16 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         connect("local").__enter__()
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_port_where_nothing_listens_is_refused(scheme: str) -> None:
+def test_a_port_where_nothing_listens_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
-    with pytest.raises(ConfigError, match=f"no Ray cluster answers at {scheme}127.0.0.1:{free}"):
-        cluster._knock(f"{scheme}127.0.0.1:{free}")
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at 127.0.0.1:{free}"):
+        cluster._knock(f"127.0.0.1:{free}")
+
+
+def test_rays_client_is_refused_since_ray_data_does_not_run_over_it() -> None:
+    with pytest.raises(ConfigError, match=r"ray://a:10001 is for Ray's client.*HOST:PORT"):
+        cluster._knock("ray://a:10001")
 
 
 def test_a_port_where_something_else_listens_is_refused(port: int) -> None:
@@ -44,7 +48,7 @@ def test_a_port_where_something_else_listens_is_refused(port: int) -> None:
         cluster._knock(f"127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:port", "ray://", "1.2.3.4:99999999"])
+@pytest.mark.parametrize("address", ["nonsense", "host:port", "1.2.3.4:99999999"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no address.*ray://HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"is no address.*HOST:PORT"):
         cluster._knock(address)

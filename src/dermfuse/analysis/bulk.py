@@ -29,9 +29,9 @@ class BulkOptions:
         masks: Whether each lesion's mask is written, 0 and 255 at the image's size, as a PNG file
             in ``masks/``.
         resume: Whether a results folder may exist and is gone on with.
-        ray: Address of the Ray that analyses: ``local`` starts one, ``auto``, ``HOST:PORT`` and
-            ``ray://HOST:PORT`` are clusters, whose nodes must see the images under the same
-            paths. None analyses in threads of this process.
+        ray: Address of the Ray that analyses: ``local`` starts one, ``auto`` and ``HOST:PORT`` are
+            clusters, whose nodes must see the images under the same paths. None analyses in
+            threads of this process.
 
     Raises:
         ConfigError: ``overlays`` or ``masks`` with ``ray``: the workers do not write into the

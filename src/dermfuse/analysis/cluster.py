@@ -17,7 +17,8 @@ LOCAL = "local"
 """The address that starts Ray on this machine, for this call alone."""
 
 _AUTO = "auto"
-_EXPECTED = "local, auto, HOST:PORT or ray://HOST:PORT of a running cluster"
+_EXPECTED = "local, auto or HOST:PORT of a running cluster"
+_CLIENT = "ray://"
 _ANSWER_SECONDS = 5.0
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
 _FRAME_HEADER_BYTES, _SETTINGS_TYPE = 9, 4
@@ -42,7 +43,8 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[int]:
     A connection that exists is used, whatever the address, and left as it is.
 
     Args:
-        address: ``local``, ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``.
+        address: ``local``, ``auto`` or ``HOST:PORT``. Ray's client (``ray://``) is refused: Ray
+            Data does not run over it (2.60).
         workers: How many are wanted; one per processor if left out.
 
     Raises:
@@ -80,8 +82,14 @@ def _start(address: str, workers: int | None) -> None:
 
 def _knock(address: str) -> None:
     """Refuses an address where no Ray listens: Ray itself would wait for minutes."""
+    if address.startswith(_CLIENT):
+        raise ConfigError(
+            f"{address} is for Ray's client, over which Ray Data does not run",
+            expected=_EXPECTED,
+            action="Call on a node of the cluster, or there through: ray job submit",
+        )
     try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        parts = urlsplit(f"tcp://{address}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
@@ -106,5 +114,5 @@ def _unreachable(address: str, reason: str) -> ConfigError:
     return ConfigError(
         f"no Ray cluster answers at {address} ({reason})",
         expected=_EXPECTED,
-        action="Check the address, and RAY_AUTH_TOKEN if the cluster asks for a token",
+        action="Check the address; of a cluster with a token also RAY_AUTH_MODE, RAY_AUTH_TOKEN",
     )

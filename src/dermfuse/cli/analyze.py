@@ -61,7 +61,7 @@ def analyze(  # noqa: PLR0913 — an option each
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, [ray://]H:PORT."),
+        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, HOST:PORT."),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
     overlays: Annotated[
