@@ -75,7 +75,11 @@ export function skinGains(skin: ArrayLike<number>): Rgb {
 
 /** Returns the pixels at some places. */
 export function pick(lab: Lab, places: ArrayLike<number>): Lab {
-  const take = (values: Float64Array) => Float64Array.from(places, (place) => values[place]);
+  const take = (values: Float64Array) => {
+    const taken = new Float64Array(places.length);
+    for (let i = 0; i < taken.length; i++) taken[i] = values[places[i]];
+    return taken;
+  };
   return { lightness: take(lab.lightness), a: take(lab.a), b: take(lab.b) };
 }
 

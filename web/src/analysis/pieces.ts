@@ -67,15 +67,16 @@ function flood(
   let size = 0;
   while (stack.length) {
     const at = stack.pop()!;
-    const x = at % width;
-    const y = Math.floor(at / width);
-    const right = Math.min(width - 1, x + 1);
-    const bottom = Math.min(height - 1, y + 1);
+    const y = Math.trunc(at / width);
+    const x = at - y * width;
+    const right = x < width - 1 ? 1 : 0;
+    const left = x > 0 ? -1 : 0;
     size += 1;
-    for (let v = Math.max(0, y - 1); v <= bottom; v++) {
-      for (let u = Math.max(0, x - 1); u <= right; u++) {
-        const next = v * width + u;
-        if (!data[next] || labels[next] || (!diagonal && u !== x && v !== y)) continue;
+    for (let row = y > 0 ? -1 : 0; row <= 1 && y + row < height; row++) {
+      const side = diagonal || row === 0;
+      for (let column = side ? left : 0; column <= (side ? right : 0); column++) {
+        const next = at + row * width + column;
+        if (!data[next] || labels[next]) continue;
         labels[next] = label;
         stack.push(next);
       }

@@ -1,6 +1,6 @@
 /** Whether an image is good enough to be looked at (`dermfuse.analysis.quality`). */
 import { cornerPieces } from "./pieces";
-import { area, toGrey, type Raster } from "./raster";
+import { area, crop, toGrey, type Raster } from "./raster";
 import { percentiles } from "./statistics";
 
 /** One check of an image's quality. */
@@ -117,13 +117,9 @@ function check(limit: Limit, value: number): QualityFlag {
 }
 
 /** Returns the pixels without a sixth of the frame on either side. */
-function middleOf({ width, height, data }: Raster): number[] {
-  const [top, side] = [Math.floor(height / 6), Math.floor(width / 6)];
-  const values: number[] = [];
-  for (let y = top; y < height - top; y++) {
-    for (let x = side; x < width - side; x++) values.push(data[y * width + x]);
-  }
-  return values;
+function middleOf(image: Raster): Uint8Array {
+  const [top, left] = [Math.floor(image.height / 6), Math.floor(image.width / 6)];
+  return crop(image, { left, top, right: image.width - left, bottom: image.height - top }).data;
 }
 
 function darkCorners({ width, height, data }: Raster, limit: number): number {

@@ -27,13 +27,37 @@ export function deviation(values: Numbers): number {
 
 /** Returns percentiles, interpolated linearly between the values that are next to them. */
 export function percentiles(values: Numbers, percents: readonly number[]): number[] {
-  const sorted = Float64Array.from(values).sort();
+  const parted = new Float64Array(values);
   return percents.map((percent) => {
-    const place = (percent / 100) * (sorted.length - 1);
-    const below = Math.floor(place);
-    const above = Math.min(below + 1, sorted.length - 1);
-    return sorted[below] + (sorted[above] - sorted[below]) * (place - below);
+    const place = (percent / 100) * (parted.length - 1);
+    const rank = Math.floor(place);
+    const below = select(parted, rank);
+    if (place === rank) return below;
+    let above = Infinity;
+    for (let i = rank + 1; i < parted.length; i++) above = Math.min(above, parted[i]);
+    return below + (above - below) * (place - rank);
   });
+}
+
+/** Returns the value of a rank, and parts the values there: none before it is larger (Hoare). */
+function select(values: Float64Array, rank: number): number {
+  let [low, high] = [0, values.length - 1];
+  while (low < high) {
+    const pivot = values[(low + high) >> 1];
+    let [i, j] = [low, high];
+    while (i <= j) {
+      while (values[i] < pivot) i++;
+      while (values[j] > pivot) j--;
+      if (i > j) break;
+      const value = values[i];
+      values[i++] = values[j];
+      values[j--] = value;
+    }
+    if (rank <= j) high = j;
+    else if (rank >= i) low = i;
+    else break;
+  }
+  return values[rank];
 }
 
 /** Returns the median. */
