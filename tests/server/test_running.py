@@ -150,9 +150,13 @@ def test_a_refused_body_is_dropped_and_its_connection_closed(
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
 @pytest.mark.parametrize("target", [b"/v1/analyze", b"/nothing"])
-def test_a_body_that_breaks_the_protocol_is_refused(target: bytes, server: Running) -> None:
-    head = HEAD.replace(b"/v1/analyze", target) + b"Transfer-Encoding: chunked\r\n\r\n"
+def test_a_body_that_breaks_the_protocol_is_refused(
+    target: bytes, method: bytes, server: Running
+) -> None:
+    head = HEAD.replace(b"POST /v1/analyze", method + b" " + target)
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
     for sent in (head + b"no length\r\n", head + b"3\r\nabc\r\n-1\r\n"):
         assert send(sent, server).startswith(b"HTTP/1.1 400 ")
 

@@ -38,18 +38,25 @@ class PatientProtocol(H11Protocol):
 
         What still works on an answer is told that nobody waits for it.
         """
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:  # an answer has begun
-            self.transport.close()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        state = self.conn.our_state
+        if state is h11.IDLE or (state is h11.SEND_RESPONSE and not self._is_head()):
+            super().send_400_response(msg)
+            return
+        if state is h11.SEND_RESPONSE:  # what answers HEAD has no body, which uvicorn would send
+            bare = h11.Response(status_code=400, headers=[(b"connection", b"close")])
+            self.transport.write(self.conn.send(bare))
+        self.transport.close()  # in any other state an answer has begun
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clock."""
         self._stop()
         super().connection_lost(exc)
+
+    def _is_head(self) -> bool:
+        return self.cycle is not None and self.cycle.scope["method"] == "HEAD"
 
     def _watch(self) -> None:
         answering = self.cycle is not None and not self.cycle.response_complete
