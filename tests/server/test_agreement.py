@@ -4,33 +4,23 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from starlette.testclient import TestClient
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
-from dermfuse.errors import ReleaseError
 from dermfuse.preprocess import read_mask
-from dermfuse.release.folder import bundled_release
 from dermfuse.server.app import create_app
 from dermfuse.server.settings import ServerSettings
 
+from ..shipped_release import shipped_release
 from ..web.pictures import write_pictures
 from .conftest import OCTETS
 
 
-@pytest.fixture
-def shipped() -> Path:
-    """The release of the package."""
-    try:
-        return bundled_release()
-    except ReleaseError:
-        pytest.skip("this copy of the package holds no trained networks")
-
-
 def test_command_library_and_server_agree_on_ten_kinds_of_file(
-    shipped: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
+    shipped = shipped_release()
     files = write_pictures(tmp_path / "files")
     out = tmp_path / "out"
     arguments = ["analyze", str(tmp_path / "files"), "--out", str(out), "--masks", "--no-report"]

@@ -4,19 +4,14 @@
  * node bench.mjs PLAN.json, where the plan is { url, chromium, files, starts }
  * First, for each start, a new browser with nothing kept: one line with the milliseconds from
  * asking for the page to the first result. Then a browser that has analysed one image: one line
- * { version, isolated, threads }. Then, for each line on stdin, all files: one line with a list of
+ * { version, threads }. Then, for each line on stdin, all files: one line with a list of
  * the milliseconds of each.
  */
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
+import { choose, launch, stateOf, timesOf } from "./app.mjs";
 
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
-
-function launch() {
-  const args = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"];
-  return chromium.launch({ executablePath: plan.chromium, args });
-}
 
 /** Opens the page and analyses a file as soon as one can be chosen; returns page and time. */
 async function open(browser) {
@@ -35,17 +30,15 @@ async function open(browser) {
 
 /** Chooses a file; returns the times of the worker's parts, and until the result is on the page. */
 async function analyse(page, file) {
-  const turn = await page.evaluate(() => document.body.dataset.turn);
   const began = performance.now();
-  await page.setInputFiles("#file", file);
-  await page.waitForFunction((before) => document.body.dataset.turn !== before, turn);
+  await choose(page, file);
   const shown = performance.now() - began;
   await check(page);
-  return { ...JSON.parse(await page.getAttribute("#result", "data-milliseconds")), shown };
+  return { ...(await timesOf(page)), shown };
 }
 
 async function check(page) {
-  const state = await page.evaluate(() => document.body.dataset.state);
+  const state = await stateOf(page);
   if (state !== "analysed") throw new Error(`${state}: ${await page.textContent("#result")}`);
 }
 
@@ -54,16 +47,15 @@ function say(value) {
 }
 
 for (let start = 0; start < plan.starts; start++) {
-  const browser = await launch();
+  const browser = await launch(plan.chromium);
   say((await open(browser)).milliseconds);
   await browser.close();
 }
-const browser = await launch();
+const browser = await launch(plan.chromium);
 const { page } = await open(browser);
 await page.evaluate(() => navigator.serviceWorker.ready.then(() => true));
 say({
   version: browser.version(),
-  isolated: await page.evaluate(() => self.crossOriginIsolated),
   threads: Number(await page.getAttribute("body", "data-threads")),
 });
 for await (const _ of createInterface({ input: process.stdin })) {

@@ -8,14 +8,11 @@
  */
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { chromium } from "playwright-core";
+import { choose, launch, stateOf, timesOf } from "./app.mjs";
 
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const origin = new URL(plan.url).origin;
-const browser = await chromium.launch({
-  executablePath: plan.chromium,
-  args: ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
-});
+const browser = await launch(plan.chromium);
 const context = await browser.newContext({ acceptDownloads: true });
 const requests = [];
 const errors = [];
@@ -26,10 +23,8 @@ page.on("pageerror", (error) => errors.push(String(error)));
 
 /** Chooses a file and returns the state in which the page ends. */
 async function analyse(file) {
-  const before = await page.evaluate(() => document.body.dataset.turn ?? "0");
-  await page.setInputFiles("#file", file);
-  await page.waitForFunction((turn) => (document.body.dataset.turn ?? "0") !== turn, before);
-  return page.evaluate(() => document.body.dataset.state);
+  await choose(page, file);
+  return stateOf(page);
 }
 
 /** Clicks a button that saves a file, and returns where it lies. */
@@ -51,7 +46,7 @@ async function inspect(file) {
     state,
     record: JSON.parse(readFileSync(await save("Record, JSON", ".json", file), "utf8")),
     mask: await save("Mask, PNG", ".png", file),
-    milliseconds: JSON.parse(await page.getAttribute("#result", "data-milliseconds")),
+    milliseconds: await timesOf(page),
   };
 }
 

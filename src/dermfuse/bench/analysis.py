@@ -25,12 +25,10 @@ from dermfuse.bench import Comparison
 from dermfuse.bench.drawn import describe_drawn, draw_files, read_files, write_files
 from dermfuse.bench.fresh import measure_cold_start
 from dermfuse.bench.machine import describe_machine
-from dermfuse.bench.reports import AnalysisReport, ThreadReport
-from dermfuse.bench.rounds import take_rounds
+from dermfuse.bench.reports import AnalysisReport, ThreadReport, name_precisions
+from dermfuse.bench.rounds import count_rounds, require_counts, take_rounds
 from dermfuse.bench.sides import build_tasks, torch_threads
-from dermfuse.errors import ConfigError
-from dermfuse.release.cards import read_card
-from dermfuse.release.folder import choose_release, read_release
+from dermfuse.release.folder import choose_release, read_cards, read_release
 
 THREADS = (1, 2)
 """That one image may use, and that a folder is analysed by; each is measured."""
@@ -59,9 +57,14 @@ class AnalysisOptions:
     later_images: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("images", "rounds", "folder_images", "starts", "later_images"):
-            if not 1 <= (value := getattr(self, name)) <= _MOST:
-                raise ConfigError(f"{name} is {value}", expected=f"a number from 1 to {_MOST}")
+        require_counts(
+            _MOST,
+            images=self.images,
+            rounds=self.rounds,
+            folder_images=self.folder_images,
+            starts=self.starts,
+            later_images=self.later_images,
+        )
 
 
 def bench_analysis(
@@ -88,10 +91,10 @@ def bench_analysis(
     options = options or AnalysisOptions()
     folder = choose_release(release)
     found = read_release(folder)
-    cards = [read_card(folder / member.card_name) for member in found.members]
+    cards = read_cards(folder, found)
     files = draw_files(options.images) if data is None else read_files(data, options.images)
     with_torch = options.plain and find_spec("torch") is not None
-    advance = _counter(progress, (len(THREADS) + 1) * options.rounds)
+    advance = count_rounds(progress, (len(THREADS) + 1) * options.rounds)
     by_threads = tuple(
         _time_images(folder, files, threads, options.rounds, advance, with_torch=with_torch)
         for threads in THREADS
@@ -108,7 +111,7 @@ def bench_analysis(
     return AnalysisReport(
         release=found.name,
         networks=tuple(f"{card.name} ({card.input.size} px)" for card in cards),
-        precision=", ".join(sorted({card.precision for card in cards})),
+        precision=name_precisions(cards),
         data=describe_drawn(len(files)) if data is None else str(data),
         images=len(files),
         rounds=options.rounds,
@@ -156,19 +159,6 @@ def _time_folder(
         advance()
     one, two = (rates[threads] for threads in THREADS)
     return Comparison.from_rates(two, one)
-
-
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
-    """Returns what is called after each round and tells how many are done."""
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
-    return advance
 
 
 def _why_left_out(options: AnalysisOptions) -> str:

@@ -7,7 +7,7 @@ the headers that let it use threads, and as on a first visit to a host that does
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ from dermfuse.bench import Comparison
 from dermfuse.bench.chromium import find_chromium, open_app
 from dermfuse.bench.drawn import describe_drawn, draw_files, write_files
 from dermfuse.bench.machine import Machine, describe_machine
-from dermfuse.bench.reports import ratios_of
-from dermfuse.bench.rounds import Clock, take_rounds
-from dermfuse.errors import ConfigError
-from dermfuse.release.cards import read_card
-from dermfuse.release.folder import choose_release, read_release
+from dermfuse.bench.reports import name_precisions, ratios_of
+from dermfuse.bench.rounds import Clock, count_rounds, require_counts, take_rounds
+from dermfuse.release.folder import choose_release, read_cards, read_release
 from dermfuse.report.markdown import markdown_table
-from dermfuse.web.build import WebBuild, build_web
+from dermfuse.web.build import build_web
 from dermfuse.web.hosting import host_folder
 
 
@@ -65,9 +63,7 @@ class BrowserOptions:
     starts: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("images", "rounds", "starts"):
-            if not 1 <= (value := getattr(self, name)) <= _MOST:
-                raise ConfigError(f"{name} is {value}", expected=f"a number from 1 to {_MOST}")
+        require_counts(_MOST, images=self.images, rounds=self.rounds, starts=self.starts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +150,7 @@ def bench_browser(
     release: Path | None = None,
     *,
     options: BrowserOptions | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BrowserReport:
     """Builds the app, serves it and times it in Chromium, beside the library.
 
@@ -173,25 +169,21 @@ def bench_browser(
     options = options or BrowserOptions()
     folder = choose_release(release)
     found = read_release(folder)
-    cards = [read_card(folder / member.card_name) for member in found.members]
+    precision = name_precisions(read_cards(folder, found))
     find_chromium()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(done, 2 * options.rounds)
-
+    files = draw_files(options.images)
+    advance = count_rounds(progress, 2 * options.rounds)
     with tempfile.TemporaryDirectory(prefix="dermfuse-bench-") as temporary:
         work = Path(temporary)
         app = build_web(work / "app", release=folder)
+        write_files(work / "images", files, len(files))
         isolated, plain = (
-            _measure(app, folder, work, isolated=each, options=options, advance=advance)
+            _measure(folder, files, work, isolated=each, options=options, advance=advance)
             for each in (True, False)
         )
     return BrowserReport(
         release=found.name,
-        precision=", ".join(sorted({card.precision for card in cards})),
+        precision=precision,
         data=describe_drawn(options.images),
         images=options.images,
         rounds=options.rounds,
@@ -243,8 +235,8 @@ class _Driven:
 
 
 def _measure(
-    app: WebBuild,
     folder: Path,
+    files: Sequence[bytes],
     work: Path,
     *,
     isolated: bool,
@@ -252,14 +244,12 @@ def _measure(
     advance: Callable[[], None],
 ) -> _Driven:
     """Returns what the app does, served in one of two ways, beside the library."""
-    files = draw_files(options.images)
-    paths = sorted(write_files(work / f"images-{isolated}", files, len(files)).iterdir())
+    paths = sorted((work / "images").iterdir())
     with (
-        host_folder(app.out, isolated=isolated) as host,
+        host_folder(work / "app", isolated=isolated) as host,
         open_app(host.url, paths, starts=options.starts, plan=work / "plan.json") as tab,
     ):
-        visits = options.starts + 1
-        download = host.sent_bytes // visits
+        download = host.sent_bytes // (options.starts + 1)
         analyzer = Analyzer(folder, threads=tab.threads)
         tasks = {"score": analyzer.score, "analysis": analyzer.analyze}
         library = {name: Clock() for name in tasks}

@@ -1,6 +1,6 @@
 """What ``bench_analysis`` measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -8,6 +8,7 @@ from dermfuse.bench import Comparison
 from dermfuse.bench.fresh import ColdStart
 from dermfuse.bench.machine import Machine
 from dermfuse.bench.rounds import Clock, Latency
+from dermfuse.release.cards import NetworkCard
 
 TASKS: Mapping[str, str] = {
     "analysis": "full analysis",
@@ -108,6 +109,11 @@ class AnalysisReport:
             "plain_left_out": self.plain_left_out,
             "machine": asdict(self.machine),
         }
+
+
+def name_precisions(cards: Iterable[NetworkCard]) -> str:
+    """Returns the precisions of networks in words; most releases have one."""
+    return ", ".join(sorted({card.precision for card in cards}))
 
 
 def ratios_of(comparison: Comparison, name: str) -> dict[str, float]:

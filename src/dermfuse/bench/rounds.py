@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dermfuse.errors import ConfigError
+
 Task = Callable[[bytes], object]
 """Does its work on the bytes of one image file."""
 
@@ -74,6 +76,37 @@ def take_rounds(
         if progress:
             progress()
     return clocks
+
+
+def count_rounds(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+    """Returns what is called after each round and tells how many are done.
+
+    Args:
+        progress: Called with (done, all) rounds.
+        total: All rounds.
+    """
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    return advance
+
+
+def require_counts(most: int, **counts: int) -> None:
+    """Raises ConfigError for a count below 1 or above ``most``.
+
+    Example:
+        >>> require_counts(10, rounds=0)
+        Traceback (most recent call last):
+        dermfuse.errors.ConfigError: rounds is 0. Expected: a number from 1 to 10.
+    """
+    for name, value in counts.items():
+        if not 1 <= value <= most:
+            raise ConfigError(f"{name} is {value}", expected=f"a number from 1 to {most}")
 
 
 def _seconds(task: Task, file: bytes) -> float:

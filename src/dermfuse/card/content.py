@@ -8,8 +8,8 @@ from typing import Any
 from dermfuse import __version__
 from dermfuse.card.census import TrainingCensus, read_census, take_census
 from dermfuse.card.measured import Measured, read_measured
-from dermfuse.release.cards import NetworkCard, digest_file, read_card
-from dermfuse.release.folder import RELEASE_NAME, Release, choose_release, read_release
+from dermfuse.release.cards import NetworkCard, digest_file
+from dermfuse.release.folder import RELEASE_NAME, Release, choose_release, read_cards, read_release
 from dermfuse.runs import NOTICE, read_json
 from dermfuse.stress.measure import StressReport
 from dermfuse.stress.report import read_stress
@@ -105,7 +105,7 @@ def gather_card(
     """
     folder = choose_release(sources.release)
     release = read_release(folder)
-    networks = {each.name: read_card(folder / each.card_name) for each in release.members}
+    networks = {card.name: card for card in read_cards(folder, release)}
     measured = read_measured(release)
     stress = read_stress(sources.stress) if sources.stress else None
     bench = _ratios(read_json(sources.bench)) if sources.bench else None

@@ -21,6 +21,7 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
+from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,10 +48,7 @@ def analyze(  # noqa: PLR0913 — an option each
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write results here; go on with what is there."),
     ] = None,
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-    ] = None,
+    release: ReleaseFolder = None,
     operating_point: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
@@ -194,10 +192,7 @@ def stress(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-    ] = None,
+    release: ReleaseFolder = None,
     images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -9,7 +9,7 @@ import typer
 
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_train_extra
-from dermfuse.cli.models import Assignments, Preset
+from dermfuse.cli.models import Assignments, Preset, ReleaseFolder
 from dermfuse.config import find_config
 
 if TYPE_CHECKING:
@@ -84,10 +84,7 @@ def bench_train(
 @bench_app.command("analyze")
 def bench_analyze(
     *,
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-    ] = None,
+    release: ReleaseFolder = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="PATH", help="An image or a folder; else drawn ones."),

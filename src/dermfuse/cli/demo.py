@@ -17,6 +17,7 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.extras import require_train_extra
+from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-    ] = None,
+    release: ReleaseFolder = None,
     train: Annotated[
         bool, typer.Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
     ] = False,

@@ -31,6 +31,10 @@ Preset = Annotated[
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")]
+ReleaseFolder = Annotated[
+    Path | None,
+    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),

@@ -12,12 +12,7 @@ import typer
 from dermfuse.cli.bench import bench_app
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
-
-_Release = Annotated[
-    Path | None,
-    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-]
-
+from dermfuse.cli.models import ReleaseFolder
 
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
@@ -37,7 +32,7 @@ def serve(  # noqa: PLR0913 — an option each
     threads: Annotated[
         int | None, typer.Option(min=1, help="Images side by side in each process; else by cores.")
     ] = None,
-    release: _Release = None,
+    release: ReleaseFolder = None,
     app: Annotated[
         Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
     ] = None,
@@ -88,7 +83,7 @@ def serve(  # noqa: PLR0913 — an option each
 
 def bench_serve(
     *,
-    release: _Release = None,
+    release: ReleaseFolder = None,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Else drawn ones.")
     ] = None,

@@ -10,14 +10,11 @@ import typer
 
 from dermfuse.cli.bench import bench_app, in_ratio
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
+from dermfuse.cli.models import ReleaseFolder
 
 if TYPE_CHECKING:
     from dermfuse.bench.browser import BrowserReport
 
-_Release = Annotated[
-    Path | None,
-    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-]
 _BLOCK = "browser"
 
 app = typer.Typer(help="The browser app: analysis that never leaves the device.")
@@ -32,7 +29,7 @@ def root() -> None:
 def build(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    release: _Release = None,
+    release: ReleaseFolder = None,
     compiled: Annotated[
         Path | None,
         typer.Option("--compiled", metavar="DIR", help="What npm run build in web/ wrote."),
@@ -61,7 +58,7 @@ def build(
 @bench_app.command("browser")
 def bench_browser(
     *,
-    release: _Release = None,
+    release: ReleaseFolder = None,
     images: Annotated[int, typer.Option(help="So many are drawn.")] = 5,
     rounds: Annotated[int, typer.Option(help="How often either side does all of them.")] = 8,
     starts: Annotated[int, typer.Option(help="New browsers, for the first result.")] = 5,

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from dermfuse.errors import ReleaseError
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.release.calibration import Calibration
+from dermfuse.release.cards import NetworkCard, read_card
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.runs import NOTICE, read_json, write_json
 
@@ -196,6 +197,15 @@ def read_release(folder: Path) -> Release:
     release = build_record(Release, kept, JsonSource(str(path), ReleaseError))
     _check(release, path)
     return release
+
+
+def read_cards(folder: Path, release: Release) -> list[NetworkCard]:
+    """Returns the cards of a release's networks, in their order.
+
+    Raises:
+        ReleaseError: As for ``read_card``.
+    """
+    return [read_card(folder / member.card_name) for member in release.members]
 
 
 def write_release(folder: Path, release: Release) -> Path:

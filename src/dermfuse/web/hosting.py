@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import BinaryIO
 
 
@@ -26,7 +26,13 @@ class Host(ThreadingHTTPServer):
         """Opens the port."""
         self.isolated = isolated
         self.sent_bytes = 0
+        self._counting = Lock()
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+
+    def count_sent(self, size: int) -> None:
+        """Adds to ``sent_bytes``; files are sent by many threads."""
+        with self._counting:
+            self.sent_bytes += size
 
     @property
     def url(self) -> str:
@@ -45,7 +51,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:  # type: ignore[override]
         super().copyfile(source, outputfile)
-        self.server.sent_bytes += source.tell()
+        self.server.count_sent(source.tell())
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

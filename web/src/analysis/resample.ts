@@ -134,7 +134,7 @@ function alongRowsGrey({ width: stride, height, data: source }: Raster, across: 
 }
 
 function alongRowsRgb(image: Raster, across: Kernel): Raster {
-  const { height, channels: step, data: source } = image;
+  const { height, data: source } = image;
   const { first, count, size } = across;
   const width = first.length;
   const weights = toIntegers(across.weights);
@@ -143,8 +143,8 @@ function alongRowsRgb(image: Raster, across: Kernel): Raster {
     const row = y * image.width;
     for (let x = 0; x < width; x++, to += 3) {
       let [red, green, blue] = [HALF, HALF, HALF];
-      let from = (row + first[x]) * step;
-      for (let k = x * size, end = k + count[x]; k < end; k++, from += step) {
+      let from = (row + first[x]) * 3;
+      for (let k = x * size, end = k + count[x]; k < end; k++, from += 3) {
         const tap = weights[k];
         red = (red + Math.imul(source[from], tap)) | 0;
         green = (green + Math.imul(source[from + 1], tap)) | 0;

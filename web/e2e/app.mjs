@@ -1,0 +1,25 @@
+/** The built app in Chromium, as the drivers use it. */
+import { chromium } from "playwright-core";
+
+/** Starts a browser that reaches this machine alone. */
+export function launch(executablePath) {
+  const args = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"];
+  return chromium.launch({ executablePath, args });
+}
+
+/** Chooses a file, and waits until the page has done with it. */
+export async function choose(page, file) {
+  const before = await page.evaluate(() => document.body.dataset.turn ?? "0");
+  await page.setInputFiles("#file", file);
+  await page.waitForFunction((turn) => (document.body.dataset.turn ?? "0") !== turn, before);
+}
+
+/** Returns the state that the page is in: `analysed`, say. */
+export function stateOf(page) {
+  return page.evaluate(() => document.body.dataset.state);
+}
+
+/** Returns the times of the last analysis' parts, in milliseconds. */
+export async function timesOf(page) {
+  return JSON.parse(await page.getAttribute("#result", "data-milliseconds"));
+}
