@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from dermfuse.errors import ReleaseError
+from dermfuse.errors import ConfigError, ReleaseError
+from dermfuse.looks import check_looks
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.release.calibration import Calibration
 from dermfuse.release.cards import NetworkCard, read_card
@@ -121,6 +122,8 @@ class Release:
         classes: How an image is scored.
         masks: How it is outlined.
         gate: How other images are told; None where nothing tells them.
+        looks: At how many orientations of an image each network looks (``dermfuse.looks``);
+            calibration, operating points, gate and all that is measured hold for so many.
         facts: What else a person should know: data, training, machine.
     """
 
@@ -128,6 +131,7 @@ class Release:
     classes: ClassRelease
     masks: MaskRelease
     gate: Gate | None = None
+    looks: int = 1
     facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     @property
@@ -143,6 +147,7 @@ class Release:
             "classes": asdict(_unlocked(self.classes)),
             "masks": asdict(_unlocked(self.masks)),
             "gate": asdict(_unlocked(self.gate)) if self.gate else None,
+            "looks": self.looks,
             "facts": dict(self.facts),
             "notice": NOTICE,
         }
@@ -227,6 +232,10 @@ def _unlocked(part: _T) -> _T:
 
 
 def _check(release: Release, path: Path) -> None:
+    try:
+        check_looks(release.looks)
+    except ConfigError as error:
+        raise ReleaseError(f"{path}: {error.found}", expected=error.expected) from error
     for what, members in (("classes", release.classes.members), ("masks", release.masks.members)):
         total = sum(member.weight for member in members)
         if not members or abs(total - 1.0) > 1e-6:

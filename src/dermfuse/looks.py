@@ -1,0 +1,86 @@
+"""The symmetries of the square, by which a network looks at one image several times.
+
+A dermatoscope has no up and no down: the mean over all orientations of an image does not depend on
+how it was held. One look is the image as it is, four are its quarter turns, eight are those and
+their mirror images.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.errors import ConfigError
+
+Looks = Literal[1, 4, 8]
+"""How many orientations of an image a network sees."""
+
+SYMMETRIES = tuple((mirror, turns) for mirror in (False, True) for turns in range(4))
+"""The eight: whether the image is mirrored left to right, then its quarter turns
+counter-clockwise. Four looks are the first four, one look is the first."""
+
+
+def check_looks(looks: int) -> Looks:
+    """Returns ``looks``.
+
+    Raises:
+        ConfigError: It is not 1, 4 or 8.
+    """
+    for allowed in get_args(Looks):
+        if looks == allowed:
+            return allowed  # type: ignore[no-any-return]
+    raise ConfigError(
+        f"looks is {looks}",
+        expected="1 (the image as it is), 4 (its quarter turns) or 8 (and their mirror images)",
+    )
+
+
+def spread_looks(squares: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
+    """Returns every look at every image: all images of the first symmetry, then of the next.
+
+    Args:
+        squares: (N, S, S, 3).
+        looks: How many.
+
+    Shape:
+        (N, S, S, 3) -> (looks * N, S, S, 3)
+
+    Example:
+        >>> square = np.array([[[[1], [2]], [[3], [4]]]], np.uint8)
+        >>> spread_looks(square, 4)[1, :, :, 0].tolist()
+        [[2, 4], [1, 3]]
+    """
+    moved = [_move(squares, mirror=m, turns=t) for m, t in SYMMETRIES[:looks]]
+    return np.ascontiguousarray(np.concatenate(moved))
+
+
+def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> NDArray[np.float32]:
+    """Returns the answers of every look apart, maps moved back onto the image as it is.
+
+    Args:
+        answer: What a network says about ``spread_looks``: (looks * N, ...).
+        looks: How many.
+        is_map: Whether the last two axes are rows and columns of a square.
+
+    Shape:
+        (looks * N, ...) -> (looks, N, ...)
+    """
+    apart = answer.reshape(looks, -1, *answer.shape[1:])
+    if not is_map:
+        return apart
+    back = [
+        _move_back(one, mirror=m, turns=t)
+        for one, (m, t) in zip(apart, SYMMETRIES[:looks], strict=True)
+    ]
+    return np.stack(back)
+
+
+def _move(x: NDArray[np.uint8], *, mirror: bool, turns: int) -> NDArray[np.uint8]:
+    """Returns images (N, S, S, C) mirrored left to right, then turned counter-clockwise."""
+    return np.rot90(x[:, :, ::-1] if mirror else x, turns, (1, 2))
+
+
+def _move_back(x: NDArray[np.float32], *, mirror: bool, turns: int) -> NDArray[np.float32]:
+    """Returns maps (N, H, W) as they were before ``_move``."""
+    back = np.rot90(x, -turns, (-2, -1))
+    return back[..., ::-1] if mirror else back
