@@ -136,7 +136,10 @@ class Recorder(Callback):
         _LOG.info("epoch %d of %d: %s", row["epoch"], self.config.train.epochs, shown)
 
     def _is_over_early(self) -> bool:
-        patience = self.config.train.early_stop_patience
+        train = self.config.train
+        patience = train.early_stop_patience
+        if self.history[-1]["learning_rate"] < train.minimum_learning_rate:
+            return True
         return bool(patience) and len(self.history) - int(self.kept["epoch"]) >= patience
 
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from dermfuse.config import Config, Task, has_masks, has_scores
-from dermfuse.data.augment import Plan, classification_plan, segmentation_plan
+from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
-from dermfuse.data.loaders import PlanTensors, SampleSource, load_cache
+from dermfuse.data.loaders import SampleSource, load_cache
+from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
 from dermfuse.preprocess import read_mask
@@ -31,6 +32,7 @@ class Samples:
         own_masks: For every source image that is validated on, its mask at its own size.
         original: Which plan rows are the source image itself, (n,) bool.
         redraw: Returns the plan of an epoch, from 0; None where one plan serves all epochs.
+        taught: What the teachers say of every plan row; None without teachers.
     """
 
     source: SampleSource
@@ -40,9 +42,10 @@ class Samples:
     own_masks: dict[int, NDArray[np.bool_]]
     original: NDArray[np.bool_]
     redraw: Callable[[int], Plan] | None = None
+    taught: NDArray[np.float32] | None = None
 
     def at_epoch(self, epoch: int) -> Self:
-        """Returns the samples as ``epoch`` sees them; only ``augment.fresh`` tells them apart."""
+        """Returns the samples as ``epoch`` sees them; only draws of every epoch tell them apart."""
         if self.redraw is None:
             return self
         plan = PlanTensors.from_plan(self.redraw(epoch))
@@ -117,7 +120,8 @@ def load_samples(
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
     masks = has_masks(config.model.task)
-    plan = _plan(lesions, config, epoch=0)
+    held_out = np.isin(image_ids, chosen.split.validation)
+    plan = _plan(lesions, config, held_out, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
     cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
     labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
@@ -130,13 +134,22 @@ def load_samples(
     source = SampleSource(cache, PlanTensors.from_plan(plan))
 
     def redraw(epoch: int) -> Plan:
-        return plan.replace_rows(train_rows, _plan(lesions, config, epoch=epoch))
+        return plan.replace_rows(train_rows, _plan(lesions, config, held_out, epoch=epoch))
 
-    fresh = redraw if config.augment.fresh else None
+    blind = config.augment.policy == "label_blind"
+    fresh = redraw if config.augment.fresh or blind else None
     return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original, fresh)
 
 
-def _plan(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
+def _plan(
+    lesions: Sequence[Lesion], config: Config, held_out: NDArray[np.bool_], *, epoch: int
+) -> Plan:
+    """Returns the plan of an epoch; what is validated on is in it as it is."""
+    plan = _drawn(lesions, config, epoch=epoch)
+    return hold_out(plan, held_out) if config.augment.policy == "label_blind" else plan
+
+
+def _drawn(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
     """Returns the task's plan; the joint network learns from the class-balanced one.
 
     Malignant images are the scarcer lesson, and the balanced plan holds every image, too.

@@ -327,6 +327,7 @@ def _trainer(
         strategy="ddp" if processes.count > 1 else "auto",
         precision=precision_of(config),  # type: ignore[arg-type]
         max_epochs=config.train.epochs,
+        gradient_clip_val=config.train.gradient_clip or None,
         limit_val_batches=1.0 if config.data.validates else 0,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
