@@ -38,16 +38,18 @@ class DataConfig:
     """Which images are trained on, and at which size.
 
     Attributes:
-        split: ``source`` splits by source image, stratified by label, and augments the training
-            side only; ``paper`` splits the augmented samples, as the paper does, so that copies
-            of one lesion stand on both sides; ``all`` trains on every image and validates on
-            none, for a network that ships: the weights of the last epoch are kept.
+        split: ``source`` splits by source image, stratified by label and with all images of a
+            lesion on one side, and augments the training side only; ``paper`` splits the
+            augmented samples, as the paper does, so that copies of one lesion stand on both
+            sides; ``all`` trains on every image and validates on none, for a network that ships:
+            the weights of the last epoch are kept.
         validation_fraction: Share that is validated on when ``folds`` is 0; of no effect where
             ``split`` is ``all``.
         folds: 0 for one hold-out split, else the number of cross-validation folds.
         fold: Which fold is validated on, from 0.
-        exclude_test_duplicates: Leaves out the two training images that are also test images;
-            only the paper's own protocol keeps them.
+        exclude_test_duplicates: Leaves out the twenty training images that show a lesion of the
+            test set, and every file that is also a test image; only the paper's own protocol
+            keeps them.
         input_size: Side of the square the network sees, in pixels, a multiple of 32.
     """
 
