@@ -38,16 +38,18 @@ class DataConfig:
     """Which images are trained on, and at which size.
 
     Attributes:
-        split: ``source`` splits by source image, stratified by label, and augments the training
-            side only; ``paper`` splits the augmented samples, as the paper does, so that copies
-            of one lesion stand on both sides; ``all`` trains on every image and validates on
-            none, for a network that ships: the weights of the last epoch are kept.
+        split: ``source`` splits by source image, stratified by label and with all images of a
+            lesion on one side, and augments the training side only; ``paper`` splits the
+            augmented samples, as the paper does, so that copies of one lesion stand on both
+            sides; ``all`` trains on every image and validates on none, for a network that ships:
+            the weights of the last epoch are kept.
         validation_fraction: Share that is validated on when ``folds`` is 0; of no effect where
             ``split`` is ``all``.
         folds: 0 for one hold-out split, else the number of cross-validation folds.
         fold: Which fold is validated on, from 0.
-        exclude_test_duplicates: Leaves out the two training images that are also test images;
-            only the paper's own protocol keeps them.
+        exclude_test_duplicates: Leaves out the twenty training images that show a lesion of the
+            test set, and every file that is also a test image; only the paper's own protocol
+            keeps them.
         input_size: Side of the square the network sees, in pixels, a multiple of 32.
     """
 
@@ -317,6 +319,9 @@ class TrainConfig:
         plateau_patience: Epochs the validation loss may fail to fall before that.
         minimum_learning_rate: A plateau run stops once its rate is below this; 0 never does.
         early_stop_patience: Epochs the validation metric may fail to rise; 0 never stops early.
+        keep: Whose weights are kept: those of the epoch that validated ``best``, as in the paper,
+            or of the ``last``, so that what is measured on the validation images was not chosen
+            by them.
         teachers: Run folders or releases whose answers are part of the target
             (``loss.distillation``). An image is taught only by those that held it back.
         seed: Of the split, the plan, the weights and the order of samples.
@@ -343,6 +348,7 @@ class TrainConfig:
     plateau_patience: int = 3
     minimum_learning_rate: float = 0.0
     early_stop_patience: int = 0
+    keep: Literal["best", "last"] = "best"
     teachers: tuple[str, ...] = ()
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -430,6 +436,13 @@ class Config:
                 'train.schedule is "plateau" with data.split "all"',
                 expected='"cosine", for without validation images no loss can reach a plateau',
                 action="Set train.schedule=cosine or data.split=source",
+            )
+        if self.train.keep == "last" and self.train.early_stop_patience:
+            raise ConfigError(
+                f"train.early_stop_patience is {self.train.early_stop_patience} with train.keep"
+                ' "last"',
+                expected="0, for whoever stops early keeps the best epoch",
+                action="Set train.early_stop_patience=0 or train.keep=best",
             )
         if not self.data.validates and self.train.early_stop_patience:
             raise ConfigError(

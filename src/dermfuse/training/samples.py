@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
+from dermfuse.data.leave_out import LeaveOut, read_leave_out
 from dermfuse.data.loaders import SampleSource, load_cache
 from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
@@ -76,27 +77,40 @@ class TrainingSet:
         lesions: Those that can be used, in the order of the plan.
         split: The partition of them by source image.
         left_out: Sentences about what was left out, and why.
-        fingerprint: SHA-256 over ids, labels and file sizes: another set has another one.
+        fingerprint: SHA-256 over ids, labels, groups, file sizes and what a list leaves out:
+            another set has another one.
+        leave_out: The list of what may not be used, where one was given.
     """
 
     lesions: tuple[Lesion, ...]
     split: Split
     left_out: tuple[str, ...]
     fingerprint: str
+    leave_out: LeaveOut | None = None
 
 
-def select_lesions(folder: Path, config: Config) -> TrainingSet:
+def select_lesions(folder: Path, config: Config, *, leave_out: Path | None = None) -> TrainingSet:
     """Returns the usable training images of a dataset folder, and how they are split.
+
+    The split is that of all images, with a mask and a label or without, so that both tasks share
+    one partition and a list of what is left out moves no image to another side.
+
+    Args:
+        folder: The dataset folder.
+        config: Says which images, and how they are split.
+        leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
 
     Raises:
         DataError: If there is nothing to train on.
     """
     dataset = load_isic2016(folder, "train")
+    listed = read_leave_out(leave_out, known=_known_ids(dataset)) if leave_out else None
     task = config.model.task
     excluded = _test_duplicates(folder, dataset.lesions, config)
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
     whole = split_by_source(lesions, config.data, seed=config.train.seed)
-    usable = tuple(lesion for lesion in lesions if _usable(lesion, task))
+    allowed = listed.apply(lesions) if listed else lesions
+    usable = tuple(lesion for lesion in allowed if _usable(lesion, task))
     ids = {lesion.image_id for lesion in usable}
     split = Split(
         tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
@@ -110,7 +124,8 @@ def select_lesions(folder: Path, config: Config) -> TrainingSet:
             action="Check the folder with: dermfuse data verify",
         )
     left_out = _left_out(dataset, task, sorted(excluded))
-    return TrainingSet(usable, split, left_out, _fingerprint(usable))
+    left_out += listed.sentences() if listed else ()
+    return TrainingSet(usable, split, left_out, _fingerprint(usable, listed), listed)
 
 
 def load_samples(
@@ -162,7 +177,7 @@ def _drawn(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
 
 
 def _test_duplicates(folder: Path, lesions: Sequence[Lesion], config: Config) -> set[str]:
-    """Returns the training images that are also test images: those known, and equal files."""
+    """Returns the training images that show a lesion of the test set: known, and equal files."""
     if not config.data.exclude_test_duplicates:
         return set()
     known = {lesion.image_id for lesion in lesions} & set(TEST_DUPLICATES)
@@ -190,7 +205,7 @@ def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple
         (dataset.missing_images, "no image file"),
         (dataset.missing_masks if has_masks(task) else (), "no mask"),
         (dataset.missing_labels if has_scores(task) else (), "no label"),
-        (duplicates, "a duplicate of a test image"),
+        (duplicates, "a lesion of the test set"),
     )
     return tuple(
         f"{len(ids)} left out ({reason}): {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
@@ -199,10 +214,17 @@ def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple
     )
 
 
-def _fingerprint(lesions: Sequence[Lesion]) -> str:
+def _known_ids(dataset: Isic2016) -> set[str]:
+    return {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
+
+
+def _fingerprint(lesions: Sequence[Lesion], leave_out: LeaveOut | None) -> str:
     digest = hashlib.sha256()
     for lesion in lesions:
         size = lesion.image_path.stat().st_size
         mask = lesion.mask_path.stat().st_size if lesion.mask_path else None
-        digest.update(f"{lesion.image_id},{lesion.label},{size},{mask}\n".encode())
+        group = f",{lesion.lesion_group}" if lesion.lesion_group else ""
+        digest.update(f"{lesion.image_id},{lesion.label},{size},{mask}{group}\n".encode())
+    for line in leave_out.lines() if leave_out else ():
+        digest.update(f"without {line}\n".encode())
     return digest.hexdigest()
