@@ -110,8 +110,10 @@ class SampleSource:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
         plan = self.plan[rows]
         turned = turn(self.cache.images[plan.source.to(self.cache.images.device)], plan)
-        moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
-        return hide_(spoil_(recolour_(moved, plan), plan), plan)
+        # Pixels are augmented in float32 whatever the network computes in.
+        with torch.autocast(turned.device.type, enabled=False):
+            moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
+            return hide_(spoil_(recolour_(moved, plan), plan), plan)
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
@@ -123,7 +125,8 @@ class SampleSource:
             raise ValueError("the cache holds no masks")
         plan = self.plan[rows]
         turned = turn(maps[plan.source.to(maps.device)], plan)
-        return warp_(turned.float(), plan, self._aspects(plan))
+        with torch.autocast(maps.device.type, enabled=False):
+            return warp_(turned.float(), plan, self._aspects(plan))
 
     def _aspects(self, plan: PlanTensors) -> Tensor:
         aspects = self.cache.aspects
