@@ -27,16 +27,20 @@ class ImageCache:
         masks: (N, 1, S, S) uint8 of 0 and 1, or None where only classes are learnt.
         aspects: Width beside height of the frames before they were squeezed, (N,) float32; 1 for
             all if left out.
+        taught: What teachers say of the masks, (N, 1, S, S) uint8 of 0 to 255; None without any.
     """
 
     images: Tensor
     masks: Tensor | None
     aspects: Tensor = field(default_factory=lambda: torch.ones(1))
+    taught: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
         """Returns the cache on another device; the aspects stay where the plan is."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return type(self)(self.images.to(device), masks, self.aspects)
+        masks, taught = (
+            None if maps is None else maps.to(device) for maps in (self.masks, self.taught)
+        )
+        return type(self)(self.images.to(device), masks, self.aspects, taught)
 
 
 def load_cache(
@@ -118,6 +122,20 @@ class SampleSource:
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
         return (self._moved(self.cache.masks, rows) >= 0.5).float()
+
+    def mask_targets(self, rows: Tensor, *, distillation: float) -> Tensor:
+        """Returns what a mask network learns for ``rows``, (B, 1, S, S) float32 in [0, 1].
+
+        It is the mask or, where teachers have a say, its mean with theirs.
+
+        Args:
+            rows: Of the plan.
+            distillation: Weight of the teachers.
+        """
+        masks = self.masks(rows)
+        if self.cache.taught is None:
+            return masks
+        return masks.lerp(self._moved(self.cache.taught, rows) / 255, distillation)
 
     def _moved(self, maps: Tensor | None, rows: Tensor) -> Tensor:
         """Returns maps (B, 1, S, S) moved as the images of ``rows`` are."""
