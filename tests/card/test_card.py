@@ -29,6 +29,7 @@ STRESS = StressReport(
     2,
     0.102,
     0,
+    8,
     (StressRow("hair", "hair", 10, 0.1, 0.021, 0.113, 0.01, 0.2, 0.914, 1.1),),
 )
 
