@@ -38,16 +38,18 @@ class DataConfig:
     """Which images are trained on, and at which size.
 
     Attributes:
-        split: ``source`` splits by source image, stratified by label, and augments the training
-            side only; ``paper`` splits the augmented samples, as the paper does, so that copies
-            of one lesion stand on both sides; ``all`` trains on every image and validates on
-            none, for a network that ships: the weights of the last epoch are kept.
+        split: ``source`` splits by source image, stratified by label and with all images of a
+            lesion on one side, and augments the training side only; ``paper`` splits the
+            augmented samples, as the paper does, so that copies of one lesion stand on both
+            sides; ``all`` trains on every image and validates on none, for a network that ships:
+            the weights of the last epoch are kept.
         validation_fraction: Share that is validated on when ``folds`` is 0; of no effect where
             ``split`` is ``all``.
         folds: 0 for one hold-out split, else the number of cross-validation folds.
         fold: Which fold is validated on, from 0.
-        exclude_test_duplicates: Leaves out the two training images that are also test images;
-            only the paper's own protocol keeps them.
+        exclude_test_duplicates: Leaves out the twenty training images that show a lesion of the
+            test set, and every file that is also a test image; only the paper's own protocol
+            keeps them.
         input_size: Side of the square the network sees, in pixels, a multiple of 32.
     """
 
@@ -90,21 +92,40 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentConfig:
-    """The augmentation plan, made once before training (paper, section III-A-1).
+    """The augmentation plan (paper, section III-A-1; and one that cannot tell the label).
 
     Attributes:
         enabled: Off trains on the originals alone (Tables IV and IX, "without").
-        fresh: Draws the transforms anew in every epoch, for the same samples of the same images;
-            the paper's are made once. The originals and what is validated on stay as they are.
+        policy: ``paper`` is the paper's plan, in which every image stands once as it is, so that
+            a transformed row is more often malignant; ``label_blind`` draws every row of every
+            epoch from one distribution for both classes.
+        fresh: Draws the paper's transforms anew in every epoch, for the same samples of the same
+            images; the paper's are made once. ``label_blind`` always does.
         benign_copies: Samples per benign image, the original included (727 x 3 = 2,181).
         malignant_copies: Samples per malignant image, the original included (173 x 13 = 2,249).
-        segmentation_draws: Samples drawn on top of the originals for masks (900 + 6,000).
+        segmentation_draws: Samples drawn on top of one per image for masks (900 + 6,000).
         minimum_crop: Smallest side of a centre crop, as a fraction of the frame.
         brightness: Largest change of brightness, as a fraction.
         maximum_occlusion: Largest side of an occluding box, as a fraction of the frame.
+        maximum_crop: Largest side of the window, above 1 reflected at the border. This and what
+            follows is for ``label_blind`` alone.
+        angle: Largest turn beside the quarter turns, in degrees.
+        stretch: Largest change of width beside height, as a fraction.
+        shift: Largest shift, as a fraction of the frame.
+        contrast: Largest change of contrast, as a fraction.
+        saturation: Largest change of saturation, as a fraction.
+        hue: Largest turn of the colours, as a fraction of the circle.
+        blur: Largest standard deviation of a Gaussian blur, as a fraction of the side.
+        noise: Largest standard deviation of noise, for images in [0, 1].
+        resolution: Largest factor by which an image is reduced and enlarged again.
+        minimum_quality: Lowest quality of a JPEG-like quantisation.
+        mixup: Parameter of the beta distribution that two images and their labels are mixed by;
+            0 mixes none. Classes alone.
+        cutmix: The same for a box of one image that replaces that of another; not beside mixup.
     """
 
     enabled: bool = True
+    policy: Literal["paper", "label_blind"] = "paper"
     fresh: bool = False
     benign_copies: int = 3
     malignant_copies: int = 13
@@ -112,21 +133,60 @@ class AugmentConfig:
     minimum_crop: float = 0.8
     brightness: float = 0.2
     maximum_occlusion: float = 0.25
+    maximum_crop: float = 1.15
+    angle: float = 180.0
+    stretch: float = 0.1
+    shift: float = 0.08
+    contrast: float = 0.2
+    saturation: float = 0.25
+    hue: float = 0.02
+    blur: float = 0.008
+    noise: float = 0.03
+    resolution: float = 2.5
+    minimum_quality: int = 30
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses copies below one, fractions out of range, fresh draws of nothing."""
-        if self.fresh and not self.enabled:
+        """Refuses copies below one, fractions out of range, draws of nothing."""
+        for key, wanted in (
+            ("fresh", self.fresh),
+            ('policy "label_blind"', self.policy != "paper"),
+        ):
+            if wanted and not self.enabled:
+                raise ConfigError(
+                    f"augment.{key} with augment.enabled false",
+                    expected="augmentation, whose transforms can be drawn anew",
+                    action="Set augment.enabled=true, or leave it out",
+                )
+        if self.fresh and self.policy == "label_blind":
             raise ConfigError(
-                "augment.fresh is true with augment.enabled false",
-                expected="augmentation, whose transforms can be drawn anew",
-                action="Set augment.enabled=true or augment.fresh=false",
+                'augment.fresh with augment.policy "label_blind"',
+                expected="one of them, for label-blind rows are drawn anew in every epoch",
+                action="Set augment.fresh=false",
+            )
+        if self.mixup and self.cutmix:
+            raise ConfigError(
+                f"augment.mixup is {self.mixup} and augment.cutmix {self.cutmix}",
+                expected="one of them above 0",
+                action="Set one of them to 0",
             )
         for key in ("benign_copies", "malignant_copies"):
             _between(f"augment.{key}", getattr(self, key), 1, 1000)
         _between("augment.segmentation_draws", self.segmentation_draws, 0, 10_000_000)
         _between("augment.minimum_crop", self.minimum_crop, 0.1, 1.0)
-        _between("augment.brightness", self.brightness, 0.0, 0.9)
-        _between("augment.maximum_occlusion", self.maximum_occlusion, 0.0, 0.9)
+        _between("augment.maximum_crop", self.maximum_crop, 1.0, 2.0)
+        _between("augment.angle", self.angle, 0.0, 180.0)
+        _between("augment.resolution", self.resolution, 1.0, 8.0)
+        _between("augment.minimum_quality", self.minimum_quality, 1, 100)
+        _between("augment.hue", self.hue, 0.0, 0.5)
+        for key in ("brightness", "maximum_occlusion", "stretch", "contrast", "saturation"):
+            _between(f"augment.{key}", getattr(self, key), 0.0, 0.9)
+        _between("augment.shift", self.shift, 0.0, 0.5)
+        _between("augment.blur", self.blur, 0.0, 0.05)
+        _between("augment.noise", self.noise, 0.0, 0.5)
+        for key in ("mixup", "cutmix"):
+            _between(f"augment.{key}", getattr(self, key), 0.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +198,13 @@ class ModelConfig:
             ``unet_original``, or ``joint`` (class and mask at once; not in the paper).
         backbone: A name of ``dermfuse.models.backbones``; the original U-Net has none (empty).
         init: ``imagenet`` weights, or ``random`` if asked for.
+        dropout: Share of the embedding that is dropped before a class head while training.
     """
 
     network: Literal["classifier", "discriminant", "unet", "unet_original", "joint"] = "classifier"
     backbone: str = "mobilenet_v1"
     init: Literal["imagenet", "random"] = "imagenet"
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses a backbone where there is none, and its absence where one is needed."""
@@ -150,6 +212,13 @@ class ModelConfig:
             raise ConfigError(
                 f'model.network "{self.network}" with model.backbone "{self.backbone}"',
                 expected="a backbone for every network but unet_original, which has none",
+            )
+        _between("model.dropout", self.dropout, 0.0, 0.9)
+        if self.dropout and self.task == "segmentation":
+            raise ConfigError(
+                f"model.dropout is {self.dropout} with model.network {self.network}",
+                expected="0, for there is no class head to drop before",
+                action="Set model.dropout=0",
             )
         if self.network == "unet_original" and self.init != "random":
             raise ConfigError(
@@ -181,6 +250,8 @@ class LossConfig:
         mask_focal_alpha: alpha of the focal mask loss.
         mask_focal_gamma: gamma of the focal mask loss.
         joint_class_weight: Of the class loss of the joint network, beside its mask loss.
+        label_smoothing: Share of the class target that is spread over both classes.
+        distillation: Weight of what ``train.teachers`` say in the target, beside the truth.
     """
 
     class_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
@@ -193,6 +264,8 @@ class LossConfig:
     mask_focal_alpha: float = 0.75
     mask_focal_gamma: float = 1.25
     joint_class_weight: float = 1.0
+    label_smoothing: float = 0.0
+    distillation: float = 0.7
 
     def __post_init__(self) -> None:
         """Refuses weights below zero."""
@@ -207,6 +280,8 @@ class LossConfig:
             "joint_class_weight",
         ):
             _between(f"loss.{key}", getattr(self, key), 0.0, 1000.0)
+        _between("loss.label_smoothing", self.label_smoothing, 0.0, 0.9)
+        _between("loss.distillation", self.distillation, 0.0, 1.0)
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -222,10 +297,14 @@ class TrainConfig:
         epochs: Passes over the training samples.
         batch_size: Samples per step; a pair network sees this many pairs.
         learning_rate: Of Adam, at the start.
+        weight_decay: Decoupled from the gradient (AdamW), on weights alone, not on biases and
+            BatchNorm; 0 is Adam, as in the paper.
+        gradient_clip: Largest norm of a step's gradient; 0 leaves it.
         new_layer_factor: Learning rate of the layers that start from random weights (heads,
             decoder) beside that of the backbone; the paper trains all layers at one rate.
-        schedule: ``plateau`` is the paper's rule; ``cosine`` warms up over the first twentieth
-            of the steps and falls to 0 at the last, for runs of few epochs.
+        schedule: ``plateau`` is the paper's rule; ``cosine`` warms up and falls to 0 at the
+            last step, for runs of few epochs.
+        warmup: Share of the steps over which the cosine's rate rises.
         batch_norm: ``batch`` normalises the backbone by each batch, as in the paper; ``frozen``
             by the statistics of its ImageNet weights, which few images then cannot shift.
         backbone: ``trained`` moves all layers, as in the paper; ``frozen`` leaves the backbone as
@@ -238,7 +317,13 @@ class TrainConfig:
             themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs the validation loss may fail to fall before that.
+        minimum_learning_rate: A plateau run stops once its rate is below this; 0 never does.
         early_stop_patience: Epochs the validation metric may fail to rise; 0 never stops early.
+        keep: Whose weights are kept: those of the epoch that validated ``best``, as in the paper,
+            or of the ``last``, so that what is measured on the validation images was not chosen
+            by them.
+        teachers: Run folders or releases whose answers are part of the target
+            (``loss.distillation``). An image is taught only by those that held it back.
         seed: Of the split, the plan, the weights and the order of samples.
         precision: ``auto`` is bfloat16 autocast where the device multiplies it in hardware.
         device: ``auto`` is CUDA where there is one, else the CPU.
@@ -250,15 +335,21 @@ class TrainConfig:
     epochs: int = 50
     batch_size: int = 32
     learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    gradient_clip: float = 0.0
     new_layer_factor: float = 1.0
     schedule: Literal["plateau", "cosine"] = "plateau"
+    warmup: float = 0.05
     batch_norm: Literal["batch", "frozen"] = "batch"
     backbone: Literal["trained", "frozen"] = "trained"
     frozen_stages: int = 0
     ema_decay: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 3
+    minimum_learning_rate: float = 0.0
     early_stop_patience: int = 0
+    keep: Literal["best", "last"] = "best"
+    teachers: tuple[str, ...] = ()
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -270,6 +361,10 @@ class TrainConfig:
         _between("train.epochs", self.epochs, 1, 100_000)
         _between("train.batch_size", self.batch_size, 2, 65_536)
         _between("train.learning_rate", self.learning_rate, 1e-9, 10.0)
+        _between("train.weight_decay", self.weight_decay, 0.0, 10.0)
+        _between("train.gradient_clip", self.gradient_clip, 0.0, 1e6)
+        _between("train.warmup", self.warmup, 0.0, 0.9)
+        _between("train.minimum_learning_rate", self.minimum_learning_rate, 0.0, 10.0)
         _between("train.new_layer_factor", self.new_layer_factor, 1e-3, 1e3)
         _between("train.frozen_stages", self.frozen_stages, 0, 5)
         _between("train.ema_decay", self.ema_decay, 0.0, 0.999999)
@@ -317,11 +412,37 @@ class Config:
                 expected="ImageNet weights, which can be kept",
                 action="Set train.frozen_stages=0 or model.init=imagenet",
             )
+        if self.augment.policy == "label_blind" and self.data.split == "paper":
+            raise ConfigError(
+                'augment.policy is "label_blind" with data.split "paper"',
+                expected="the paper's plan, whose rows that split divides",
+                action="Set data.split=source or augment.policy=paper",
+            )
+        if (self.augment.mixup or self.augment.cutmix) and self.model.task != "classification":
+            raise ConfigError(
+                f"augment.mixup or cutmix with model.network {self.model.network}",
+                expected="0, for masks cannot be mixed",
+                action="Set augment.mixup=0 and augment.cutmix=0",
+            )
+        if self.train.minimum_learning_rate and self.train.schedule == "cosine":
+            raise ConfigError(
+                f"train.minimum_learning_rate is {self.train.minimum_learning_rate} with"
+                ' train.schedule "cosine"',
+                expected="0, for the cosine ends by itself",
+                action="Set train.minimum_learning_rate=0 or train.schedule=plateau",
+            )
         if not self.data.validates and self.train.schedule == "plateau":
             raise ConfigError(
                 'train.schedule is "plateau" with data.split "all"',
                 expected='"cosine", for without validation images no loss can reach a plateau',
                 action="Set train.schedule=cosine or data.split=source",
+            )
+        if self.train.keep == "last" and self.train.early_stop_patience:
+            raise ConfigError(
+                f"train.early_stop_patience is {self.train.early_stop_patience} with train.keep"
+                ' "last"',
+                expected="0, for whoever stops early keeps the best epoch",
+                action="Set train.early_stop_patience=0 or train.keep=best",
             )
         if not self.data.validates and self.train.early_stop_patience:
             raise ConfigError(
@@ -451,6 +572,10 @@ def _checked(key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401 — parsed
             expected=f"one of {', '.join(choices)}",
             action=_did_you_mean(str(value), choices),
         )
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{key} is {value!r}", expected="a list of texts")
+        return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
@@ -491,6 +616,8 @@ def _value(text: str) -> Any:  # noqa: ANN401 — parsed TOML is of any type
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{escaped}"'

@@ -41,12 +41,14 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     ``L = -y ln p - (1 - y) ln(1 - p)``, p the softmax probability of malignant.
 
     Shape:
-        logits (B, 2), labels (B,) of 0 benign / 1 malignant -> ()
+        logits (B, 2), labels (B,) of 0 benign / 1 malignant, or in between -> ()
 
     Paper:
         Equation 3.
     """
-    return F.cross_entropy(logits.float(), labels.long())
+    log_benign, log_malignant = F.log_softmax(logits.float(), dim=1).unbind(dim=1)  # (B,), (B,)
+    y = labels.float()
+    return -(y * log_malignant + (1 - y) * log_benign).mean()
 
 
 def focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 0.75) -> Tensor:
@@ -57,7 +59,7 @@ def focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float =
 
     Args:
         logits: Of the class head.
-        labels: 0 benign, 1 malignant.
+        labels: 0 benign, 1 malignant, or in between.
         alpha: Weight of the malignant term, in [0, 1]; the benign one weighs ``1 - alpha``.
         gamma: How strongly easy samples are damped; 0 leaves a weighted cross-entropy.
 
@@ -77,12 +79,12 @@ def discriminant_loss(logits: Tensor, same_class: Tensor) -> Tensor:
     It stays a cross-entropy where the class heads use the focal loss.
 
     Shape:
-        logits (B, 2) of (different, same), same_class (B,) of 0/1 or bool -> ()
+        logits (B, 2) of (different, same), same_class (B,) of 0/1, bool, or in between -> ()
 
     Paper:
         Equation 3, on the discriminant branch.
     """
-    return F.cross_entropy(logits.float(), same_class.long())
+    return cross_entropy(logits, same_class)
 
 
 def total_loss(

@@ -97,8 +97,18 @@ class TestLoading:
         assert f"{IMAGES} holds ISIC_9000001 more than once: ISIC_9000001.png." in odd
         assert f"{IMAGES} holds something unknown: readme.txt." in odd
 
-    def test_the_known_duplicates_are_two_training_images(self) -> None:
-        assert TEST_DUPLICATES == ("ISIC_0001184", "ISIC_0001385")
+    def test_twenty_training_images_are_known_to_show_a_lesion_of_the_test_set(self) -> None:
+        assert len(set(TEST_DUPLICATES)) == 20
+        assert {"ISIC_0001184", "ISIC_0001385", "ISIC_0000280"} < set(TEST_DUPLICATES)
+        assert list(TEST_DUPLICATES) == sorted(TEST_DUPLICATES)
+
+    def test_images_know_the_smallest_id_of_their_group(self, folder: Path) -> None:
+        (folder / "groups.csv").write_text(
+            "image_id,lesion_group\nISIC_9000003,g1\nISIC_9000001,g1\n"
+        )
+        groups = {x.image_id: x.lesion_group for x in load_isic2016(folder, "train").lesions}
+        assert (groups["ISIC_9000001"], groups["ISIC_9000003"]) == ("ISIC_9000001",) * 2
+        assert set(groups.values()) == {"ISIC_9000001", ""}
 
 
 class TestRefusals:

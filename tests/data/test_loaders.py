@@ -6,73 +6,24 @@ import pytest
 import torch
 from PIL import Image
 
-from dermfuse.data.augment import Plan, originals
+from dermfuse.data.augment import originals
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.loaders import (
     ImageCache,
-    PlanTensors,
     SampleSource,
-    crop_,
     epoch_batches,
     load_cache,
     pair_schedule,
-    shade_,
     single_schedule,
-    turn,
 )
+from dermfuse.data.pixels import PlanTensors
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, squeeze
-
-CORNER = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
 
 
 def _one(**columns: object) -> PlanTensors:
     plan = replace(originals(1), **{key: np.array([value]) for key, value in columns.items()})
     return PlanTensors.from_plan(plan)
-
-
-def test_a_mirror_swaps_left_and_right() -> None:
-    assert turn(CORNER, _one(mirror=True)).tolist() == [[[[2, 1], [4, 3]]]]
-
-
-def test_a_quarter_turn_is_counter_clockwise() -> None:
-    assert turn(CORNER, _one(rotation=1)).tolist() == [[[[2, 4], [1, 3]]]]
-
-
-def test_a_mirror_comes_before_a_turn() -> None:
-    assert turn(CORNER, _one(mirror=True, rotation=1)).tolist() == [[[[1, 3], [2, 4]]]]
-
-
-def test_a_centre_crop_enlarges_the_middle() -> None:
-    x = torch.arange(4.0).expand(1, 1, 4, 4)  # columns 0 1 2 3: the middle half is 0.5 to 2.5
-    cropped = crop_(x.clone(), _one(crop=np.float32(0.5)))
-    assert cropped[0, 0, 0].tolist() == pytest.approx([0.75, 1.25, 1.75, 2.25])
-
-
-def test_each_sample_of_a_batch_is_moved_by_its_own_row() -> None:
-    plan = replace(
-        originals(3),
-        mirror=np.array([False, True, False]),
-        rotation=np.array([0, 0, 2]),
-    )
-    moved = turn(CORNER.expand(3, 1, 2, 2), PlanTensors.from_plan(plan))
-    assert moved[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 1], [4, 3]], [[4, 3], [2, 1]]]
-
-
-def test_brightness_scales_and_stays_in_range() -> None:
-    x = torch.full((1, 3, 2, 2), 0.5)
-    x[..., 1] = 1
-    lit = shade_(x, _one(brightness=np.float32(1.2)))
-    assert lit[0, 0, 0].tolist() == pytest.approx([0.6, 1])
-
-
-def test_an_occluding_box_is_black_and_the_rest_untouched() -> None:
-    x = torch.ones(1, 3, 4, 4)
-    box = np.array([0.25, 0.5, 0.5, 0.25], np.float32)  # top, left, height, width
-    shaded = shade_(x, _one(occlusion=box))
-    expected = torch.ones(4, 4)
-    expected[1:3, 2] = 0
-    assert torch.equal(shaded[0, 0], expected)
 
 
 def _source(count: int, size: int = 8) -> SampleSource:
@@ -90,8 +41,8 @@ def test_an_original_is_the_decoded_image_exactly() -> None:
 
 
 def test_the_same_row_gives_the_same_pixels() -> None:
-    plan = Plan(
-        source=np.array([0, 1]),
+    plan = replace(
+        originals(2),
         mirror=np.array([True, False]),
         rotation=np.array([3, 1]),
         crop=np.array([0.85, 0.9], np.float32),

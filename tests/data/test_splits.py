@@ -1,7 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dermfuse.config import AugmentConfig, DataConfig
 from dermfuse.data.augment import classification_plan
@@ -51,6 +54,85 @@ def test_two_files_of_one_photograph_stay_on_one_side() -> None:
     for seed in range(20):
         split = split_by_source([*_lesions(8, 4), *twins], DataConfig(), seed=seed)
         assert len(set(TRAIN_DUPLICATES[0]) & set(split.validation)) in {0, 2}
+
+
+def _grouped(*groups: tuple[int, Label | None]) -> list[Lesion]:
+    """Lesions of groups of (how many images, their label), with ids in turn."""
+    lesions: list[Lesion] = []
+    for count, label in groups:
+        first = f"ISIC_{len(lesions):07d}"
+        for _ in range(count):
+            image_id = f"ISIC_{len(lesions):07d}"
+            lesions.append(Lesion(image_id, Path(f"{image_id}.jpg"), None, label, first))
+    return lesions
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.sampled_from([*Label, None])), min_size=12),
+    folds=st.sampled_from([0, 2, 3, 5]),
+    seed=st.integers(0, 9),
+)
+def test_a_group_is_never_on_both_sides_and_folds_are_a_partition(
+    sizes: list[tuple[int, Label | None]], folds: int, seed: int
+) -> None:
+    lesions = _grouped((2, Label.BENIGN), (1, Label.BENIGN), *[(1, Label.BENIGN)] * 9, *sizes)
+    group = {lesion.image_id: lesion.lesion_group for lesion in lesions}
+    held: list[str] = []
+    for fold in range(max(folds, 1)):
+        split = split_by_source(lesions, DataConfig(folds=folds, fold=fold), seed=seed)
+        assert not {group[i] for i in split.train} & {group[i] for i in split.validation}
+        assert sorted([*split.train, *split.validation]) == sorted(group)
+        held += split.validation
+    if folds:
+        assert sorted(held) == sorted(group)
+
+
+def test_folds_have_equally_many_images_of_each_class_as_far_as_groups_allow() -> None:
+    # Benign groups of 4, 2 and six of 1 make two folds of 6; malignant ones of 2 and two of 1, 2.
+    lesions = _grouped(
+        (4, Label.BENIGN),
+        (2, Label.BENIGN),
+        *[(1, Label.BENIGN)] * 6,
+        (2, Label.MALIGNANT),
+        (1, Label.MALIGNANT),
+        (1, Label.MALIGNANT),
+    )
+    label = {lesion.image_id: lesion.label for lesion in lesions}
+    for seed in range(5):
+        for fold in range(2):
+            split = split_by_source(lesions, DataConfig(folds=2, fold=fold), seed=seed)
+            assert [label[i] for i in split.validation].count(Label.BENIGN) == 6
+            assert [label[i] for i in split.validation].count(Label.MALIGNANT) == 2
+
+
+def test_a_group_is_malignant_if_one_of_its_images_is() -> None:
+    pairs = [
+        replace(lesion, lesion_group=f"ISIC_{number - number % 2:07d}")
+        for number, lesion in enumerate(_grouped(*[(1, Label.BENIGN), (1, Label.MALIGNANT)] * 4))
+    ]
+    lesions = [*pairs, *(replace(x, image_id=f"X{x.image_id}") for x in _grouped((1, None)))]
+    for fold in range(4):
+        held = split_by_source(lesions, DataConfig(folds=4, fold=fold), seed=0).validation
+        assert sum(image_id.startswith("ISIC") for image_id in held) == 2, "one pair in each"
+
+
+def test_a_group_that_holds_one_of_two_duplicates_takes_the_other_along() -> None:
+    first, second = TRAIN_DUPLICATES[0]
+    twins = [Lesion(i, Path(f"{i}.jpg"), None, Label.BENIGN) for i in (first, second)]
+    mate = Lesion("ISIC_0000100", Path("x.jpg"), None, Label.BENIGN, "ISIC_0000100")
+    twins[1] = replace(twins[1], lesion_group="ISIC_0000100")
+    for fold in range(5):
+        config = DataConfig(folds=5, fold=fold)
+        held = split_by_source([*_lesions(8, 4), mate, *twins], config, seed=0).validation
+        assert len({first, second, "ISIC_0000100"} & set(held)) in {0, 3}
+
+
+def test_images_in_groups_of_their_own_are_split_as_without_groups() -> None:
+    lesions = _lesions(41, 12)
+    alone = [replace(lesion, lesion_group=lesion.image_id) for lesion in lesions]
+    for config in (DataConfig(), DataConfig(folds=5, fold=3)):
+        assert split_by_source(alone, config, seed=0) == split_by_source(lesions, config, seed=0)
 
 
 def test_a_missing_image_moves_at_most_one_other() -> None:

@@ -44,15 +44,24 @@ def test_equal_configurations_are_one_run_under_two_names() -> None:
     assert plan.runs_of("mobilenetv1", 0) == plan.runs_of("mobilenetv1-noaug", 0)
 
 
-def test_the_leakage_pair_differs_in_the_split_alone_and_shares_the_hold_out_run() -> None:
+def test_the_leakage_pair_differs_in_the_papers_protocol_alone_and_shares_the_hold_out_run() -> (
+    None
+):
     plan = make_plan(["V", "leakage"], folds=0)
     paper, source = plan.leakage_pairs["dc-mobilenetv1"]
     assert source == plan.runs_of("dc-mobilenetv1", 0)[0]
     a, b = identity(paper.config), identity(source.config)
     assert (a["data"].pop("split"), b["data"].pop("split")) == ("paper", "source")
+    kept = "exclude_test_duplicates"
+    assert (a["data"].pop(kept), b["data"].pop(kept)) == (False, True)
     assert a == b
     with_folds = make_plan(["leakage"], folds=5)
     assert [run.config.data.folds for run in with_folds.runs] == [0, 0, 0, 0]
+
+
+def test_the_papers_protocol_can_be_told_to_leave_out_lesions_of_the_test_set() -> None:
+    plan = make_plan(["leakage"], overrides=["data.exclude_test_duplicates=true"])
+    assert all(run.config.data.exclude_test_duplicates for run in plan.runs)
 
 
 def test_where_a_run_is_trained_does_not_make_it_another() -> None:

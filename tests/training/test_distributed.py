@@ -13,8 +13,9 @@ from torch import Tensor, distributed, nn
 
 from dermfuse.config import load_preset, preset_names
 from dermfuse.data.augment import originals
-from dermfuse.data.loaders import ImageCache, PairRows, PlanTensors, SampleSource
+from dermfuse.data.loaders import ImageCache, PairRows, SampleSource
 from dermfuse.data.pairs import match_same_class
+from dermfuse.data.pixels import PlanTensors
 from dermfuse.errors import ConfigError
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -56,10 +57,67 @@ def test_training_on_all_images_leaves_out_test_duplicates_alone(
     assert len(chosen.split.train) == 29
     assert twin.stem not in chosen.split.train
     assert chosen.split.validation == ()
-    assert "a duplicate of a test image" in chosen.left_out[0]
+    assert "a lesion of the test set" in chosen.left_out[0]
     samples = load_samples(chosen, config)
     assert len(samples.train_rows) == len(samples.labels)
     assert (len(samples.validation_rows), samples.own_masks) == (0, {})
+
+
+def _listed(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["image_id,part", *lines]) + "\n")
+    return path
+
+
+def test_a_listed_mask_label_or_image_is_not_used_and_the_others_stay_where_they_were(
+    drawn: Path, tmp_path: Path
+) -> None:
+    masks, classes = (
+        load_preset(name).override(["data.folds=3"]) for name in ("u-mobilenetv1", "mobilenetv1")
+    )
+    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    listed = _listed(tmp_path / "list.csv", f"{ids[0]},mask", f"{ids[1]},label", f"{ids[2]},image")
+    for config, lacking in ((masks, {ids[0], ids[2]}), (classes, {ids[1], ids[2]})):
+        whole, chosen = (select_lesions(drawn, config, leave_out=x) for x in (None, listed))
+        assert {x.image_id for x in whole.lesions} - {x.image_id for x in chosen.lesions} == lacking
+        assert set(whole.split.validation) - lacking == set(chosen.split.validation)
+        assert set(whole.split.train) - lacking == set(chosen.split.train)
+        assert whole.fingerprint != chosen.fingerprint
+        assert f"1 masks left out (named by list.csv): {ids[0]}" in chosen.left_out
+    assert chosen.leave_out is not None
+    said = chosen.leave_out.to_dict()
+    assert {key: said[key] for key in ("file", "images", "masks", "labels")} == {
+        "file": "list.csv",
+        "images": 1,
+        "masks": 1,
+        "labels": 1,
+    }
+    assert said["sha256"] == hashlib.sha256(listed.read_bytes()).hexdigest()
+
+
+def test_a_list_that_changes_changes_the_fingerprint(drawn: Path, tmp_path: Path) -> None:
+    config = load_preset("mobilenetv1")
+    image_id = next((drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir()).stem
+    listed = _listed(tmp_path / "list.csv", f"{image_id},mask")
+    whole, chosen = (select_lesions(drawn, config, leave_out=x) for x in (None, listed))
+    assert whole.fingerprint != chosen.fingerprint
+
+
+def test_groups_stay_on_one_side_for_masks_and_for_classes(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path / "data")
+    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    lines = [f"{image_id},g{number % 10}" for number, image_id in enumerate(ids)]
+    before = select_lesions(tmp_path / "data", load_preset("mobilenetv1"))
+    (tmp_path / "data" / "groups.csv").write_text("\n".join(["image_id,lesion_group", *lines]))
+    splits = []
+    for name in ("u-mobilenetv1", "mobilenetv1"):
+        chosen = select_lesions(tmp_path / "data", load_preset(name))
+        held = {x.lesion_group for x in chosen.lesions if x.image_id in chosen.split.validation}
+        kept = {x.lesion_group for x in chosen.lesions if x.image_id in chosen.split.train}
+        assert held
+        assert not held & kept
+        splits.append(chosen.split)
+    assert splits[0] == splits[1]
+    assert before.fingerprint != chosen.fingerprint
 
 
 def test_a_folder_without_labels_trains_no_class_network(drawn: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -185,14 +185,7 @@ def build_module(config: Config, samples: Samples) -> TrainingModule:
 def pil_samples(chosen: TrainingSet, samples: Samples, config: Config) -> PilSamples:
     """Returns the plain loop's view of the same samples."""
     tensors = samples.source.plan
-    plan = Plan(
-        source=tensors.source.numpy(),
-        mirror=tensors.mirror.numpy(),
-        rotation=tensors.rotation.numpy(),
-        crop=tensors.crop.numpy(),
-        brightness=tensors.brightness.numpy(),
-        occlusion=tensors.occlusion.numpy(),
-    )
+    plan = Plan(**{each.name: getattr(tensors, each.name).numpy() for each in fields(Plan)})
     size, task = config.data.input_size, config.model.task
     return PilSamples(chosen.lesions, plan, samples.labels, size, task)
 

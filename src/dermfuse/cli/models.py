@@ -100,6 +100,10 @@ def train(  # noqa: PLR0913 — one parameter for each option
         Path | None,
         typer.Option("--from", metavar="RUN", help="Start from this run's best weights."),
     ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option("--leave-out", metavar="FILE", help="CSV of image_id,part not to be used."),
+    ] = None,
     assignments: Assignments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
     devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
@@ -121,6 +125,7 @@ def train(  # noqa: PLR0913 — one parameter for each option
             run=run,
             imagenet=imagenet,
             start=start,
+            leave_out=leave_out,
             resume=resume,
             devices=devices,
             progress=advance,

@@ -1,19 +1,25 @@
-"""The augmentation plan: a seeded table of transforms, made once before training.
+"""The augmentation plan: a seeded table of transforms, one row per training sample.
 
 The paper augments 900 images to 4,430 (classification) and 6,900 (segmentation) by rotation,
 mirroring, centre crop, brightness and occlusion, before training (section III-A-1). Here that
 set is a table of (source image, transform, parameters); ``dermfuse.data.loaders`` applies a row
 whenever it is trained on, so nothing is copied to disk.
 
+**The paper's plan tells the label.** Every image stands in it once as it is. With 3 copies of a
+benign and 13 of a malignant image, an untouched row is malignant in 19 of 100 cases and a
+transformed one in 59, and a network can learn "transformed: malignant". ``policy = "label_blind"``
+draws every row of every epoch from one distribution for both classes, in which the identity is
+one draw among others; how often an image is drawn is all that balances the classes.
+
 Every image draws from a generator of its own, seeded by the run's seed and the image's id: an
-image that is missing changes no other image's rows. ``augment.fresh`` draws the transforms of
-every epoch anew, which is not in the paper; a row then keeps its source image and its label.
+image that is missing changes no other image's rows. ``augment.fresh`` draws the paper's transforms
+anew in every epoch; the originals stay, and so does what they tell.
 """
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +28,32 @@ from dermfuse.config import AugmentConfig
 from dermfuse.scores import Label
 
 _DIHEDRAL = 8
+_OFTEN, _SELDOM = 0.5, 0.25
+"""How often a label-blind draw moves or recolours, and how often it degrades or hides."""
+_NEUTRAL = {
+    "mirror": False,
+    "rotation": 0,
+    "crop": 1,
+    "angle": 0,
+    "stretch": 1,
+    "shift": 0,
+    "resolution": 1,
+    "blur": 0,
+    "brightness": 1,
+    "contrast": 1,
+    "saturation": 1,
+    "hue": 0,
+    "noise": 0,
+    "quality": 100,
+    "occlusion": 0,
+}
+"""The value of each column that leaves the image as it is."""
+_LOTS = 2**31
+
+
+_Column = NDArray[np.float64] | NDArray[np.int64]
+_Table = dict[str, Any]
+"""Columns of a plan by name, as they are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +64,20 @@ class Plan:
         source: Index of the source image, (n,) int64.
         mirror: Whether the image is flipped left to right, (n,) bool.
         rotation: Quarter turns counter-clockwise, 0 to 3, (n,) int64.
-        crop: Side of the centre crop as a fraction of the frame, 1 is the whole, (n,) float32.
+        crop: Side of the centred window as a fraction of the frame, (n,) float32; 1 is the whole,
+            and above 1 the image is reflected at its border.
+        angle: Degrees counter-clockwise about the centre, in the frame's true aspect, (n,) float32.
+        stretch: Width of the window beside its height, 1 leaves it, (n,) float32.
+        shift: Of the window, down and right, as fractions of the frame, (n, 2) float32.
+        resolution: By which the image is reduced and enlarged again, 1 leaves it, (n,) float32.
+        blur: Standard deviation of a Gaussian, as a fraction of the side, (n,) float32.
         brightness: Factor on every pixel, 1 leaves it, (n,) float32.
+        contrast: Factor on the distance from the image's mean grey, (n,) float32.
+        saturation: Factor on the distance from grey, (n,) float32.
+        hue: Turn of the colours as a fraction of the circle, (n,) float32.
+        noise: Standard deviation of Gaussian noise, images in [0, 1], (n,) float32.
+        quality: Of a JPEG-like quantisation, 1 to 99; 100 is none, (n,) float32.
+        lot: Seed of the row's noise, (n,) int64.
         occlusion: Box of black pixels: top, left, height, width as fractions of the frame;
             zeros are none, (n, 4) float32. It hides pixels, not truth: the mask is left alone.
     """
@@ -42,7 +86,18 @@ class Plan:
     mirror: NDArray[np.bool_]
     rotation: NDArray[np.int64]
     crop: NDArray[np.float32]
+    angle: NDArray[np.float32]
+    stretch: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    resolution: NDArray[np.float32]
+    blur: NDArray[np.float32]
     brightness: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    saturation: NDArray[np.float32]
+    hue: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    quality: NDArray[np.float32]
+    lot: NDArray[np.int64]
     occlusion: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -52,12 +107,24 @@ class Plan:
     @property
     def original(self) -> NDArray[np.bool_]:
         """Which rows are the source image itself, (n,) bool."""
-        moved = self.mirror | (self.rotation > 0) | (self.crop < 1)
-        return np.asarray(~(moved | (self.brightness != 1) | (self.occlusion[:, 2] > 0)))
+        differs = np.zeros(len(self), bool)
+        for name, neutral in _NEUTRAL.items():
+            column = np.asarray(getattr(self, name)).reshape(len(self), -1)
+            differs |= (column != neutral).any(axis=1)
+        return ~differs
 
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """Returns the plan of some rows, by index or by mask."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def joined(self, other: Self) -> Self:
+        """Returns the rows of this plan and, after them, those of ``other``."""
+        return type(self)(
+            *(
+                np.concatenate([getattr(self, field.name), getattr(other, field.name)])
+                for field in fields(self)
+            )
+        )
 
     def replace_rows(self, rows: NDArray[np.int64], other: Self) -> Self:
         """Returns this plan with ``rows`` as in ``other``, a plan over the same samples."""
@@ -97,6 +164,18 @@ def classification_plan(
     return _plan(image_ids, draws, config, seed=seed, epoch=epoch)
 
 
+def hold_out(plan: Plan, held_out: NDArray[np.bool_]) -> Plan:
+    """Returns a plan in which images that are validated on stand once, as they are.
+
+    Args:
+        plan: Every row of it may be a draw.
+        held_out: Which source images are validated on, (images,) bool.
+    """
+    chosen = held_out[plan.source]
+    shown = originals(len(held_out)).select(held_out)
+    return plan.select(~chosen).joined(shown)
+
+
 def segmentation_plan(
     image_ids: Sequence[str], config: AugmentConfig, *, seed: int, epoch: int = 0
 ) -> Plan:
@@ -127,50 +206,100 @@ def _plan(
 ) -> Plan:
     if not config.enabled or not image_ids:
         return originals(len(image_ids))
+    rows_of = _blind_rows if config.policy == "label_blind" else _paper_rows
     tables = [
-        np.concatenate(
-            [_unchanged(1), _draw(count, config, _generator(seed, image_id, "draw", epoch))]
-        )
+        rows_of(count + 1, config, _generator(seed, image_id, "draw", epoch))
         for image_id, count in zip(image_ids, draws, strict=True)
     ]
     return _gather(tables, np.repeat(np.arange(len(image_ids)), np.asarray(draws) + 1))
 
 
-def _draw(count: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Returns ``count`` transforms of one image, (count, 8).
+def _paper_rows(count: int, config: AugmentConfig, rng: np.random.Generator) -> _Table:
+    """Returns an image as it is and ``count - 1`` transforms of it."""
+    drawn = _draw(count - 1, config, rng)
+    return {name: np.concatenate([first, drawn[name]]) for name, first in _unchanged(1).items()}
+
+
+def _draw(count: int, config: AugmentConfig, rng: np.random.Generator) -> _Table:
+    """Returns ``count`` of the paper's transforms of one image.
 
     The orientation runs through the other seven of the square before one comes back; crop,
     brightness and occlusion are each applied to half of the draws.
     """
-    table = _unchanged(count)
     turns = [1 + rng.permutation(_DIHEDRAL - 1) for _ in range(-(-count // (_DIHEDRAL - 1)))]
     orientation = np.concatenate([*turns, np.empty(0, np.int64)])[:count]
-    cropped, lit, occluded = rng.random((3, count)) < 0.5
+    cropped, lit, occluded = rng.random((3, count)) < _OFTEN
     crop = rng.uniform(config.minimum_crop, 1, count)
     brightness = rng.uniform(1 - config.brightness, 1 + config.brightness, count)
-    sides = rng.uniform(0.4, 1, (2, count)) * config.maximum_occlusion
-    corner = rng.random((2, count)) * (1 - sides)
-    table[:, 0], table[:, 1] = np.divmod(orientation, 4)
-    table[:, 2] = np.where(cropped, crop, 1)
-    table[:, 3] = np.where(lit, brightness, 1)
-    table[:, 4:] = np.where(occluded, np.concatenate([corner, sides]), 0).T
+    table = _unchanged(count)
+    table["mirror"], table["rotation"] = np.divmod(orientation, 4)
+    table["crop"] = np.where(cropped, crop, 1)
+    table["brightness"] = np.where(lit, brightness, 1)
+    table["occlusion"] = np.where(occluded[:, None], _boxes(count, config, rng), 0)
     return table
 
 
-def _unchanged(count: int) -> NDArray[np.float64]:
-    return np.tile([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0], (count, 1))
+def _blind_rows(count: int, config: AugmentConfig, rng: np.random.Generator) -> _Table:
+    """Returns ``count`` independent draws of one distribution, whatever the image is.
+
+    Each transform is applied or not by a lot of its own: those that move or recolour to half of
+    the draws, those that degrade or hide to a quarter. All eight orientations are equally likely.
+    """
+
+    def often(values: NDArray[np.float64], neutral: float, share: float = _OFTEN) -> _Column:
+        applied = rng.random(count) < share
+        return np.where(applied.reshape(-1, *[1] * (values.ndim - 1)), values, neutral)
+
+    def around(one: float) -> NDArray[np.float64]:
+        """Draws factors from 1 / (1 + one) to 1 + one, as often below 1 as above."""
+        return np.asarray(np.exp(rng.uniform(-1, 1, count) * np.log1p(one)))
+
+    def up_to(most: float) -> NDArray[np.float64]:
+        return rng.uniform(0, most, count)
+
+    window = np.exp(rng.uniform(np.log(config.minimum_crop), np.log(config.maximum_crop), count))
+    table = _unchanged(count)
+    table["mirror"], table["rotation"] = np.divmod(rng.integers(_DIHEDRAL, size=count), 4)
+    table["crop"] = often(window, 1)
+    table["angle"] = often(rng.uniform(-config.angle, config.angle, count), 0)
+    table["stretch"] = often(around(config.stretch), 1)
+    table["shift"] = often(rng.uniform(-config.shift, config.shift, (count, 2)), 0)
+    table["resolution"] = often(rng.uniform(1, config.resolution, count), 1, _SELDOM)
+    table["blur"] = often(up_to(config.blur), 0, _SELDOM)
+    table["brightness"] = often(around(config.brightness), 1)
+    table["contrast"] = often(around(config.contrast), 1)
+    table["saturation"] = often(around(config.saturation), 1)
+    table["hue"] = often(rng.uniform(-config.hue, config.hue, count), 0)
+    table["noise"] = often(up_to(config.noise), 0, _SELDOM)
+    table["quality"] = often(rng.uniform(config.minimum_quality, 100, count), 100, _SELDOM)
+    table["lot"] = rng.integers(_LOTS, size=count)
+    table["occlusion"] = often(_boxes(count, config, rng), 0, _SELDOM)
+    return table
 
 
-def _gather(tables: Sequence[NDArray[np.float64]], source: NDArray[np.int64]) -> Plan:
-    table = np.concatenate(tables)
-    return Plan(
-        source=source.astype(np.int64),
-        mirror=table[:, 0] > 0,
-        rotation=table[:, 1].astype(np.int64),
-        crop=table[:, 2].astype(np.float32),
-        brightness=table[:, 3].astype(np.float32),
-        occlusion=table[:, 4:].astype(np.float32),
-    )
+def _boxes(count: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Returns occluding boxes, (count, 4): top, left, height, width."""
+    sides = rng.uniform(0.4, 1, (2, count)) * config.maximum_occlusion
+    corner = rng.random((2, count)) * (1 - sides)
+    return np.concatenate([corner, sides]).T
+
+
+def _unchanged(count: int) -> _Table:
+    widths = {"shift": (2,), "occlusion": (4,)}
+    table: _Table = {
+        name: np.full((count, *widths.get(name, ())), float(neutral))
+        for name, neutral in _NEUTRAL.items()
+    }
+    return {**table, "lot": np.zeros(count)}
+
+
+def _gather(tables: Sequence[_Table], source: NDArray[np.int64]) -> Plan:
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    types: dict[str, type] = {"mirror": np.bool_, "rotation": np.int64, "lot": np.int64}
+    typed: dict[str, Any] = {
+        name: column.astype(types.get(name, np.float32)) for name, column in columns.items()
+    }
+    return Plan(source=source.astype(np.int64), **typed)
 
 
 def _generator(seed: int, image_id: str, purpose: str, epoch: int = 0) -> np.random.Generator:

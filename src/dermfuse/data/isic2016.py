@@ -13,23 +13,31 @@ The layout is the challenge's own, as its archives unpack:
 
 and ``Test`` for ``Training``, where labels are 0.0 and 1.0. Only the image folder is needed:
 what else is missing is listed by id, and everything that uses the data goes on without it.
+A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.groups``).
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from dermfuse.data.groups import read_groups
 from dermfuse.errors import DataError
 from dermfuse.scores import Label
 
 Split = Literal["train", "test"]
 
-TEST_DUPLICATES: tuple[str, ...] = ("ISIC_0001184", "ISIC_0001385")
-"""Training images that show the same photograph as a test image: leave them out of training."""
+TEST_DUPLICATES: tuple[str, ...] = (
+    *("ISIC_0000240", "ISIC_0000249", "ISIC_0000280", "ISIC_0000396", "ISIC_0000410"),
+    *("ISIC_0000416", "ISIC_0000427", "ISIC_0000443", "ISIC_0000451", "ISIC_0001134"),
+    *("ISIC_0001184", "ISIC_0001385", "ISIC_0009896", "ISIC_0009910", "ISIC_0010358"),
+    *("ISIC_0010475", "ISIC_0011082", "ISIC_0011126", "ISIC_0011358", "ISIC_0011362"),
+)
+"""Training images that show a lesion of the test set, in the same photograph or in another one:
+leave them out of training."""
 
 TRAIN_DUPLICATES: tuple[tuple[str, str], ...] = (
     ("ISIC_0000519", "ISIC_0011295"),
@@ -62,12 +70,15 @@ class Lesion:
         image_path: The photograph.
         mask_path: Its mask, where there is one.
         label: Its class, where it is known.
+        lesion_group: The smallest id of the images of the same lesion or patient; empty where
+            no ``groups.csv`` names it.
     """
 
     image_id: str
     image_path: Path
     mask_path: Path | None
     label: Label | None
+    lesion_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +129,15 @@ def load_isic2016(folder: Path, split: Split) -> Isic2016:
         split: ``train`` or ``test``.
 
     Raises:
-        DataError: The image folder is missing or holds no image, or the labels are damaged.
+        DataError: The image folder is missing or holds no image, or the labels or the groups are
+            damaged.
     """
     paths = find_split(folder, split)
     labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
-    return collect_split(folder, split, paths, labels)
+    dataset = collect_split(folder, split, paths, labels)
+    groups = read_groups(folder)
+    lesions = (replace(x, lesion_group=groups.get(x.image_id, "")) for x in dataset.lesions)
+    return replace(dataset, lesions=tuple(lesions))
 
 
 def locate_split(folder: Path, split: Split) -> SplitPaths:

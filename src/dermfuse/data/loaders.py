@@ -3,18 +3,17 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.pairs import match_same_class, pairing_method
+from dermfuse.data.pixels import PlanTensors, hide_, recolour_, spoil_, turn, warp_
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, read_mask, squeeze, squeeze_mask
 
@@ -26,15 +25,18 @@ class ImageCache:
     Attributes:
         images: (N, 3, S, S) uint8, RGB.
         masks: (N, 1, S, S) uint8 of 0 and 1, or None where only classes are learnt.
+        aspects: Width beside height of the frames before they were squeezed, (N,) float32; 1 for
+            all if left out.
     """
 
     images: Tensor
     masks: Tensor | None
+    aspects: Tensor = field(default_factory=lambda: torch.ones(1))
 
     def to(self, device: torch.device) -> Self:
-        """Returns the cache on another device."""
+        """Returns the cache on another device; the aspects stay where the plan is."""
         masks = None if self.masks is None else self.masks.to(device)
-        return type(self)(self.images.to(device), masks)
+        return type(self)(self.images.to(device), masks, self.aspects)
 
 
 def load_cache(
@@ -56,21 +58,27 @@ def load_cache(
         ImageError: For a file that cannot be read, or a mask of another size than its image.
     """
 
-    def load(lesion: Lesion) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    def load(lesion: Lesion) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, float]:
         image = read_image(lesion.image_path)
-        mask = _load_mask(lesion, image.shape[:2], size) if masks else None
-        return squeeze(image, size).transpose(2, 0, 1), mask
+        height, width = image.shape[:2]
+        mask = _load_mask(lesion, (height, width), size) if masks else None
+        return squeeze(image, size).transpose(2, 0, 1), mask, width / height
 
     images = np.empty((len(lesions), 3, size, size), np.uint8)
     truth = np.empty((len(lesions), 1, size, size), np.uint8) if masks else None
+    aspects = np.ones(len(lesions), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for index, (image, mask) in enumerate(pool.map(load, lesions)):
-            images[index] = image
+        for index, (image, mask, aspect) in enumerate(pool.map(load, lesions)):
+            images[index], aspects[index] = image, aspect
             if truth is not None and mask is not None:
                 truth[index, 0] = mask
             if progress:
                 progress(index + 1, len(lesions))
-    return ImageCache(torch.from_numpy(images), None if truth is None else torch.from_numpy(truth))
+    return ImageCache(
+        torch.from_numpy(images),
+        None if truth is None else torch.from_numpy(truth),
+        torch.from_numpy(aspects),
+    )
 
 
 def _load_mask(lesion: Lesion, shape: tuple[int, ...], size: int) -> NDArray[np.uint8]:
@@ -84,27 +92,6 @@ def _load_mask(lesion: Lesion, shape: tuple[int, ...], size: int) -> NDArray[np.
             action="Repair or remove the mask",
         )
     return squeeze_mask(mask, size).astype(np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanTensors:
-    """A plan's columns as tensors; see ``dermfuse.data.augment.Plan``."""
-
-    source: Tensor
-    mirror: Tensor
-    rotation: Tensor
-    crop: Tensor
-    brightness: Tensor
-    occlusion: Tensor
-
-    @classmethod
-    def from_plan(cls, plan: Plan) -> Self:
-        """Returns the tensors of ``plan``."""
-        return cls(*(torch.from_numpy(getattr(plan, field.name).copy()) for field in fields(cls)))
-
-    def __getitem__(self, rows: Tensor) -> Self:
-        """Returns the columns at ``rows``."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,66 +110,24 @@ class SampleSource:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
         plan = self.plan[rows]
         turned = turn(self.cache.images[plan.source.to(self.cache.images.device)], plan)
-        return shade_(crop_(turned.float().div_(255), plan), plan)
+        moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
+        return hide_(spoil_(recolour_(moved, plan), plan), plan)
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
-        if self.cache.masks is None:
+        return (self._moved(self.cache.masks, rows) >= 0.5).float()
+
+    def _moved(self, maps: Tensor | None, rows: Tensor) -> Tensor:
+        """Returns maps (B, 1, S, S) moved as the images of ``rows`` are."""
+        if maps is None:
             raise ValueError("the cache holds no masks")
         plan = self.plan[rows]
-        turned = turn(self.cache.masks[plan.source.to(self.cache.masks.device)], plan)
-        return (crop_(turned.float(), plan) >= 0.5).float()
+        turned = turn(maps[plan.source.to(maps.device)], plan)
+        return warp_(turned.float(), plan, self._aspects(plan))
 
-
-def turn(x: Tensor, plan: PlanTensors) -> Tensor:
-    """Returns ``x`` mirrored, then rotated, as ``plan`` says; whole pixels move, of any type.
-
-    Shape:
-        (B, C, S, S) -> (B, C, S, S)
-    """
-    turned = x.clone()
-    for mirror in (False, True):
-        for turns in range(4):
-            chosen = ((plan.mirror == mirror) & (plan.rotation == turns)).nonzero()[:, 0]
-            if len(chosen) and (mirror or turns):
-                chosen = chosen.to(x.device)
-                part = x[chosen].flip(-1) if mirror else x[chosen]
-                turned[chosen] = part.rot90(turns, (-2, -1))
-    return turned
-
-
-def crop_(x: Tensor, plan: PlanTensors) -> Tensor:
-    """Enlarges, in place, the middle of the samples that ``plan`` crops (bilinear).
-
-    Shape:
-        (B, C, S, S) float -> the same tensor
-    """
-    cropped = (plan.crop < 1).nonzero()[:, 0]
-    if len(cropped):
-        scale = plan.crop[cropped].to(x.device)
-        cropped = cropped.to(x.device)
-        theta = x.new_zeros(len(cropped), 2, 3)
-        theta[:, 0, 0] = theta[:, 1, 1] = scale
-        grid = F.affine_grid(theta, [len(cropped), *x.shape[1:]], align_corners=False)
-        x[cropped] = F.grid_sample(
-            x[cropped], grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
-    return x
-
-
-def shade_(x: Tensor, plan: PlanTensors) -> Tensor:
-    """Changes, in place, the brightness, then blacks out the boxes of ``plan``.
-
-    Shape:
-        (B, C, S, S) float in [0, 1] -> the same tensor
-    """
-    size = x.shape[-1]
-    x = x.mul_(plan.brightness.to(x.device).view(-1, 1, 1, 1)).clamp_(0, 1)
-    box = (plan.occlusion * size).round().to(x.device)  # top, left, height, width
-    at = torch.arange(size, device=x.device)
-    rows = (at >= box[:, :1]) & (at < box[:, :1] + box[:, 2:3])  # (B, S)
-    columns = (at >= box[:, 1:2]) & (at < box[:, 1:2] + box[:, 3:])
-    return x.masked_fill_((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0)
+    def _aspects(self, plan: PlanTensors) -> Tensor:
+        aspects = self.cache.aspects
+        return aspects.expand(len(plan.source)) if len(aspects) == 1 else aspects[plan.source]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Which images are trained on and which are validated on.
 
 Both tasks share one partition of the source images, stratified by label, so that the mask and
-the class of a lesion are always learnt on the same side.
+the class of a lesion are always learnt on the same side, in whichever of its photographs.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.runs import write_text
-
-_FIRST_OF = {image_id: pair[0] for pair in TRAIN_DUPLICATES for image_id in pair}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +37,13 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
 
     With ``split = "all"`` every image is trained on, and none validated on.
 
-    Images are ordered by a lot of their own, drawn from the seed and the id: an image that is
-    missing moves no other one to the other side by more than the cut. Two files that show one
-    photograph stay together.
+    Images of one lesion or patient, and two files that show one photograph, stay together: a
+    group is malignant if one of its images is. Groups are ordered by size and by a lot of their
+    own, drawn from the seed and the smallest id in them, and each goes to the fold that has the
+    fewest images of its class so far, so that the folds validate every image once.
 
     Args:
-        lesions: The images; one without a label is a stratum of its own.
+        lesions: The images; those without a label are a stratum of their own.
         config: Fraction, folds and fold.
         seed: Of the run.
 
@@ -55,28 +54,66 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
         if not lesions:
             raise DataError("there is no image to train on", expected="one or more")
         return Split(tuple(lesion.image_id for lesion in lesions), ())
-    validation: set[str] = set()
-    for label in sorted({lesion.label for lesion in lesions}, key=str):
-        photographs: dict[str, list[str]] = {}
-        for lesion in lesions:
-            if lesion.label == label:
-                first = _FIRST_OF.get(lesion.image_id, lesion.image_id)
-                photographs.setdefault(first, []).append(lesion.image_id)
-        drawn = sorted(photographs, key=lambda image_id: _lot(seed, image_id))
-        if config.folds:
-            chosen = drawn[config.fold :: config.folds]
-        else:
-            chosen = drawn[: round(len(drawn) * config.validation_fraction)]
-        validation.update(image_id for first in chosen for image_id in photographs[first])
-    train = tuple(lesion.image_id for lesion in lesions if lesion.image_id not in validation)
-    if not train or not validation:
+    strata: dict[str, list[list[str]]] = {}
+    for group in _groups(lesions, seed=seed):
+        ids = [lesion.image_id for lesion in group]
+        strata.setdefault(_stratum(group), []).append(ids)
+    chosen = _fold(strata, config) if config.folds else _hold_out(strata, config)
+    train = tuple(lesion.image_id for lesion in lesions if lesion.image_id not in chosen)
+    if not train or not chosen:
         raise DataError(
-            f"{len(lesions)} images leave {len(train)} to train on and {len(validation)} to"
+            f"{len(lesions)} images leave {len(train)} to train on and {len(chosen)} to"
             " validate on",
             expected="at least one of each",
             action="Use more images or another data.validation_fraction",
         )
-    return Split(train, tuple(sorted(validation)))
+    return Split(train, tuple(sorted(chosen)))
+
+
+def _groups(lesions: Sequence[Lesion], *, seed: int) -> list[list[Lesion]]:
+    """Returns the images that stay together, in the order of their groups' lots."""
+    key = {lesion.image_id: lesion.lesion_group or lesion.image_id for lesion in lesions}
+    joined: dict[str, str] = {}
+    for first, second in TRAIN_DUPLICATES:
+        keys = {key.get(first, first), key.get(second, second)}
+        keys = {joined.get(one, one) for one in keys}
+        joined |= dict.fromkeys(keys, min(keys))
+        joined |= {one: min(keys) for one, of in joined.items() if of in keys}
+    groups: dict[str, list[Lesion]] = {}
+    for lesion in lesions:
+        of = key[lesion.image_id]
+        groups.setdefault(joined.get(of, of), []).append(lesion)
+    return [groups[of] for of in sorted(groups, key=lambda of: _lot(seed, of))]
+
+
+def _stratum(group: Sequence[Lesion]) -> str:
+    labels = [lesion.label for lesion in group if lesion.label is not None]
+    return str(max(labels)) if labels else "unknown"
+
+
+def _fold(strata: Mapping[str, Sequence[Sequence[str]]], config: DataConfig) -> set[str]:
+    """Returns the ids of one fold: the next group goes to the fold with the fewest images."""
+    chosen: set[str] = set()
+    for groups in strata.values():
+        counts = [0] * config.folds
+        for ids in sorted(groups, key=len, reverse=True):
+            fold = counts.index(min(counts))
+            counts[fold] += len(ids)
+            if fold == config.fold:
+                chosen.update(ids)
+    return chosen
+
+
+def _hold_out(strata: Mapping[str, Sequence[Sequence[str]]], config: DataConfig) -> set[str]:
+    """Returns the ids of the first groups, as many as make up the fraction of each class."""
+    chosen: set[str] = set()
+    for groups in strata.values():
+        room = round(sum(map(len, groups)) * config.validation_fraction)
+        for ids in groups:
+            if len(ids) <= room:
+                chosen.update(ids)
+                room -= len(ids)
+    return chosen
 
 
 def split_rows(

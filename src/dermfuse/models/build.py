@@ -5,17 +5,16 @@ from collections.abc import Callable
 from torch import nn
 
 from dermfuse.config import ModelConfig
-from dermfuse.models.backbones import Backbone, build_backbone
+from dermfuse.models.backbones import build_backbone
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.models.joint import JointNetwork
 from dermfuse.models.unet import UNet
 from dermfuse.models.unet_original import OriginalUNet
 
-_ON_A_BACKBONE: dict[str, Callable[[Backbone], nn.Module]] = {
+_WITH_A_CLASS_HEAD: dict[str, Callable[..., nn.Module]] = {
     "classifier": Classifier,
     "discriminant": DiscriminantNetwork,
-    "unet": UNet,
     "joint": JointNetwork,
 }
 
@@ -29,4 +28,7 @@ def build_network(config: ModelConfig) -> nn.Module:
     """
     if config.network == "unet_original":
         return OriginalUNet()
-    return _ON_A_BACKBONE[config.network](build_backbone(config.backbone))
+    backbone = build_backbone(config.backbone)
+    if config.network == "unet":
+        return UNet(backbone)
+    return _WITH_A_CLASS_HEAD[config.network](backbone, dropout=config.dropout)

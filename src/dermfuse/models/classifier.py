@@ -18,6 +18,7 @@ class Classifier(nn.Module):
     Args:
         backbone: E = ``backbone.embedding_channels``.
         head: A dense layer E -> 2 to use; a new one if none is given.
+        dropout: Share of the embedding that is dropped before the head while training.
 
     Shape:
         RGB in [0, 1] (B, 3, H, W) -> logits (B, 2), H and W multiples of 32
@@ -31,15 +32,18 @@ class Classifier(nn.Module):
         (torch.Size([1, 2]), torch.Size([1, 2, 2]))
     """
 
-    def __init__(self, backbone: Backbone, *, head: nn.Linear | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, *, head: nn.Linear | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.normalise = Normalise(backbone.normalisation)
         self.backbone = backbone
         self.head = nn.Linear(backbone.embedding_channels, CLASSES) if head is None else head
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the logits (B, 2)."""
-        logits: Tensor = self.head(self.embed(x))
+        logits: Tensor = self.head(self.dropout(self.embed(x)))
         return logits
 
     def embed(self, x: Tensor) -> Tensor:

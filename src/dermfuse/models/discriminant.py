@@ -35,6 +35,7 @@ class DiscriminantNetwork(nn.Module):
 
     Args:
         backbone: E = ``backbone.embedding_channels``.
+        dropout: Share of the embedding that is dropped before the class heads while training.
 
     Shape:
         two RGB batches in [0, 1] (B, 3, H, W) -> three logits (B, 2)
@@ -44,8 +45,9 @@ class DiscriminantNetwork(nn.Module):
         DC-DenseNet121 7,483,782.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         embedding = backbone.embedding_channels
         self.normalise = Normalise(backbone.normalisation)
         self.backbone = backbone
@@ -69,8 +71,8 @@ class DiscriminantNetwork(nn.Module):
     def pair_logits(self, embedding_a: Tensor, embedding_b: Tensor) -> PairLogits:
         """Returns the logits from the embeddings (B, E) of both streams."""
         return PairLogits(
-            class_a=self.head_a(embedding_a),
-            class_b=self.head_b(embedding_b),
+            class_a=self.head_a(self.dropout(embedding_a)),
+            class_b=self.head_b(self.dropout(embedding_b)),
             discriminant=self.discriminant((embedding_a - embedding_b).square()),
         )
 

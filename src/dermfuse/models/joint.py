@@ -32,6 +32,7 @@ class JointNetwork(nn.Module):
 
     Args:
         backbone: E = ``backbone.embedding_channels``.
+        dropout: Share of the embedding that is dropped before the class head while training.
 
     Shape:
         RGB in [0, 1] (B, 3, H, W) -> logits (B, 2) and (B, 1, H, W), H and W multiples of 32
@@ -44,8 +45,9 @@ class JointNetwork(nn.Module):
         [(1, 2), (1, 1, 64, 64)]
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.normalise = Normalise(backbone.normalisation)
         self.backbone = backbone
         self.decoder = Decoder(backbone.channels)
@@ -59,7 +61,7 @@ class JointNetwork(nn.Module):
             ConfigError: A side of x is not a multiple of 32.
         """
         embedding, mask_logits = self.embed_and_segment(x)
-        return JointLogits(self.class_head(embedding), mask_logits)
+        return JointLogits(self.class_head(self.dropout(embedding)), mask_logits)
 
     def embed_and_segment(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the embedding (B, E) and the mask logits (B, 1, H, W), in one pass."""

@@ -197,7 +197,8 @@ def _run(
 ) -> Run:
     own = [f"train.seed={seed}", f"data.folds={folds}", f"data.fold={fold}"]
     own += [f"data.split={split}"] if split else []
-    config = load_preset(preset).override([*_for_preset(overrides, preset), *own])
+    protocol = ["data.exclude_test_duplicates=false"] if split == "paper" else []
+    config = load_preset(preset).override([*protocol, *_for_preset(overrides, preset), *own])
     part = f"fold{fold + 1}of{folds}" if folds else "holdout"
     part = "papersplit" if split == "paper" else part
     return Run(f"{preset}-seed{seed}-{part}", preset, config)

@@ -24,7 +24,7 @@ class JointModule(SegmentationModule):
         """Returns the joint loss of a batch of rows."""
         logits = self.trained_pass(self.images(batch))
         return losses.joint_loss(
-            self.class_loss(logits.class_logits, self.labels(batch)),
+            self.class_loss(logits.class_logits, self.targets(batch)),
             self.mask_loss(logits.mask_logits, self.samples.source.masks(batch)),
             class_weight=self.config.loss.joint_class_weight,
         )

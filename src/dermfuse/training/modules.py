@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dermfuse import losses, metrics
-from dermfuse.config import Config
+from dermfuse.config import Config, LossConfig
 from dermfuse.data.loaders import PairRows, pair_schedule, single_schedule
-from dermfuse.data.pairs import same_class
 from dermfuse.errors import TrainingError
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
@@ -37,6 +36,7 @@ from dermfuse.training.distributed import (
     take_share,
 )
 from dermfuse.training.freezing import freeze
+from dermfuse.training.mixing import Mixture, draw_mixture
 from dermfuse.training.samples import Samples
 
 KERAS_MIN_DELTA = 1e-4
@@ -136,6 +136,24 @@ class TrainingModule(LightningModule):
         """Returns the labels of plan rows, (B,) int64 on the device."""
         return torch.from_numpy(self.samples.labels[rows.numpy()]).to(self.device)
 
+    def targets(self, rows: Tensor) -> Tensor:
+        """Returns what the class heads learn for plan rows, (B,) float32 on the device.
+
+        It is the label unless labels are smoothed or a teacher has a say.
+        """
+        chosen, taught = rows.numpy(), self.samples.taught
+        targets = class_targets(
+            self.samples.labels[chosen],
+            None if taught is None else taught[chosen],
+            self.config.loss,
+        )
+        return torch.from_numpy(targets).to(self.device)
+
+    def mixture(self, rows: Tensor) -> Mixture | None:
+        """Returns how the images of a batch are blended; it depends on the batch alone."""
+        seeds = [self.config.train.seed, self.current_epoch, *rows[:4].tolist()]
+        return draw_mixture(len(rows), self.config.augment, np.random.default_rng(seeds))
+
     def step_loss(self, batch: Any) -> Tensor:  # noqa: ANN401 — each module has its own batch
         """Returns the loss of one batch."""
         raise NotImplementedError
@@ -183,17 +201,20 @@ class TrainingModule(LightningModule):
         return {**row, **self.measured}
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 — Lightning's own union
-        """Returns Adam and the rule its learning rate follows.
+        """Returns Adam (AdamW with ``weight_decay``) and the rule its learning rate follows.
 
         Paper:
             Adam 1e-4; halved when the validation loss has not fallen for 3 epochs. Keras halves
             in the third such epoch, PyTorch in the one after ``patience``: hence the - 1.
         """
         train = self.config.train
-        optimizer = torch.optim.Adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
+        adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
+        optimizer = adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
         if train.schedule == "cosine":
             steps = train.epochs * len(self.schedule(0))
-            cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warm_cosine, steps=steps))
+            cosine = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, partial(warm_cosine, steps=steps, warmup=train.warmup)
+            )
             return {
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": cosine, "interval": "step"},
@@ -210,23 +231,55 @@ class TrainingModule(LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         train = self.config.train
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
+            (pretrained, decays): [] for decays in (True, False) for pretrained in (True, False)
+        }
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups[name.startswith("backbone.")].append(parameter)
+                decays = not train.weight_decay or parameter.ndim > 1
+                groups[name.startswith("backbone."), decays].append(parameter)
         rate = train.learning_rate
-        rates = {True: rate, False: rate * train.new_layer_factor}
-        return [{"params": groups[key], "lr": rates[key]} for key in groups if groups[key]]
+        return [
+            {
+                "params": parameters,
+                "lr": rate if pretrained else rate * train.new_layer_factor,
+                "weight_decay": train.weight_decay if decays else 0.0,
+            }
+            for (pretrained, decays), parameters in groups.items()
+            if parameters
+        ]
 
 
-def warm_cosine(step: int, *, steps: int) -> float:
-    """Returns the factor on the learning rate: up over a twentieth of ``steps``, then down to 0.
+def class_targets(
+    labels: NDArray[np.int64], taught: NDArray[np.float32] | None, config: LossConfig
+) -> NDArray[np.float32]:
+    """Returns what the class heads learn, (n,) in [0, 1].
+
+    Args:
+        labels: 0 benign, 1 malignant, (n,); moved towards one half by ``label_smoothing``.
+        taught: What the teachers say, (n,), and weigh by ``distillation``; None without teachers.
+        config: Both shares.
+
+    Example:
+        >>> smooth = LossConfig(label_smoothing=0.2, distillation=0.5)
+        >>> class_targets(np.array([0, 1]), np.array([0.5, 0.5], np.float32), smooth).round(2)
+        array([0.3, 0.7], dtype=float32)
+    """
+    smoothing, weight = config.label_smoothing, config.distillation
+    targets = labels * (1 - smoothing) + smoothing / 2
+    if taught is not None:
+        targets = (1 - weight) * targets + weight * taught
+    return targets.astype(np.float32)
+
+
+def warm_cosine(step: int, *, steps: int, warmup: float = 0.05) -> float:
+    """Returns the factor on the learning rate: up over a share of ``steps``, then down to 0.
 
     Example:
         >>> [round(warm_cosine(step, steps=100), 2) for step in (0, 4, 50, 100)]
         [0.2, 1.0, 0.5, 0.0]
     """
-    warm = max(1, steps // 20)
+    warm = max(1, int(steps * warmup))
     return min(1.0, (step + 1) / warm) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
 
 
@@ -237,8 +290,10 @@ class ClassifierModule(TrainingModule):
 
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the class loss of a batch of rows."""
-        logits = self.trained_pass(self.images(batch))
-        return self.class_loss(logits, self.labels(batch))
+        images, targets = self.images(batch), self.targets(batch)
+        if mixture := self.mixture(batch):
+            images, targets = mixture.images(images), mixture.values(targets)
+        return self.class_loss(self.trained_pass(images), targets)
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
@@ -274,14 +329,19 @@ class PairModule(TrainingModule):
 
     def step_loss(self, batch: PairRows) -> Tensor:
         """Returns the total loss; Method 1 sends each image through the backbone once."""
+        rows = batch.a if batch.partner is not None else torch.cat([batch.a, batch.b])
+        images, targets, labels = self.images(rows), self.targets(rows), self.labels(rows).float()
+        if mixture := self.mixture(rows):
+            images = mixture.images(images)
+            targets, labels = mixture.values(targets), mixture.values(labels)
+        embedding = self.trained_pass(images)
         if batch.partner is None:
-            images = self.images(torch.cat([batch.a, batch.b]))
-            embedding_a, embedding_b = self.trained_pass(images).chunk(2)
+            sides = [each.chunk(2) for each in (embedding, targets, labels)]
         else:
-            embedding_a = self.trained_pass(self.images(batch.a))
-            embedding_b = embedding_a[batch.partner.to(self.device)]
-        logits = self.network.pair_logits(embedding_a, embedding_b)
-        return self._total(logits, self.labels(batch.a), self.labels(batch.b))
+            partner = batch.partner.to(self.device)
+            sides = [(each, each[partner]) for each in (embedding, targets, labels)]
+        logits = self.network.pair_logits(*sides[0])
+        return self._total(logits, targets=sides[1], labels=sides[2])
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the embeddings (B, E) and labels (B,)."""
@@ -295,7 +355,8 @@ class PairModule(TrainingModule):
         order = np.random.default_rng(self.config.train.seed).permutation(len(labels))
         partner = torch.from_numpy(order).to(self.device)
         logits = network.pair_logits(embedding, embedding[partner])
-        measured = {"validation_loss": self._total(logits, labels, labels[partner]).item()}
+        sides = (labels.float(), labels[partner].float())
+        measured = {"validation_loss": self._total(logits, targets=sides, labels=sides).item()}
         for name, head in (("a", network.head_a), ("b", network.head_b)):
             values = class_metrics(head(embedding).float().cpu(), labels.cpu())
             measured |= {f"{key}_{name}": value for key, value in values.items()}
@@ -304,12 +365,15 @@ class PairModule(TrainingModule):
             measured[key] = measured[f"{key}_{best}"]
         return {**measured, "rank": measured["average_precision"]}
 
-    def _total(self, logits: PairLogits, labels_a: Tensor, labels_b: Tensor) -> Tensor:
-        pair = torch.from_numpy(same_class(labels_a.cpu().numpy(), labels_b.cpu().numpy()))
+    def _total(
+        self, logits: PairLogits, *, targets: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> Tensor:
+        """Returns the total loss; ``labels`` say whether a pair is of one class, also in part."""
+        same_class = labels[0] * labels[1] + (1 - labels[0]) * (1 - labels[1])
         return losses.total_loss(
-            self.class_loss(logits.class_a, labels_a),
-            self.class_loss(logits.class_b, labels_b),
-            losses.discriminant_loss(logits.discriminant, pair.to(labels_a.device)),
+            self.class_loss(logits.class_a, targets[0]),
+            self.class_loss(logits.class_b, targets[1]),
+            losses.discriminant_loss(logits.discriminant, same_class),
             weights=self.config.loss.weights,
         )
 

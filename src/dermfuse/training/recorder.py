@@ -84,10 +84,10 @@ class Recorder(Callback):
     def kept(self) -> dict[str, float]:
         """The row of the epoch whose weights are kept.
 
-        It is the one that validated best, the earliest of equals; where nothing is validated on,
-        the last.
+        It is the one that validated best, the earliest of equals; where nothing is validated on
+        or ``train.keep`` says so, the last.
         """
-        if not self.config.data.validates:
+        if not self.config.data.validates or self.config.train.keep == "last":
             return self.history[-1]
         return max(self.history, key=lambda row: row["rank"])
 
@@ -116,7 +116,7 @@ class Recorder(Callback):
             "epochs": len(self.history),
             "seconds": round(self.seconds, 1),
             "kept_epoch": int(kept["epoch"]),
-            "kept_by": "best validation" if validates else "last epoch, nothing is validated on",
+            "kept_by": self._kept_by(),
             "validation": {k: v for k, v in kept.items() if k != "rank"} if validates else {},
             **({"deployed_head": deployed_head(kept)} if is_pair else {}),
         }
@@ -135,8 +135,16 @@ class Recorder(Callback):
         shown = ", ".join(f"{k} {row[k]:.4f}" for k in _SHOWN if k in row)
         _LOG.info("epoch %d of %d: %s", row["epoch"], self.config.train.epochs, shown)
 
+    def _kept_by(self) -> str:
+        if not self.config.data.validates:
+            return "last epoch, nothing is validated on"
+        return "best validation" if self.config.train.keep == "best" else "last epoch"
+
     def _is_over_early(self) -> bool:
-        patience = self.config.train.early_stop_patience
+        train = self.config.train
+        patience = train.early_stop_patience
+        if self.history[-1]["learning_rate"] < train.minimum_learning_rate:
+            return True
         return bool(patience) and len(self.history) - int(self.kept["epoch"]) >= patience
 
 

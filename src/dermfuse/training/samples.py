@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from dermfuse.config import Config, Task, has_masks, has_scores
-from dermfuse.data.augment import Plan, classification_plan, segmentation_plan
+from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
-from dermfuse.data.loaders import PlanTensors, SampleSource, load_cache
+from dermfuse.data.leave_out import LeaveOut, read_leave_out
+from dermfuse.data.loaders import SampleSource, load_cache
+from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
 from dermfuse.preprocess import read_mask
@@ -31,6 +33,7 @@ class Samples:
         own_masks: For every source image that is validated on, its mask at its own size.
         original: Which plan rows are the source image itself, (n,) bool.
         redraw: Returns the plan of an epoch, from 0; None where one plan serves all epochs.
+        taught: What the teachers say of every plan row; None without teachers.
     """
 
     source: SampleSource
@@ -40,9 +43,10 @@ class Samples:
     own_masks: dict[int, NDArray[np.bool_]]
     original: NDArray[np.bool_]
     redraw: Callable[[int], Plan] | None = None
+    taught: NDArray[np.float32] | None = None
 
     def at_epoch(self, epoch: int) -> Self:
-        """Returns the samples as ``epoch`` sees them; only ``augment.fresh`` tells them apart."""
+        """Returns the samples as ``epoch`` sees them; only draws of every epoch tell them apart."""
         if self.redraw is None:
             return self
         plan = PlanTensors.from_plan(self.redraw(epoch))
@@ -73,27 +77,40 @@ class TrainingSet:
         lesions: Those that can be used, in the order of the plan.
         split: The partition of them by source image.
         left_out: Sentences about what was left out, and why.
-        fingerprint: SHA-256 over ids, labels and file sizes: another set has another one.
+        fingerprint: SHA-256 over ids, labels, groups, file sizes and what a list leaves out:
+            another set has another one.
+        leave_out: The list of what may not be used, where one was given.
     """
 
     lesions: tuple[Lesion, ...]
     split: Split
     left_out: tuple[str, ...]
     fingerprint: str
+    leave_out: LeaveOut | None = None
 
 
-def select_lesions(folder: Path, config: Config) -> TrainingSet:
+def select_lesions(folder: Path, config: Config, *, leave_out: Path | None = None) -> TrainingSet:
     """Returns the usable training images of a dataset folder, and how they are split.
+
+    The split is that of all images, with a mask and a label or without, so that both tasks share
+    one partition and a list of what is left out moves no image to another side.
+
+    Args:
+        folder: The dataset folder.
+        config: Says which images, and how they are split.
+        leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
 
     Raises:
         DataError: If there is nothing to train on.
     """
     dataset = load_isic2016(folder, "train")
+    listed = read_leave_out(leave_out, known=_known_ids(dataset)) if leave_out else None
     task = config.model.task
     excluded = _test_duplicates(folder, dataset.lesions, config)
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
     whole = split_by_source(lesions, config.data, seed=config.train.seed)
-    usable = tuple(lesion for lesion in lesions if _usable(lesion, task))
+    allowed = listed.apply(lesions) if listed else lesions
+    usable = tuple(lesion for lesion in allowed if _usable(lesion, task))
     ids = {lesion.image_id for lesion in usable}
     split = Split(
         tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
@@ -107,7 +124,8 @@ def select_lesions(folder: Path, config: Config) -> TrainingSet:
             action="Check the folder with: dermfuse data verify",
         )
     left_out = _left_out(dataset, task, sorted(excluded))
-    return TrainingSet(usable, split, left_out, _fingerprint(usable))
+    left_out += listed.sentences() if listed else ()
+    return TrainingSet(usable, split, left_out, _fingerprint(usable, listed), listed)
 
 
 def load_samples(
@@ -117,7 +135,8 @@ def load_samples(
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
     masks = has_masks(config.model.task)
-    plan = _plan(lesions, config, epoch=0)
+    held_out = np.isin(image_ids, chosen.split.validation)
+    plan = _plan(lesions, config, held_out, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
     cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
     labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
@@ -130,13 +149,22 @@ def load_samples(
     source = SampleSource(cache, PlanTensors.from_plan(plan))
 
     def redraw(epoch: int) -> Plan:
-        return plan.replace_rows(train_rows, _plan(lesions, config, epoch=epoch))
+        return plan.replace_rows(train_rows, _plan(lesions, config, held_out, epoch=epoch))
 
-    fresh = redraw if config.augment.fresh else None
+    blind = config.augment.policy == "label_blind"
+    fresh = redraw if config.augment.fresh or blind else None
     return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original, fresh)
 
 
-def _plan(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
+def _plan(
+    lesions: Sequence[Lesion], config: Config, held_out: NDArray[np.bool_], *, epoch: int
+) -> Plan:
+    """Returns the plan of an epoch; what is validated on is in it as it is."""
+    plan = _drawn(lesions, config, epoch=epoch)
+    return hold_out(plan, held_out) if config.augment.policy == "label_blind" else plan
+
+
+def _drawn(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
     """Returns the task's plan; the joint network learns from the class-balanced one.
 
     Malignant images are the scarcer lesson, and the balanced plan holds every image, too.
@@ -149,7 +177,7 @@ def _plan(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
 
 
 def _test_duplicates(folder: Path, lesions: Sequence[Lesion], config: Config) -> set[str]:
-    """Returns the training images that are also test images: those known, and equal files."""
+    """Returns the training images that show a lesion of the test set: known, and equal files."""
     if not config.data.exclude_test_duplicates:
         return set()
     known = {lesion.image_id for lesion in lesions} & set(TEST_DUPLICATES)
@@ -177,7 +205,7 @@ def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple
         (dataset.missing_images, "no image file"),
         (dataset.missing_masks if has_masks(task) else (), "no mask"),
         (dataset.missing_labels if has_scores(task) else (), "no label"),
-        (duplicates, "a duplicate of a test image"),
+        (duplicates, "a lesion of the test set"),
     )
     return tuple(
         f"{len(ids)} left out ({reason}): {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
@@ -186,10 +214,17 @@ def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple
     )
 
 
-def _fingerprint(lesions: Sequence[Lesion]) -> str:
+def _known_ids(dataset: Isic2016) -> set[str]:
+    return {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
+
+
+def _fingerprint(lesions: Sequence[Lesion], leave_out: LeaveOut | None) -> str:
     digest = hashlib.sha256()
     for lesion in lesions:
         size = lesion.image_path.stat().st_size
         mask = lesion.mask_path.stat().st_size if lesion.mask_path else None
-        digest.update(f"{lesion.image_id},{lesion.label},{size},{mask}\n".encode())
+        group = f",{lesion.lesion_group}" if lesion.lesion_group else ""
+        digest.update(f"{lesion.image_id},{lesion.label},{size},{mask}{group}\n".encode())
+    for line in leave_out.lines() if leave_out else ():
+        digest.update(f"without {line}\n".encode())
     return digest.hexdigest()

@@ -85,6 +85,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     run: Path,
     imagenet: Path | None = None,
     start: Path | None = None,
+    leave_out: Path | None = None,
     resume: bool = False,
     devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -100,6 +101,8 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         start: A run of the same network whose best weights this one starts from, in place of
             ``model.init``: trained at a smaller input first, say, or on other images.
             A resumed run has its weights already and does not read it again.
+        leave_out: A list, a CSV of ``image_id,part``, of the images, masks and labels that may
+            not be used.
         resume: Goes on after the last whole epoch of ``run``; the metrics are those of a run
             that was never interrupted. A run folder without a finished epoch starts anew.
         devices: Trains on so many GPUs, or CPU processes, of this host; each takes a share of
@@ -116,7 +119,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     require_compiler(config.train, accelerator_of(config))
     if processes.first and not resume:
         require_free(run, what="run")
-    chosen = select_lesions(data, config)
+    chosen = select_lesions(data, config, leave_out=leave_out)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)
@@ -221,6 +224,7 @@ def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
             "validation_images": len(chosen.split.validation),
             "malignant_images": sum(label == 1 for label in labels),
             "left_out": list(chosen.left_out),
+            **({"leave_out": chosen.leave_out.to_dict()} if chosen.leave_out else {}),
         },
         "notice": NOTICE,
     }
@@ -272,7 +276,7 @@ def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
             raise RunError(
                 f"{folder.path} was trained on other images",
                 expected="the data set the run began with",
-                action="Give the same --data or choose a new folder",
+                action="Give the same --data and --leave-out, or choose a new folder",
             )
     if folder.state.exists():
         write_text(folder.config, config.to_toml())
@@ -327,6 +331,7 @@ def _trainer(
         strategy="ddp" if processes.count > 1 else "auto",
         precision=precision_of(config),  # type: ignore[arg-type]
         max_epochs=config.train.epochs,
+        gradient_clip_val=config.train.gradient_clip or None,
         limit_val_batches=1.0 if config.data.validates else 0,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
