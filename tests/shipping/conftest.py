@@ -1,4 +1,4 @@
-"""What the tests of releases share: images whose class is their tint, and runs that know it."""
+"""What the tests of releases share: images whose class is their tint, networks that see it."""
 
 import zlib
 from collections.abc import Callable
@@ -14,11 +14,15 @@ from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.data.splits import write_split
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.models.build import build_network
-from dermfuse.models.classifier import Classifier
-from dermfuse.preprocess import read_image, squeeze
+from dermfuse.preprocess import read_image
+from dermfuse.release.cards import NetworkCard, read_card
 from dermfuse.runs import RunFolder, write_json, write_text
+from dermfuse.shipping import gate, out_of_fold
+from dermfuse.training.prediction import TrainedNetwork
 from dermfuse.training.recorder import write_weights
 from dermfuse.training.samples import select_lesions
+
+from ..small_release import class_graph, mask_graph, write_network
 
 TINY = (
     "model.init=random",
@@ -39,14 +43,36 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for lesion in load_isic2016(folder, "train").lesions:
         image = read_image(lesion.image_path).astype(np.int64)
-        image[..., 0] += round(rng.normal(60.0 if lesion.label else 0.0, 20.0))
+        red = rng.normal(150.0 if lesion.label else 120.0, 15.0)
+        image[..., 0] += round(red - image[..., 0].mean())
         Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(lesion.image_path)
     return folder
 
 
+@pytest.fixture
+def hand_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports networks whose answers can be followed by hand in place of those of the runs.
+
+    What scores sees red, what outlines sees where green is dark; see ``small_release``.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (4, 40, 60, 3), dtype=np.uint8)
+    monkeypatch.setattr(gate, "other_images", lambda seed: {"noise": list(noise)})
+    monkeypatch.setattr(out_of_fold, "_export", _export)
+
+
+def _export(
+    trained: TrainedNetwork, data: object, out: Path, precision: object
+) -> tuple[NetworkCard, NetworkCard]:
+    name, task = trained.run.name, trained.config.model.task
+    graph = class_graph(130.0, rows=16) if task == "classification" else mask_graph(tilted=False)
+    write_network(out, name, task, graph)
+    card = read_card(out / f"{name}.json")
+    return card, card
+
+
 @pytest.fixture(scope="session")
 def plant() -> Plant:
-    """Leaves a run as a training would, with a head that was fitted to its training images."""
+    """Leaves a run as a training would, with weights that learnt nothing."""
     return _plant
 
 
@@ -55,20 +81,6 @@ def _plant(config: Config, data: Path, run: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(zlib.crc32(config.name.encode()))
         network = build_network(config.model)
-    if isinstance(network, Classifier):
-        learnt = [x for x in chosen.lesions if x.image_id in set(chosen.split.train)]
-        squares = np.stack([squeeze(read_image(x.image_path), 32) for x in learnt])
-        images = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
-        with torch.no_grad():
-            seen = network.eval().embed(images)
-            mean, spread = seen.mean(0), seen.std(0) + 1e-6
-            targets = torch.tensor([2.0 * int(x.label or 0) - 1 for x in learnt])
-            design = (seen - mean) / spread
-            dual = torch.linalg.solve(design @ design.T + 30 * torch.eye(len(learnt)), targets)
-            row = design.T @ dual / spread
-            network.head.weight.zero_()
-            network.head.weight[1] = row
-            network.head.bias.copy_(torch.stack([torch.tensor(0.0), -(row @ mean)]))
     write_text(folder.config, config.to_toml())
     write_split(folder.split, chosen.split)
     write_weights(folder.weights, network, {"epoch": "1"})

@@ -16,7 +16,7 @@ from dermfuse.training.prediction import TrainedNetwork
 
 from .conftest import TINY, Plant
 
-NETWORKS = {"a": "mobilenetv1", "b": "mobilenetv1", "c": "shufflenet", "u": "u-mobilenetv1"}
+NETWORKS = {"a": "mobilenetv1", "b": "mobilenetv1", "u": "u-mobilenetv1"}
 
 
 def _trained(run: str, **train: object) -> TrainedNetwork:
@@ -28,7 +28,7 @@ def _trained(run: str, **train: object) -> TrainedNetwork:
 def request_for(
     tinted: Path, plant: Plant, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., ReleaseRequest]:
-    """Three class networks and a U-Net, each in two folds and on all images."""
+    """Two class networks and a U-Net, each in two folds and on all images."""
     folder = tmp_path_factory.mktemp("runs")
     for name, preset in NETWORKS.items():
         config = load_preset(preset).override([*TINY, "train.schedule=cosine"])
@@ -47,8 +47,8 @@ def request_for(
     return make
 
 
-def test_any_number_of_networks_becomes_a_release_that_analyses(
-    request_for: Callable[..., ReleaseRequest], tinted: Path, tmp_path: Path
+def test_runs_become_a_release_that_analyses(
+    request_for: Callable[..., ReleaseRequest], tinted: Path, tmp_path: Path, hand_made: None
 ) -> None:
     listed = tmp_path / "half.csv"
     ids = [lesion.image_id for lesion in load_isic2016(tinted, "train").lesions]
@@ -59,9 +59,11 @@ def test_any_number_of_networks_becomes_a_release_that_analyses(
     built = build_release(request, stage=lambda what, *_: begun.append(what))
     release = read_release(out)
     assert begun[0] == "exporting the networks"
-    assert release.to_dict() == built.to_dict()
+    assert (release.classes, release.masks, release.gate) == (
+        built.classes, built.masks, built.gate,
+    )  # fmt: skip
     assert release.looks == 4
-    assert [member.name for member in release.classes.members] == ["a-all", "b-all", "c-all"]
+    assert [member.name for member in release.classes.members] == ["a-all", "b-all"]
     measured = release.classes.measured
     assert measured["images"] == 60
     assert measured["subsets"]["half"]["images"] == 30

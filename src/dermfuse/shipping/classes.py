@@ -49,6 +49,22 @@ class _Answers:
     exact: Values
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fused:
+    """What weights and a calibration of the other folds make of each image.
+
+    Attributes:
+        scores: The weighted mean. (N,)
+        probabilities: The same, calibrated. (N,)
+    """
+
+    scores: Values
+    probabilities: Values
+
+    def only(self, chosen: Flags) -> "_Fused":
+        return _Fused(self.scores[chosen], self.probabilities[chosen])
+
+
 def make_class_release(
     asked: Sequence[Asked],
     *,
@@ -72,29 +88,27 @@ def make_class_release(
     malignant = answers.malignant
     weights = fit_weights(malignant, answers.scores)
     fused = answers.scores @ weights
-    probabilities = _cross_fit(answers, answers.scores)
+    found = _cross_fit(answers, answers.scores)
     calibration = calibrate(malignant, fused)
     calibration = replace(
         calibration,
-        error_after=expected_calibration_error(malignant, probabilities),
-        mean_after=float(probabilities.mean()),
+        error_after=expected_calibration_error(malignant, found.probabilities),
+        mean_after=float(found.probabilities.mean()),
     )
     points = choose_points(malignant, calibration.calibration(fused))
     single = _cross_fit(answers, answers.one_look) if looks > 1 else None
     measured: dict[str, Any] = {
         "how": "out of fold; weights and calibration were fitted to the images of other folds",
         "looks": looks,
-        **_measure(malignant, probabilities, single),
-        "fusion_in_float32": rank(malignant, _cross_fit(answers, answers.exact)),
+        **_measure(malignant, found, single),
+        "fusion_in_float32": rank(malignant, _cross_fit(answers, answers.exact).scores),
         "networks": {
             card.name: rank(malignant, column)
             for (card, _), column in zip(asked, answers.scores.T, strict=True)
         },
         "calibration": calibration.to_dict(),
         "subsets": {
-            name: _measure(
-                malignant[chosen], probabilities[chosen], None if single is None else single[chosen]
-            )
+            name: _measure(malignant[chosen], found.only(chosen), single and single.only(chosen))
             for name, ids in (subsets or {}).items()
             if (chosen := np.isin(answers.ids, sorted(ids))).any()
         },
@@ -132,29 +146,30 @@ def _join(asked: Sequence[Asked]) -> _Answers:
     return _Answers(tuple(ids), malignant, part, *np.moveaxis(table, 2, 0))
 
 
-def _cross_fit(answers: _Answers, scores: Values) -> Values:
-    """Returns the probability of each image by weights and a line of the other folds, (N,)."""
-    found = np.empty(len(scores))
+def _cross_fit(answers: _Answers, scores: Values) -> _Fused:
+    """Returns the mean score of each image by weights of the other folds, and by their line."""
+    fused, probabilities = np.empty(len(scores)), np.empty(len(scores))
     for number in np.unique(answers.part):
         own = answers.part == number
         labels, others = answers.malignant[~own], scores[~own]
         weights = fit_weights(labels, others)
-        found[own] = fit_calibration(labels, others @ weights)(scores[own] @ weights)
-    return found
+        fused[own] = scores[own] @ weights
+        probabilities[own] = fit_calibration(labels, others @ weights)(fused[own])
+    return _Fused(fused, probabilities)
 
 
-def _measure(malignant: Flags, probabilities: Values, single: Values | None) -> dict[str, Any]:
+def _measure(malignant: Flags, found: _Fused, single: _Fused | None) -> dict[str, Any]:
     measured: dict[str, Any] = {
         "images": int(malignant.size),
         "malignant": int(malignant.sum()),
-        "fusion": rank(malignant, probabilities),
-        "calibration_error": expected_calibration_error(malignant, probabilities),
+        "fusion": rank(malignant, found.scores),
+        "calibration_error": expected_calibration_error(malignant, found.probabilities),
     }
     if single is not None:
         measured["one_look"] = {
-            "fusion": rank(malignant, single),
-            "calibration_error": expected_calibration_error(malignant, single),
-            "gain": gain_in_ranking(malignant, probabilities, single),
+            "fusion": rank(malignant, single.scores),
+            "calibration_error": expected_calibration_error(malignant, single.probabilities),
+            "gain": gain_in_ranking(malignant, found.scores, single.scores),
         }
     return measured
 

@@ -180,7 +180,8 @@ def _weigh(lesions: Sequence[Lesion], share: float) -> Distances:
     malignant = np.array([lesion.label == Label.MALIGNANT for lesion in lesions])
     if malignant.all() or not malignant.any():
         return np.ones(len(lesions))
-    return np.where(malignant, share / malignant.sum(), (1.0 - share) / (~malignant).sum())
+    each = (share / malignant.sum(), (1.0 - share) / (~malignant).sum())
+    return np.where(malignant, *each).astype(np.float64)
 
 
 def _fairest(measured: Mapping[float, Sequence[_HeldBack]]) -> float:
