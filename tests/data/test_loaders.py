@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dermfuse.data.augment import originals
+from dermfuse.config import AugmentConfig
+from dermfuse.data.augment import classification_plan, originals
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.loaders import (
     ImageCache,
@@ -19,6 +20,7 @@ from dermfuse.data.loaders import (
 from dermfuse.data.pixels import PlanTensors
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, squeeze
+from dermfuse.scores import Label
 
 
 def _one(**columns: object) -> PlanTensors:
@@ -53,6 +55,16 @@ def test_the_same_row_gives_the_same_pixels() -> None:
     both = source.images(torch.tensor([0, 1]))
     assert torch.equal(both[1:], source.images(torch.tensor([1])))
     assert torch.equal(both, source.images(torch.tensor([0, 1])))
+
+
+def test_pixels_are_augmented_in_float32_under_autocast() -> None:
+    config = AugmentConfig(policy="label_blind", benign_copies=24)
+    plan = PlanTensors.from_plan(classification_plan(["a"], [Label.BENIGN], config, seed=0))
+    source, rows = replace(_source(1), plan=plan), torch.arange(24)
+    with torch.autocast("cpu", torch.bfloat16):
+        images, masks = source.images(rows), source.masks(rows)
+    assert torch.equal(images, source.images(rows))
+    assert torch.equal(masks, source.masks(rows))
 
 
 def test_a_mask_moves_with_its_image_and_stays_binary() -> None:

@@ -89,9 +89,7 @@ def test_an_angle_turns_the_scene_in_the_frames_true_aspect() -> None:
         [2.0]
     )  # a bar 32 px long across the squeezed frame is 64 px long in truth
     turned = warp_(_bar(64, wide=True), _one(angle=np.float32(90)), aspect)
-    assert _extent(turned) == (32, 4), (
-        "twice as long down, half as thick across, in the middle half"
-    )
+    assert _extent(turned) == (32, 4), "longer down, thinner across; of the middle half"
 
 
 def test_a_frame_that_was_laid_on_its_side_has_the_other_aspect() -> None:

@@ -62,6 +62,17 @@ def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_pa
         ("u-mobilenetv1", ()),
         ("joint-mobilenetv1", ()),
         ("dc-mobilenetv1", ("augment.fresh=true", "train.ema_decay=0.9")),
+        (
+            "dc-mobilenetv1",
+            (
+                "augment.policy=label_blind",
+                "augment.mixup=0.4",
+                "model.dropout=0.3",
+                "train.weight_decay=0.1",
+                "train.gradient_clip=1.0",
+            ),
+        ),
+        ("u-mobilenetv1", ("augment.policy=label_blind",)),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(

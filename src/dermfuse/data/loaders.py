@@ -27,16 +27,20 @@ class ImageCache:
         masks: (N, 1, S, S) uint8 of 0 and 1, or None where only classes are learnt.
         aspects: Width beside height of the frames before they were squeezed, (N,) float32; 1 for
             all if left out.
+        taught: What teachers say of the masks, (N, 1, S, S) uint8 of 0 to 255; None without any.
     """
 
     images: Tensor
     masks: Tensor | None
     aspects: Tensor = field(default_factory=lambda: torch.ones(1))
+    taught: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
         """Returns the cache on another device; the aspects stay where the plan is."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return type(self)(self.images.to(device), masks, self.aspects)
+        masks, taught = (
+            None if maps is None else maps.to(device) for maps in (self.masks, self.taught)
+        )
+        return type(self)(self.images.to(device), masks, self.aspects, taught)
 
 
 def load_cache(
@@ -110,12 +114,28 @@ class SampleSource:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
         plan = self.plan[rows]
         turned = turn(self.cache.images[plan.source.to(self.cache.images.device)], plan)
-        moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
-        return hide_(spoil_(recolour_(moved, plan), plan), plan)
+        # Pixels are augmented in float32 whatever the network computes in.
+        with torch.autocast(turned.device.type, enabled=False):
+            moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
+            return hide_(spoil_(recolour_(moved, plan), plan), plan)
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
         return (self._moved(self.cache.masks, rows) >= 0.5).float()
+
+    def mask_targets(self, rows: Tensor, *, distillation: float) -> Tensor:
+        """Returns what a mask network learns for ``rows``, (B, 1, S, S) float32 in [0, 1].
+
+        It is the mask or, where teachers have a say, its mean with theirs.
+
+        Args:
+            rows: Of the plan.
+            distillation: Weight of the teachers.
+        """
+        masks = self.masks(rows)
+        if self.cache.taught is None:
+            return masks
+        return masks.lerp(self._moved(self.cache.taught, rows) / 255, distillation)
 
     def _moved(self, maps: Tensor | None, rows: Tensor) -> Tensor:
         """Returns maps (B, 1, S, S) moved as the images of ``rows`` are."""
@@ -123,7 +143,8 @@ class SampleSource:
             raise ValueError("the cache holds no masks")
         plan = self.plan[rows]
         turned = turn(maps[plan.source.to(maps.device)], plan)
-        return warp_(turned.float(), plan, self._aspects(plan))
+        with torch.autocast(maps.device.type, enabled=False):
+            return warp_(turned.float(), plan, self._aspects(plan))
 
     def _aspects(self, plan: PlanTensors) -> Tensor:
         aspects = self.cache.aspects

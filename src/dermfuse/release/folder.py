@@ -3,6 +3,7 @@
 release.json        this record
 NAME.onnx, .json    each network and its card
 dermoscopy.npz      what dermoscopy looks like to a network, to tell what is not
+out_of_fold.csv     image_id,score: fused scores by networks not trained on the image (optional)
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from dermfuse.runs import NOTICE, read_json, write_json
 FORMAT = 1
 """The version of the record."""
 RELEASE_NAME = "release.json"
+OUT_OF_FOLD_NAME = "out_of_fold.csv"
 
 _T = TypeVar("_T")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -25,7 +25,7 @@ class JointModule(SegmentationModule):
         logits = self.trained_pass(self.images(batch))
         return losses.joint_loss(
             self.class_loss(logits.class_logits, self.targets(batch)),
-            self.mask_loss(logits.mask_logits, self.samples.source.masks(batch)),
+            self.mask_loss(logits.mask_logits, self.mask_targets(batch)),
             class_weight=self.config.loss.joint_class_weight,
         )
 

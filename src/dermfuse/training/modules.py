@@ -42,6 +42,8 @@ from dermfuse.training.samples import Samples
 KERAS_MIN_DELTA = 1e-4
 """Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
 
+_EPOCHS = 100_003  # more than a run may have: every epoch of every seed drops other units
+
 Epoch = dict[str, float]
 
 
@@ -118,7 +120,8 @@ class TrainingModule(LightningModule):
         self.samples = self.samples.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Draws the epoch's plan; keeps what of the backbone is frozen."""
+        """Draws the epoch's plan; keeps what of the backbone is frozen; seeds the dropout."""
+        torch.manual_seed(self.config.train.seed * _EPOCHS + self.current_epoch)
         self.samples = self.samples.at_epoch(self.current_epoch)
         for layer in self._kept:
             layer.eval()
@@ -208,8 +211,7 @@ class TrainingModule(LightningModule):
             in the third such epoch, PyTorch in the one after ``patience``: hence the - 1.
         """
         train = self.config.train
-        adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
-        optimizer = adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
+        optimizer = self._optimizer()
         if train.schedule == "cosine":
             steps = train.epochs * len(self.schedule(0))
             cosine = torch.optim.lr_scheduler.LambdaLR(
@@ -228,6 +230,11 @@ class TrainingModule(LightningModule):
         )
         scheduler = {"scheduler": plateau, "monitor": "validation_loss", "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        train = self.config.train
+        adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
+        return adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         train = self.config.train
@@ -384,7 +391,12 @@ class SegmentationModule(TrainingModule):
     def step_loss(self, batch: Tensor) -> Tensor:
         """Returns the mask loss of a batch of rows."""
         logits = self.trained_pass(self.images(batch))
-        return self.mask_loss(logits, self.samples.source.masks(batch))
+        return self.mask_loss(logits, self.mask_targets(batch))
+
+    def mask_targets(self, rows: Tensor) -> Tensor:
+        """Returns what is learnt for plan rows, (B, 1, S, S): masks, and what teachers say."""
+        distillation = self.config.loss.distillation
+        return self.samples.source.mask_targets(rows, distillation=distillation)
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""

@@ -19,6 +19,7 @@ from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
 from dermfuse.preprocess import read_mask
+from dermfuse.training.lessons import Lessons
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,20 @@ def select_lesions(folder: Path, config: Config, *, leave_out: Path | None = Non
 
 
 def load_samples(
-    chosen: TrainingSet, config: Config, *, progress: Callable[[int, int], None] | None = None
+    chosen: TrainingSet,
+    config: Config,
+    *,
+    lessons: Lessons | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Samples:
-    """Returns the decoded images with their plan; see ``load_cache`` for the errors."""
+    """Returns the decoded images with their plan; see ``load_cache`` for the errors.
+
+    Args:
+        chosen: The images.
+        config: Says how large they are, and how they are augmented.
+        lessons: What the teachers say about them, if there are any.
+        progress: Called with (done, all).
+    """
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
     masks = has_masks(config.model.task)
@@ -146,6 +158,13 @@ def load_samples(
         for index in plan.source[measured].tolist()
         if (path := lesions[index].mask_path)
     }
+    taught = None
+    if lessons is not None:
+        scores = lessons.scores_of(image_ids)
+        taught = None if scores is None else scores[plan.source]
+        maps = lessons.maps_of(image_ids, config.data.input_size)
+        if maps is not None:
+            cache = replace(cache, taught=torch.from_numpy(maps))
     source = SampleSource(cache, PlanTensors.from_plan(plan))
 
     def redraw(epoch: int) -> Plan:
@@ -153,7 +172,9 @@ def load_samples(
 
     blind = config.augment.policy == "label_blind"
     fresh = redraw if config.augment.fresh or blind else None
-    return Samples(source, labels, train_rows, validation_rows, own_masks, plan.original, fresh)
+    return Samples(
+        source, labels, train_rows, validation_rows, own_masks, plan.original, fresh, taught
+    )
 
 
 def _plan(

@@ -44,6 +44,7 @@ from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
 from dermfuse.training.start import load_start, read_origin, require_no_origin
+from dermfuse.training.teachers import ask_teachers
 
 _LOG = logging.getLogger(__name__)
 
@@ -135,7 +136,8 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     elif start is not None:
         validation = chosen.split.validation
         record |= load_start(network, start, model=config.model, validation=validation)
-    samples = load_samples(chosen, config, progress=progress)
+    lessons = ask_teachers(config, data, chosen.split.train)
+    samples = load_samples(chosen, config, lessons=lessons, progress=progress)
     module = _module(network, samples, config, processes)
     if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)

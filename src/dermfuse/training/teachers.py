@@ -1,0 +1,110 @@
+"""What teachers say about images that they held back: a part of a pupil's target.
+
+A network that learnt an image by heart has nothing to teach about it, and would carry what it
+remembers into the pupil's out-of-fold numbers. So a run teaches the images it validated on, and
+no other; the runs of one recipe in folds teach all of them together.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dermfuse.config import Config, has_masks, has_scores, load_config
+from dermfuse.data.splits import read_split
+from dermfuse.errors import DermfuseError, RunError
+from dermfuse.predictions import Predictions, name_some, read_predictions
+from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
+from dermfuse.runs import RunFolder
+from dermfuse.scores import read_scores
+from dermfuse.training.lessons import Lessons
+from dermfuse.training.prediction import predict
+
+HELD_OUT_NAME = "held-out"
+"""The predictions folder in a teacher's run folder; it is written once, by the first pupil."""
+
+
+def ask_teachers(config: Config, data: Path, learnt: Sequence[str]) -> Lessons | None:
+    """Returns what ``train.teachers`` say of the images that are learnt from; None without any.
+
+    Args:
+        config: Of the pupil.
+        data: The dataset folder the teachers were trained on.
+        learnt: Ids of the images the pupil is trained on.
+
+    Raises:
+        RunError: A teacher is neither run nor release, answers another task, or an image is held
+            back by none of them.
+    """
+    if not config.train.teachers:
+        return None
+    task = config.model.task
+    teachers = [Path(name) for name in config.train.teachers]
+    scores = _mean_scores(teachers, data) if has_scores(task) else None
+    maps = _map_files(teachers, data) if has_masks(task) else {}
+    for kind, taught in (("a score", scores), ("a mask", maps if has_masks(task) else None)):
+        untaught = [] if taught is None else sorted(set(learnt) - taught.keys())
+        if untaught:
+            raise RunError(
+                f"no teacher of {kind} held back {name_some(untaught)}"
+                f" ({len(untaught)} of {len(learnt)} images)",
+                expected="for every image a teacher that was not trained on it",
+                action="Name the runs of all folds in train.teachers",
+            )
+    return Lessons(scores, maps)
+
+
+def _mean_scores(teachers: Sequence[Path], data: Path) -> dict[str, float]:
+    told: dict[str, list[float]] = {}
+    for teacher in teachers:
+        if (teacher / RELEASE_NAME).is_file():
+            table = read_scores(teacher / OUT_OF_FOLD_NAME)
+            found = dict(zip(table.image_ids, table.scores.tolist(), strict=True))
+        else:
+            found = _held_out(teacher, data, "scores").score_by_id()
+        for image_id, score in found.items():
+            told.setdefault(image_id, []).append(score)
+    return {image_id: float(np.mean(scores)) for image_id, scores in told.items()}
+
+
+def _map_files(teachers: Sequence[Path], data: Path) -> dict[str, list[Path]]:
+    told: dict[str, list[Path]] = {}
+    for teacher in teachers:
+        for image_id, path in _held_out(teacher, data, "masks").probabilities.items():
+            told.setdefault(image_id, []).append(path)
+    return told
+
+
+def _held_out(teacher: Path, data: Path, answers: str) -> Predictions:
+    """Returns what a run says about the images it validated on, and keeps it in the run folder."""
+    folder = RunFolder(teacher)
+    folder.require_run(expected="a run or a release that can teach")
+    config = load_config(folder.config)
+    task = config.model.task
+    if not (has_scores if answers == "scores" else has_masks)(task):
+        raise RunError(
+            f"the teacher {teacher} answers {task} alone",
+            expected=f"a teacher that answers {answers}",
+            action="Name another run in train.teachers",
+        )
+    if config.data.split != "source" or not read_split(folder.split).validation:
+        raise RunError(
+            f"the teacher {teacher} was trained on every image (data.split {config.data.split})",
+            expected="a run that held images back, to teach those",
+            action="Name the runs of its folds in train.teachers",
+        )
+    out = teacher / HELD_OUT_NAME
+    if not out.is_dir() or not any(out.iterdir()):
+        try:
+            predict(
+                teacher,
+                data=data,
+                split="validation",
+                out=out,
+                probabilities=has_masks(task),
+                tta=True,
+            )
+        except DermfuseError:
+            if not (out.is_dir() and any(out.iterdir())):  # else another pupil was faster
+                raise
+    return read_predictions(out)
