@@ -27,6 +27,7 @@ from dermfuse.cli import (
     figures,
     models,
     publish,
+    release,
     reproduce,
     results,
     serve,
@@ -61,6 +62,7 @@ ensembles.register(app)
 publish.register(app)
 figures.register(app)
 export.register(app)
+release.register(app)
 reproduce.register(app)
 serve.register(app)
 

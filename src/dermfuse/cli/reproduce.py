@@ -27,8 +27,8 @@ from dermfuse.cli.extras import require_figures_extra, require_train_extra
 from dermfuse.cli.overview import watch_lines, watch_live
 
 if TYPE_CHECKING:
+    from dermfuse.jobs.progress import RunProgress
     from dermfuse.reproduction.estimate import PlanEstimate
-    from dermfuse.reproduction.progress import RunProgress
     from dermfuse.reproduction.reproduce import Draw, ReproductionReport
 
 SOME_FAILED = 3
@@ -162,7 +162,7 @@ def _overview(jobs: int) -> "Iterator[Callable[[Sequence[RunProgress]], None]]":
 
 
 def _show_estimate(found: "PlanEstimate") -> None:
-    from dermfuse.reproduction.progress import duration_in_words
+    from dermfuse.jobs.progress import duration_in_words
 
     rows = [
         (each.name, each.state, str(each.epochs), duration_in_words(each.seconds), each.basis)

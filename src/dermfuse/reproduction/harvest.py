@@ -22,12 +22,13 @@ from dermfuse.data.truth import Truth
 from dermfuse.ensembles import average, join
 from dermfuse.errors import DermfuseError
 from dermfuse.fusion import FitOn, fuse
+from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.run import Run
 from dermfuse.packing import pack
 from dermfuse.predictions import MANIFEST_NAME
 from dermfuse.reproduction.beyond import split_source
-from dermfuse.reproduction.execution import Workplace
 from dermfuse.reproduction.paper import Fusion, fusion_of
-from dermfuse.reproduction.plan import Plan, Run
+from dermfuse.reproduction.plan import Plan
 from dermfuse.runs import RunFolder
 from dermfuse.training.prediction import predict
 from dermfuse.training.submission import pack_run

@@ -10,10 +10,7 @@ from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.figures import Picture
-from dermfuse.report import render_page
-from dermfuse.reproduction.assembly import Assembler
-from dermfuse.reproduction.documents import render_csv, render_markdown
-from dermfuse.reproduction.execution import (
+from dermfuse.jobs.execution import (
     Command,
     Watch,
     Workplace,
@@ -21,12 +18,16 @@ from dermfuse.reproduction.execution import (
     train_all,
     train_command,
 )
+from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.run import Run
+from dermfuse.report import render_page
+from dermfuse.reproduction.assembly import Assembler
+from dermfuse.reproduction.documents import render_csv, render_markdown
 from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import build_page
 from dermfuse.reproduction.paper import fusion_of
-from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, Run, make_plan
-from dermfuse.reproduction.progress import RunProgress
+from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
 from dermfuse.runs import (
     RunFolder,
     environment,

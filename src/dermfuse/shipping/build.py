@@ -183,7 +183,15 @@ def _facts(
         "precision": request.precision,
         "data": request.data.resolve().name,
         "fold_runs": [run.resolve().name for run in request.folds],
-        "recipes": {final.config.name: final.config.to_mapping() for final in finals},
+        "recipes": {final.config.name: _recipe(final) for final in finals},
         "told_apart": dict(gate.measured),
         "measured_on": environment(),
     }
+
+
+def _recipe(trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns a configuration whose teachers are named without their folders."""
+    mapping = trained.config.to_mapping()
+    teachers = trained.config.train.teachers
+    mapping["train"]["teachers"] = [Path(teacher).name for teacher in teachers]
+    return mapping

@@ -181,7 +181,7 @@ def _weigh(lesions: Sequence[Lesion], share: float) -> Distances:
     if malignant.all() or not malignant.any():
         return np.ones(len(lesions))
     each = (share / malignant.sum(), (1.0 - share) / (~malignant).sum())
-    return np.where(malignant, *each).astype(np.float64)
+    return np.asarray(np.where(malignant, *each), dtype=np.float64)
 
 
 def _fairest(measured: Mapping[float, Sequence[_HeldBack]]) -> float:
