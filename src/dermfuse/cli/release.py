@@ -80,6 +80,7 @@ def release(  # noqa: PLR0913 — an option each
     """
     require_export_extra("dermfuse release")
     from dermfuse.shipping.make import MakeRequest, make_release, prepare_release
+    from dermfuse.shipping.plan import read_plan
 
     request = MakeRequest(
         plan=plan,
@@ -91,6 +92,7 @@ def release(  # noqa: PLR0913 — an option each
         jobs=jobs,
         minutes=deadline,
     )
+    read_plan(plan)  # what is no plan is refused before anything is timed
     with progress("Timing a step of each network") as advance:
         prepared = prepare_release(request, progress=advance)
     if dry_run:
