@@ -51,6 +51,8 @@ class DataConfig:
             test set, and every file that is also a test image; only the paper's own protocol
             keeps them.
         input_size: Side of the square the network sees, in pixels, a multiple of 32.
+        fit: ``squeeze`` squeezes the whole frame to the square, as in the paper; ``letterbox``
+            keeps its aspect and fills the square with the frame's reflection.
     """
 
     split: Literal["source", "paper", "all"] = "source"
@@ -59,6 +61,7 @@ class DataConfig:
     fold: int = 0
     exclude_test_duplicates: bool = True
     input_size: int = 224
+    fit: Literal["squeeze", "letterbox"] = "squeeze"
 
     def __post_init__(self) -> None:
         """Refuses values that contradict each other."""

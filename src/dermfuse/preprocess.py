@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ MIN_SIDE_PX = 16
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
 
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,6 +143,50 @@ def squeeze_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     # each cell is (height / size) * (width / size) pixels = height * width of those units
     squeezed: NDArray[np.bool_] = 2 * covered >= height * width
     return squeezed
+
+
+def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Returns the frame in its own aspect in a square, which its reflection fills.
+
+    Args:
+        image: RGB, (H, W, 3).
+        size: The square's side in pixels.
+
+    Example:
+        >>> letterbox(np.full((30, 40, 3), 7, np.uint8), 16).shape
+        (16, 16, 3)
+    """
+    return squeeze(_reflected(image), size)
+
+
+def letterbox_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Returns a mask (H, W) as ``letterbox`` shows its image."""
+    return squeeze_mask(_reflected(mask), size)
+
+
+def letterbox_probability(probability: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Returns a probability map (H, W) as ``letterbox`` shows its image, (S, S)."""
+    return resize_probability(_reflected(probability), size, size)
+
+
+def resize_letterboxed(
+    probability: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Returns the frame's part of a probability map (S, S) of a letterboxed image, (H, W)."""
+    side = max(height, width)
+    whole = resize_probability(probability, side, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    return whole[top : top + height, left : left + width]
+
+
+def _reflected(pixels: NDArray[_Pixel]) -> NDArray[_Pixel]:
+    """Returns (H, W, ...) in the middle of a square of side max(H, W), reflected at its edges."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    before = ((side - height) // 2, (side - width) // 2)
+    padding = [(b, side - n - b) for b, n in zip(before, (height, width), strict=True)]
+    padding += [(0, 0)] * (pixels.ndim - 2)
+    return np.ascontiguousarray(np.pad(pixels, padding, mode="symmetric"))
 
 
 def resize_probability(

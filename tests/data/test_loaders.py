@@ -13,6 +13,10 @@ from dermfuse.data.loaders import (
     ImageCache,
     SampleSource,
     epoch_batches,
+    fit_back,
+    fit_mask,
+    fit_probability,
+    fit_square,
     load_cache,
     pair_schedule,
     single_schedule,
@@ -145,3 +149,26 @@ def test_the_device_changes_no_moved_pixel() -> None:
     on_device = replace(source, cache=source.cache.to(torch.device("cuda")))
     rows = torch.arange(4)
     assert torch.equal(source.images(rows), on_device.images(rows).cpu())
+
+
+def test_a_letterboxed_frame_keeps_its_aspect_and_comes_back() -> None:
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[8:24, 24:40] = 255  # a square of a quarter of the width
+    square = fit_square(image, 64, "letterbox")
+    lit = square[..., 0] > 128
+    assert (lit[16:48].any(axis=1).sum(), lit[16:48].any(axis=0).sum()) == (16, 16)
+    mask = fit_mask(image[..., 0] > 128, 64, "letterbox")
+    assert mask is not None
+    assert np.array_equal(mask[16:48].astype(bool), lit[16:48])
+    back = fit_back(mask.astype(np.float32), 32, 64, "letterbox")
+    assert np.array_equal(back > 0.5, image[..., 0] > 128)
+    again = fit_probability(back, 64, "letterbox")
+    assert np.array_equal(again[16:48] > 0.5, lit[16:48])
+
+
+def test_a_squeezed_frame_is_as_wide_as_high() -> None:
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[8:24, 24:40] = 255
+    lit = fit_square(image, 32, "squeeze")[..., 0] > 128
+    assert (lit.any(axis=1).sum(), lit.any(axis=0).sum()) == (16, 8)
+    assert fit_mask(None, 32, "squeeze") is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset, preset_names
@@ -18,7 +19,7 @@ from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, Wei
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
-from dermfuse.training.modules import PairModule, TrainingModule
+from dermfuse.training.modules import ClassifierModule, PairModule, TrainingModule
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights
 from dermfuse.training.train import accelerator_of, precision_of
@@ -374,3 +375,24 @@ def test_a_killed_training_on_all_images_goes_on_as_if_it_was_not(
     assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
     weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
     assert all(torch.equal(weights[key], again[key]) for key in weights | again)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SIGTERMException])
+def test_a_training_that_is_told_to_stop_says_so_and_goes_on_later(
+    stop: type[BaseException], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = _tiny("mobilenetv1", "train.epochs=2"), tmp_path / "run"
+    step = ClassifierModule.step_loss
+
+    def stopped(module: ClassifierModule, batch: torch.Tensor) -> torch.Tensor:
+        if module.current_epoch == 1:
+            raise stop
+        return step(module, batch)
+
+    monkeypatch.setattr(ClassifierModule, "step_loss", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data=drawn, run=run)
+    assert read_json(RunFolder(run).record)["status"] == "interrupted"
+    monkeypatch.setattr(ClassifierModule, "step_loss", step)
+    assert train(config, data=drawn, run=run, resume=True).epochs == 2
+    assert read_json(RunFolder(run).record)["status"] == "finished"

@@ -1,4 +1,4 @@
-"""``dermfuse submit, convert, tabulate``: what leaves the machine that trained."""
+"""``dermfuse submit, convert, tabulate, ablate``: what leaves the machine that trained."""
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(submit)
     app.command()(convert)
     app.command()(tabulate)
+    app.command()(ablate)
 
 
 def submit(
@@ -108,3 +109,44 @@ def tabulate(
         return
     say(tables)
     say_notice()
+
+
+def ablate(
+    steps: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first."),
+    ],
+    *,
+    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Labels and masks.")],
+    within: Annotated[
+        Path | None,
+        typer.Option("--within", metavar="DIR", help="Only images that this folder knows, too."),
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="PAGE", help="Replace the table in this page.")
+    ] = None,
+    block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
+    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    json: _Json = False,
+) -> None:
+    """Print what each step of a recipe gains over the one before, on the same images."""
+    from dermfuse.ablation import measure_steps, render_ablation
+    from dermfuse.report.markdown import replace_block
+
+    named = [_named_folder(step) for step in steps]
+    with progress("Comparing"):
+        found = measure_steps(named, truth, within=within, draws=draws)
+    if write:
+        replace_block(write, block, render_ablation(found))
+    if json:
+        say_json(found.to_dict())
+        return
+    say(render_ablation(found))
+    say_notice()
+
+
+def _named_folder(step: str) -> tuple[str, Path]:
+    name, equals, folder = step.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(f'"{step}" names no step', expected="NAME=DIR, DIR a predictions folder")
+    return name, Path(folder)

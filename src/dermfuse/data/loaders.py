@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,20 @@ from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.pairs import match_same_class, pairing_method
 from dermfuse.data.pixels import PlanTensors, hide_, recolour_, spoil_, turn, warp_
 from dermfuse.errors import ImageError
-from dermfuse.preprocess import read_image, read_mask, squeeze, squeeze_mask
+from dermfuse.preprocess import (
+    letterbox,
+    letterbox_mask,
+    letterbox_probability,
+    read_image,
+    read_mask,
+    resize_letterboxed,
+    resize_probability,
+    squeeze,
+    squeeze_mask,
+)
+
+Fit = Literal["squeeze", "letterbox"]
+"""How a frame becomes the square that the network sees; ``data.fit``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ def load_cache(
     size: int,
     *,
     masks: bool = False,
+    fit: Fit = "squeeze",
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
     """Returns the images (and masks) of ``lesions``, decoded once.
@@ -56,6 +70,7 @@ def load_cache(
         lesions: What to load; with ``masks`` each has a mask.
         size: Side of the square, in pixels.
         masks: Whether the masks are loaded too.
+        fit: How a frame becomes a square (``data.fit``).
         progress: Called with (done, all).
 
     Raises:
@@ -65,8 +80,9 @@ def load_cache(
     def load(lesion: Lesion) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, float]:
         image = read_image(lesion.image_path)
         height, width = image.shape[:2]
-        mask = _load_mask(lesion, (height, width), size) if masks else None
-        return squeeze(image, size).transpose(2, 0, 1), mask, width / height
+        mask = _load_mask(lesion, (height, width)) if masks else None
+        square, truth = fit_square(image, size, fit), fit_mask(mask, size, fit)
+        return square.transpose(2, 0, 1), truth, width / height if fit == "squeeze" else 1.0
 
     images = np.empty((len(lesions), 3, size, size), np.uint8)
     truth = np.empty((len(lesions), 1, size, size), np.uint8) if masks else None
@@ -85,7 +101,36 @@ def load_cache(
     )
 
 
-def _load_mask(lesion: Lesion, shape: tuple[int, ...], size: int) -> NDArray[np.uint8]:
+def fit_square(image: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
+    """Returns a frame (H, W, 3) as the network sees it, (S, S, 3)."""
+    return squeeze(image, size) if fit == "squeeze" else letterbox(image, size)
+
+
+def fit_mask(mask: NDArray[np.bool_] | None, size: int, fit: Fit) -> NDArray[np.uint8] | None:
+    """Returns a mask (H, W) as its image is fitted, (S, S) of 0 and 1; None for none."""
+    if mask is None:
+        return None
+    fitted = squeeze_mask(mask, size) if fit == "squeeze" else letterbox_mask(mask, size)
+    return fitted.astype(np.uint8)
+
+
+def fit_probability(probability: NDArray[np.float32], size: int, fit: Fit) -> NDArray[np.float32]:
+    """Returns a map (H, W) as its image is fitted, (S, S)."""
+    if fit == "squeeze":
+        return resize_probability(probability, size, size)
+    return letterbox_probability(probability, size)
+
+
+def fit_back(
+    probability: NDArray[np.float32], height: int, width: int, fit: Fit
+) -> NDArray[np.float32]:
+    """Returns a map (S, S) at the frame's own size, (H, W)."""
+    if fit == "squeeze":
+        return resize_probability(probability, height, width)
+    return resize_letterboxed(probability, height, width)
+
+
+def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     if lesion.mask_path is None:
         raise ImageError(f"{lesion.image_id} has no mask", expected="a mask for every image")
     mask = read_mask(lesion.mask_path)
@@ -95,7 +140,7 @@ def _load_mask(lesion: Lesion, shape: tuple[int, ...], size: int) -> NDArray[np.
             expected=f"its image's size, {shape[1]} x {shape[0]} px",
             action="Repair or remove the mask",
         )
-    return squeeze_mask(mask, size).astype(np.uint8)
+    return mask
 
 
 @dataclass(frozen=True, slots=True)

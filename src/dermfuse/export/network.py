@@ -56,6 +56,12 @@ def export_network(
         StorageError: The folder cannot be written.
     """
     size = trained.config.data.input_size
+    if trained.config.data.fit != "squeeze":
+        raise ExportError(
+            f"{trained.run} was trained with data.fit {trained.config.data.fit}",
+            expected="squeeze, as the analysis and the browser fit a frame to the square",
+            action="Train it with data.fit=squeeze",
+        )
     require_images(images, size=size)
     graph, outputs = build_graph(trained.network)
     model = trace_network(graph, size=size, outputs=list(outputs))

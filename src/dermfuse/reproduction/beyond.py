@@ -19,12 +19,14 @@ How = Literal["tta", "seeds", "folds"]
 _CLASS_BASE, _MASK_BASE = "dc-mobilenetv1", "u-mobilenetv1"
 
 _VARIANTS: tuple[tuple[str, str], ...] = (
+    ("dc-mobilenetv1-blind", "label-blind augmentation"),
     ("dc-mobilenetv1-fresh", "fresh augmentation in every epoch"),
     ("dc-mobilenetv1-ema", "an exponential moving average of the weights"),
     ("dc-mobilenetv1-cosine", "a cosine schedule"),
     ("dc-mobilenetv1-frozen", "the backbone left as ImageNet has it"),
     ("dc-efficientnetlite0", "EfficientNet-Lite0 as the backbone"),
     ("dc-mobilenetv2", "MobileNetV2 as the backbone"),
+    ("u-mobilenetv1-blind", "label-blind augmentation"),
     ("u-mobilenetv1-fresh", "fresh augmentation in every epoch"),
     ("u-mobilenetv1-ema", "an exponential moving average of the weights"),
     ("u-mobilenetv1-cosine", "a cosine schedule"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.preprocess import read_probability, resize_probability
+from dermfuse.data.loaders import Fit, fit_probability
+from dermfuse.preprocess import read_probability
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,14 +29,16 @@ class Lessons:
             return None
         return np.array([self.scores.get(image_id, 0.0) for image_id in image_ids], np.float32)
 
-    def maps_of(self, image_ids: Sequence[str], size: int) -> NDArray[np.uint8] | None:
-        """Returns the maps of images squeezed to squares, (N, 1, S, S) of 0 to 255."""
+    def maps_of(
+        self, image_ids: Sequence[str], size: int, fit: Fit = "squeeze"
+    ) -> NDArray[np.uint8] | None:
+        """Returns the maps of images fitted to squares, (N, 1, S, S) of 0 to 255."""
         if not self.maps:
             return None
         squares = np.zeros((len(image_ids), 1, size, size), np.uint8)
         for square, image_id in zip(squares, image_ids, strict=True):
             paths = self.maps.get(image_id, ())
             if paths:
-                found = [resize_probability(read_probability(path), size, size) for path in paths]
+                found = [fit_probability(read_probability(path), size, fit) for path in paths]
                 square[0] = np.rint(255 * np.clip(np.mean(found, axis=0), 0, 1))
         return squares

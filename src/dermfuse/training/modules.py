@@ -20,11 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from dermfuse import losses, metrics
 from dermfuse.config import Config, LossConfig
-from dermfuse.data.loaders import PairRows, pair_schedule, single_schedule
+from dermfuse.data.loaders import PairRows, fit_back, pair_schedule, single_schedule
 from dermfuse.errors import TrainingError
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
-from dermfuse.preprocess import resize_probability
 from dermfuse.training.averaging import average_weights
 from dermfuse.training.compilation import compile_pass
 from dermfuse.training.distributed import (
@@ -421,7 +420,8 @@ class SegmentationModule(TrainingModule):
     ) -> Iterable[tuple[float, float]]:
         for row, small in zip(rows.tolist(), probability, strict=True):
             truth = self.samples.truth(row)
-            predicted = resize_probability(small, *truth.shape) >= 0.5
+            height, width = truth.shape
+            predicted = fit_back(small, height, width, self.config.data.fit) >= 0.5
             counts = metrics.count(predicted, truth)
             yield metrics.jaccard(counts), metrics.dice(counts)
 

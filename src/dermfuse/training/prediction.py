@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dermfuse.config import Config, load_config
 from dermfuse.data.isic2016 import Lesion, load_isic2016
+from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DataError, RunError
 from dermfuse.models.build import build_network
@@ -26,13 +27,7 @@ from dermfuse.predictions import (
     probability_path,
     write_manifest,
 )
-from dermfuse.preprocess import (
-    read_image,
-    resize_probability,
-    squeeze,
-    write_mask,
-    write_probability,
-)
+from dermfuse.preprocess import read_image, write_mask, write_probability
 from dermfuse.runs import NOTICE, RunFolder, read_json
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.training.answers import SYMMETRIES, Answer, look_eight_times, read_logits
@@ -147,7 +142,7 @@ def predict(
     with new_predictions(out) as folder:
         scores: list[NDArray[np.float64]] = []
         for batch in ask_in_batches(trained, lesions, ask, progress=progress):
-            _write_masks(folder, batch, probabilities=probabilities)
+            _write_masks(folder, batch, trained.config.data.fit, probabilities=probabilities)
             if batch.answer.malignant is not None:
                 scores.append(batch.answer.malignant.numpy())
         if scores:
@@ -243,13 +238,14 @@ def ask_in_batches(
     Raises:
         ImageError: An image cannot be read.
     """
-    size, batch_size = trained.config.data.input_size, trained.config.train.batch_size
+    data, batch_size = trained.config.data, trained.config.train.batch_size
+    size, fit = data.input_size, data.fit
     done = 0
     with ThreadPoolExecutor() as pool, torch.inference_mode():
         for first in range(0, len(lesions), batch_size):
             chunk = lesions[first : first + batch_size]
             images = list(pool.map(lambda lesion: read_image(lesion.image_path), chunk))
-            squares = np.stack([squeeze(image, size) for image in images])  # (B, S, S, 3)
+            squares = np.stack([fit_square(image, size, fit) for image in images])  # (B, S, S, 3)
             batch = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
             answer = ask(batch.contiguous(memory_format=torch.channels_last))
             yield AskedBatch(chunk, [(image.shape[0], image.shape[1]) for image in images], answer)
@@ -258,12 +254,12 @@ def ask_in_batches(
                 progress(done, len(lesions))
 
 
-def _write_masks(folder: Path, batch: AskedBatch[Answer], *, probabilities: bool) -> None:
+def _write_masks(folder: Path, batch: AskedBatch[Answer], fit: Fit, *, probabilities: bool) -> None:
     """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
     if batch.answer.lesion is None:
         return
     for lesion, small, shape in zip(batch.lesions, batch.answer.lesion, batch.shapes, strict=True):
-        probability = resize_probability(small.numpy(), *shape)
+        probability = fit_back(small.numpy(), *shape, fit)
         write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
         if probabilities:
             write_probability(probability_path(folder, lesion.image_id), probability)

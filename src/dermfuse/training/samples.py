@@ -150,7 +150,8 @@ def load_samples(
     held_out = np.isin(image_ids, chosen.split.validation)
     plan = _plan(lesions, config, held_out, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
-    cache = load_cache(lesions, config.data.input_size, masks=masks, progress=progress)
+    size, fit = config.data.input_size, config.data.fit
+    cache = load_cache(lesions, size, masks=masks, fit=fit, progress=progress)
     labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
     measured = validation_rows[plan.original[validation_rows] & masks]
     own_masks = {
@@ -162,7 +163,7 @@ def load_samples(
     if lessons is not None:
         scores = lessons.scores_of(image_ids)
         taught = None if scores is None else scores[plan.source]
-        maps = lessons.maps_of(image_ids, config.data.input_size)
+        maps = lessons.maps_of(image_ids, size, fit)
         if maps is not None:
             cache = replace(cache, taught=torch.from_numpy(maps))
     source = SampleSource(cache, PlanTensors.from_plan(plan))

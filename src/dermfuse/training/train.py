@@ -144,12 +144,15 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     recorder = Recorder(folder, record, config)
     with quiet(), explain_memory(config):
         trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
-        trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
+        except SystemExit as stopped:  # how Lightning ends on Ctrl-C and on a termination signal
+            if processes.first and recorder.history:
+                recorder.write_record("interrupted")
+            raise KeyboardInterrupt from stopped
     require_history(recorder)
     if processes.first:
-        recorder.write_record("interrupted" if trainer.interrupted else "finished")
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        recorder.write_record("finished")
     return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
 
 

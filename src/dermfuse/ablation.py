@@ -1,0 +1,239 @@
+"""What each step of a recipe gains: predictions in a row, each set against the one before.
+
+Every step is measured on the images that all of them predict, and its gain is paired: the same
+images, the same draws of the bootstrap.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dermfuse.data.truth import load_truth
+from dermfuse.errors import ConfigError, PredictionsError
+from dermfuse.evaluation.bootstrap import DRAWS
+from dermfuse.evaluation.compare import PairedDifference, compare_masks, compare_scores
+from dermfuse.evaluation.matching import (
+    ScoredImages,
+    SegmentedImages,
+    match_masks,
+    match_scores,
+)
+from dermfuse.predictions import Predictions, read_predictions
+from dermfuse.report.markdown import markdown_table
+from dermfuse.runs import NOTICE
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step and what it gains.
+
+    Attributes:
+        name: What was changed.
+        source: Who predicted, in the manifest's words.
+        values: Of each metric.
+        gains: Over the step before, by metric; none for the first.
+    """
+
+    name: str
+    source: str
+    values: Mapping[str, float]
+    gains: Mapping[str, PairedDifference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the step as JSON values."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "values": dict(self.values),
+            "gains": {metric: asdict(gain) for metric, gain in self.gains.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """Steps on the same images.
+
+    Attributes:
+        task: Classification or segmentation.
+        images: How many.
+        malignant: Of them; None for masks.
+        steps: In their order.
+        draws: Of the bootstrap.
+    """
+
+    task: str
+    images: int
+    malignant: int | None
+    steps: tuple[Step, ...]
+    draws: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the ablation as JSON values."""
+        return {
+            "task": self.task,
+            "images": self.images,
+            "malignant": self.malignant,
+            "draws": self.draws,
+            "steps": [step.to_dict() for step in self.steps],
+            "notice": NOTICE,
+        }
+
+
+def measure_steps(
+    steps: Sequence[tuple[str, Path]],
+    truth: Path,
+    *,
+    within: Path | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Ablation:
+    """Returns what each step gains over the one before.
+
+    Args:
+        steps: Names and predictions folders, the baseline first; all of one task.
+        truth: Labels and masks, as for ``evaluate``.
+        within: Only images that this folder of labels and masks knows, too.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Raises:
+        ConfigError: There are fewer than two steps.
+        PredictionsError: They have no image or no task in common.
+        DermfuseError: A folder cannot be used.
+    """
+    if len(steps) < 2:
+        raise ConfigError(
+            f"{len(steps)} step", expected="a baseline and at least one step, as NAME=FOLDER"
+        )
+    true = load_truth(truth)
+    known = load_truth(within).known if within else None
+    predicted = [read_predictions(folder) for _, folder in steps]
+    names = [name for name, _ in steps]
+    scored = [match_scores(each, true, allow_partial=True) for each in predicted]
+    if all(scored):
+        return _rank([each for each in scored if each], names, predicted, known, draws, seed)
+    outlined = [match_masks(each, true, allow_partial=True) for each in predicted]
+    if not all(outlined):
+        raise PredictionsError(
+            "the steps have no task in common", expected="scores in all of them, or masks"
+        )
+    return _overlap([each for each in outlined if each], names, predicted, known, draws, seed)
+
+
+def _rank(
+    scored: Sequence[ScoredImages],
+    names: Sequence[str],
+    predicted: Sequence[Predictions],
+    known: Collection[str] | None,
+    draws: int,
+    seed: int,
+) -> Ablation:
+    common = _common([each.coverage.evaluated for each in scored], known)
+    rows = [_positions(each.coverage.evaluated, common) for each in scored]
+    alike = [
+        replace(each, malignant=each.malignant[at], scores=each.scores[at])
+        for each, at in zip(scored, rows, strict=True)
+    ]
+    found = []
+    for before, now in zip([alike[0], *alike], alike, strict=False):
+        compared = compare_scores(now, before, draws=draws, seed=seed)
+        found.append({"AUC": compared.auc, "AP": compared.average_precision})
+    return Ablation(
+        task="classification",
+        images=len(common),
+        malignant=int(alike[0].malignant.sum()),
+        steps=_steps(names, predicted, found),
+        draws=draws,
+    )
+
+
+def _overlap(
+    outlined: Sequence[SegmentedImages],
+    names: Sequence[str],
+    predicted: Sequence[Predictions],
+    known: Collection[str] | None,
+    draws: int,
+    seed: int,
+) -> Ablation:
+    common = _common([each.coverage.evaluated for each in outlined], known)
+    alike = [
+        replace(
+            each,
+            counts=tuple(each.counts[i] for i in _positions(each.coverage.evaluated, common)),
+        )
+        for each in outlined
+    ]
+    found = []
+    for before, now in zip([alike[0], *alike], alike, strict=False):
+        compared = compare_masks(now, before, draws=draws, seed=seed)
+        found.append({"Jaccard": compared.jaccard, "Dice": compared.dice})
+    return Ablation(
+        task="segmentation",
+        images=len(common),
+        malignant=None,
+        steps=_steps(names, predicted, found),
+        draws=draws,
+    )
+
+
+def _common(covered: Sequence[Sequence[str]], known: Collection[str] | None) -> list[str]:
+    common = set.intersection(*(set(ids) for ids in covered))
+    common &= set(known) if known is not None else common
+    if not common:
+        raise PredictionsError(
+            "the steps predict no image that all of them know",
+            expected="predictions of the same images",
+        )
+    return sorted(common)
+
+
+def _positions(ids: Sequence[str], wanted: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    at = {image_id: index for index, image_id in enumerate(ids)}
+    return np.array([at[image_id] for image_id in wanted], np.int64)
+
+
+def _steps(
+    names: Sequence[str],
+    predicted: Sequence[Predictions],
+    found: Sequence[Mapping[str, PairedDifference]],
+) -> tuple[Step, ...]:
+    return tuple(
+        Step(
+            name=name,
+            source=each.manifest.source or each.folder.name,
+            values={metric: gain.a for metric, gain in gains.items()},
+            gains=gains if index else {},
+        )
+        for index, (name, each, gains) in enumerate(zip(names, predicted, found, strict=True))
+    )
+
+
+def render_ablation(ablation: Ablation) -> str:
+    """Returns a Markdown table: each step, its metrics and its gain over the one before."""
+    metrics = list(ablation.steps[0].values)
+    columns = ["step", *metrics, *(f"gain in {metric} (95 % interval)" for metric in metrics)]
+    rows = [
+        [
+            step.name,
+            *(f"{value:.3f}" for value in step.values.values()),
+            *(_gain(step.gains.get(metric)) for metric in metrics),
+        ]
+        for step in ablation.steps
+    ]
+    of = f" ({ablation.malignant} malignant)" if ablation.malignant is not None else ""
+    foot = (
+        f"{ablation.images} images{of} that no network of a row was trained on, the same in every"
+        f" row; each gain is over the row above, by the paired bootstrap with {ablation.draws}"
+        " draws. Written by `dermfuse ablate`."
+    )
+    return f"{markdown_table(columns, rows)}\n\n{foot}"
+
+
+def _gain(gain: PairedDifference | None) -> str:
+    if gain is None:
+        return ""
+    of = gain.difference
+    return f"{of.value:+.3f} ({of.low:+.3f} to {of.high:+.3f})"
