@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dermfuse.config import Config
-from dermfuse.data.isic2016 import load_isic2016, locate_split
+from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.pairs import CYCLE
 from dermfuse.models import count_parameters
 from dermfuse.models.build import build_network
@@ -133,7 +132,7 @@ def passes_per_epoch(config: Config, counts: "Counts") -> float:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a dataset folder has to train on.
+    """What a data set has to train on.
 
     Attributes:
         benign: Images labelled benign.
@@ -146,8 +145,8 @@ class Counts:
     masks: int
 
 
-def _counts(data: Path) -> Counts:
-    lesions = load_isic2016(data, "train").lesions
+def _counts(data: DataFolders) -> Counts:
+    lesions = load_dataset(data, "train").lesions
     labels = [lesion.label for lesion in lesions]
     return Counts(
         benign=labels.count(Label.BENIGN),
@@ -225,9 +224,9 @@ def _tensors(answer: Any) -> list[Tensor]:  # noqa: ANN401 — a network's own r
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _predictions_mb(plan: Plan, data: Path) -> float:
+def _predictions_mb(plan: Plan, data: DataFolders) -> float:
     """Returns the bytes of masks and maps, of validation and test, as the true masks are large."""
-    lesions = load_isic2016(data, "train").lesions
+    lesions = load_dataset(data, "train").lesions
     sizes = [lesion.mask_path.stat().st_size for lesion in lesions if lesion.mask_path]
     tested = _test_count(data)
     segmenters = [run for run in plan.runs if run.config.model.task != "classification"]
@@ -236,7 +235,7 @@ def _predictions_mb(plan: Plan, data: Path) -> float:
     return (validated + len(segmenters) * mean * tested) * (1 + _MAP_FACTOR) / 1e6
 
 
-def _test_count(data: Path) -> int:
-    if not locate_split(data, "test").image_folders:
+def _test_count(data: DataFolders) -> int:
+    if not has_split(data, "test"):
         return 0
-    return len(load_isic2016(data, "test").lesions)
+    return len(load_dataset(data, "test").lesions)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.analysis.networks import load_network
+from dermfuse.data.folders import DataFolders, name_folders
 from dermfuse.errors import ExportError
 from dermfuse.evaluation.bootstrap import percentile_interval, resample
 from dermfuse.evaluation.calibrate import calibrate
@@ -56,7 +57,7 @@ class ReleaseRequest:
     Args:
         runs: The networks that ship: one or two that score, one or two that outline.
         folds: Runs of the same presets, trained in folds; all that is measured comes from them.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         out: The release folder; new.
         name: Of the release.
         precision: Of the networks.
@@ -64,7 +65,7 @@ class ReleaseRequest:
 
     runs: Sequence[Path]
     folds: Sequence[Path]
-    data: Path
+    data: DataFolders
     out: Path
     name: str
     precision: Precision = "int8-weights"
@@ -277,7 +278,7 @@ def _facts(
 ) -> Mapping[str, Any]:
     return {
         "precision": request.precision,
-        "data": request.data.resolve().name,
+        "data": name_folders(request.data),
         "fold_runs": [run.resolve().name for run in request.folds],
         "recipes": {final.config.name: final.config.to_mapping() for final in finals},
         "told_apart": dict(gate.measured),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
 from dermfuse.export.execution import open_session, run_onnx
@@ -46,7 +47,7 @@ class FoldAnswers:
 
 
 def export_shipped(
-    trained: TrainedNetwork, data: Path, out: Path, *, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, *, precision: Precision
 ) -> NetworkCard:
     """Writes a network in the precision that ships, and returns its card.
 
@@ -64,7 +65,7 @@ def export_shipped(
 
 
 def ask_folds(
-    folds: Sequence[TrainedNetwork], data: Path, folder: Path, *, precision: Precision
+    folds: Sequence[TrainedNetwork], data: DataFolders, folder: Path, *, precision: Precision
 ) -> tuple[FoldAnswers, ...]:
     """Returns what each fold's network says about the images it was not trained on.
 
@@ -116,7 +117,7 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
 
 
 def _export(
-    trained: TrainedNetwork, data: Path, out: Path, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, precision: Precision
 ) -> tuple[NetworkCard, NetworkCard]:
     """Returns the cards of a network in float32 and in the precision that ships."""
     seen = load_calibration(trained, data)
@@ -126,7 +127,9 @@ def _export(
     return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
 
 
-def _ask(trained: TrainedNetwork, data: Path, folder: Path, precision: Precision) -> FoldAnswers:
+def _ask(
+    trained: TrainedNetwork, data: DataFolders, folder: Path, precision: Precision
+) -> FoldAnswers:
     exact, shipped = _export(trained, data, folder, precision)
     held_back, trained_on = (
         tuple(split_lesions(trained, data, split)) for split in ("validation", "train")
