@@ -126,6 +126,16 @@ def test_a_run_that_is_to_be_longer_is_not_finished(place: Workplace) -> None:
     assert not is_finished(longer, folder)
 
 
+def test_every_dataset_folder_is_passed_on(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, [tmp_path / "a", tmp_path / "b"], None)
+    command = train_command(RUNS[0], place)
+    first = command.index("--data")
+    assert command[first : first + 4] == [
+        *("--data", str(tmp_path / "a")),
+        *("--data", str(tmp_path / "b")),
+    ]
+
+
 def test_imagenet_weights_are_passed_on(tmp_path: Path) -> None:
     place = Workplace(tmp_path, tmp_path / "data", tmp_path / "weights")
     assert train_command(RUNS[0], place)[-2:] == ["--imagenet", str(tmp_path / "weights")]

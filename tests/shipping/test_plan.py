@@ -86,6 +86,7 @@ def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
         (_plan({**SCORES, "ships": False}, {**OUTLINES, "ships": False}), "ships no network"),
         (_plan(SCORES, OUTLINES, _network("joint-mobilenetv1")), r"joint-mobilenetv1 \(joint\)"),
         (_plan(SCORES, OUTLINES, _network("dc-mobilenetv2", folds=5)), "ship with 3 and 5 folds"),
+        (_plan(SCORES, {**OUTLINES, "set": [*COSINE, "data.fit=letterbox"]}), "data.fit letterbox"),
         ({"name": "x"}, "the plan has no network"),
         ({"network": [SCORES]}, "the plan has no name"),
         (_plan({"name": "a"}), "a network of the plan has no preset"),

@@ -36,7 +36,8 @@ def export(  # noqa: PLR0913 — an option each
     ] = None,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="What they learnt from.")
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="What they learnt from; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write into.")],
     int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
@@ -85,7 +86,7 @@ def export(  # noqa: PLR0913 — an option each
     if vectors:
         _write_vectors(out, release, runs=runs, json=json)
         return
-    if not runs or data is None or release:
+    if not runs or not data or release:
         raise ConfigError(
             f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
             expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dermfuse.config import Config
-from dermfuse.data.isic2016 import load_isic2016
+from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.pairs import CYCLE
 from dermfuse.jobs.execution import Workplace, survey
 from dermfuse.jobs.progress import RunProgress
@@ -178,7 +177,7 @@ def passes_per_epoch(config: Config, counts: "Counts") -> float:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a dataset folder has to train on.
+    """What a data set has to train on.
 
     Attributes:
         benign: Images labelled benign.
@@ -191,8 +190,8 @@ class Counts:
     masks: int
 
 
-def _counts(data: Path) -> Counts:
-    lesions = load_isic2016(data, "train").lesions
+def _counts(data: DataFolders) -> Counts:
+    lesions = load_dataset(data, "train").lesions
     labels = [lesion.label for lesion in lesions]
     return Counts(
         benign=labels.count(Label.BENIGN),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermfuse.config import load_config
+from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.jobs.progress import RunProgress, State, read_progress
 from dermfuse.jobs.run import Run, identity
@@ -28,12 +29,12 @@ class Workplace:
 
     Args:
         out: The folder of all of them.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         imagenet: Folder of ImageNet weights; None downloads them.
     """
 
     out: Path
-    data: Path
+    data: DataFolders
     imagenet: Path | None
 
     def run_folder(self, run: Run) -> Path:
@@ -56,7 +57,9 @@ Command = Callable[[Run, Workplace], list[str]]
 def train_command(run: Run, place: Workplace) -> list[str]:
     """Returns ``dermfuse train``, going on where an interrupted run stopped."""
     command = [sys.executable, "-m", "dermfuse", "train", str(place.config_file(run))]
-    command += ["--data", str(place.data), "--run", str(place.run_folder(run)), "--resume"]
+    for folder in list_folders(place.data):
+        command += ["--data", str(folder)]
+    command += ["--run", str(place.run_folder(run)), "--resume"]
     command += ["--leave-out", str(run.leave_out)] if run.leave_out else []
     return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from dermfuse.data.isic2016 import load_isic2016, locate_split
+from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.jobs.estimate import RunEstimate, estimate_runs
 from dermfuse.jobs.execution import Workplace
 from dermfuse.reproduction.plan import Plan
@@ -58,9 +57,9 @@ def estimate(
     return PlanEstimate(found.runs, jobs, found.seconds, round(disk, 1))
 
 
-def _predictions_mb(plan: Plan, data: Path) -> float:
+def _predictions_mb(plan: Plan, data: DataFolders) -> float:
     """Returns the bytes of masks and maps, of validation and test, as the true masks are large."""
-    lesions = load_isic2016(data, "train").lesions
+    lesions = load_dataset(data, "train").lesions
     sizes = [lesion.mask_path.stat().st_size for lesion in lesions if lesion.mask_path]
     tested = _test_count(data)
     segmenters = [run for run in plan.runs if run.config.model.task != "classification"]
@@ -69,7 +68,7 @@ def _predictions_mb(plan: Plan, data: Path) -> float:
     return (validated + len(segmenters) * mean * tested) * (1 + _MAP_FACTOR) / 1e6
 
 
-def _test_count(data: Path) -> int:
-    if not locate_split(data, "test").image_folders:
+def _test_count(data: DataFolders) -> int:
+    if not has_split(data, "test"):
         return 0
-    return len(load_isic2016(data, "test").lesions)
+    return len(load_dataset(data, "test").lesions)

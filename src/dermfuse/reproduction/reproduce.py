@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.data.isic2016 import find_split
+from dermfuse.data.folders import DataFolders, name_folders, require_split
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
@@ -64,7 +64,7 @@ class Request:
     """What shall be reproduced, and how.
 
     Args:
-        data: The dataset folder.
+        data: The dataset folder, or several.
         out: The folder to write; one that was begun is gone on with.
         imagenet: Folder of ImageNet weights; None downloads them.
         tables: Of ``dermfuse.reproduction.plan.CHOICES``.
@@ -80,7 +80,7 @@ class Request:
         blind: Whether the test split is predicted and packed where its truth is missing.
     """
 
-    data: Path
+    data: DataFolders
     out: Path
     imagenet: Path | None = None
     tables: Sequence[str] = CHOICES
@@ -119,9 +119,9 @@ def plan_request(request: Request) -> Plan:
 
     Raises:
         ConfigError: As for ``make_plan``.
-        DataError: The dataset folder has no training images or no truth.
+        DataError: The data has no training images or no truth.
     """
-    find_split(request.data, "train")
+    require_split(request.data, "train")
     known = tasks_with_test_truth(load_truth(request.data))
     folds = request.folds
     if folds is None:
@@ -221,7 +221,7 @@ def _measure(
     if request.blind and tested != _ALL_TASKS and has_test_images(request.data):
         blind = harvest.pack_tests()
     return Outcome(
-        data=request.data.resolve().name,
+        data=name_folders(request.data),
         seeds=plan.seeds,
         folds=plan.folds,
         mask_folds=plan.mask_folds,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dermfuse.analysis.networks import load_network
+from dermfuse.data.folders import DataFolders, name_folders
 from dermfuse.errors import ExportError
 from dermfuse.looks import Looks
 from dermfuse.release.cards import Precision
@@ -37,7 +38,7 @@ class ReleaseRequest:
     Args:
         runs: The networks that ship, any number: one or more score, one or more outline.
         folds: Runs of the same presets, trained in folds; all that is measured comes from them.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         out: The release folder; new.
         name: Of the release.
         precision: Of the networks.
@@ -47,7 +48,7 @@ class ReleaseRequest:
 
     runs: Sequence[Path]
     folds: Sequence[Path]
-    data: Path
+    data: DataFolders
     out: Path
     name: str
     precision: Precision = "int8-weights"
@@ -171,7 +172,7 @@ def _require_both(
         )
 
 
-def _labels(folds: Sequence[TrainedNetwork], data: Path) -> dict[str, bool]:
+def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, bool]:
     held_back = [lesion for fold in folds for lesion in split_lesions(fold, data, "validation")]
     return {x.image_id: bool(x.label) for x in held_back if x.label is not None}
 
@@ -181,7 +182,7 @@ def _facts(
 ) -> Mapping[str, Any]:
     return {
         "precision": request.precision,
-        "data": request.data.resolve().name,
+        "data": name_folders(request.data),
         "fold_runs": [run.resolve().name for run in request.folds],
         "recipes": {final.config.name: _recipe(final) for final in finals},
         "told_apart": dict(gate.measured),

@@ -18,7 +18,7 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.conversion import pack_results
 from dermfuse.card import CardSources, gather_card, write_card_page
-from dermfuse.data.isic2016 import load_isic2016, locate_split
+from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.leave_out import read_leave_out
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.jobs.estimate import RunsEstimate, default_jobs, estimate_runs, order_runs
@@ -42,7 +42,7 @@ class MakeRequest:
 
     Args:
         plan: The name of a plan of the package, or the path of one of one's own.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         out: The folder to write; one that was begun is gone on with.
         imagenet: Folder of ImageNet weights; None downloads them.
         leave_out: A list of images, masks and labels that may not be used.
@@ -52,7 +52,7 @@ class MakeRequest:
     """
 
     plan: str
-    data: Path
+    data: DataFolders
     out: Path
     imagenet: Path | None = None
     leave_out: Path | None = None
@@ -140,7 +140,7 @@ def prepare_release(
         raise ConfigError(f"jobs is {jobs}", expected="1 or more")
     if request.minutes is not None and not request.minutes > 0:
         raise ConfigError(f"the deadline is {request.minutes:g} minutes", expected="more than 0")
-    dataset = load_isic2016(request.data, "train")
+    dataset = load_dataset(request.data, "train")
     read_subsets(request.report_on)
     if request.leave_out:
         ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
@@ -267,15 +267,16 @@ def _build(
 
 def _predict(request: MakeRequest, announce: Stage) -> Path | None:
     """Returns the packed predictions of the test images; None where there are none."""
-    out, folders = request.out / BLIND_FOLDER, locate_split(request.data, "test").image_folders
-    if out.is_dir() or not folders:
+    out = request.out / BLIND_FOLDER
+    if out.is_dir() or not has_split(request.data, "test"):
         return out if out.is_dir() else None
+    images = [str(lesion.image_path) for lesion in load_dataset(request.data, "test").lesions]
     announce("predicting the test images", 3, 4)
     analyzer = Analyzer(request.out / RELEASE_FOLDER, score_all=True)
     options = BulkOptions(threads=default_jobs(), report=False, masks=True)
     with TemporaryDirectory(prefix="dermfuse-blind-") as temporary:
         results = Path(temporary) / "results"
-        analyze_paths(analyzer, [str(folders[0])], results, options=options)
+        analyze_paths(analyzer, images, results, options=options)
         pack_results(results, out)
     return out
 

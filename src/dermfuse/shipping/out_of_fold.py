@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
 from dermfuse.export.images import load_calibration
@@ -80,7 +81,7 @@ class FoldAnswers:
 
 
 def export_shipped(
-    trained: TrainedNetwork, data: Path, out: Path, *, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, *, precision: Precision
 ) -> NetworkCard:
     """Writes a network in the precision that ships, and returns its card.
 
@@ -98,13 +99,13 @@ def export_shipped(
 
 
 def export_folds(
-    folds: Sequence[TrainedNetwork], data: Path, folder: Path, *, precision: Precision
+    folds: Sequence[TrainedNetwork], data: DataFolders, folder: Path, *, precision: Precision
 ) -> tuple[FoldNetwork, ...]:
     """Returns each fold's network, exported, with the images it was and was not trained on.
 
     Args:
         folds: Networks of one recipe, whose validation images differ.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         folder: For the exported networks.
         precision: That ships.
 
@@ -206,7 +207,7 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
 
 
 def _export(
-    trained: TrainedNetwork, data: Path, out: Path, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, precision: Precision
 ) -> tuple[NetworkCard, NetworkCard]:
     """Returns the cards of a network in float32 and in the precision that ships."""
     seen = load_calibration(trained, data)

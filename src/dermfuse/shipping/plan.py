@@ -318,6 +318,13 @@ def _check_ships(plan: ReleasePlan) -> None:
             else "the plan ships no network",
             expected="one or more networks that score and one or more that outline",
         )
+    for name in shipped:
+        if (fit := plan.configs[name].data.fit) != "squeeze":
+            raise ConfigError(
+                f"{name} ships with data.fit {fit}",
+                expected="squeeze, as an analysis fits a frame to the square",
+                action="Set data.fit=squeeze",
+            )
     folds = {n.folds for n in plan.networks if shipped.get(n.name) == "classification"}
     if len(folds) > 1:
         raise ConfigError(
