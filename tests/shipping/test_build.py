@@ -8,7 +8,8 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.config import Config, ModelConfig, TrainConfig, load_preset
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import DataError, ExportError
-from dermfuse.release.folder import read_release
+from dermfuse.release.folder import OUT_OF_FOLD_NAME, read_release
+from dermfuse.scores import read_scores
 from dermfuse.shipping import build
 from dermfuse.shipping.build import ReleaseRequest, build_release
 from dermfuse.shipping.out_of_fold import require_recipe
@@ -72,6 +73,7 @@ def test_runs_become_a_release_that_analyses(
     assert release.masks.measured["images"] == 60
     assert release.masks.measured["subsets"]["half"]["images"] == 30
     assert release.facts["fold_runs"][:2] == ["a-1", "a-0"]
+    assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
     path = load_isic2016(tinted, "train").lesions[0].image_path
     analysis = Analyzer(out, score_all=True).analyze(path)
     assert analysis.looks == 4

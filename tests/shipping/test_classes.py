@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.metrics import auc, average_precision
 from dermfuse.release.cards import NetworkCard, NetworkInput, Parity
+from dermfuse.release.folder import ClassRelease
 from dermfuse.scores import Label
 from dermfuse.shipping.classes import make_class_release
 from dermfuse.shipping.out_of_fold import FoldAnswers
@@ -66,9 +68,13 @@ def _asked(scores: Sequence[np.ndarray]) -> list[tuple[NetworkCard, tuple[FoldAn
     return [(make_card(name), _folds(one)) for name, one in zip("abcd", scores, strict=False)]
 
 
+def _fuse(asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]], **more: Any) -> ClassRelease:
+    return make_class_release(asked, **more).release
+
+
 def test_scores_of_three_networks_are_fused_calibrated_and_measured_out_of_fold() -> None:
     scores = [_scores(1, 0.3), _scores(2, 0.2), _scores(3, 0.25)]
-    found = make_class_release(_asked(scores))
+    found = _fuse(_asked(scores))
     weights = np.array([member.weight for member in found.members])
     assert [member.name for member in found.members] == ["a", "b", "c"]
     assert weights.sum() == pytest.approx(1.0)
@@ -93,8 +99,8 @@ def test_weights_that_flatter_one_fold_do_not_count_there() -> None:
     """A network that is right on the first fold alone gets no weight from the others."""
     honest, lucky = _scores(1, 0.3), np.random.default_rng(5).uniform(0.3, 0.7, COUNT)
     lucky[::3] = np.where(LABELS[::3], 0.99, 0.01)
-    found = make_class_release(_asked([honest, lucky])).measured["fusion"]["auc"]["value"]
-    everywhere = make_class_release(_asked([honest])).measured["fusion"]["auc"]["value"]
+    found = _fuse(_asked([honest, lucky])).measured["fusion"]["auc"]["value"]
+    everywhere = _fuse(_asked([honest])).measured["fusion"]["auc"]["value"]
     first = auc(LABELS[::3], lucky[::3])
     assert first == 1.0
     assert found < everywhere + 0.1, "the other folds' weights decide"
@@ -102,7 +108,7 @@ def test_weights_that_flatter_one_fold_do_not_count_there() -> None:
 
 def test_more_looks_are_measured_beside_one_on_the_same_images() -> None:
     many, one = _scores(1, 0.5), _scores(4, 0.1)
-    found = make_class_release([(make_card("a"), _folds(many, one))], looks=8).measured
+    found = _fuse([(make_card("a"), _folds(many, one))], looks=8).measured
     single, gain = found["one_look"]["fusion"], found["one_look"]["gain"]
     for metric in ("auc", "average_precision"):
         difference = found["fusion"][metric]["value"] - single[metric]["value"]
@@ -113,7 +119,7 @@ def test_more_looks_are_measured_beside_one_on_the_same_images() -> None:
 
 def test_a_subset_is_measured_apart() -> None:
     ids = frozenset(f"I{number:03}" for number in range(24))
-    found = make_class_release(_asked([_scores(1, 0.3)]), subsets={"few": ids}).measured
+    found = _fuse(_asked([_scores(1, 0.3)]), subsets={"few": ids}).measured
     few = found["subsets"]["few"]
     assert (few["images"], few["malignant"]) == (24, 12)
     assert 0.0 <= few["calibration_error"] <= 1.0
@@ -124,7 +130,7 @@ def test_withheld_images_are_counted_by_class_and_as_missed() -> None:
     scores = np.where(LABELS, 0.9, 0.1) + np.linspace(0, 0.05, COUNT)
     scores[[0, 1]] = scores[[1, 0]]  # one of each class on the wrong side
     withheld = {f"I{number:03}": number in (3, 5, 7) for number in range(COUNT)}
-    found = make_class_release(_asked([scores]), withheld=withheld)
+    found = _fuse(_asked([scores]), withheld=withheld)
     lost = found.measured["withheld"]
     assert lost["malignant"] == {"images": 30, "withheld": 3}
     assert lost["benign"] == {"images": 30, "withheld": 0}
@@ -136,6 +142,13 @@ def test_withheld_images_are_counted_by_class_and_as_missed() -> None:
 
 
 def test_a_hold_out_is_measured_in_parts() -> None:
-    found = make_class_release([(make_card("a"), _folds(_scores(1, 0.3), count=1))])
+    found = _fuse([(make_card("a"), _folds(_scores(1, 0.3), count=1))])
     assert found.measured["images"] == COUNT
     assert found.measured["fusion"]["auc"]["value"] > 0.6
+
+
+def test_the_scores_out_of_fold_are_kept_for_pupils() -> None:
+    scores = _scores(1, 0.3)
+    table = make_class_release(_asked([scores])).out_of_fold
+    assert table.image_ids == tuple(f"I{number:03}" for number in range(COUNT))
+    assert table.scores == pytest.approx(scores), "one network has the whole weight in every fold"

@@ -11,8 +11,9 @@ from dermfuse.data.folders import DataFolders, name_folders
 from dermfuse.errors import ExportError
 from dermfuse.looks import Looks
 from dermfuse.release.cards import Precision
-from dermfuse.release.folder import Gate, Release, write_release
+from dermfuse.release.folder import OUT_OF_FOLD_NAME, Gate, Release, write_release
 from dermfuse.runs import environment, whole_folder
+from dermfuse.scores import write_scores
 from dermfuse.shipping.classes import make_class_release
 from dermfuse.shipping.gate import fit_gate
 from dermfuse.shipping.masks import make_mask_release
@@ -117,19 +118,21 @@ def _build(
     networks = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
     fitted = fit_gate(asked, networks, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
+    fused = make_class_release(
+        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
+        looks=looks,
+        subsets=subsets,
+        withheld=fitted.withheld,
+    )
     release = Release(
         name=request.name,
-        classes=make_class_release(
-            [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
-            looks=looks,
-            subsets=subsets,
-            withheld=fitted.withheld,
-        ),
+        classes=fused.release,
         masks=mask_release,
         gate=fitted.gate,
         looks=looks,
         facts=_facts(finals, request, fitted.gate),
     )
+    write_scores(out / OUT_OF_FOLD_NAME, fused.out_of_fold)
     write_release(out, release)
     return release
 

@@ -15,6 +15,7 @@ from dermfuse.metrics import expected_calibration_error
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import ClassRelease, Member
 from dermfuse.release.operating import OperatingPoint
+from dermfuse.scores import ScoreTable
 from dermfuse.shipping.out_of_fold import FoldAnswers
 from dermfuse.shipping.rates import gain_in_ranking, mean, rank
 
@@ -26,6 +27,19 @@ _PARTS = 5  # of a hold-out, to fit weights and calibration on the rest
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Asked = tuple[NetworkCard, Sequence[FoldAnswers]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedClasses:
+    """How images are scored, and how those were that all networks held back.
+
+    Attributes:
+        release: The part of the release.
+        out_of_fold: The mean score of each image, by weights of the other folds.
+    """
+
+    release: ClassRelease
+    out_of_fold: ScoreTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +85,7 @@ def make_class_release(
     looks: int = 1,
     subsets: Mapping[str, frozenset[str]] | None = None,
     withheld: Mapping[str, bool] | None = None,
-) -> ClassRelease:
+) -> FusedClasses:
     """Returns how the networks' scores are fused, calibrated and called, and how good that is.
 
     Weights, calibration and thresholds that ship are fitted to all images. What is measured of
@@ -120,7 +134,10 @@ def make_class_release(
     members = tuple(
         Member(card.name, float(weight)) for (card, _), weight in zip(asked, weights, strict=True)
     )
-    return ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured)
+    return FusedClasses(
+        ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured),
+        ScoreTable(answers.ids, found.scores),
+    )
 
 
 def _join(asked: Sequence[Asked]) -> _Answers:
