@@ -9,9 +9,11 @@ from dermfuse.cli import main
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.jobs import estimate as estimate_module
 from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.progress import RunProgress, State
 from dermfuse.jobs.run import Run
 from dermfuse.release.folder import read_release
-from dermfuse.shipping.make import MakeRequest, make_release, prepare_release
+from dermfuse.shipping import make
+from dermfuse.shipping.make import MakeReport, MakeRequest, make_release, prepare_release
 from dermfuse.shipping.plan import plan_runs
 
 from .conftest import TINY, Plant
@@ -84,7 +86,10 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
 
 
 def test_runs_that_lie_there_become_a_release_with_predictions_and_card(
-    request_for: Callable[..., MakeRequest], plant: Plant, hand_made: None
+    request_for: Callable[..., MakeRequest],
+    plant: Plant,
+    hand_made: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     request = request_for()
     for run in _runs(request):
@@ -105,6 +110,11 @@ def test_runs_that_lie_there_become_a_release_with_predictions_and_card(
     assert (request.out / "blind" / "masks.zip").is_file()
     card = (request.out / "model-card.md").read_text()
     assert "withheld" in card
+    arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
+    assert main([*arguments, "--jobs", "2"]) == 0, "what lies there is kept"
+    said = capsys.readouterr().out
+    assert "4 looks beside one: auc" in said
+    assert "withheld: " in said
     again = make_release(request, command=_script(FAIL))
     assert again.release == read_release(request.out / "release")
 
@@ -123,6 +133,31 @@ def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
     assert {run.error for run in report.failed if run.name.startswith("large")} == {"no memory."}
     assert report.release is None
     assert not (request.out / "release").exists()
+
+
+def test_the_command_says_what_failed_and_what_is_left(
+    request_for: Callable[..., MakeRequest],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = request_for()
+    arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
+
+    def report(failed: bool) -> MakeReport:
+        error = "no memory." if failed else ""
+        state: State = "failed" if failed else "waiting"
+        return MakeReport((RunProgress("a", state, 3, 8, 1.0, 5.0, error),), None, {})
+
+    monkeypatch.setattr(make, "make_release", lambda *_, **__: report(failed=True))
+    assert main(arguments) == 3
+    said = capsys.readouterr().out
+    assert "a failed: no memory." in said
+    assert "the same command tries again" in said
+    monkeypatch.setattr(make, "make_release", lambda *_, **__: report(failed=False))
+    assert main([*arguments, "--deadline", "60"]) == 3
+    said = capsys.readouterr().out
+    assert "a: 3 of 8 epochs are trained" in said
+    assert "1 runs are left. The same command goes on with them." in said
 
 
 def test_at_the_deadline_the_rest_is_left(request_for: Callable[..., MakeRequest]) -> None:

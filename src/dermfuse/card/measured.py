@@ -299,7 +299,7 @@ def read_measured(release: Release) -> Measured:
     """Returns what a release says of itself.
 
     Raises:
-        ReleaseError: A part is there and is not what ``dermfuse export`` writes.
+        ReleaseError: A part is there and is not what ``dermfuse release`` writes.
     """
     gate = release.gate.measured if release.gate else {}
     names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
