@@ -48,10 +48,12 @@ def write_small_release(
     folder.mkdir(parents=True, exist_ok=True)
     names = ["reds-a", "reds-b", "reds-c"][:members]
     for name, middle in zip(names, (128.0, 144.0, 160.0), strict=False):
-        _write(folder, name, "classification", _class_graph(middle, rows=SIZE // (1 + tilted)))
+        write_network(
+            folder, name, "classification", class_graph(middle, rows=SIZE // (1 + tilted))
+        )
     outlining = ["greens", "greens-b", "greens-c"][:outliners]
     for name in outlining:
-        _write(folder, name, "segmentation", _mask_graph(tilted=tilted))
+        write_network(folder, name, "segmentation", mask_graph(tilted=tilted))
     release = Release(
         name="small",
         classes=ClassRelease(
@@ -91,7 +93,8 @@ def skin(red: int = 0, *, rng: np.random.Generator | None = None) -> np.ndarray:
     return np.clip(image + rng.integers(-4, 5, image.shape), 0, 255).astype(np.uint8)
 
 
-def _write(folder: Path, name: str, task: str, graph: onnx.GraphProto) -> None:
+def write_network(folder: Path, name: str, task: str, graph: onnx.GraphProto) -> None:
+    """Writes a network and its card."""
     opsets = [helper.make_opsetid("", 17)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     onnx.checker.check_model(model)
@@ -117,7 +120,7 @@ def _write(folder: Path, name: str, task: str, graph: onnx.GraphProto) -> None:
     write_card(folder, card)
 
 
-def _class_graph(middle: float, *, rows: int) -> onnx.GraphProto:
+def class_graph(middle: float, *, rows: int) -> onnx.GraphProto:
     constants = {
         "rows": np.array([rows]),
         "zero": np.array([0]),
@@ -158,7 +161,7 @@ def _class_graph(middle: float, *, rows: int) -> onnx.GraphProto:
     return _graph(nodes, constants, shapes)
 
 
-def _mask_graph(*, tilted: bool) -> onnx.GraphProto:
+def mask_graph(*, tilted: bool) -> onnx.GraphProto:
     constants = {
         "start": np.array([1]),
         "end": np.array([2]),

@@ -554,6 +554,20 @@ def load_config(path: Path) -> Config:
     return Config.from_mapping(mapping)
 
 
+def read_table(cls: type[_T], mapping: Mapping[str, Any], *, prefix: str = "") -> _T:
+    """Returns a dataclass of a parsed TOML table; what the table leaves out has its default.
+
+    Args:
+        cls: A dataclass of texts, numbers, choices and lists of texts.
+        mapping: The table.
+        prefix: What stands before its keys, for messages.
+
+    Raises:
+        ConfigError: For an unknown key (with the nearest one), a wrong type or value.
+    """
+    return _build(cls, mapping, prefix)
+
+
 def _build(cls: type[_T], mapping: Mapping[str, Any], prefix: str) -> _T:
     hints = get_type_hints(cls)
     _refuse_unknown(mapping, hints, prefix)

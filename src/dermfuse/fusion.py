@@ -23,6 +23,7 @@ from dermfuse.blending import (
     write_mean,
 )
 from dermfuse.config import Task
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.metrics import Counts, average_precision, jaccard
@@ -57,7 +58,7 @@ class FitOn:
 
     validation_a: Path
     validation_b: Path
-    truth: Path
+    truth: DataFolders
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def _with_truth(
     kept = tuple(i for i in ids if i in having)
     if not kept:
         raise DataError(
-            f"{truth.folder} has no {name} of any of the {len(ids)} images to fit on",
+            f"{truth.source} has no {name} of any of the {len(ids)} images to fit on",
             expected=f"a {name} for each of them",
         )
     return kept

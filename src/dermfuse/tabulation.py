@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import Estimate, EvaluationReport
 from dermfuse.predictions import Manifest, read_predictions
@@ -31,7 +32,7 @@ class Measured:
     report: EvaluationReport
 
 
-def measure(folders: Sequence[Path], *, truth: Path, draws: int = 2000) -> list[Measured]:
+def measure(folders: Sequence[Path], *, truth: DataFolders, draws: int = 2000) -> list[Measured]:
     """Returns the evaluation of each predictions folder.
 
     Raises:

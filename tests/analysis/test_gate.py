@@ -77,3 +77,12 @@ def test_the_arrays_are_read_as_they_were_written_and_no_others(tmp_path: Path) 
     path.unlink()
     with pytest.raises(ReleaseError, match="cannot be read"):
         read_dermoscopy(tmp_path, gate)
+
+
+def test_an_image_of_double_weight_is_as_two_of_them() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 3))
+    twice = fit_cloud(np.concatenate([rows, rows[:4]]), axes=2)
+    weighted = fit_cloud(rows, axes=2, weights=np.where(np.arange(12) < 4, 2.0, 1.0))
+    assert weighted.mean == pytest.approx(twice.mean, rel=1e-5)
+    assert weighted.scale == pytest.approx(twice.scale, rel=1e-5)
+    assert weighted.variance == pytest.approx(twice.variance, rel=1e-4)

@@ -110,8 +110,8 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
     for title, how in {
         "Training data": "dermfuse card --data DIR",
         "Skin tone": "dermfuse card --data DIR",
-        "How it was trained": "dermfuse export RUN... --folds RUN --data DIR --out DIR",
-        "How it was measured": "dermfuse export RUN... --folds RUN --data DIR --out DIR",
+        "How it was trained": "dermfuse release PLAN --data DIR --out DIR",
+        "How it was measured": "dermfuse release PLAN --data DIR --out DIR",
         "Robustness": "dermfuse stress DIR --out DIR, then dermfuse card --stress FILE",
         "Speed": "dermfuse bench analyze --out FILE, then dermfuse card --bench FILE",
     }.items():

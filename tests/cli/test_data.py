@@ -9,6 +9,8 @@ from dermfuse.data import download
 from dermfuse.data.download import DownloadedPart
 from dermfuse.runs import NOTICE
 
+from ..two_folders import write_halves
+
 LABELS = "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
 
 
@@ -81,6 +83,35 @@ def test_audit_as_json_is_one_object(drawn: Path, capsys: pytest.CaptureFixture[
     assert record["image_count"] == 36
     assert record["pairs"] == []
     assert record["notice"] == NOTICE
+
+
+def test_verify_says_what_folders_hold_together_and_what_training_refuses(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_halves(drawn, tmp_path)
+    (b / "groups.csv").write_text("image_id,lesion_group\nISIC_9899999,g\n")
+    assert main(["data", "verify", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "Together: 30 training images (24 benign, 6 malignant), 30 with a mask; 10 in" in out
+    assert "refused by training: " in out
+    assert main(["data", "verify", str(a), str(b), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [each["splits"][0]["found"]["images"] for each in record["folders"]] == [20, 20]
+    assert record["joined"]["repeated"] == 10
+
+
+def test_audit_compares_the_images_of_several_folders(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_halves(drawn, tmp_path)
+    last = max((b / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    shutil.copy(last, a / "ISBI2016_ISIC_Part3_Training_Data" / "ISIC_9999999.jpg")
+    assert main(["data", "audit", str(a), str(b), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["image_count"] == 37
+    assert [(p["first_id"], p["second_id"]) for p in record["pairs"]] == [
+        (last.stem, "ISIC_9999999")
+    ]
 
 
 def test_synthesize_draws_what_it_is_asked_for(

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.runs import NOTICE
 from dermfuse.training import TrainingReport
+
+from ..two_folders import IMAGES, LABELS, write_halves
 
 QUICK = [
     "--set",
@@ -73,6 +76,62 @@ def test_a_run_is_trained_resumed_and_predicted(
     assert evaluate(out, drawn, draws=10).classification is not None
     assert main([*predict[:-1], str(tmp_path / "tta"), "--tta"]) == 0
     assert evaluate(tmp_path / "tta", drawn, draws=10).source.endswith("mean of 8 symmetries")
+
+
+def test_folders_are_joined_and_a_list_leaves_out(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = map(str, write_halves(drawn, tmp_path))
+    run, out, listed = tmp_path / "run", tmp_path / "out", tmp_path / "list.csv"
+    first = min((drawn / IMAGES).iterdir()).stem
+    listed.write_text(f"image_id,part\n{first},label\n")
+    train = ["train", "mobilenetv1", "--data", a, "--data", b, "--run", str(run), *QUICK]
+    train += ["--set", "model.init=random", "--leave-out", str(listed)]
+    assert main(train) == 0
+    said = capsys.readouterr().out
+    assert "10 images are in several folders (the file of a is used)" in said
+    assert f"1 labels left out (named by list.csv): {first}" in said
+    predict = ["predict", str(run), "--data", a, "--data", b, "--split", "validation"]
+    assert main([*predict, "--out", str(out)]) == 0
+    assert main(["evaluate", str(out), "--truth", a, "--truth", b, "--draws", "10"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("label", "is malignant in|is benign in"),
+        ("pixels", "is one photograph in"),
+        ("group", "groups.csv, line 2: ISIC_9899999 of group g is in no folder"),
+        ("list", "list.csv, line 2: ISIC_9899999 is in no folder"),
+        ("part", "list.csv, line 2: unknown part 'masks'"),
+    ],
+)
+def test_folders_that_contradict_each_other_are_refused_in_one_line(
+    damage: str, said: str, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_halves(drawn, tmp_path)
+    listed = tmp_path / "list.csv"
+    listed.write_text("image_id,part\n")
+    shared = sorted((b / IMAGES).iterdir())[0]
+    if damage == "label":
+        text = (b / LABELS).read_text()
+        swapped = {"benign": "malignant", "malignant": "benign"}
+        lines = [line.split(",") for line in text.splitlines()]
+        (b / LABELS).write_text("".join(f"{i},{swapped[label]}\n" for i, label in lines))
+    elif damage == "pixels":
+        shared.write_bytes(sorted((b / IMAGES).iterdir())[-1].read_bytes())
+    elif damage == "group":
+        (b / "groups.csv").write_text("image_id,lesion_group\nISIC_9899999,g\n")
+    else:
+        line = {"list": "ISIC_9899999,mask", "part": f"{shared.stem},masks"}[damage]
+        listed.write_text(f"image_id,part\n{line}\n")
+    train = ["train", "mobilenetv1", "--data", str(a), "--data", str(b), *QUICK]
+    train += ["--set", "model.init=random", "--leave-out", str(listed)]
+    assert main([*train, "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(said, error)
+    assert error.startswith("dermfuse: error: ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_of_several_processes_one_speaks(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from dermfuse.cli import main, overview
+from dermfuse.jobs.progress import RunProgress
 from dermfuse.reproduction import estimate, reproduce
 from dermfuse.reproduction.outcome import Outcome, RunResult
-from dermfuse.reproduction.progress import RunProgress
 from dermfuse.reproduction.reproduce import ReproductionReport, Request
 from dermfuse.runs import NOTICE
 

@@ -102,14 +102,6 @@ class TestLoading:
         assert {"ISIC_0001184", "ISIC_0001385", "ISIC_0000280"} < set(TEST_DUPLICATES)
         assert list(TEST_DUPLICATES) == sorted(TEST_DUPLICATES)
 
-    def test_images_know_the_smallest_id_of_their_group(self, folder: Path) -> None:
-        (folder / "groups.csv").write_text(
-            "image_id,lesion_group\nISIC_9000003,g1\nISIC_9000001,g1\n"
-        )
-        groups = {x.image_id: x.lesion_group for x in load_isic2016(folder, "train").lesions}
-        assert (groups["ISIC_9000001"], groups["ISIC_9000003"]) == ("ISIC_9000001",) * 2
-        assert set(groups.values()) == {"ISIC_9000001", ""}
-
 
 class TestRefusals:
     def test_a_folder_without_images_says_where_it_looked_and_what_to_do(

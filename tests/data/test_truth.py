@@ -93,3 +93,33 @@ def test_images_alone_are_no_truth(tmp_path: Path) -> None:
     (folder / "ISIC_9000004.jpg").touch()
     with pytest.raises(DataError, match="holds no truth"):
         load_truth(tmp_path)
+
+
+def _plain(folder: Path, labels: str, *masks: str) -> Path:
+    folder.mkdir()
+    (folder / "labels.csv").write_text(f"image_id,label\n{labels}")
+    for image_id in masks:
+        write_mask(folder / "masks" / f"{image_id}.png", SQUARE)
+    return folder
+
+
+def test_several_folders_are_joined_and_the_first_mask_counts(tmp_path: Path) -> None:
+    a = _plain(tmp_path / "a", "x,benign\ny,1\n", "x")
+    b = _plain(tmp_path / "b", "x,benign\nz,1\n", "x", "z")
+    truth = load_truth([a, b])
+    assert truth.labels == {"x": Label.BENIGN, "y": Label.MALIGNANT, "z": Label.MALIGNANT}
+    assert truth.masks == {"x": a / "masks" / "x.png", "z": b / "masks" / "z.png"}
+    assert truth.known == truth.complete == {"x", "y", "z"}
+    assert truth.source == f"{a} and {b}"
+
+
+def test_folders_that_label_one_image_differently_are_refused(tmp_path: Path) -> None:
+    folders = [_plain(tmp_path / "a", "x,benign\n"), _plain(tmp_path / "b", "x,malignant\n")]
+    with pytest.raises(DataError, match=r"x is benign in .*a and malignant in .*b\."):
+        load_truth(folders)
+
+
+def test_groups_beside_the_labels_of_a_plain_folder_are_no_labels(tmp_path: Path) -> None:
+    folder = _plain(tmp_path / "a", "x,benign\n")
+    (folder / "groups.csv").write_text("image_id,lesion_group\nx,g\n")
+    assert set(load_truth(folder).labels) == {"x"}

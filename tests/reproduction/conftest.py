@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dermfuse.data.splits import write_split
+from dermfuse.jobs.run import Run
 from dermfuse.models.build import build_network
-from dermfuse.reproduction.plan import Run
 from dermfuse.reproduction.reproduce import Request, plan_request
 from dermfuse.runs import RunFolder, write_json, write_text
 from dermfuse.training import train

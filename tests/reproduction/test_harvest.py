@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dermfuse.data.truth import load_truth
+from dermfuse.jobs.run import Run
 from dermfuse.predictions import MANIFEST_NAME, Predictions, read_predictions
 from dermfuse.preprocess import read_mask, read_probability
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest, tasks_with_test_truth
-from dermfuse.reproduction.plan import Run
 from dermfuse.reproduction.reproduce import Request, plan_request, reproduce
 
 CLASSES, MASKS, OTHER = "dc-mobilenetv1", "u-mobilenetv1", "u-densenet121"

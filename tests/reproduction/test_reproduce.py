@@ -9,9 +9,9 @@ import pytest
 
 from dermfuse.errors import DataError, RunError
 from dermfuse.figures import Picture
+from dermfuse.jobs.execution import train_all
+from dermfuse.jobs.run import Run
 from dermfuse.predictions import read_predictions
-from dermfuse.reproduction.execution import train_all
-from dermfuse.reproduction.plan import Run
 from dermfuse.reproduction.reproduce import (
     JSON_NAME,
     MARKDOWN_NAME,

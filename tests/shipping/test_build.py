@@ -1,113 +1,95 @@
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dermfuse.config import Config, ModelConfig, TrainConfig
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.errors import ExportError
-from dermfuse.metrics import average_precision
-from dermfuse.preprocess import write_mask
-from dermfuse.release.cards import NetworkCard, NetworkInput, Parity
-from dermfuse.scores import Label
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.config import Config, ModelConfig, TrainConfig, load_preset
+from dermfuse.data.isic2016 import load_isic2016
+from dermfuse.errors import DataError, ExportError
+from dermfuse.release.folder import OUT_OF_FOLD_NAME, read_release
+from dermfuse.scores import read_scores
 from dermfuse.shipping import build
-from dermfuse.shipping.out_of_fold import FoldAnswers, require_recipe
+from dermfuse.shipping.build import ReleaseRequest, build_release
+from dermfuse.shipping.out_of_fold import require_recipe
 from dermfuse.training.prediction import TrainedNetwork
 
+from .conftest import TINY, Plant
 
-def _card(name: str) -> NetworkCard:
-    return NetworkCard(
-        name=name,
-        task="classification",
-        file=f"{name}.onnx",
-        sha256="0" * 64,
-        bytes=1,
-        precision="int8",
-        input=NetworkInput(size=32),
-        outputs={},
-        preset=name,
-        backbone="none",
-        parameters=1,
-        epoch=1,
-        training={},
-        weights_licence="none",
-        parity=Parity(against="itself", images=1, largest_difference={}),
-    )
-
-
-def _lesions(count: int, first: int = 0, mask: Path | None = None) -> tuple[Lesion, ...]:
-    return tuple(
-        Lesion(f"I{number:03}", Path("none"), mask, Label(number % 2))
-        for number in range(first, first + count)
-    )
-
-
-def _folds(scores: Sequence[float]) -> tuple[FoldAnswers, ...]:
-    """Two folds of half of the scores each."""
-    half = len(scores) // 2
-    found = []
-    for first in (0, half):
-        answers = {"malignant": np.array(scores[first : first + half], np.float32)}
-        exact = {"malignant": 1 - answers["malignant"]}
-        found.append(FoldAnswers(_lesions(half, first), answers, exact, (), None))
-    return tuple(found)
-
-
-def _scores(seed: int, separation: float) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(60) % 2
-    return np.clip(0.5 + separation * (labels - 0.5) + rng.normal(0, 0.2, 60), 0.01, 0.99)
-
-
-def test_scores_of_both_networks_are_fused_calibrated_and_measured_out_of_fold() -> None:
-    a, b = _scores(1, 0.3), _scores(2, 0.2)
-    found = build._class_release([(_card("a"), _folds(a)), (_card("b"), _folds(b))])
-    weights = [member.weight for member in found.members]
-    assert [member.name for member in found.members] == ["a", "b"]
-    assert sum(weights) == pytest.approx(1.0)
-    labels = np.arange(60) % 2
-    fused = weights[0] * a + weights[1] * b
-    measured = found.measured["fusion"]["average_precision"]
-    assert measured["value"] == pytest.approx(average_precision(labels, fused), abs=1e-6)
-    assert measured["low"] <= measured["value"] <= measured["high"]
-    assert measured["value"] >= max(average_precision(labels, x) for x in (a, b)) - 1e-9
-    exact = found.measured["fusion_in_float32"]["auc"]["value"]
-    assert exact == pytest.approx(1 - found.measured["fusion"]["auc"]["value"]), "turned round"
-    assert (found.measured["images"], found.measured["malignant"]) == (60, 30)
-    assert found.point().name == "sensitivity90"
-    calibrated = found.calibration(fused)
-    assert np.mean(calibrated[labels == 1] >= found.point().threshold) >= 0.9
-
-
-def test_one_network_alone_has_the_whole_weight() -> None:
-    found = build._class_release([(_card("a"), _folds(_scores(1, 0.3)))])
-    assert [(member.name, member.weight) for member in found.members] == [("a", 1.0)]
-
-
-def test_maps_of_several_sizes_are_averaged_at_the_size_of_the_mask(tmp_path: Path) -> None:
-    mask = np.zeros((32, 32), bool)
-    mask[:, :16] = True
-    write_mask(tmp_path / "mask.png", mask)
-    lesions = _lesions(2, mask=tmp_path / "mask.png")
-    left, everywhere = np.zeros((2, 32, 32), np.float32), np.full((2, 16, 16), 0.9, np.float32)
-    left[:, :, :16] = 1.0
-    asked = [
-        (_card(name), (FoldAnswers(lesions, {"lesion": maps}, {"lesion": maps**9}, (), None),))
-        for name, maps in (("left", left), ("all", everywhere))
-    ]
-    measured = build._mask_release(asked).measured
-    assert measured["networks"]["left"]["jaccard"]["value"] == 1.0
-    assert measured["networks"]["all"]["jaccard"]["value"] == 0.5
-    assert measured["fusion"]["jaccard"]["value"] == 1.0, "0.95 on the left, 0.45 on the right"
-    assert measured["fusion_in_float32"]["jaccard"]["value"] == 1.0, "0.69 and 0.19"
-    assert measured["images"] == 2
+NETWORKS = {"a": "mobilenetv1", "b": "mobilenetv1", "u": "u-mobilenetv1"}
 
 
 def _trained(run: str, **train: object) -> TrainedNetwork:
     config = Config(name="small", train=replace(TrainConfig(), **train))  # type: ignore[arg-type]
     return TrainedNetwork(None, config, 1, Path(run))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def request_for(
+    tinted: Path, plant: Plant, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ReleaseRequest]:
+    """Two class networks and a U-Net, each in two folds and on all images."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, preset in NETWORKS.items():
+        config = load_preset(preset).override([*TINY, "train.schedule=cosine"])
+        config = replace(config, name=name)
+        plant(config.override(["data.split=all"]), tinted, folder / f"{name}-all")
+        for fold in range(2):
+            own = config.override(["data.folds=2", f"data.fold={fold}"])
+            plant(own, tinted, folder / f"{name}-{fold}")
+
+    def make(out: Path, **more: object) -> ReleaseRequest:
+        fixed = {"data": tinted, "out": out, "name": "tiny", "precision": "float32"}
+        runs = [folder / f"{name}-all" for name in NETWORKS]
+        folds = [folder / f"{name}-{fold}" for name in NETWORKS for fold in (1, 0)]
+        return ReleaseRequest(**{**fixed, "runs": runs, "folds": folds, **more})  # type: ignore[arg-type]
+
+    return make
+
+
+def test_runs_become_a_release_that_analyses(
+    request_for: Callable[..., ReleaseRequest], tinted: Path, tmp_path: Path, hand_made: None
+) -> None:
+    listed = tmp_path / "half.csv"
+    ids = [lesion.image_id for lesion in load_isic2016(tinted, "train").lesions]
+    listed.write_text("image_id\n" + "\n".join(ids[::2]))
+    out = tmp_path / "release"
+    begun: list[str] = []
+    request = request_for(out, looks=4, report_on=[listed])
+    built = build_release(request, stage=lambda what, *_: begun.append(what))
+    release = read_release(out)
+    assert begun[0] == "exporting the networks"
+    assert (release.classes, release.masks, release.gate) == (
+        built.classes, built.masks, built.gate,
+    )  # fmt: skip
+    assert release.looks == 4
+    assert [member.name for member in release.classes.members] == ["a-all", "b-all"]
+    measured = release.classes.measured
+    assert measured["images"] == 60
+    assert measured["subsets"]["half"]["images"] == 30
+    assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
+    assert set(measured["one_look"]["gain"]) == {"auc", "average_precision"}
+    assert release.masks.measured["images"] == 60
+    assert release.masks.measured["subsets"]["half"]["images"] == 30
+    assert release.facts["fold_runs"][:2] == ["a-1", "a-0"]
+    assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
+    path = load_isic2016(tinted, "train").lesions[0].image_path
+    analysis = Analyzer(out, score_all=True).analyze(path)
+    assert analysis.looks == 4
+    assert analysis.malignant_probability is not None
+
+
+def test_a_subset_without_both_classes_is_refused_before_anything_is_exported(
+    request_for: Callable[..., ReleaseRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "elsewhere.csv"
+    listed.write_text("ISIC_9999999\n")
+    monkeypatch.setattr(build, "export_shipped", lambda *_, **__: pytest.fail("exported"))
+    request = request_for(tmp_path / "release", report_on=[listed])
+    with pytest.raises(DataError, match="of elsewhere 0 malignant and 0 benign images"):
+        build_release(request)
+    assert not (tmp_path / "release").exists()
 
 
 def test_folds_of_another_recipe_are_refused_and_seeds_and_threads_are_not_the_recipe() -> None:
@@ -117,14 +99,30 @@ def test_folds_of_another_recipe_are_refused_and_seeds_and_threads_are_not_the_r
         require_recipe(final, _trained("fold", epochs=2))
 
 
-def test_a_release_needs_one_or_two_networks_of_each_kind() -> None:
-    classifier, unet = (
+def test_how_the_images_are_split_is_not_the_recipe_and_their_size_is() -> None:
+    final, fold = _trained("final"), _trained("fold")
+    split = fold.config.override(["data.folds=3", "data.fold=1"])
+    require_recipe(final, replace(fold, config=split))
+    larger = replace(fold, config=split.override(["data.input_size=320"]))
+    with pytest.raises(ExportError, match=r"trained with data.input_size 320, final with 224"):
+        require_recipe(final, larger)
+
+
+def test_a_release_needs_a_network_of_each_kind_and_none_of_both() -> None:
+    classifier, unet, joint = (
         replace(_trained(kind), config=Config(model=ModelConfig(network=kind)))  # type: ignore[arg-type]
-        for kind in ("classifier", "unet")
+        for kind in ("classifier", "unet", "joint")
     )
-    build._require_one_or_two([classifier], [unet, unet])
-    with pytest.raises(ExportError, match="3 networks that score and 0 that outline"):
-        build._require_one_or_two([classifier] * 3, [])
+    build._require_both([classifier] * 3 + [unet], [classifier] * 3, [unet])
+    with pytest.raises(ExportError, match="3 networks that score, 0 that outline and 0 that do"):
+        build._require_both([classifier] * 3, [classifier] * 3, [])
+    with pytest.raises(ExportError, match="1 networks that score, 1 that outline and 1 that do"):
+        build._require_both([classifier, unet, joint], [classifier], [unet])
+
+
+def test_two_networks_of_one_name_are_refused() -> None:
+    with pytest.raises(ExportError, match="two of the networks that ship are called small"):
+        build._require_names([_trained("a"), _trained("b")])
 
 
 def test_a_network_without_folds_is_named() -> None:
@@ -151,9 +149,9 @@ def test_a_release_that_fails_leaves_nothing_behind(
 
     monkeypatch.setattr(build, "export_shipped", fail)
     runs = [Path("classifier"), Path("unet")]
-    request = build.ReleaseRequest(
+    request = ReleaseRequest(
         runs=runs, folds=runs, data=tmp_path, out=tmp_path / "release", name="x"
     )
     with pytest.raises(ExportError):
-        build.build_release(request)
+        build_release(request)
     assert list(tmp_path.iterdir()) == []

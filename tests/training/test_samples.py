@@ -10,6 +10,8 @@ from dermfuse.config import Config, load_preset
 from dermfuse.errors import DataError
 from dermfuse.training.samples import Samples, load_samples, select_lesions
 
+from ..two_folders import write_halves
+
 ALL = ["data.split=all", "train.schedule=cosine", "data.input_size=32"]
 
 
@@ -118,6 +120,47 @@ def test_groups_stay_on_one_side_for_masks_and_for_classes(drawn: Path, tmp_path
         splits.append(chosen.split)
     assert splits[0] == splits[1]
     assert before.fingerprint != chosen.fingerprint
+
+
+def test_two_folders_are_split_as_the_one_that_holds_what_they_hold(
+    drawn: Path, tmp_path: Path
+) -> None:
+    halves = write_halves(drawn, tmp_path)
+    for name in ("mobilenetv1", "u-mobilenetv1"):
+        config = load_preset(name).override(["data.folds=3", "data.input_size=32"])
+        whole, joined = select_lesions(drawn, config), select_lesions(halves, config)
+        assert joined.split == whole.split
+        assert [x.label for x in joined.lesions] == [x.label for x in whole.lesions]
+        assert joined.left_out[-1].startswith("10 images are in several folders (the file of a")
+        samples = load_samples(joined, config)
+        assert len(samples.own_masks) == (len(joined.split.validation) if name[0] == "u" else 0)
+
+
+def test_images_in_a_group_with_a_test_image_are_left_out(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path / "data")
+    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    tested = next((drawn / "ISBI2016_ISIC_Part3_Test_Data").iterdir()).stem
+    lines = ["image_id,lesion_group", f"{ids[3]},x", f"{ids[4]},x", f"{tested},x", f"{ids[5]},y"]
+    (tmp_path / "data" / "groups.csv").write_text("\n".join(lines))
+    config = load_preset("mobilenetv1")
+    chosen = select_lesions(tmp_path / "data", config)
+    assert {*ids} - {x.image_id for x in chosen.lesions} == {ids[3], ids[4]}
+    assert chosen.left_out == (f"2 left out (a lesion of the test set): {ids[3]}, {ids[4]}",)
+    kept = select_lesions(
+        tmp_path / "data", config.override(["data.exclude_test_duplicates=false"])
+    )
+    assert len(kept.lesions) == 30
+
+
+def test_a_training_image_with_the_id_of_a_test_image_is_left_out(
+    drawn: Path, tmp_path: Path
+) -> None:
+    a, b = write_halves(drawn, tmp_path)
+    first = sorted((b / "ISBI2016_ISIC_Part3_Training_Data").iterdir())[-1]
+    shutil.copy(first, a / "ISBI2016_ISIC_Part3_Test_Data")
+    first.write_bytes(first.read_bytes() + b"\0")  # the bytes differ, the id does not
+    chosen = select_lesions([a, b], load_preset("mobilenetv1"))
+    assert first.stem not in {x.image_id for x in chosen.lesions}
 
 
 def test_a_folder_without_labels_trains_no_class_network(drawn: Path, tmp_path: Path) -> None:

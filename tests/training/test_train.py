@@ -17,12 +17,15 @@ from dermfuse.data.loaders import PairRows
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
+from dermfuse.release.cards import digest_file
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
 from dermfuse.training.modules import ClassifierModule, PairModule, TrainingModule
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights
 from dermfuse.training.train import accelerator_of, precision_of
+
+from ..two_folders import write_halves
 
 TINY = [
     "model.init=random",
@@ -215,6 +218,36 @@ def test_the_run_folder_records_what_a_number_must_name(drawn: Path, tmp_path: P
     assert record["validation"]["average_precision"] == report.best["average_precision"]
     assert "not a medical device" in record["notice"]
     assert report.to_dict()["run"] == str(run)
+
+
+def test_folders_and_what_a_list_leaves_out_are_recorded(drawn: Path, tmp_path: Path) -> None:
+    halves, run, listed = write_halves(drawn, tmp_path), tmp_path / "run", tmp_path / "list.csv"
+    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    listed.write_text(f"image_id,part\n{ids[0]},mask\n{ids[1]},image\n")
+    config = _tiny("u-mobilenetv1")
+    report = train(config, data=halves, run=run, leave_out=listed)
+    data = read_json(RunFolder(run).record)["data"]
+    assert data["folders"] == ["a", "b"]
+    assert data["summary"].startswith("a and b, ")
+    assert data["train_images"] + data["validation_images"] == 28
+    assert data["leave_out"] == {
+        "file": "list.csv",
+        "images": 1,
+        "masks": 1,
+        "labels": 0,
+        "sha256": digest_file(listed),
+    }
+    assert f"1 masks left out (named by list.csv): {ids[0]}" in report.left_out
+    assert list(report.left_out) == data["left_out"]
+    longer = _tiny("u-mobilenetv1", "train.epochs=2")
+    with pytest.raises(RunError, match=r"other images.*the same --data and --leave-out"):
+        train(longer, data=halves, run=run, resume=True)
+    train(longer, data=halves, run=run, leave_out=listed, resume=True)
+    predicted = predict(run, data=halves, split="validation", out=tmp_path / "out")
+    assert predicted.images == data["validation_images"]
+    measured = evaluate(tmp_path / "out", halves, draws=10).segmentation
+    assert measured is not None
+    assert measured.image_count == data["validation_images"]
 
 
 def test_the_paper_split_validates_on_augmented_masks(drawn: Path, tmp_path: Path) -> None:

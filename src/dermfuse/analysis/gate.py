@@ -115,21 +115,28 @@ def join_embeddings(embeddings: Sequence[NDArray[np.floating]]) -> Features:
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
-def fit_cloud(features: NDArray[np.floating], *, axes: int) -> Cloud:
+def fit_cloud(
+    features: NDArray[np.floating], *, axes: int, weights: NDArray[np.float64] | None = None
+) -> Cloud:
     """Returns where features lie.
 
     Args:
         features: Of images, one row each. (N, F)
         axes: Principal axes that are kept, at most N - 1 and F.
+        weights: How much each image counts, above 0; all alike if left out. (N,)
 
     Returns:
         The cloud; typical is the median distance of the images themselves, which look nearer than
         new ones do: ``Cloud.scaled`` mends that where others are known.
     """
     values = features.astype(np.float64)
-    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
+    share = np.ones(len(values)) if weights is None else weights
+    share = share / share.sum()
+    mean = share @ values
+    scale = np.sqrt(share @ (values - mean) ** 2) + 1e-6
     z = (values - mean) / scale
-    _, singular, rows = np.linalg.svd(z, full_matrices=False)
+    spread = np.sqrt(share * len(values))[:, None]
+    _, singular, rows = np.linalg.svd(spread * z, full_matrices=False)
     kept = min(axes, len(values) - 1, z.shape[1])
     variance = singular**2 / len(values)
     left = z.shape[1] - kept

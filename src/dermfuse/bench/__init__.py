@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dermfuse.config import Config, load_preset
+from dermfuse.data.folders import DataFolders, name_folders
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.errors import ConfigError, DependencyError
 
@@ -152,7 +153,7 @@ class BenchReport:
 def bench_train(
     preset: str | Config,
     *,
-    data: Path | None = None,
+    data: DataFolders | None = None,
     batches: int = 20,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -163,7 +164,7 @@ def bench_train(
 
     Args:
         preset: The name of one, or a configuration.
-        data: A dataset folder in the official layout; None draws synthetic images.
+        data: A dataset folder in the official layout, or several; None draws synthetic images.
         batches: Training steps that each loop is measured for.
         workers: Processes that load for the plain loop.
         progress: Called with (done, all) batches.
@@ -182,7 +183,7 @@ def bench_train(
     with tempfile.TemporaryDirectory(prefix="dermfuse-bench-") as temporary:
         folder = data if data is not None else _draw_data(Path(temporary) / "data")
         turns = take_turns(config, folder, batches=batches, workers=workers, progress=progress)
-    words = str(data) if data is not None else _synthetic_words()
+    words = name_folders(data) if data is not None else _synthetic_words()
     return _report(config, turns, data=words, batches=batches, workers=workers)
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, count, islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from dermfuse.bench.limit import ArithmeticLimit, measure_limit, now, rows_of
 from dermfuse.bench.plain import PilSamples, PlainLoop
 from dermfuse.config import Config
 from dermfuse.data.augment import Plan
+from dermfuse.data.folders import DataFolders
 from dermfuse.models.build import build_network
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
@@ -129,7 +129,7 @@ class Interleaving(Callback):
 
 def take_turns(
     config: Config,
-    data: Path,
+    data: DataFolders,
     *,
     batches: int,
     workers: int,

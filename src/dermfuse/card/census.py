@@ -8,7 +8,8 @@ import numpy as np
 
 from dermfuse.analysis.reduction import reduce_image
 from dermfuse.analysis.skin import TONES, SkinTone, measure_skin, name_tone
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion, load_isic2016
+from dermfuse.data.folders import DataFolders, load_dataset
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.preprocess import read_image, read_mask
@@ -82,7 +83,7 @@ class SkinCensus:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCensus:
-    """The training images of a dataset folder that may be trained on.
+    """The training images of a data set that may be trained on.
 
     Args:
         images: How many.
@@ -108,23 +109,24 @@ class TrainingCensus:
 
 
 def take_census(
-    folder: Path, *, progress: Callable[[int, int], None] | None = None
+    data: DataFolders, *, progress: Callable[[int, int], None] | None = None
 ) -> TrainingCensus:
-    """Returns what the training images of a folder are; each is read once.
+    """Returns what the training images of a data set are; each is read once.
 
     Args:
-        folder: As ``load_isic2016``.
+        data: As for ``dermfuse.data.folders.load_dataset``.
         progress: Called with (images read, all).
 
     Raises:
-        DataError: The folder holds no training images but those of the test, or an image or a
+        DataError: There are no training images but those of the test, or an image or a
             mask cannot be used.
     """
-    dataset = load_isic2016(folder, "train")
+    dataset = load_dataset(data, "train")
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in TEST_DUPLICATES]
     if not lesions:
         raise DataError(
-            f"{folder} holds no training image that is not a test image", expected="one or more"
+            f"{dataset.name} holds no training image that shows no lesion of the test set",
+            expected="one or more",
         )
     sizes: list[tuple[int, int]] = []
     seen: list[tuple[Lesion, SkinTone | None]] = []

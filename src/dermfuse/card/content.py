@@ -8,6 +8,7 @@ from typing import Any
 from dermfuse import __version__
 from dermfuse.card.census import TrainingCensus, read_census, take_census
 from dermfuse.card.measured import Measured, read_measured
+from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import RELEASE_NAME, Release, choose_release, read_cards, read_release
 from dermfuse.runs import NOTICE, read_json
@@ -23,13 +24,13 @@ class CardSources:
 
     Args:
         release: The release folder; that of the package if left out.
-        data: The dataset folder it was trained on, or the JSON of a card that has counted it.
+        data: The dataset folders it was trained on, or the JSON of a card that has counted them.
         stress: A ``stress.json``, of ``dermfuse stress``.
         bench: What ``dermfuse bench analyze`` wrote: any JSON object.
     """
 
     release: Path | None = None
-    data: Path | None = None
+    data: DataFolders | None = None
     stress: Path | None = None
     bench: Path | None = None
 
@@ -168,5 +169,8 @@ def _plain(value: object) -> str:
     return Path(text).name if Path(text).is_absolute() else text
 
 
-def _census(data: Path, progress: Callable[[int, int], None] | None) -> TrainingCensus:
-    return read_census(data) if data.is_file() else take_census(data, progress=progress)
+def _census(data: DataFolders, progress: Callable[[int, int], None] | None) -> TrainingCensus:
+    *others, first = list_folders(data)
+    if first.is_file() and not others:
+        return read_census(first)
+    return take_census(data, progress=progress)

@@ -30,6 +30,107 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """By how much a number rose on the same images, with its 95 % interval.
+
+    Args:
+        value: As measured.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankingGain:
+    """What more looks gain in the ranking.
+
+    Args:
+        auc: In AUC.
+        average_precision: In average precision.
+    """
+
+    auc: Gain
+    average_precision: Gain
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOfOneLook:
+    """The scores of the image as it is, beside those of all looks.
+
+    Args:
+        fusion: Of the networks together.
+        gain: Of all looks beside one.
+    """
+
+    fusion: Ranking
+    gain: RankingGain
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSubset:
+    """Images that were measured apart.
+
+    Args:
+        images: How many.
+        malignant: How many of them are malignant.
+        fusion: Of the networks together.
+        calibration_error: Of the calibrated mean.
+    """
+
+    images: int
+    malignant: int
+    fusion: Ranking
+    calibration_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldCount:
+    """Images of one class before the gate.
+
+    Args:
+        images: How many.
+        withheld: How many of them get no probability.
+    """
+
+    images: int
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithheldRates:
+    """What an operating point reaches where a withheld image counts as not called malignant.
+
+    Args:
+        sensitivity: Share of malignant images that are called so.
+        specificity: Share of benign images that are not.
+    """
+
+    sensitivity: Rate
+    specificity: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What the gate does to dermoscopy of either class.
+
+    Args:
+        malignant: Malignant images.
+        benign: Benign images.
+        p_value: Of equal rates, by Fisher's exact test.
+        operating_points: By name.
+    """
+
+    malignant: WithheldCount
+    benign: WithheldCount
+    p_value: float
+    operating_points: Mapping[str, WithheldRates]
+
+
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """What was measured of the class networks, out of fold.
 
@@ -41,7 +142,11 @@ class Scoring:
         networks: Of each alone.
         calibration: Its error before and after.
         fusion_in_float32: Of the networks together before their precision was lowered; None where
-            the release does not state it.
+            the release does not state it. With one look.
+        looks: At how many orientations of an image the networks looked.
+        one_look: The same with one; None where there is no more.
+        subsets: Images that were measured apart, by name.
+        withheld: By the gate; None where the release does not state it.
     """
 
     images: int
@@ -51,6 +156,10 @@ class Scoring:
     networks: Mapping[str, Ranking]
     calibration: CalibrationReport
     fusion_in_float32: Ranking | None = None
+    looks: int = 1
+    one_look: ScoringOfOneLook | None = None
+    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
+    withheld: Withheld | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +174,43 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
+class OverlapGain:
+    """What more looks gain in outlines.
+
+    Args:
+        jaccard: In the mean over the images.
+    """
+
+    jaccard: Gain
+
+
+@dataclass(frozen=True, slots=True)
+class OutliningOfOneLook:
+    """The outlines of the image as it is, beside those of all looks.
+
+    Args:
+        fusion: Of the networks together.
+        gain: Of all looks beside one.
+    """
+
+    fusion: Overlap
+    gain: OverlapGain
+
+
+@dataclass(frozen=True, slots=True)
+class OutlinedSubset:
+    """Images that were measured apart.
+
+    Args:
+        images: How many.
+        fusion: Of the networks together.
+    """
+
+    images: int
+    fusion: Overlap
+
+
+@dataclass(frozen=True, slots=True)
 class Outlining:
     """What was measured of the mask networks, out of fold.
 
@@ -74,6 +220,9 @@ class Outlining:
         fusion: Of the networks together.
         networks: Of each alone.
         fusion_in_float32: As for ``Scoring``.
+        looks: At how many orientations of an image the networks looked.
+        one_look: The same with one; None where there is no more.
+        subsets: Images that were measured apart, by name.
     """
 
     images: int
@@ -81,6 +230,9 @@ class Outlining:
     fusion: Overlap
     networks: Mapping[str, Overlap]
     fusion_in_float32: Overlap | None = None
+    looks: int = 1
+    one_look: OutliningOfOneLook | None = None
+    subsets: Mapping[str, OutlinedSubset] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +299,7 @@ def read_measured(release: Release) -> Measured:
     """Returns what a release says of itself.
 
     Raises:
-        ReleaseError: A part is there and is not what ``dermfuse export`` writes.
+        ReleaseError: A part is there and is not what ``dermfuse release`` writes.
     """
     gate = release.gate.measured if release.gate else {}
     names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again

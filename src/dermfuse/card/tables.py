@@ -8,7 +8,7 @@ from operator import attrgetter
 from dermfuse.analysis.skin import TONES
 from dermfuse.card.census import Spread, TrainingCensus
 from dermfuse.card.content import Card, flatten
-from dermfuse.card.measured import Facts, Measured, Outlining, Scoring
+from dermfuse.card.measured import Facts, Gain, Measured, Outlining, Scoring, Withheld
 from dermfuse.looks import describe_looks
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Release
@@ -221,18 +221,74 @@ def cost(measured: Measured) -> str:
     scoring, outlining = measured.scoring, measured.outlining
     pairs = []
     if scoring and scoring.fusion_in_float32:
-        exact = scoring.fusion_in_float32
+        exact, ships = scoring.fusion_in_float32, (scoring.one_look or scoring).fusion
         pairs += [
-            ("AUC", exact.auc, scoring.fusion.auc),
-            ("average precision", exact.average_precision, scoring.fusion.average_precision),
+            ("AUC", exact.auc, ships.auc),
+            ("average precision", exact.average_precision, ships.average_precision),
         ]
     if outlining and outlining.fusion_in_float32:
-        pairs.append(("Jaccard", outlining.fusion_in_float32.jaccard, outlining.fusion.jaccard))
+        single = (outlining.one_look or outlining).fusion
+        pairs.append(("Jaccard", outlining.fusion_in_float32.jaccard, single.jaccard))
     rows = [
-        (name, rate(exact), rate(ships), f"{ships.value - exact.value:+.4f}")
-        for name, exact, ships in pairs
+        (name, rate(before), rate(after), f"{after.value - before.value:+.4f}")
+        for name, before, after in pairs
     ]
     return markdown_table(("together", "float32", "as shipped", "change"), rows) if rows else ""
+
+
+def looks(measured: Measured) -> str:
+    """Returns what more looks gain beside one; empty where there is one."""
+    scoring, outlining = measured.scoring, measured.outlining
+    rows = []
+    if scoring and scoring.one_look:
+        single, gain = scoring.one_look.fusion, scoring.one_look.gain
+        rows += [
+            ("AUC", rate(single.auc), rate(scoring.fusion.auc), _gain(gain.auc)),
+            (
+                "average precision",
+                rate(single.average_precision),
+                rate(scoring.fusion.average_precision),
+                _gain(gain.average_precision),
+            ),
+        ]
+    if outlining and outlining.one_look:
+        one = outlining.one_look
+        both = rate(one.fusion.jaccard), rate(outlining.fusion.jaccard)
+        rows.append(("Jaccard", *both, _gain(one.gain.jaccard)))
+    return markdown_table(("together", "one look", "as shipped", "gain"), rows) if rows else ""
+
+
+def subsets(measured: Measured) -> str:
+    """Returns what was measured of some images apart; empty where nothing was."""
+    scoring, outlining = measured.scoring, measured.outlining
+    rows = []
+    for name, of in (scoring.subsets if scoring else {}).items():
+        count = f"{of.images:,}, {of.malignant:,} malignant"
+        rows += [
+            (name, count, "AUC", rate(of.fusion.auc)),
+            (name, count, "average precision", rate(of.fusion.average_precision)),
+            (name, count, "calibration error", f"{of.calibration_error:.3f}"),
+        ]
+    for name, outlined in (outlining.subsets if outlining else {}).items():
+        rows.append((name, f"{outlined.images:,}", "Jaccard", rate(outlined.fusion.jaccard)))
+    return markdown_table(("images", "n", "", "value"), rows) if rows else ""
+
+
+def withheld(of: Withheld) -> str:
+    """Returns how many images of each class get no probability, and what that costs."""
+    rows = [
+        (name, f"{one.images:,}", _of(one.withheld, one.images))
+        for name, one in (("malignant", of.malignant), ("benign", of.benign))
+    ]
+    counts = markdown_table(("dermoscopy", "n", "withheld"), rows)
+    points = markdown_table(
+        ("withheld as not called", "sensitivity", "specificity"),
+        [
+            (name, rate(one.sensitivity), rate(one.specificity))
+            for name, one in of.operating_points.items()
+        ],
+    )
+    return f"{counts}\n\n{points}"
 
 
 def gate(card: Card) -> str:
@@ -274,6 +330,10 @@ def percent(share: float) -> str:
 def spread(of: Spread, digits: int = 0) -> str:
     """Returns the three values of a spread."""
     return ", ".join(f"{value:,.{digits}f}" for value in (of.low, of.middle, of.high))
+
+
+def _gain(of: Gain) -> str:
+    return f"{of.value:+.4f} ({of.low:+.4f} to {of.high:+.4f})"
 
 
 def _of(count: int, whole: int) -> str:

@@ -3,7 +3,7 @@
 stdout  the result; with --json one JSON object
 stderr  progress and errors
 exit    0 done, 1 a fault of dermfuse itself (with its traceback),
-        2 an error the user can mend (one line), 3 some runs of a reproduction failed,
+        2 an error the user can mend (one line), 3 some trainings failed or were left,
         130 interrupted
 """
 
@@ -27,6 +27,7 @@ from dermfuse.cli import (
     figures,
     models,
     publish,
+    release,
     reproduce,
     results,
     serve,
@@ -61,6 +62,7 @@ ensembles.register(app)
 publish.register(app)
 figures.register(app)
 export.register(app)
+release.register(app)
 reproduce.register(app)
 serve.register(app)
 

@@ -34,7 +34,8 @@ def bench_train(
     preset: Preset,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Images; else drawn ones.")
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="Images, repeatable; else drawn ones."),
     ] = None,
     assignments: Assignments = None,
     batches: Annotated[int, typer.Option(help="Training steps of each loop.")] = 20,
@@ -50,7 +51,9 @@ def bench_train(
     from dermfuse.bench import bench_train as measure
 
     with progress("Measuring") as advance:
-        report = measure(config, data=data, batches=batches, workers=workers, progress=advance)
+        report = measure(
+            config, data=data or None, batches=batches, workers=workers, progress=advance
+        )
     if json:
         say_json(report.to_dict())
         return

@@ -25,12 +25,12 @@ def card(
         typer.Option("--release", metavar="DIR", help="A release folder; else the package's."),
     ] = None,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--data",
             metavar="DIR",
-            help="The dataset folder it was trained on, to count images and skin tones; or the "
-            "JSON of an earlier card.",
+            help="A dataset folder it was trained on, to count images and skin tones, repeatable; "
+            "or the JSON of an earlier card.",
         ),
     ] = None,
     stress: Annotated[
@@ -70,7 +70,7 @@ def card(
 
     if out and out.suffix.lower() != ".md":
         raise ConfigError(f"--out is {out}", expected="the name of a .md file")
-    sources = CardSources(release=release, data=data, stress=stress, bench=bench)
+    sources = CardSources(release=release, data=data or None, stress=stress, bench=bench)
     with progress("Reading") as advance:
         content = gather_card(sources, progress=advance)
     beside = write_card_page(content, out) if out else None

@@ -12,6 +12,7 @@ from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from dermfuse.data.audit import AuditReport
+    from dermfuse.data.joining import JoinReport
     from dermfuse.data.verification import VerificationReport
 
 app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.")
@@ -19,23 +20,45 @@ app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.
 _SHOWN_IDS = 50
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset folder.")]
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="DIR...", help="A dataset folder; several are joined.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
-def verify(folder: Folder, *, json: Json = False) -> None:
-    """Read every file of an ISIC 2016 folder.
+def verify(folders: Folders, *, json: Json = False) -> None:
+    """Read every file of a folder in the layout of ISIC 2016, or of several.
 
-    Says how many images, labels and masks there are, which are missing and which are odd.
+    Says how many images, labels and masks there are, which are missing and which are odd; and,
+    of several folders, what they hold together and where they contradict each other.
     """
+    from dermfuse.data.folders import has_split
+    from dermfuse.data.groups import GROUPS_NAME
+    from dermfuse.data.joining import verify_join
     from dermfuse.data.verification import verify_isic2016
 
-    with progress("Reading images and masks") as advance:
-        report = verify_isic2016(folder, progress=advance)
+    reports = []
+    for folder in folders:
+        which = f" of {folder}" if len(folders) > 1 else ""
+        with progress(f"Reading images and masks{which}") as advance:
+            reports.append(verify_isic2016(folder, progress=advance))
+    grouped = any((folder / GROUPS_NAME).exists() for folder in folders)
+    joined = None
+    if (len(folders) > 1 or grouped) and has_split(folders, "train"):
+        with progress("Comparing the folders"):
+            joined = verify_join(folders)
     if json:
-        say_json(report.to_dict())
+        alone = reports[0].to_dict() if len(reports) == 1 else {}
+        several = {"folders": [report.to_dict() for report in reports]} if not alone else {}
+        say_json({**alone, **several, "joined": joined.to_dict() if joined else None})
         return
-    _show_verification(report)
+    for report in reports:
+        if len(reports) > 1:
+            say(str(report.folder))
+        _show_verification(report)
+    if joined:
+        _show_join(joined)
     say_notice()
 
 
@@ -96,15 +119,15 @@ def synthesize(
 
 
 @app.command()
-def audit(folder: Folder, *, json: Json = False) -> None:
+def audit(folders: Folders, *, json: Json = False) -> None:
     """Find exact and near duplicates.
 
     Within and across the splits: by perceptual hash, then correlation.
     """
-    from dermfuse.data.audit import audit as audit_folder
+    from dermfuse.data.audit import audit as audit_folders
 
     with progress("Comparing images") as advance:
-        report = audit_folder(folder, progress=advance)
+        report = audit_folders(folders, progress=advance)
     if json:
         say_json(report.to_dict())
         return
@@ -137,6 +160,16 @@ def _show_verification(report: "VerificationReport") -> None:
             subject = f"{odd.image_id}: " if odd.image_id else ""
             say(f"{split.split}: {odd.kind}: {subject}{odd.sentence}")
     say("Complete." if report.complete else "Not complete: the commands go on with what is here.")
+
+
+def _show_join(report: "JoinReport") -> None:
+    say(
+        f"Together: {report.images} training images ({report.benign} benign, {report.malignant} "
+        f"malignant), {report.masks} with a mask; {report.repeated} in several folders; "
+        f"{report.grouped} in {report.groups} groups of two or more."
+    )
+    for sentence in report.contradictions:
+        say(f"refused by training: {sentence}")
 
 
 def _show_audit(report: "AuditReport") -> None:

@@ -4,13 +4,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dermfuse.cli.console import announce_stage, progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_export_extra
+from dermfuse.cli.releases import show_release
 from dermfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dermfuse.shipping.build import ReleaseRequest
 
 
 class Precision(StrEnum):
@@ -32,7 +36,8 @@ def export(  # noqa: PLR0913 — an option each
     ] = None,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="What they learnt from.")
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="What they learnt from; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write into.")],
     int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
@@ -50,7 +55,18 @@ def export(  # noqa: PLR0913 — an option each
     name: Annotated[str, typer.Option(help="Of the release.")] = "dermfuse",
     precision: Annotated[
         Precision, typer.Option(help="Of the networks of a release.")
-    ] = Precision.INT8,
+    ] = Precision.INT8_WEIGHTS,
+    looks: Annotated[
+        int, typer.Option(metavar="1|4|8", help="Orientations at which a release looks.")
+    ] = 8,
+    report_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report-on",
+            metavar="DIR|CSV",
+            help="Also measure a release on these images alone: a folder, or a list of ids.",
+        ),
+    ] = None,
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Write test vectors of a release instead.")
     ] = False,
@@ -70,14 +86,27 @@ def export(  # noqa: PLR0913 — an option each
     if vectors:
         _write_vectors(out, release, runs=runs, json=json)
         return
-    if not runs or data is None or release:
+    if not runs or not data or release:
         raise ConfigError(
             f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
             expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",
         )
     require_export_extra("dermfuse export")
     if folds:
-        _export_release(runs, folds, data, out, name=name, precision=precision, json=json)
+        from dermfuse.looks import check_looks
+        from dermfuse.shipping.build import ReleaseRequest
+
+        request = ReleaseRequest(
+            runs=runs,
+            folds=folds,
+            data=data,
+            out=out,
+            name=name,
+            precision=precision.value,
+            looks=check_looks(looks),
+            report_on=report_on or (),
+        )
+        _export_release(request, json=json)
         return
     from dermfuse.export import export_runs
 
@@ -117,40 +146,11 @@ def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, 
     say_notice()
 
 
-def _export_release(
-    runs: list[Path],
-    folds: list[Path],
-    data: Path,
-    out: Path,
-    *,
-    name: str,
-    precision: Precision,
-    json: bool,
-) -> None:
-    from dermfuse.shipping.build import ReleaseRequest, build_release
+def _export_release(request: "ReleaseRequest", *, json: bool) -> None:
+    from dermfuse.shipping.build import build_release
 
-    request = ReleaseRequest(
-        runs=runs, folds=folds, data=data, out=out, name=name, precision=precision.value
-    )
     release = build_release(request, stage=announce_stage)
     if json:
         say_json(release.to_dict())
         return
-    for point in release.classes.operating_points:
-        found, kept = point.sensitivity, point.specificity
-        say(
-            f"{point.name}: from {point.threshold:.3f} on, sensitivity {found.value:.3f} "
-            f"({found.low:.3f} to {found.high:.3f}), specificity {kept.value:.3f} "
-            f"({kept.low:.3f} to {kept.high:.3f})"
-        )
-    for part in (release.classes, release.masks):
-        shares = ", ".join(f"{each.name} {each.weight:.2f}" for each in part.members)
-        numbers = ", ".join(
-            f"{metric} {of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
-            for metric, of in part.measured["fusion"].items()
-        )
-        say(f"{shares}: {numbers} on {part.measured['images']} images, out of fold")
-    for kind, of in (release.gate.measured if release.gate else {}).items():
-        say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} told not to be dermoscopy")
-    say(f"The release lies in {out}. Try it: dermfuse analyze IMAGE --release {out}")
-    say_notice()
+    show_release(release, request.out)

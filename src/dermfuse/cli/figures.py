@@ -9,6 +9,7 @@ import typer
 
 from dermfuse.cli.console import progress, say, say_json, say_notice
 from dermfuse.cli.extras import require_figures_extra
+from dermfuse.cli.models import Data
 from dermfuse.runs import require_free
 
 
@@ -22,7 +23,7 @@ def figures(
         list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
     ],
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")],
+    data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,

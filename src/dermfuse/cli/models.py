@@ -30,7 +30,9 @@ Preset = Annotated[
         metavar="PRESET", help="As `dermfuse presets` lists it, or a TOML file of your own."
     ),
 ]
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")]
+Data = Annotated[
+    list[Path], typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined.")
+]
 ReleaseFolder = Annotated[
     Path | None,
     typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from dermfuse.reproduction.progress import RunProgress
+    from dermfuse.jobs.progress import RunProgress
 
 Watch = Callable[["Sequence[RunProgress]"], None]
 
@@ -77,13 +77,13 @@ def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int) -> Table:
 
 
 def _left(runs: "Sequence[RunProgress]", jobs: int) -> str:
-    from dermfuse.reproduction.progress import seconds_left  # noqa: PLC0415 — keeps --help fast
+    from dermfuse.jobs.progress import seconds_left  # noqa: PLC0415 — keeps --help fast
 
     seconds = seconds_left(runs, jobs=jobs)
     return "" if not seconds else f"{_duration(seconds)} left"
 
 
 def _duration(seconds: float) -> str:
-    from dermfuse.reproduction.progress import duration_in_words  # noqa: PLC0415
+    from dermfuse.jobs.progress import duration_in_words  # noqa: PLC0415
 
     return duration_in_words(seconds)

@@ -9,6 +9,7 @@ import typer
 
 from dermfuse.cli.console import progress, say, say_json, say_notice
 from dermfuse.cli.extras import require_train_extra
+from dermfuse.cli.results import Truth
 from dermfuse.errors import ConfigError
 from dermfuse.runs import NOTICE
 
@@ -32,7 +33,8 @@ def submit(
     ],
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The dataset folder, for a run.")
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="A dataset folder, for a run; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     tta: Annotated[
@@ -41,7 +43,7 @@ def submit(
     json: _Json = False,
 ) -> None:
     """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
-    report = _pack_results(run, out) if data is None else _submit_run(run, data, out, tta=tta)
+    report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
     if json:
         say_json(report.to_dict())
         return
@@ -49,7 +51,7 @@ def submit(
     say_notice()
 
 
-def _submit_run(run: Path, data: Path, out: Path, *, tta: bool) -> "SubmissionReport":
+def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "SubmissionReport":
     require_train_extra("dermfuse submit")
     from dermfuse.training.submission import submit as submit_run
 
@@ -88,7 +90,7 @@ def tabulate(
         list[Path], typer.Argument(metavar="DIR...", help="Predictions folders, a row each.")
     ],
     *,
-    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Labels and masks.")],
+    truth: Truth,
     write: Annotated[
         list[Path] | None,
         typer.Option("--write", metavar="PAGE", help="Replace the table in this page; repeatable."),

@@ -24,11 +24,12 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.extras import require_figures_extra, require_train_extra
+from dermfuse.cli.models import Data
 from dermfuse.cli.overview import watch_lines, watch_live
 
 if TYPE_CHECKING:
+    from dermfuse.jobs.progress import RunProgress
     from dermfuse.reproduction.estimate import PlanEstimate
-    from dermfuse.reproduction.progress import RunProgress
     from dermfuse.reproduction.reproduce import Draw, ReproductionReport
 
 SOME_FAILED = 3
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def reproduce(  # noqa: PLR0913 — an option each
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The dataset folder.")],
+    data: Data,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
     ],
@@ -149,7 +150,7 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _artist(data: Path) -> "Draw":
+def _artist(data: list[Path]) -> "Draw":
     from dermfuse.figures.gather import draw_figures
 
     return partial(draw_figures, data=data)
@@ -162,7 +163,7 @@ def _overview(jobs: int) -> "Iterator[Callable[[Sequence[RunProgress]], None]]":
 
 
 def _show_estimate(found: "PlanEstimate") -> None:
-    from dermfuse.reproduction.progress import duration_in_words
+    from dermfuse.jobs.progress import duration_in_words
 
     rows = [
         (each.name, each.state, str(each.epochs), duration_in_words(each.seconds), each.basis)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from dermfuse.evaluation.reports import Estimate, EvaluationReport
     from dermfuse.fusion import FitOn
 
-Truth = Annotated[Path, typer.Option("--truth", metavar="DIR", help="Labels and masks.")]
+Truth = Annotated[
+    list[Path],
+    typer.Option("--truth", metavar="DIR", help="Labels and masks; several folders are joined."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Draws = Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap.")]
@@ -45,7 +48,8 @@ def fuse(
         Path | None, typer.Option(metavar="DIR", help="B's predictions of the same images.")
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Their labels or masks, to fit on.")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
     ] = None,
 ) -> None:
     """Average two predictions folders.
@@ -127,13 +131,13 @@ def compare(
     say_notice()
 
 
-def _fit_on(fit_a: Path | None, fit_b: Path | None, truth: Path | None) -> "FitOn | None":
+def _fit_on(fit_a: Path | None, fit_b: Path | None, truth: list[Path] | None) -> "FitOn | None":
     """Returns what the weight is fitted on, or None where none of the options is given."""
     from dermfuse.fusion import FitOn
 
-    if fit_a is None and fit_b is None and truth is None:
+    if fit_a is None and fit_b is None and not truth:
         return None
-    if fit_a is None or fit_b is None or truth is None:
+    if fit_a is None or fit_b is None or not truth:
         raise ConfigError(
             "only some of --fit-a, --fit-b and --truth are given",
             expected="all three, or none of them",

@@ -23,7 +23,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.data.isic2016 import Lesion, Split, find_split, load_isic2016, locate_split
+from dermfuse.data.folders import (
+    DataFolders,
+    has_split,
+    list_folders,
+    load_dataset,
+    require_split,
+)
+from dermfuse.data.isic2016 import Lesion, Split
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, squeeze
 
@@ -93,7 +100,7 @@ class AuditReport:
     """Which images of a folder show the same photograph.
 
     Args:
-        folder: The data set's folder.
+        folders: The data set's folders.
         image_count: Images compared, of both splits.
         pairs: The duplicates, those across the splits first, then by falling correlation.
         unreadable: A sentence for each image that could not be compared.
@@ -101,7 +108,7 @@ class AuditReport:
         candidate_bits: The greatest difference of two hashes that was looked at.
     """
 
-    folder: Path
+    folders: tuple[Path, ...]
     image_count: int
     pairs: tuple[DuplicatePair, ...]
     unreadable: tuple[str, ...]
@@ -117,7 +124,7 @@ class AuditReport:
         """Returns the report as JSON has it."""
         pairs = [{**asdict(pair), "across_splits": pair.across_splits} for pair in self.pairs]
         return {
-            "folder": str(self.folder),
+            "folders": [str(folder) for folder in self.folders],
             "image_count": self.image_count,
             "near_correlation": self.near_correlation,
             "candidate_bits": self.candidate_bits,
@@ -138,22 +145,21 @@ class _Print:
     thumbnail: NDArray[np.float32]  # (64, 64)
 
 
-def audit(folder: Path, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
-    """Returns the exact and near duplicates of a folder, within and across its splits.
+def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
+    """Returns the exact and near duplicates of a data set, within and across its splits.
 
     Args:
-        folder: As ``load_isic2016``; one split is enough.
+        data: A folder, or several that are joined; one split is enough.
         progress: Called with (images read, all images).
 
     Raises:
-        DataError: The folder holds images of neither split, or its labels are damaged.
+        DataError: A folder holds images of neither split, or folders contradict each other.
     """
-    splits: list[Split] = [
-        split for split in ("train", "test") if locate_split(folder, split).image_folders
-    ]
+    both: tuple[Split, ...] = ("train", "test")
+    splits = [split for split in both if has_split(data, split)]
     if not splits:
-        find_split(folder, "train")  # raises, saying where it looked
-    lesions = [(split, les) for split in splits for les in load_isic2016(folder, split).lesions]
+        require_split(data, "train")  # raises, saying where it looked
+    lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
     prints: list[_Print] = []
     unreadable: list[str] = []
     with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
@@ -165,7 +171,7 @@ def audit(folder: Path, *, progress: Callable[[int, int], None] | None = None) -
             if progress:
                 progress(count, len(lesions))
     return AuditReport(
-        folder=folder,
+        folders=list_folders(data),
         image_count=len(prints),
         pairs=_pairs(prints),
         unreadable=tuple(unreadable),

@@ -4,11 +4,13 @@
     ISIC_0000000,g0001
 
 Images of one group stay on one side of every split. The name of a group means something in its
-own file only, so a group goes by the smallest image id in it.
+own file only; an image that is in groups of two folders joins them. So a group goes by the
+smallest image id in it.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dermfuse.errors import DataError
@@ -18,43 +20,83 @@ GROUPS_NAME = "groups.csv"
 _COLUMNS = ["image_id", "lesion_group"]
 
 
-def read_groups(folder: Path) -> dict[str, str]:
-    r"""Returns the group of each image that the ``groups.csv`` of a folder names.
+@dataclass(frozen=True, slots=True)
+class GroupLine:
+    """A line of a ``groups.csv``.
 
     Args:
-        folder: A dataset folder; without the file no image has a group.
+        path: The file.
+        line: Its number.
+        image_id: The image.
+        group: The name of its group, in this file.
+    """
 
-    Returns:
-        By image id: the smallest image id of its group.
+    path: Path
+    line: int
+    image_id: str
+    group: str
+
+
+def read_groups(folder: Path) -> tuple[GroupLine, ...]:
+    """Returns the lines of a folder's ``groups.csv``; none where there is no such file.
 
     Raises:
         DataError: The file cannot be read, its header is another one, a line has an empty field
             or not two, or an image is named twice.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     text = "image_id,lesion_group\nISIC_2,a\nISIC_1,a\nISIC_3,b\n"
-        ...     _ = (Path(folder) / GROUPS_NAME).write_text(text)
-        ...     read_groups(Path(folder))
-        {'ISIC_2': 'ISIC_1', 'ISIC_1': 'ISIC_1', 'ISIC_3': 'ISIC_3'}
     """
     path = folder / GROUPS_NAME
     if not path.exists():
-        return {}
-    named: dict[str, str] = {}
+        return ()
+    found: dict[str, GroupLine] = {}
     for line, (image_id, group) in read_two_columns(path, _COLUMNS):
-        if image_id in named:
+        if image_id in found:
             raise DataError(
                 f"{path}, line {line}: {image_id} for the second time",
                 expected="each image in one group",
                 action="Remove one of its lines",
             )
-        named[image_id] = group
-    smallest: dict[str, str] = {}
-    for image_id, group in named.items():
-        smallest[group] = min(image_id, smallest.get(group, image_id))
-    return {image_id: smallest[group] for image_id, group in named.items()}
+        found[image_id] = GroupLine(path, line, image_id, group)
+    return tuple(found.values())
+
+
+def find_unknown(lines: Iterable[GroupLine], known: Container[str]) -> Iterator[DataError]:
+    """Yields an error for each line whose image is unknown.
+
+    Args:
+        lines: Of all folders.
+        known: The ids that a folder holds an image, a mask or a label of.
+    """
+    for each in lines:
+        if each.image_id not in known:
+            yield DataError(
+                f"{each.path}, line {each.line}: {each.image_id} of group {each.group} is in no"
+                " folder",
+                expected="images that a dataset folder holds",
+                action="Name its folder with --data or remove the line",
+            )
+
+
+def join_groups(lines: Iterable[GroupLine]) -> dict[str, str]:
+    """Returns the smallest image id of each image's group.
+
+    Args:
+        lines: Of all folders; groups that have an image in common are one.
+
+    Example:
+        >>> a, b = Path("a/groups.csv"), Path("b/groups.csv")
+        >>> lines = [GroupLine(a, 2, "ISIC_3", "g1"), GroupLine(a, 3, "ISIC_2", "g1")]
+        >>> join_groups([*lines, GroupLine(b, 2, "ISIC_1", "x"), GroupLine(b, 3, "ISIC_3", "x")])
+        {'ISIC_3': 'ISIC_1', 'ISIC_2': 'ISIC_1', 'ISIC_1': 'ISIC_1'}
+    """
+    members: dict[str, set[str]] = {}  # of each image; those of one group share one set
+    first: dict[tuple[Path, str], str] = {}
+    for each in lines:
+        mate = first.setdefault((each.path, each.group), each.image_id)
+        one, other = (members.setdefault(i, {i}) for i in (mate, each.image_id))
+        if one is not other:
+            one |= other
+            members |= dict.fromkeys(other, one)
+    return {image_id: min(group) for image_id, group in members.items()}
 
 
 def read_two_columns(path: Path, columns: list[str]) -> Iterator[tuple[int, tuple[str, str]]]:

@@ -13,18 +13,17 @@ The layout is the challenge's own, as its archives unpack:
 
 and ``Test`` for ``Training``, where labels are 0.0 and 1.0. Only the image folder is needed:
 what else is missing is listed by id, and everything that uses the data goes on without it.
-A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.groups``).
+A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.folders``).
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dermfuse.data.groups import read_groups
 from dermfuse.errors import DataError
 from dermfuse.scores import Label
 
@@ -119,25 +118,57 @@ class SplitPaths:
     labels_csv: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """What one folder holds of a split, by image id.
+
+    Args:
+        images: Photographs.
+        masks: Masks.
+        labels: Classes.
+        labels_csv: The file that they stand in, where there is one.
+        odd: A sentence for each thing that does not belong.
+    """
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    labels: Mapping[str, Label]
+    labels_csv: Path | None
+    odd: tuple[str, ...]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids that have an image, a mask or a label."""
+        return frozenset((*self.images, *self.masks, *self.labels))
+
+
 def load_isic2016(folder: Path, split: Split) -> Isic2016:
     """Returns one split's records from a folder in the official layout.
 
-    No image is opened: ``verify_isic2016`` does that.
+    Groups are left aside: ``dermfuse.data.folders.load_dataset`` reads them, and joins several
+    folders. No image is opened: ``verify_isic2016`` does that.
 
     Args:
         folder: Holds the ``ISBI2016_ISIC_...`` folders.
         split: ``train`` or ``test``.
 
     Raises:
-        DataError: The image folder is missing or holds no image, or the labels or the groups are
-            damaged.
+        DataError: The image folder is missing or holds no image, or the labels are damaged.
     """
     paths = find_split(folder, split)
     labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
-    dataset = collect_split(folder, split, paths, labels)
-    groups = read_groups(folder)
-    lesions = (replace(x, lesion_group=groups.get(x.image_id, "")) for x in dataset.lesions)
-    return replace(dataset, lesions=tuple(lesions))
+    return collect_split(folder, split, paths, labels)
+
+
+def load_files(folder: Path, split: Split) -> SplitFiles:
+    """Returns the files and the labels of one split of a folder.
+
+    Raises:
+        DataError: As for ``load_isic2016``.
+    """
+    paths = find_split(folder, split)
+    labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
+    return collect_files(folder, split, paths, labels)
 
 
 def locate_split(folder: Path, split: Split) -> SplitPaths:
@@ -184,6 +215,30 @@ def collect_split(
     Raises:
         DataError: There is no image at all.
     """
+    files = collect_files(folder, split, paths, labels)
+    images, masks = files.images, files.masks
+    return Isic2016(
+        folder=folder,
+        split=split,
+        lesions=tuple(
+            Lesion(image_id, images[image_id], masks.get(image_id), labels.get(image_id))
+            for image_id in sorted(images)
+        ),
+        missing_images=tuple(sorted(files.known - images.keys())),
+        missing_masks=tuple(sorted(files.known - masks.keys())),
+        missing_labels=tuple(sorted(files.known - labels.keys())),
+        odd=files.odd,
+    )
+
+
+def collect_files(
+    folder: Path, split: Split, paths: SplitPaths, labels: Mapping[str, Label]
+) -> SplitFiles:
+    """Returns the files of a split by image id, beside its labels.
+
+    Raises:
+        DataError: There is no image at all.
+    """
     odd: list[str] = []
     images = _files_by_id(paths.image_folders, _IMAGE_NAME, odd, also=_MASK_NAME)
     masks = _files_by_id(paths.mask_folders, _MASK_NAME, odd, also=_IMAGE_NAME)
@@ -197,19 +252,7 @@ def collect_split(
         odd.append(f"There is no folder of {split} masks.")
     if paths.labels_csv is None:
         odd.append(f"There is no file of {split} labels.")
-    known = images.keys() | masks.keys() | labels.keys()
-    return Isic2016(
-        folder=folder,
-        split=split,
-        lesions=tuple(
-            Lesion(image_id, images[image_id], masks.get(image_id), labels.get(image_id))
-            for image_id in sorted(images)
-        ),
-        missing_images=tuple(sorted(known - images.keys())),
-        missing_masks=tuple(sorted(known - masks.keys())),
-        missing_labels=tuple(sorted(known - labels.keys())),
-        odd=tuple(odd),
-    )
+    return SplitFiles(images, masks, labels, paths.labels_csv, tuple(odd))
 
 
 def load_labels(path: Path) -> dict[str, Label]:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dermfuse.data.folders import DataFolders, list_folders
+from dermfuse.data.groups import GROUPS_NAME
 from dermfuse.data.isic2016 import load_labels
 from dermfuse.errors import DataError
 from dermfuse.scores import Label
@@ -27,7 +29,7 @@ class Truth:
     """Labels and masks by image id.
 
     Args:
-        folder: Where they lie.
+        source: The folders they lie in, in words.
         labels: The class of each image that has one.
         masks: The mask file of each image that has one.
         known: Every image the folder knows of, with a truth or without.
@@ -35,19 +37,47 @@ class Truth:
             official layout, everything in a plain folder.
     """
 
-    folder: Path
+    source: str
     labels: Mapping[str, Label]
     masks: Mapping[str, Path]
     known: frozenset[str]
     complete: frozenset[str]
 
 
-def load_truth(folder: Path) -> Truth:
-    """Returns the labels and the masks in a folder.
+def load_truth(data: DataFolders) -> Truth:
+    """Returns the labels and the masks in a folder, or joined from several.
+
+    Of an image that several folders have a mask of, that of the first one named counts.
 
     Raises:
-        DataError: The folder is missing, holds no truth, or holds a label file that is damaged.
+        DataError: A folder is missing, holds no truth, or holds a label file that is damaged; or
+            two folders label one image differently.
     """
+    folders = list_folders(data)
+    truths = [_load_folder(folder) for folder in folders]
+    labels: dict[str, tuple[Label, str]] = {}
+    masks: dict[str, Path] = {}
+    for truth in truths:
+        for image_id, label in truth.labels.items():
+            first, where = labels.setdefault(image_id, (label, truth.source))
+            if first is not label:
+                raise DataError(
+                    f"{image_id} is {first.name.lower()} in {where} and {label.name.lower()} in"
+                    f" {truth.source}",
+                    expected="one label",
+                    action="Correct one of the label files",
+                )
+        masks = {**truth.masks, **masks}
+    return Truth(
+        source=" and ".join(map(str, folders)),
+        labels={image_id: label for image_id, (label, _) in labels.items()},
+        masks=masks,
+        known=frozenset().union(*(truth.known for truth in truths)),
+        complete=frozenset().union(*(truth.complete for truth in truths)),
+    )
+
+
+def _load_folder(folder: Path) -> Truth:
     if not folder.is_dir():
         raise DataError(
             f"{folder} is {'not a folder' if folder.exists() else 'missing'}",
@@ -91,12 +121,12 @@ def _load_official(folder: Path, paths: list[Path]) -> Truth:
         known |= here
         if "_Test_" in path.name:
             complete |= here
-    return Truth(folder, labels, masks, known=frozenset(known), complete=frozenset(complete))
+    return Truth(str(folder), labels, masks, known=frozenset(known), complete=frozenset(complete))
 
 
 def _load_plain(folder: Path) -> Truth:
     labels: dict[str, Label] = {}
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted(set(folder.glob("*.csv")) - {folder / GROUPS_NAME}):
         loaded = load_labels(path)
         repeated = sorted(labels.keys() & loaded.keys())
         if repeated:
@@ -108,7 +138,7 @@ def _load_plain(folder: Path) -> Truth:
     masks_folder = folder / "masks"
     masks = dict(_mask_files(masks_folder)) if masks_folder.is_dir() else {}
     known = frozenset(labels.keys() | masks.keys())
-    return Truth(folder, labels, masks, known=known, complete=known)
+    return Truth(str(folder), labels, masks, known=known, complete=known)
 
 
 def _mask_files(folder: Path, *, needs_suffix: bool = False) -> Iterator[tuple[str, Path]]:

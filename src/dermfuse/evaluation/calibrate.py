@@ -91,7 +91,7 @@ def calibrate(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> Calibra
             f"{int(truth.sum())} malignant and {int((1 - truth).sum())} benign images",
             expected=f"{_FOLDS} or more of each, to measure a calibration out of fold",
         )
-    fold = _folds(truth, seed)
+    fold = draw_folds(truth, seed=seed)
     after, of_temperature = (_out_of_fold(truth, values, fold, bias=bias) for bias in (True, False))
     return CalibrationReport(
         calibration=fit_calibration(truth, values),
@@ -103,6 +103,23 @@ def calibrate(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> Calibra
         mean_before=float(values.mean()),
         mean_after=float(after.mean()),
     )
+
+
+def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """Returns the fold of each image, from 0; every class is spread evenly.
+
+    Args:
+        labels: 0 benign, 1 malignant. (N,)
+        folds: How many.
+        seed: Of the draw.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    fold = np.empty(truth.size, dtype=np.int64)
+    for label in (0, 1):
+        members = rng.permutation(np.flatnonzero(truth == label))
+        fold[members] = np.arange(members.size) % folds
+    return fold
 
 
 def _maximise(
@@ -132,16 +149,6 @@ def _maximise(
 def _likelihood(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     signed = np.where(truth > 0, logits, -logits)
     return float(-np.logaddexp(0.0, -signed).sum())
-
-
-def _folds(truth: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Returns the fold of each image; every class is spread evenly."""
-    rng = np.random.default_rng(seed)
-    fold = np.empty(truth.size, dtype=np.int64)
-    for label in (0, 1):
-        members = rng.permutation(np.flatnonzero(truth == label))
-        fold[members] = np.arange(members.size) % _FOLDS
-    return fold
 
 
 def _out_of_fold(

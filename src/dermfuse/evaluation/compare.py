@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.truth import load_truth
 from dermfuse.errors import PredictionsError
 from dermfuse.evaluation.bootstrap import (
@@ -127,7 +128,7 @@ class ComparisonReport:
 def compare(
     a: Path,
     b: Path,
-    truth: Path,
+    truth: DataFolders,
     *,
     draws: int = DRAWS,
     seed: int = 0,

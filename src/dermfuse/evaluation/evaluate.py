@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError
 from dermfuse.evaluation.bootstrap import DRAWS, percentile_interval, resample
@@ -50,7 +51,7 @@ from dermfuse.predictions import Predictions, read_predictions
 
 def evaluate(
     predictions: Path,
-    truth: Path,
+    truth: DataFolders,
     *,
     draws: int = DRAWS,
     seed: int = 0,
@@ -62,7 +63,7 @@ def evaluate(
     Args:
         predictions: Holds ``scores.csv`` or ``masks/``, or both.
         truth: ISIC 2016 in its official layout (images are not needed), or a plain folder with
-            a CSV of ``image_id,label`` or with ``masks/``.
+            a CSV of ``image_id,label`` or with ``masks/``; or several of these, joined.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
         threshold: A score above it is called malignant; the challenge's is 0.5.
@@ -176,7 +177,7 @@ def no_common_task(predicted: Predictions, true: Truth) -> DataError:
     found = "labels" if true.labels else "masks"
     needed = "masks" if true.labels else "labels"
     return DataError(
-        f"{true.folder} holds {found}, and {predicted.folder} has nothing to hold against them",
+        f"{true.source} holds {found}, and {predicted.folder} has nothing to hold against them",
         expected=f"a truth folder with {needed}",
         action="Name the folder that holds them",
     )

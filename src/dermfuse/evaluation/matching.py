@@ -142,13 +142,13 @@ def _cover(
     unknown = sorted(ids - truth.known)
     if unknown:
         raise PredictionsError(
-            f"{predictions.folder} predicts {name_some(unknown)}, unknown in {truth.folder}",
+            f"{predictions.folder} predicts {name_some(unknown)}, unknown in {truth.source}",
             expected="predictions of images that the truth folder knows",
             action="Check that both folders are of the same data set",
         )
     if not ids & true_ids:
         raise DataError(
-            f"{truth.folder} has no truth for any of the {len(ids)} images predicted in "
+            f"{truth.source} has no truth for any of the {len(ids)} images predicted in "
             f"{predictions.folder}",
             expected="labels for scores, masks for masks, of the same split",
             action="Add the ground truth of that split",

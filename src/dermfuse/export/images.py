@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from dermfuse.config import has_masks, has_scores
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.export.execution import run_onnx
@@ -37,7 +38,7 @@ class HeldOut:
 
 def load_calibration(
     trained: TrainedNetwork,
-    data: Path,
+    data: DataFolders,
     *,
     count: int = CALIBRATION_IMAGES,
     seed: int = 0,
@@ -47,7 +48,7 @@ def load_calibration(
 
     Args:
         trained: Its run says which images it was trained on.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         count: How many at most.
         seed: Of the choice.
         progress: Called with (done, all).
@@ -62,7 +63,7 @@ def load_calibration(
 
 def load_held_out(
     trained: TrainedNetwork,
-    data: Path,
+    data: DataFolders,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> HeldOut | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.errors import ExportError
 from dermfuse.export.execution import open_session, time_networks
 from dermfuse.export.images import (
@@ -77,7 +78,7 @@ class ExportReport:
 def export_runs(
     runs: Sequence[Path],
     *,
-    data: Path,
+    data: DataFolders,
     out: Path,
     int8: bool = False,
     calibration: int = CALIBRATION_IMAGES,
@@ -87,7 +88,7 @@ def export_runs(
 
     Args:
         runs: Run folders.
-        data: The dataset folder they were trained on.
+        data: The dataset folder they were trained on, or several.
         out: The folder to write into.
         int8: Also writes ``NAME-int8`` and ``NAME-int8-weights``.
         calibration: How many training images ``int8`` is calibrated on.
@@ -107,7 +108,7 @@ def export_runs(
 
 
 def _export_run(
-    trained: TrainedNetwork, data: Path, out: Path, *, int8: bool, calibration: int
+    trained: TrainedNetwork, data: DataFolders, out: Path, *, int8: bool, calibration: int
 ) -> list[ExportedNetwork]:
     held_out = load_held_out(trained, data)
     seen = load_calibration(trained, data, count=calibration if int8 else _PARITY_IMAGES)

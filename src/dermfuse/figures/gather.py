@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dermfuse.config import Task
+from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
 from dermfuse.figures.calibration import draw_reliability
 from dermfuse.figures.curves import draw_training_curves
@@ -47,7 +48,7 @@ def draw_figures(
     runs: Sequence[Path],
     predictions: Sequence[Path],
     *,
-    data: Path,
+    data: DataFolders,
     draws: int = 2000,
     seed: int = 0,
     skipped: Skipped | None = None,
@@ -60,7 +61,7 @@ def draw_figures(
     Args:
         runs: Run folders, of class networks and of U-Nets.
         predictions: Predictions folders, of networks and of fusions.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         draws: Of the bootstrap.
         seed: Of the bootstrap and of t-SNE.
         skipped: Called with each figure that is not drawn, and why; else it is logged.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from dermfuse.config import Config, Task, load_config
-from dermfuse.data.isic2016 import Lesion, load_isic2016, locate_split
+from dermfuse.data.folders import DataFolders, has_split, load_dataset
+from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.splits import Split, read_split
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DataError, DermfuseError, RunError
@@ -111,7 +112,9 @@ class SegmentedNetwork:
     agreement: Mapping[str, float]
 
 
-def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Path) -> Sources:
+def read_sources(
+    runs: Sequence[Path], predictions: Sequence[Path], *, data: DataFolders
+) -> Sources:
     """Returns what the folders hold; a run that validated on nothing is left out, and logged.
 
     Raises:
@@ -125,11 +128,9 @@ def read_sources(runs: Sequence[Path], predictions: Sequence[Path], *, data: Pat
             expected="one or more",
             action="Name the folders to draw from",
         )
-    lesions: dict[str, Lesion] = {}
-    for split in ("train", "test"):
-        if locate_split(data, split).image_folders:
-            dataset = load_isic2016(data, split)
-            lesions.update({lesion.image_id: lesion for lesion in dataset.lesions})
+    tested = load_dataset(data, "test").lesions if has_split(data, "test") else ()
+    trained = load_dataset(data, "train").lesions if has_split(data, "train") else ()
+    lesions = {lesion.image_id: lesion for lesion in (*trained, *tested)}
     drawable = [run for run in runs if _validates(run)]
     if not drawable and not predictions:
         raise DataError(

@@ -191,7 +191,7 @@ def read_release(folder: Path) -> Release:
         raise ReleaseError(
             f"{folder} is {'no release' if folder.exists() else 'missing'}",
             expected=f"a folder with {RELEASE_NAME}",
-            action="Write one with: dermfuse export",
+            action="Write one with: dermfuse release",
         )
     record = read_json(path)
     if record.get("format") != FORMAT:

@@ -7,6 +7,7 @@ from typing import Any
 from dermfuse.config import Task
 from dermfuse.data.truth import Truth
 from dermfuse.errors import DermfuseError
+from dermfuse.jobs.run import Run
 from dermfuse.reproduction.beyond import split_source
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
@@ -34,7 +35,7 @@ from dermfuse.reproduction.paper import (
     PaperTable,
     fusion_of,
 )
-from dermfuse.reproduction.plan import Run, changes
+from dermfuse.reproduction.plan import changes
 from dermfuse.reproduction.sizes import Size, measure_size
 from dermfuse.reproduction.statistics import (
     auc_error,

@@ -17,17 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dermfuse.data.isic2016 import locate_split
+from dermfuse.data.folders import DataFolders, has_split
 from dermfuse.data.truth import Truth
 from dermfuse.ensembles import average, join
 from dermfuse.errors import DermfuseError
 from dermfuse.fusion import FitOn, fuse
+from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.run import Run
 from dermfuse.packing import pack
 from dermfuse.predictions import MANIFEST_NAME
 from dermfuse.reproduction.beyond import split_source
-from dermfuse.reproduction.execution import Workplace
 from dermfuse.reproduction.paper import Fusion, fusion_of
-from dermfuse.reproduction.plan import Plan, Run
+from dermfuse.reproduction.plan import Plan
 from dermfuse.runs import RunFolder
 from dermfuse.training.prediction import predict
 from dermfuse.training.submission import pack_run
@@ -261,9 +262,9 @@ class Harvest:
         return _kept(out, made_from, lambda: fuse(*folders, out, fit=on))
 
 
-def has_test_images(data: Path) -> bool:
+def has_test_images(data: DataFolders) -> bool:
     """Returns whether there is a test split to predict."""
-    return bool(locate_split(data, "test").image_folders)
+    return has_split(data, "test")
 
 
 def tasks_with_test_truth(truth: Truth) -> frozenset[str]:

@@ -142,7 +142,7 @@ def draw_folder(
         if segmented is not None:
             return draw_masks(_only_masks(segmented, only), draws=draws)
     raise DataError(
-        f"{folder} and {truth.folder} have no {task} in common",
+        f"{folder} and {truth.source} have no {task} in common",
         expected="scores and labels, or masks and masks",
     )
 

@@ -218,7 +218,7 @@ class Outcome:
     """Everything that a reproduction found.
 
     Attributes:
-        data: Name of the dataset folder.
+        data: Names of the dataset folders.
         seeds: How many.
         folds: Of the cross-validation; 0 for a hold-out split.
         mask_folds: The same for the networks that only outline.

@@ -5,10 +5,10 @@ import fnmatch
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dermfuse.config import Config, load_preset, preset_names
+from dermfuse.config import load_preset, preset_names
 from dermfuse.errors import ConfigError
+from dermfuse.jobs.run import Run, identity
 from dermfuse.reproduction.beyond import beyond_tables, split_source
 from dermfuse.reproduction.paper import TABLES, PaperTable, fusion_of
 
@@ -24,22 +24,6 @@ DEFAULT_FOLDS = 5
 """Of the cross-validation that fills the tables where the test set has no truth."""
 
 _OWNED = ("data.split", "data.folds", "data.fold", "train.seed")
-_FREE = ("threads", "device", "compile")  # where and how a run is trained, not what is trained
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One training.
-
-    Attributes:
-        name: Of its folder.
-        preset: What it is made from.
-        config: Resolved.
-    """
-
-    name: str
-    preset: str
-    config: Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +75,6 @@ class Plan:
             if not fnmatch.filter(planned, name):
                 raise _unknown("planned preset", name, planned)
         return tuple(run for run in self.runs if not only or _fits(run.preset, only))
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """Returns what makes a run this run: not its name, nor where and how it is trained."""
-    mapping = config.to_mapping()
-    del mapping["name"], mapping["summary"]
-    mapping["train"] = {k: v for k, v in mapping["train"].items() if k not in _FREE}
-    return mapping
 
 
 def make_plan(

@@ -5,15 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.data.isic2016 import find_split
+from dermfuse.data.folders import DataFolders, name_folders, require_split
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.figures import Picture
-from dermfuse.report import render_page
-from dermfuse.reproduction.assembly import Assembler
-from dermfuse.reproduction.documents import render_csv, render_markdown
-from dermfuse.reproduction.execution import (
+from dermfuse.jobs.execution import (
     Command,
     Watch,
     Workplace,
@@ -21,12 +18,16 @@ from dermfuse.reproduction.execution import (
     train_all,
     train_command,
 )
+from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.run import Run
+from dermfuse.report import render_page
+from dermfuse.reproduction.assembly import Assembler
+from dermfuse.reproduction.documents import render_csv, render_markdown
 from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import build_page
 from dermfuse.reproduction.paper import fusion_of
-from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, Run, make_plan
-from dermfuse.reproduction.progress import RunProgress
+from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
 from dermfuse.runs import (
     RunFolder,
     environment,
@@ -63,7 +64,7 @@ class Request:
     """What shall be reproduced, and how.
 
     Args:
-        data: The dataset folder.
+        data: The dataset folder, or several.
         out: The folder to write; one that was begun is gone on with.
         imagenet: Folder of ImageNet weights; None downloads them.
         tables: Of ``dermfuse.reproduction.plan.CHOICES``.
@@ -79,7 +80,7 @@ class Request:
         blind: Whether the test split is predicted and packed where its truth is missing.
     """
 
-    data: Path
+    data: DataFolders
     out: Path
     imagenet: Path | None = None
     tables: Sequence[str] = CHOICES
@@ -118,9 +119,9 @@ def plan_request(request: Request) -> Plan:
 
     Raises:
         ConfigError: As for ``make_plan``.
-        DataError: The dataset folder has no training images or no truth.
+        DataError: The data has no training images or no truth.
     """
-    find_split(request.data, "train")
+    require_split(request.data, "train")
     known = tasks_with_test_truth(load_truth(request.data))
     folds = request.folds
     if folds is None:
@@ -220,7 +221,7 @@ def _measure(
     if request.blind and tested != _ALL_TASKS and has_test_images(request.data):
         blind = harvest.pack_tests()
     return Outcome(
-        data=request.data.resolve().name,
+        data=name_folders(request.data),
         seeds=plan.seeds,
         folds=plan.folds,
         mask_folds=plan.mask_folds,

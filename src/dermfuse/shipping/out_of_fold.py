@@ -2,51 +2,86 @@
 
 A network that ships has seen every training image, so nothing can be measured with it. Networks
 of the same recipe were trained in folds: those are exported in the precision that ships, and each
-is asked about the images it was not trained on.
+is asked about the images it was not trained on, at as many orientations as the release will be.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from dermfuse.analysis.networks import Network, ask_all, load_network
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
-from dermfuse.export.execution import open_session, run_onnx
-from dermfuse.export.images import load_calibration, load_squares
+from dermfuse.export.images import load_calibration
 from dermfuse.export.network import export_network
 from dermfuse.export.quantization import quantize_network
+from dermfuse.looks import Answers, Looks
+from dermfuse.preprocess import read_image
 from dermfuse.release.cards import NetworkCard, Precision
 from dermfuse.training.prediction import TrainedNetwork, split_lesions
 
 _PARITY_IMAGES = 16
-_RECIPE = ("augment", "model", "loss", "train")
-_NOT_RECIPE = ("seed", "threads", "device", "compile")
+_RECIPE = ("data", "augment", "model", "loss", "train")
+_NOT_RECIPE = frozenset(
+    {
+        *("data.split", "data.validation_fraction", "data.folds", "data.fold"),
+        *("train.seed", "train.threads", "train.device", "train.compile"),
+    }
+)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldNetwork:
+    """One fold's network, exported.
+
+    Attributes:
+        held_back: The images it was not trained on.
+        trained_on: The images it was trained on.
+        shipped: In the precision that ships.
+        exact: In float32; the same where that is what ships.
+    """
+
+    held_back: tuple[Lesion, ...]
+    trained_on: tuple[Lesion, ...]
+    shipped: Network
+    exact: Network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldAnswers:
-    """One fold's network, asked.
+    """One fold's class network, asked.
 
     Attributes:
         held_back: The images it was not trained on.
-        answers: About them, by output, rows in their order, in the precision that ships.
-        exact: The same in float32; the very same answers where that is what ships.
+        malignant: Their scores with all looks, in the precision that ships. (N,)
+        one_look: The same of the image as it is. (N,)
+        exact: The scores of one look in float32. (N,)
+        embedding: Of the held-back images, the mean over looks. (N, E)
         trained_on: The images it was trained on.
-        embeddings: Of those, (N, E); None for a network that only outlines.
+        embeddings: Of those. (M, E)
     """
 
     held_back: tuple[Lesion, ...]
-    answers: Mapping[str, NDArray[np.float32]]
-    exact: Mapping[str, NDArray[np.float32]]
+    malignant: NDArray[np.float64]
+    one_look: NDArray[np.float64]
+    exact: NDArray[np.float64]
+    embedding: NDArray[np.float32]
     trained_on: tuple[Lesion, ...]
-    embeddings: NDArray[np.float32] | None
+    embeddings: NDArray[np.float32]
 
 
 def export_shipped(
-    trained: TrainedNetwork, data: Path, out: Path, *, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, *, precision: Precision
 ) -> NetworkCard:
     """Writes a network in the precision that ships, and returns its card.
 
@@ -63,14 +98,14 @@ def export_shipped(
     return shipped
 
 
-def ask_folds(
-    folds: Sequence[TrainedNetwork], data: Path, folder: Path, *, precision: Precision
-) -> tuple[FoldAnswers, ...]:
-    """Returns what each fold's network says about the images it was not trained on.
+def export_folds(
+    folds: Sequence[TrainedNetwork], data: DataFolders, folder: Path, *, precision: Precision
+) -> tuple[FoldNetwork, ...]:
+    """Returns each fold's network, exported, with the images it was and was not trained on.
 
     Args:
         folds: Networks of one recipe, whose validation images differ.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         folder: For the exported networks.
         precision: That ships.
 
@@ -78,10 +113,13 @@ def ask_folds(
         ExportError: Two runs validated on the same image.
         DermfuseError: A run or the data cannot be used.
     """
-    found = tuple(_ask(fold, data, folder, precision) for fold in folds)
     seen: set[str] = set()
-    for trained, fold in zip(folds, found, strict=True):
-        ids = {lesion.image_id for lesion in fold.held_back}
+    found = []
+    for trained in folds:
+        held_back, trained_on = (
+            tuple(split_lesions(trained, data, split)) for split in ("validation", "train")
+        )
+        ids = {lesion.image_id for lesion in held_back}
         if twice := sorted(seen & ids):
             raise ExportError(
                 f"{trained.run} validated on {twice[0]}, as another of the runs did",
@@ -89,34 +127,87 @@ def ask_folds(
                 action="Name each fold once",
             )
         seen |= ids
-    return found
+        exact, shipped = (
+            load_network(folder / f"{card.name}.json", threads=1)
+            for card in _export(trained, data, folder, precision)
+        )
+        found.append(FoldNetwork(held_back, trained_on, shipped, exact))
+    return tuple(found)
+
+
+def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
+    """Returns what a class network says about all images of its fold.
+
+    Args:
+        fold: The network.
+        looks: At how many orientations of an image it looks.
+    """
+
+    def ask(lesion: Lesion) -> tuple[float, float, float, NDArray[np.float32]]:
+        image = Image.fromarray(read_image(lesion.image_path))
+        apart = look_at(fold.shipped, image, looks)
+        one = float(apart["malignant"][0])
+        exact = one
+        if fold.exact.card != fold.shipped.card:
+            exact = float(look_at(fold.exact, image, 1)["malignant"][0])
+        return float(apart["malignant"].mean()), one, exact, apart["embedding"].mean(axis=0)
+
+    rows = each_image(ask, fold.held_back)
+    malignant, one_look, exact, embedding = zip(*rows, strict=True)
+    return FoldAnswers(
+        held_back=fold.held_back,
+        malignant=np.array(malignant),
+        one_look=np.array(one_look),
+        exact=np.array(exact),
+        embedding=np.stack(embedding),
+        trained_on=fold.trained_on,
+        embeddings=embed(fold.shipped, fold.trained_on, looks=looks),
+    )
+
+
+def embed(network: Network, lesions: Sequence[Lesion], *, looks: Looks) -> NDArray[np.float32]:
+    """Returns a network's embedding of each image, the mean over looks, (N, E)."""
+
+    def ask(lesion: Lesion) -> NDArray[np.float32]:
+        image = Image.fromarray(read_image(lesion.image_path))
+        return np.asarray(look_at(network, image, looks)["embedding"].mean(axis=0))
+
+    return np.stack(each_image(ask, lesions))
+
+
+def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
+    """Returns what one network says about one image, looks apart: each output (looks, ...)."""
+    return ask_all([network], image, looks=looks)[0]
+
+
+def each_image(ask: Callable[[Lesion], _T], lesions: Iterable[Lesion]) -> list[_T]:
+    """Returns what ``ask`` returns for each image, in their order; one per processor at once."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(ask, lesions))
 
 
 def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
     """Refuses a fold that was trained in another way than the network that ships.
 
+    How images were split, seeds, threads and devices are not the recipe.
+
     Raises:
         ExportError: Names the first setting that differs.
     """
     wanted, given = final.config.to_mapping(), fold.config.to_mapping()
-    pairs = [
-        (f"{table}.{key}", value, given[table][key])
-        for table in _RECIPE
-        for key, value in wanted[table].items()
-        if key not in _NOT_RECIPE
-    ]
-    pairs += [("data.input_size", *(m["data"]["input_size"] for m in (wanted, given)))]
-    for name, ships, other in pairs:
-        if ships != other:
-            raise ExportError(
-                f"{fold.run} was trained with {name} {other!r}, {final.run} with {ships!r}",
-                expected="folds of the recipe that ships",
-                action="Train the folds again, or name others",
-            )
+    for table in _RECIPE:
+        for key, ships in wanted[table].items():
+            name, other = f"{table}.{key}", given[table][key]
+            if name not in _NOT_RECIPE and ships != other:
+                raise ExportError(
+                    f"{fold.run} was trained with {name} {other!r}, {final.run} with {ships!r}",
+                    expected="folds of the recipe that ships",
+                    action="Train the folds again, or name others",
+                )
 
 
 def _export(
-    trained: TrainedNetwork, data: Path, out: Path, precision: Precision
+    trained: TrainedNetwork, data: DataFolders, out: Path, precision: Precision
 ) -> tuple[NetworkCard, NetworkCard]:
     """Returns the cards of a network in float32 and in the precision that ships."""
     seen = load_calibration(trained, data)
@@ -124,20 +215,3 @@ def _export(
     if precision == "float32":
         return exact, exact
     return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
-
-
-def _ask(trained: TrainedNetwork, data: Path, folder: Path, precision: Precision) -> FoldAnswers:
-    exact, shipped = _export(trained, data, folder, precision)
-    held_back, trained_on = (
-        tuple(split_lesions(trained, data, split)) for split in ("validation", "train")
-    )
-    squares = load_squares(trained, held_back)
-    session = open_session(folder / shipped.file)
-    answers = run_onnx(session, squares)
-    unrounded = answers
-    if shipped != exact:
-        unrounded = run_onnx(open_session(folder / exact.file), squares)
-    embeddings = None
-    if "embedding" in shipped.outputs:
-        embeddings = run_onnx(session, load_squares(trained, trained_on))["embedding"]
-    return FoldAnswers(held_back, answers, unrounded, trained_on, embeddings)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dermfuse.config import Config, load_config
-from dermfuse.data.isic2016 import Lesion, load_isic2016
+from dermfuse.data.folders import DataFolders, load_dataset, name_folders
+from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DataError, RunError
@@ -109,7 +110,7 @@ def load_run(run: Path, *, mean_head: bool = False) -> TrainedNetwork:
 def predict(
     run: Path,
     *,
-    data: Path,
+    data: DataFolders,
     split: PredictedSplit,
     out: Path,
     probabilities: bool = False,
@@ -120,7 +121,7 @@ def predict(
 
     Args:
         run: A run folder.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         split: ``test``, or the run's own ``train`` or ``validation`` images.
         out: The predictions folder; new or empty.
         probabilities: Also writes 8-bit probability maps, which fusion needs.
@@ -173,20 +174,22 @@ def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
     return Manifest(config.model.task, source=source, split=split, details=details)
 
 
-def split_lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) -> list[Lesion]:
+def split_lesions(
+    trained: TrainedNetwork, data: DataFolders, split: PredictedSplit
+) -> list[Lesion]:
     """Returns the test images, or those that a run trained or validated on.
 
     Args:
         trained: Its run says which.
-        data: The dataset folder.
+        data: The dataset folder, or several.
         split: Which images.
 
     Raises:
         RunError: The run validated on no image.
-        DataError: The folder lacks some of the run's images.
+        DataError: The data lacks some of the run's images.
     """
     if split == "test":
-        return list(load_isic2016(data, "test").lesions)
+        return list(load_dataset(data, "test").lesions)
     parts = read_split(RunFolder(trained.run).split)
     wanted = set(parts.validation if split == "validation" else parts.train)
     if not wanted:
@@ -195,10 +198,11 @@ def split_lesions(trained: TrainedNetwork, data: Path, split: PredictedSplit) ->
             expected="the test or the train split",
             action="Predict with --split test, or train with data.split=source",
         )
-    lesions = [x for x in load_isic2016(data, "train").lesions if x.image_id in wanted]
+    lesions = [x for x in load_dataset(data, "train").lesions if x.image_id in wanted]
     if missing := sorted(wanted - {lesion.image_id for lesion in lesions}):
         raise DataError(
-            f"{data} lacks {len(missing)} of the run's {split} images ({', '.join(missing[:3])})",
+            f"{name_folders(data)} lacks {len(missing)} of the run's {split} images"
+            f" ({', '.join(missing[:3])})",
             expected="the data set the run was trained on",
             action="Give the same --data as in training",
         )

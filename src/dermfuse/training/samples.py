@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, locate_split
+from dermfuse.data.folders import DataFolders, Dataset, has_split, load_dataset
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.leave_out import LeaveOut, read_leave_out
 from dermfuse.data.loaders import SampleSource, load_cache
 from dermfuse.data.pixels import PlanTensors
@@ -90,24 +91,26 @@ class TrainingSet:
     leave_out: LeaveOut | None = None
 
 
-def select_lesions(folder: Path, config: Config, *, leave_out: Path | None = None) -> TrainingSet:
-    """Returns the usable training images of a dataset folder, and how they are split.
+def select_lesions(
+    data: DataFolders, config: Config, *, leave_out: Path | None = None
+) -> TrainingSet:
+    """Returns the usable training images of a data set, and how they are split.
 
     The split is that of all images, with a mask and a label or without, so that both tasks share
     one partition and a list of what is left out moves no image to another side.
 
     Args:
-        folder: The dataset folder.
+        data: The dataset folder, or several.
         config: Says which images, and how they are split.
         leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
 
     Raises:
-        DataError: If there is nothing to train on.
+        DataError: If there is nothing to train on, or the data or the list cannot be used.
     """
-    dataset = load_isic2016(folder, "train")
+    dataset = load_dataset(data, "train")
     listed = read_leave_out(leave_out, known=_known_ids(dataset)) if leave_out else None
     task = config.model.task
-    excluded = _test_duplicates(folder, dataset.lesions, config)
+    excluded = _test_duplicates(data, dataset.lesions, config)
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
     whole = split_by_source(lesions, config.data, seed=config.train.seed)
     allowed = listed.apply(lesions) if listed else lesions
@@ -120,11 +123,11 @@ def select_lesions(folder: Path, config: Config, *, leave_out: Path | None = Non
     if not split.train or not validated:
         lacking = {"classification": "a label", "segmentation": "a mask"}.get(task, "both")
         raise DataError(
-            f"{folder} has {len(usable)} training images with {lacking}",
+            f"{dataset.name} has {len(usable)} training images with {lacking}",
             expected="some to train on and, unless data.split is all, some to validate on",
             action="Check the folder with: dermfuse data verify",
         )
-    left_out = _left_out(dataset, task, sorted(excluded))
+    left_out = _left_out(dataset, task, sorted(excluded)) + dataset.second_copies()
     left_out += listed.sentences() if listed else ()
     return TrainingSet(usable, split, left_out, _fingerprint(usable, listed), listed)
 
@@ -198,18 +201,27 @@ def _drawn(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
     return classification_plan(image_ids, labels, config.augment, seed=seed, epoch=epoch)
 
 
-def _test_duplicates(folder: Path, lesions: Sequence[Lesion], config: Config) -> set[str]:
-    """Returns the training images that show a lesion of the test set: known, and equal files."""
+def _test_duplicates(data: DataFolders, lesions: Sequence[Lesion], config: Config) -> set[str]:
+    """Returns the training images that show a lesion of the test set.
+
+    Those that are known to, those with the id or the very file of a test image, and those in a
+    group with any of these.
+    """
     if not config.data.exclude_test_duplicates:
         return set()
-    known = {lesion.image_id for lesion in lesions} & set(TEST_DUPLICATES)
-    if not locate_split(folder, "test").image_folders:
-        return known
-    tested = [lesion.image_path for lesion in load_isic2016(folder, "test").lesions]
+    tested = load_dataset(data, "test").lesions if has_split(data, "test") else ()
+    shown = {*TEST_DUPLICATES, *(lesion.image_id for lesion in tested)}
+    shown |= _equal_files(lesions, [lesion.image_path for lesion in tested])
+    groups = {x.lesion_group for x in (*lesions, *tested) if x.lesion_group and x.image_id in shown}
+    return {x.image_id for x in lesions if x.image_id in shown or x.lesion_group in groups}
+
+
+def _equal_files(lesions: Sequence[Lesion], tested: Sequence[Path]) -> set[str]:
+    """Returns the lesions whose file is one of ``tested``, byte by byte."""
     sizes = {path.stat().st_size for path in tested}
     alike = [lesion for lesion in lesions if lesion.image_path.stat().st_size in sizes]
     digests = {_sha256(path) for path in tested} if alike else set()
-    return known | {x.image_id for x in alike if _sha256(x.image_path) in digests}
+    return {x.image_id for x in alike if _sha256(x.image_path) in digests}
 
 
 def _sha256(path: Path) -> bytes:
@@ -222,7 +234,7 @@ def _usable(lesion: Lesion, task: Task) -> bool:
     return not (lacks_mask or lacks_label)
 
 
-def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple[str, ...]:
+def _left_out(dataset: Dataset, task: Task, duplicates: Sequence[str]) -> tuple[str, ...]:
     reasons = (
         (dataset.missing_images, "no image file"),
         (dataset.missing_masks if has_masks(task) else (), "no mask"),
@@ -236,7 +248,7 @@ def _left_out(dataset: Isic2016, task: Task, duplicates: Sequence[str]) -> tuple
     )
 
 
-def _known_ids(dataset: Isic2016) -> set[str]:
+def _known_ids(dataset: Dataset) -> set[str]:
     return {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
 
 

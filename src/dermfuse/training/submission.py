@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dermfuse.data.folders import DataFolders
 from dermfuse.errors import RunError
 from dermfuse.packing import SubmissionReport, pack
 from dermfuse.predictions import read_predictions
@@ -15,7 +16,7 @@ from dermfuse.training.prediction import predict
 def submit(
     run: Path,
     *,
-    data: Path,
+    data: DataFolders,
     out: Path,
     tta: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -24,7 +25,7 @@ def submit(
 
     Args:
         run: The run folder.
-        data: The dataset folder with the test images.
+        data: The dataset folder with the test images, or several.
         out: Where to write; new or empty.
         tta: Packs the mean over the eight symmetries of the square, as ``predict`` does; the
             packed record says so.

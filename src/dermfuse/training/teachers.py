@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dermfuse.config import Config, has_masks, has_scores, load_config
+from dermfuse.data.folders import DataFolders
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.predictions import Predictions, name_some, read_predictions
@@ -24,12 +25,12 @@ HELD_OUT_NAME = "held-out"
 """The predictions folder in a teacher's run folder; it is written once, by the first pupil."""
 
 
-def ask_teachers(config: Config, data: Path, learnt: Sequence[str]) -> Lessons | None:
+def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Lessons | None:
     """Returns what ``train.teachers`` say of the images that are learnt from; None without any.
 
     Args:
         config: Of the pupil.
-        data: The dataset folder the teachers were trained on.
+        data: The dataset folders the teachers were trained on.
         learnt: Ids of the images the pupil is trained on.
 
     Raises:
@@ -54,7 +55,7 @@ def ask_teachers(config: Config, data: Path, learnt: Sequence[str]) -> Lessons |
     return Lessons(scores, maps)
 
 
-def _mean_scores(teachers: Sequence[Path], data: Path) -> dict[str, float]:
+def _mean_scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, float]:
     told: dict[str, list[float]] = {}
     for teacher in teachers:
         if (teacher / RELEASE_NAME).is_file():
@@ -67,7 +68,7 @@ def _mean_scores(teachers: Sequence[Path], data: Path) -> dict[str, float]:
     return {image_id: float(np.mean(scores)) for image_id, scores in told.items()}
 
 
-def _map_files(teachers: Sequence[Path], data: Path) -> dict[str, list[Path]]:
+def _map_files(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
     told: dict[str, list[Path]] = {}
     for teacher in teachers:
         for image_id, path in _held_out(teacher, data, "masks").probabilities.items():
@@ -75,7 +76,7 @@ def _map_files(teachers: Sequence[Path], data: Path) -> dict[str, list[Path]]:
     return told
 
 
-def _held_out(teacher: Path, data: Path, answers: str) -> Predictions:
+def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
     """Returns what a run says about the images it validated on, and keeps it in the run folder."""
     folder = RunFolder(teacher)
     folder.require_run(expected="a run or a release that can teach")

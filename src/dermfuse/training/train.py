@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from dermfuse.config import Config, load_config
+from dermfuse.data.folders import DataFolders, list_folders, name_folders
 from dermfuse.data.splits import write_split
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.models.backbones import Backbone
@@ -82,7 +83,7 @@ class TrainingReport:
 def train(  # noqa: PLR0913 — one keyword for each option of the command
     config: Config,
     *,
-    data: Path,
+    data: DataFolders,
     run: Path,
     imagenet: Path | None = None,
     start: Path | None = None,
@@ -96,7 +97,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
 
     Args:
         config: What to train, and how.
-        data: A dataset folder in the official ISIC 2016 layout.
+        data: A dataset folder in the official ISIC 2016 layout, or several that are joined.
         run: The run folder; new or empty unless ``resume``.
         imagenet: Folder with ImageNet weights; None downloads the public files.
         start: A run of the same network whose best weights this one starts from, in place of
@@ -209,7 +210,7 @@ def _module(
     return module.to(memory_format=torch.channels_last)
 
 
-def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
+def _record(config: Config, chosen: TrainingSet, data: DataFolders) -> dict[str, Any]:
     labels = [lesion.label for lesion in chosen.lesions]
     return {
         "preset": config.name,
@@ -222,7 +223,7 @@ def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
         "precision": precision_of(config),
         "threads": config.train.threads or torch.get_num_threads(),
         "data": {
-            "folder": data.resolve().name,
+            "folders": [folder.resolve().name for folder in list_folders(data)],
             "summary": _summary(config, chosen, data),
             "fingerprint": chosen.fingerprint,
             "train_images": len(chosen.split.train),
@@ -235,15 +236,15 @@ def _record(config: Config, chosen: TrainingSet, data: Path) -> dict[str, Any]:
     }
 
 
-def _summary(config: Config, chosen: TrainingSet, data: Path) -> str:
+def _summary(config: Config, chosen: TrainingSet, data: DataFolders) -> str:
     """Returns the data in words, for tables."""
     if not config.data.validates:
-        return f"{data.resolve().name}, all {len(chosen.split.train)} usable images trained on"
+        return f"{name_folders(data)}, all {len(chosen.split.train)} usable images trained on"
     sides = (
         f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
     )
     how = f"fold {config.data.fold} of {config.data.folds}" if config.data.folds else "hold-out"
-    return f"{data.resolve().name}, {sides}, {how} by {config.data.split}"
+    return f"{name_folders(data)}, {sides}, {how} by {config.data.split}"
 
 
 def _device_name(config: Config) -> str:

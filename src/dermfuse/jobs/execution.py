@@ -1,17 +1,18 @@
-"""Training what a plan needs: a process for each run, some of them side by side."""
+"""Training several runs: a process for each, some of them side by side."""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermfuse.config import load_config
+from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import DermfuseError, RunError
-from dermfuse.reproduction.plan import Run, identity
-from dermfuse.reproduction.progress import RunProgress, State, read_progress
+from dermfuse.jobs.progress import RunProgress, State, read_progress
+from dermfuse.jobs.run import Run, identity
 from dermfuse.runs import RunFolder, read_json, write_text
 
 Watch = Callable[[Sequence[RunProgress]], None]
@@ -27,13 +28,13 @@ class Workplace:
     """Where runs are trained, and from what.
 
     Args:
-        out: The reproduction's folder.
-        data: The dataset folder.
+        out: The folder of all of them.
+        data: The dataset folder, or several.
         imagenet: Folder of ImageNet weights; None downloads them.
     """
 
     out: Path
-    data: Path
+    data: DataFolders
     imagenet: Path | None
 
     def run_folder(self, run: Run) -> Path:
@@ -56,7 +57,10 @@ Command = Callable[[Run, Workplace], list[str]]
 def train_command(run: Run, place: Workplace) -> list[str]:
     """Returns ``dermfuse train``, going on where an interrupted run stopped."""
     command = [sys.executable, "-m", "dermfuse", "train", str(place.config_file(run))]
-    command += ["--data", str(place.data), "--run", str(place.run_folder(run)), "--resume"]
+    for folder in list_folders(place.data):
+        command += ["--data", str(folder)]
+    command += ["--run", str(place.run_folder(run)), "--resume"]
+    command += ["--leave-out", str(run.leave_out)] if run.leave_out else []
     return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
 
 
@@ -96,18 +100,22 @@ def train_all(
     place: Workplace,
     *,
     jobs: int = 1,
+    deadline: float | None = None,
     watch: Watch | None = None,
     command: Command = train_command,
 ) -> tuple[RunProgress, ...]:
     """Trains the runs that are not finished, ``jobs`` at a time, and returns how each ended.
 
-    A run that fails is reported with the last error line of its log, and the rest go on. Where
-    this is interrupted, the trainings are stopped; they lose at most an epoch.
+    A run begins once those it comes after are finished. One that fails is reported with the last
+    error line of its log, as is what waits for it, and the rest go on. Where this is interrupted,
+    or at the deadline, the trainings are stopped; they lose at most an epoch, and what was not
+    finished is waiting.
 
     Args:
         runs: In the order they are begun.
         place: Where they are trained.
         jobs: How many processes side by side; on one GPU they share it.
+        deadline: When to stop, in seconds of ``time.monotonic``; None trains to the end.
         watch: Called about once a second.
         command: What a process runs.
     """
@@ -116,8 +124,12 @@ def train_all(
     started: list[_Started] = []
     try:
         while waiting or started:
-            while waiting and len(started) < jobs:
-                started.append(_start(waiting.pop(0), place, command, jobs))
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            _give_up(waiting, known)
+            while len(started) < jobs and (run := _next(waiting, known)):
+                waiting.remove(run)
+                started.append(_start(run, place, command, jobs))
             for each in list(started):
                 known[each.run.name] = _look(each, place)
                 if each.process.poll() is not None:
@@ -128,6 +140,8 @@ def train_all(
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
         _stop(started)
+    for each in started:  # at the deadline
+        known[each.run.name] = _stopped(each, place)
     if watch:
         watch([known[run.name] for run in runs])
     return tuple(known[run.name] for run in runs)
@@ -145,6 +159,33 @@ def _initial(run: Run, place: Workplace) -> RunProgress:
     except DermfuseError as error:
         return replace(read_progress(run, folder, state="failed"), error=str(error))
     return read_progress(run, folder, state=state)
+
+
+def _next(waiting: Sequence[Run], known: Mapping[str, RunProgress]) -> Run | None:
+    """Returns the first run that waits for no other; runs that are not among these are there."""
+    done = ("trained", "reused")
+    for run in waiting:
+        if all(known[name].state in done for name in run.after if name in known):
+            return run
+    return None
+
+
+def _give_up(waiting: list[Run], known: dict[str, RunProgress]) -> None:
+    """Fails the runs that wait for one that failed."""
+    for run in list(waiting):
+        failed = [n for n in run.after if n in known and known[n].state == "failed"]
+        if failed:
+            waiting.remove(run)
+            error = f"{failed[0]} failed, which it comes after"
+            known[run.name] = replace(known[run.name], state="failed", error=error)
+
+
+def _stopped(each: "_Started", place: Workplace) -> RunProgress:
+    """Returns what became of a run that was stopped; it may have finished by then."""
+    ended = _look(each, place)
+    if ended.state == "trained":
+        return ended
+    return read_progress(each.run, place.run_folder(each.run), state="waiting")
 
 
 def _start(run: Run, place: Workplace, command: Command, jobs: int) -> _Started:

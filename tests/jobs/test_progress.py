@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.reproduction.plan import make_plan
-from dermfuse.reproduction.progress import (
+from dermfuse.jobs.progress import (
     RunProgress,
     State,
     duration_in_words,
     read_progress,
     seconds_left,
 )
+from dermfuse.reproduction.plan import make_plan
 from dermfuse.runs import write_json
 
 RUN = make_plan(["V"], folds=0, overrides=["train.epochs=10"]).runs[0]

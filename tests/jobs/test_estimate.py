@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from dermfuse.config import Config, load_preset
-from dermfuse.reproduction import estimate as module
-from dermfuse.reproduction.estimate import Counts, estimate, passes_per_epoch
-from dermfuse.reproduction.execution import Workplace
+from dermfuse.jobs import estimate as module
+from dermfuse.jobs.estimate import Counts, estimate_runs, order_runs, passes_per_epoch
+from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.run import Run
+from dermfuse.reproduction.estimate import estimate
 from dermfuse.reproduction.plan import make_plan
 from dermfuse.reproduction.sizes import measure_size
 from dermfuse.runs import write_json, write_text
@@ -26,26 +28,30 @@ def test_an_epoch_passes_the_papers_samples() -> None:
     assert plain == pytest.approx(900 * 0.8 + 180 / 3)
     folded = load_preset("u-mobilenetv1").override(["data.folds=5"])
     assert passes_per_epoch(folded, ISIC) == pytest.approx(masks)
+    whole = load_preset("dc-mobilenetv1-cosine").override(["data.split=all"])
+    copies = 727 * whole.augment.benign_copies + 173 * whole.augment.malignant_copies
+    assert passes_per_epoch(whole, ISIC) == pytest.approx(copies * 1.8), "nothing is held back"
 
 
 def test_a_plan_is_estimated_and_nothing_is_written(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda _: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
     plan = make_plan(["IV"], folds=0, overrides=SMALL)
     place = Workplace(tmp_path / "out", drawn, None)
     found = estimate(plan, place, jobs=2)
     assert not (tmp_path / "out").exists()
     assert [each.basis for each in found.runs] == ["one timed step"] * 4
     assert found.runs[0].disk_mb == 16.0
-    assert found.seconds == pytest.approx(sum(each.seconds for each in found.runs) / 2, abs=0.1)
+    a, b, c, d = sorted((each.seconds for each in found.runs), reverse=True)
+    assert found.seconds == pytest.approx(max(a + d, b + c), abs=0.1)  # the longest first
     assert found.to_dict()["notice"]
 
 
 def test_a_finished_run_tells_how_long_an_epoch_takes(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda _: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
     plan = make_plan(["V"], seeds=2, folds=0, overrides=SMALL)
     place = Workplace(tmp_path / "out", drawn, None)
     done = place.run_folder(plan.runs[0])
@@ -61,7 +67,7 @@ def test_a_finished_run_tells_how_long_an_epoch_takes(
 
 @pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
 def test_a_step_is_timed_on_this_machine(preset: str) -> None:
-    seconds, parameters = module._time_step(load_preset(preset).override(SMALL))
+    seconds, parameters = module._time_step(load_preset(preset).override(SMALL), threads=1)
     assert 0 < seconds < 60
     assert parameters > 3_000_000
 
@@ -72,3 +78,37 @@ def test_sizes_are_those_of_what_is_deployed() -> None:
     assert pair.parameters == 3_736_902
     assert pair.file_mb == single.file_mb, "the discriminant branch is dropped"
     assert single.file_mb == pytest.approx(4 * 3_230_914 / 2**20)
+
+
+def _run(name: str, *after: str) -> Run:
+    return Run(name, "mobilenetv1", load_preset("mobilenetv1"), after)
+
+
+def test_runs_that_the_longest_work_hangs_on_begin_first() -> None:
+    runs = [_run("pupil", "teacher"), _run("long"), _run("teacher"), _run("short")]
+    seconds = {"pupil": 5.0, "long": 6.0, "teacher": 2.0, "short": 1.0}
+    assert [run.name for run in order_runs(runs, seconds)] == ["teacher", "long", "pupil", "short"]
+
+
+def test_a_pupil_waits_for_its_teachers_in_the_estimate(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
+    place = Workplace(tmp_path / "out", drawn, None)
+    chained = [_run("a"), _run("b", "a"), _run("c", "b")]
+    each = estimate_runs(chained[:1], place).seconds
+    assert estimate_runs(chained, place, jobs=3).seconds == pytest.approx(3 * each)
+    side = [_run("a"), _run("b"), _run("c")]
+    assert estimate_runs(side, place, jobs=3).seconds == pytest.approx(each)
+
+
+def test_processes_on_one_card_do_not_all_run_at_full_speed(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
+    place = Workplace(tmp_path / "out", drawn, None)
+    runs = [_run(name) for name in "abcdefgh"]
+    each = estimate_runs(runs[:1], place).seconds
+    assert estimate_runs(runs, place, jobs=8).seconds == pytest.approx(8 * each / 2)

@@ -1,20 +1,22 @@
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from dermfuse.errors import RunError
-from dermfuse.reproduction.execution import (
+from dermfuse.jobs.execution import (
     Workplace,
     is_finished,
     survey,
     train_all,
     train_command,
 )
-from dermfuse.reproduction.plan import Run, make_plan
-from dermfuse.reproduction.progress import RunProgress
+from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.run import Run
+from dermfuse.reproduction.plan import make_plan
 from dermfuse.runs import RunFolder, write_json, write_text
 
 RUNS = make_plan(["V"], folds=0, overrides=["train.epochs=4"]).runs
@@ -124,6 +126,16 @@ def test_a_run_that_is_to_be_longer_is_not_finished(place: Workplace) -> None:
     assert not is_finished(longer, folder)
 
 
+def test_every_dataset_folder_is_passed_on(tmp_path: Path) -> None:
+    place = Workplace(tmp_path, [tmp_path / "a", tmp_path / "b"], None)
+    command = train_command(RUNS[0], place)
+    first = command.index("--data")
+    assert command[first : first + 4] == [
+        *("--data", str(tmp_path / "a")),
+        *("--data", str(tmp_path / "b")),
+    ]
+
+
 def test_imagenet_weights_are_passed_on(tmp_path: Path) -> None:
     place = Workplace(tmp_path, tmp_path / "data", tmp_path / "weights")
     assert train_command(RUNS[0], place)[-2:] == ["--imagenet", str(tmp_path / "weights")]
@@ -140,3 +152,57 @@ def test_processes_side_by_side_share_the_cores(
     train_all(RUNS[:2], place, jobs=2, command=_command(script))
     environment = json.loads((place.run_folder(RUNS[0]) / "threads").read_text())
     assert environment["OMP_NUM_THREADS"] == "4"
+
+
+def _named(name: str, *after: str, leave_out: Path | None = None) -> Run:
+    return Run(name, "mobilenetv1", RUNS[0].config, after, leave_out)
+
+
+def test_a_run_begins_once_those_it_comes_after_are_finished(place: Workplace) -> None:
+    runs = [_named("pupil", "teacher"), _named("teacher"), _named("other")]
+    script = FINISH + "\nimport time; (run / 'at').write_text(str(time.time()))"
+    wait = "import time; time.sleep(0.3)\n" + script
+    scripts = {"pupil": script, "teacher": wait, "other": script}
+
+    def command(run: Run, place: Workplace) -> list[str]:
+        files = [str(place.config_file(run)), str(place.run_folder(run))]
+        return [sys.executable, "-S", "-c", scripts[run.name], *files]
+
+    ended = train_all(runs, place, jobs=3, command=command)
+    assert [run.state for run in ended] == ["trained"] * 3
+    at = {run.name: float((place.run_folder(run) / "at").read_text()) for run in runs}
+    assert at["other"] < at["teacher"] < at["pupil"]
+
+
+def test_what_waits_for_a_failed_run_fails_and_the_rest_goes_on(place: Workplace) -> None:
+    runs = [_named("teacher"), _named("pupil", "teacher"), _named("its-pupil", "pupil"),
+            _named("other")]  # fmt: skip
+
+    def command(run: Run, place: Workplace) -> list[str]:
+        script = "import sys; sys.exit(2)" if run.name == "teacher" else FINISH
+        files = [str(place.config_file(run)), str(place.run_folder(run))]
+        return [sys.executable, "-S", "-c", script, *files]
+
+    ended = {run.name: run for run in train_all(runs, place, jobs=1, command=command)}
+    assert {name: run.state for name, run in ended.items()} == {
+        "teacher": "failed", "pupil": "failed", "its-pupil": "failed", "other": "trained",
+    }  # fmt: skip
+    assert ended["its-pupil"].error == "pupil failed, which it comes after"
+
+
+def test_at_the_deadline_trainings_are_stopped_and_nothing_is_begun(place: Workplace) -> None:
+    began = place.out / "began"
+    place.out.mkdir()
+    _write_run(RUNS[0], place, "interrupted", 1)
+    script = f"import pathlib, time; pathlib.Path({str(began)!r}).touch(); time.sleep(60)"
+    deadline = time.monotonic() + 1.5
+    ended = train_all(RUNS[:2], place, deadline=deadline, command=_command(script))
+    assert time.monotonic() < deadline + 20
+    assert began.exists()
+    assert [(run.state, run.epoch) for run in ended] == [("waiting", 1), ("waiting", 0)]
+    assert not place.log_file(RUNS[1]).exists()
+
+
+def test_a_list_of_what_is_left_out_is_passed_on(place: Workplace, tmp_path: Path) -> None:
+    command = train_command(_named("a", leave_out=tmp_path / "list.csv"), place)
+    assert command[-2:] == ["--leave-out", str(tmp_path / "list.csv")]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dermfuse.errors import DermfuseError
-from dermfuse.reproduction.plan import Run
+from dermfuse.jobs.run import Run
 from dermfuse.runs import RunFolder, read_json
 
 State = Literal["waiting", "running", "trained", "reused", "failed"]

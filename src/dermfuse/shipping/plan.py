@@ -1,0 +1,338 @@
+"""The plan of a release: which networks are trained, which of them teach, which ship.
+
+name = "dermfuse-2026.12"           of the release
+precision = "int8-weights"          of the networks that ship
+looks = 8                           orientations at which they look: 1, 4 or 8
+folds = 3                           by lesion; 0 for one hold-out
+
+[[network]]
+preset = "dc-mobilenetv1-shipped"   or a TOML file, named from where the plan lies
+name = "small"                      of its runs; the preset's if left out
+ships = true                        false: it teaches alone
+folds = 5                           in place of the plan's
+teachers = ["large"]                networks of this plan whose fold runs teach this one
+set = ["train.epochs=5"]            changes to the preset
+leave_out = true                    whether the list of what may not be used holds for it
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dermfuse.config import Config, find_config, read_table
+from dermfuse.errors import ConfigError
+from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.run import Run
+from dermfuse.looks import Looks
+from dermfuse.release.cards import Precision
+
+_AS_PLANNED = -1
+_OWNED = ("data.split", "data.folds", "data.fold", "train.teachers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedNetwork:
+    """One network of a plan.
+
+    Attributes:
+        preset: A shipped preset, or a TOML file of one's own.
+        name: Of its runs; the preset's if empty.
+        ships: Whether it is part of the release.
+        folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
+        teachers: Names of networks of the plan.
+        set: ``table.key=value`` changes to the preset.
+        leave_out: Whether the list of what may not be used holds for it.
+    """
+
+    preset: str
+    name: str = ""
+    ships: bool = True
+    folds: int = _AS_PLANNED
+    teachers: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    leave_out: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePlan:
+    """What a plan says.
+
+    Attributes:
+        name: Of the release.
+        precision: Of the networks that ship.
+        looks: At how many orientations of an image they look.
+        folds: Of every network that says nothing else.
+        networks: Each with a name and folds of its own.
+        configs: The recipe of each network by its name, its teachers not yet in it.
+    """
+
+    name: str
+    precision: Precision = "int8-weights"
+    looks: Looks = 8
+    folds: int = 3
+    networks: tuple[PlannedNetwork, ...] = ()
+    configs: Mapping[str, Config] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """The plan's own keys."""
+
+    name: str
+    precision: Precision = "int8-weights"
+    looks: Looks = 8
+    folds: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRuns:
+    """The trainings of one network.
+
+    Attributes:
+        network: Of the plan.
+        folds: Those that hold images back.
+        whole: On all images; None for a network that teaches alone.
+    """
+
+    network: PlannedNetwork
+    folds: tuple[Run, ...]
+    whole: Run | None
+
+    @property
+    def all(self) -> tuple[Run, ...]:
+        """All of them."""
+        return (*self.folds, self.whole) if self.whole else self.folds
+
+
+def plan_names() -> tuple[str, ...]:
+    """Returns the names of the plans that are part of the package."""
+    folder = resources.files("dermfuse") / "plans"
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def read_plan(name: str) -> ReleasePlan:
+    """Returns a plan of the package by its name, or one of one's own by its path.
+
+    Args:
+        name: Of a plan, or a path that ends in ``.toml``.
+
+    Raises:
+        ConfigError: There is none; a key, preset or teacher is unknown; networks teach each other
+            in a circle; a network that teaches was not trained in folds; two have one name.
+    """
+    if name.endswith(".toml"):
+        return parse_plan(_read_file(Path(name)), folder=Path(name).parent)
+    known = plan_names()
+    if name not in known:
+        raise ConfigError(
+            f'no plan is called "{name}"',
+            expected=f"one of {', '.join(known)}, or a file that ends in .toml",
+            action=_did_you_mean(name, known),
+        )
+    text = (resources.files("dermfuse") / "plans" / f"{name}.toml").read_text(encoding="utf-8")
+    return parse_plan(tomllib.loads(text))
+
+
+def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> ReleasePlan:
+    """Returns the plan of parsed TOML; see ``read_plan`` for the errors.
+
+    Args:
+        mapping: The TOML.
+        folder: From which presets that are files are named.
+    """
+    tables = mapping.get("network", [])
+    head = {key: value for key, value in mapping.items() if key != "network"}
+    if "name" not in head:
+        raise ConfigError("the plan has no name", expected='name = "..." of the release')
+    own = read_table(_Head, head, prefix="plan.")
+    _check_folds("plan.folds", own.folds)
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError("the plan has no network", expected="a table [[network]] or more")
+    networks = tuple(_read_network(table, own.folds) for table in tables)
+    configs = {network.name: _config(network, folder) for network in networks}
+    plan = ReleasePlan(
+        name=own.name,
+        precision=own.precision,
+        looks=own.looks,
+        folds=own.folds,
+        networks=networks,
+        configs=configs,
+    )
+    _check(plan)
+    return plan
+
+
+def plan_runs(
+    plan: ReleasePlan, place: Workplace, *, leave_out: Path | None = None
+) -> tuple[NetworkRuns, ...]:
+    """Returns the trainings that a plan needs: NAME-fold1of3 and so on, or NAME-holdout, and NAME.
+
+    NAME alone is the network that ships, trained on all images.
+
+    Args:
+        plan: The plan.
+        place: Where they are trained.
+        leave_out: A list of what may not be used.
+
+    Raises:
+        ConfigError: A recipe cannot be trained in folds, or not on all images.
+    """
+    fold_names = {network.name: _fold_names(network) for network in plan.networks}
+    found = []
+    for network in plan.networks:
+        after = tuple(name for teacher in network.teachers for name in fold_names[teacher])
+        config = plan.configs[network.name]
+        if after:
+            teachers = tuple(str((place.out / "runs" / name).resolve()) for name in after)
+            config = replace(config, train=replace(config.train, teachers=teachers))
+        listed = leave_out if network.leave_out else None
+
+        def make(
+            name: str,
+            *own: str,
+            network: PlannedNetwork = network,
+            config: Config = config,
+            after: tuple[str, ...] = after,
+            listed: Path | None = listed,
+        ) -> Run:
+            return Run(name, network.preset, config.override(own), after, listed)
+
+        folds = tuple(
+            make(name, "data.split=source", f"data.folds={network.folds}", f"data.fold={fold}")
+            for fold, name in enumerate(fold_names[network.name])
+        )
+        whole = (
+            make(network.name, "data.split=all", "data.folds=0", "data.fold=0")
+            if network.ships
+            else None
+        )
+        found.append(NetworkRuns(network, folds, whole))
+    return tuple(found)
+
+
+def _fold_names(network: PlannedNetwork) -> tuple[str, ...]:
+    if not network.folds:
+        return (f"{network.name}-holdout",)
+    return tuple(f"{network.name}-fold{k + 1}of{network.folds}" for k in range(network.folds))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing", expected="the plan of a release") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
+
+
+def _read_network(table: object, folds: int) -> PlannedNetwork:
+    if not isinstance(table, Mapping) or "preset" not in table:
+        raise ConfigError("a network of the plan has no preset", expected='preset = "..."')
+    network = read_table(PlannedNetwork, table, prefix="network.")
+    if "folds" in table:
+        _check_folds("network.folds", network.folds)
+    name = network.name or Path(network.preset).stem
+    return replace(network, name=name, folds=network.folds if "folds" in table else folds)
+
+
+def _check_folds(key: str, folds: int) -> None:
+    if folds < 0 or folds == 1:
+        raise ConfigError(f"{key} is {folds}", expected="0 (one hold-out), or 2 or more")
+
+
+def _config(network: PlannedNetwork, folder: Path | None) -> Config:
+    """Returns a network's recipe under its own name."""
+    for assignment in network.set:
+        key = assignment.partition("=")[0].strip()
+        if key in _OWNED:
+            raise ConfigError(
+                f"network {network.name} sets {key}",
+                expected="keys that the plan does not set itself",
+                action="Use folds and teachers of the plan",
+            )
+    preset = network.preset
+    if preset.endswith(".toml") and folder is not None:
+        preset = str(folder / preset)
+    return replace(find_config(preset).override(network.set), name=network.name)
+
+
+def _check(plan: ReleasePlan) -> None:
+    runs = [name for one in plan.networks for name in (one.name, *_fold_names(one))]
+    for network in plan.networks:
+        if runs.count(network.name) > 1:
+            raise ConfigError(
+                f'two networks of the plan are called "{network.name}"',
+                expected="a name for each",
+                action="Give one of them a name of its own: name = ...",
+            )
+        if Path(network.name).name != network.name or network.name.startswith("."):
+            raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
+        _check_teachers(network, plan.networks)
+    _check_circles({network.name: network.teachers for network in plan.networks})
+    _check_ships(plan)
+
+
+def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork]) -> None:
+    by_name = {one.name: one for one in networks}
+    for name in network.teachers:
+        if name not in by_name:
+            raise ConfigError(
+                f'{network.name} is taught by "{name}", which is no network of the plan',
+                expected=f"one of {', '.join(by_name)}",
+                action=_did_you_mean(name, list(by_name)),
+            )
+        if not by_name[name].folds:
+            raise ConfigError(
+                f"{network.name} is taught by {name}, which is trained with one hold-out",
+                expected="a teacher in folds, so that some run held back each image it teaches",
+                action=f"Set folds of {name} to 2 or more",
+            )
+
+
+def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:
+    """Refuses networks of which each waits for the next."""
+    done: set[str] = set()
+    while len(done) < len(teachers):
+        ready = {name for name, of in teachers.items() if done.issuperset(of)} - done
+        if not ready:
+            circle = sorted(teachers.keys() - done)
+            raise ConfigError(
+                f"{', '.join(circle)} teach each other in a circle",
+                expected="teachers that can be trained before their pupils",
+            )
+        done |= ready
+
+
+def _check_ships(plan: ReleasePlan) -> None:
+    shipped = {n.name: plan.configs[n.name].model.task for n in plan.networks if n.ships}
+    tasks = list(shipped.values())
+    if "joint" in tasks or not {"classification", "segmentation"} <= set(tasks):
+        raise ConfigError(
+            f"the plan ships {', '.join(f'{name} ({task})' for name, task in shipped.items())}"
+            if shipped
+            else "the plan ships no network",
+            expected="one or more networks that score and one or more that outline",
+        )
+    for name in shipped:
+        if (fit := plan.configs[name].data.fit) != "squeeze":
+            raise ConfigError(
+                f"{name} ships with data.fit {fit}",
+                expected="squeeze, as an analysis fits a frame to the square",
+                action="Set data.fit=squeeze",
+            )
+    folds = {n.folds for n in plan.networks if shipped.get(n.name) == "classification"}
+    if len(folds) > 1:
+        raise ConfigError(
+            f"the networks that score ship with {' and '.join(map(str, sorted(folds)))} folds",
+            expected="one number of folds, for they are fused on the same held-back images",
+        )
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f'Did you mean "{nearest[0]}"' if nearest else ""

@@ -1,0 +1,124 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.config import ConfigError
+from dermfuse.jobs.execution import Workplace
+from dermfuse.shipping.plan import parse_plan, plan_names, plan_runs, read_plan
+
+COSINE = ["train.schedule=cosine"]
+PLACE = Workplace(Path("out"), Path("data"), None)
+
+
+def _plan(*networks: dict[str, Any], **head: Any) -> dict[str, Any]:
+    return {"name": "tiny", **head, "network": list(networks)}
+
+
+def _network(preset: str, **more: Any) -> dict[str, Any]:
+    return {"preset": preset, "set": COSINE, **more}
+
+
+SCORES, OUTLINES = _network("dc-mobilenetv1"), _network("u-mobilenetv1")
+
+
+def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
+    teacher = _network("dc-densenet121", name="large", ships=False, folds=2, leave_out=False)
+    pupil = _network("dc-mobilenetv1", name="small", teachers=["large"])
+    outlines = {**OUTLINES, "folds": 0, "set": [*COSINE, "train.epochs=5"]}
+    plan = parse_plan(_plan(teacher, pupil, outlines, looks=4))
+    assert (plan.name, plan.precision, plan.looks, plan.folds) == ("tiny", "int8-weights", 4, 3)
+    large, small, masks = plan_runs(plan, PLACE, leave_out=Path("list.csv"))
+    assert [run.name for run in large.all] == ["large-fold1of2", "large-fold2of2"]
+    assert [run.name for run in small.all] == [
+        "small-fold1of3", "small-fold2of3", "small-fold3of3", "small",
+    ]  # fmt: skip
+    assert [run.name for run in masks.all] == ["u-mobilenetv1-holdout", "u-mobilenetv1"]
+    assert [run.config.data.fold for run in small.folds] == [0, 1, 2]
+    assert small.whole is not None
+    assert small.whole.config.data.split == "all"
+    assert small.whole.config.name == "small"
+    assert masks.folds[0].config.train.epochs == 5
+    assert large.whole is None
+    for run in small.all:
+        assert run.after == ("large-fold1of2", "large-fold2of2")
+        names = [Path(teacher).name for teacher in run.config.train.teachers]
+        assert tuple(names) == run.after
+        assert Path(run.config.train.teachers[0]).is_absolute()
+        assert run.leave_out == Path("list.csv")
+    assert large.folds[0].leave_out is None
+
+
+def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
+    (tmp_path / "plan.toml").write_text(
+        'name = "mine"\nfolds = 2\n[[network]]\npreset = "mine.toml"\n'
+        '[[network]]\npreset = "u-mobilenetv1-cosine"\n'
+    )
+    plan = read_plan(str(tmp_path / "plan.toml"))
+    assert plan.configs["mine"].train.epochs == 3
+    assert [network.folds for network in plan.networks] == [2, 2]
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
+    plan = read_plan(name)
+    runs = [run for network in plan_runs(plan, PLACE) for run in network.all]
+    assert len({run.name for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (_plan(SCORES, OUTLINES, look=4), r'no key "plan.look".*Did you mean "looks"'),
+        (_plan(SCORES, OUTLINES, looks=3), "plan.looks is 3.*one of 1, 4, 8"),
+        (_plan(SCORES, OUTLINES, folds=1), "plan.folds is 1"),
+        (_plan({**SCORES, "ship": True}, OUTLINES), r'no key "network.ship".*"ships"'),
+        (_plan({**SCORES, "folds": -1}, OUTLINES), "network.folds is -1"),
+        (_plan({**SCORES, "set": "x"}, OUTLINES), "network.set is 'x'.*a list of texts"),
+        (_plan({**SCORES, "set": ["data.fold=2"]}, OUTLINES), "sets data.fold"),
+        (_plan({**SCORES, "set": ["train.epoch=2"]}, OUTLINES), 'no key "train.epoch"'),
+        (_plan(_network("dc-mobilenet1"), OUTLINES), 'no preset is called "dc-mobilenet1"'),
+        (_plan(SCORES, SCORES, OUTLINES), 'two networks of the plan are called "dc-mobilenetv1"'),
+        (_plan({**SCORES, "name": "../x"}, OUTLINES), r'network.name is "\.\./x"'),
+        (_plan({**SCORES, "teachers": ["u-mobilenetv"]}, OUTLINES), 'mean "u-mobilenetv1"'),
+        (_plan(SCORES), "the plan ships dc-mobilenetv1"),
+        (_plan({**SCORES, "ships": False}, {**OUTLINES, "ships": False}), "ships no network"),
+        (_plan(SCORES, OUTLINES, _network("joint-mobilenetv1")), r"joint-mobilenetv1 \(joint\)"),
+        (_plan(SCORES, OUTLINES, _network("dc-mobilenetv2", folds=5)), "ship with 3 and 5 folds"),
+        (_plan(SCORES, {**OUTLINES, "set": [*COSINE, "data.fit=letterbox"]}), "data.fit letterbox"),
+        ({"name": "x"}, "the plan has no network"),
+        ({"network": [SCORES]}, "the plan has no name"),
+        (_plan({"name": "a"}), "a network of the plan has no preset"),
+    ],
+)
+def test_what_is_no_plan_is_refused(mapping: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_plan(mapping)
+
+
+def test_teachers_in_a_circle_or_without_folds_are_refused() -> None:
+    a = _network("dc-mobilenetv1", name="a", teachers=["b"])
+    b = _network("dc-mobilenetv2", name="b", teachers=["c"])
+    c = _network("dc-densenet121", name="c", teachers=["a"])
+    with pytest.raises(ConfigError, match="a, b, c teach each other in a circle"):
+        parse_plan(_plan(a, b, c, OUTLINES))
+    held_out = _network("dc-densenet121", name="b", ships=False, folds=0)
+    with pytest.raises(ConfigError, match="a is taught by b, which is trained with one hold-out"):
+        parse_plan(_plan(a, held_out, OUTLINES))
+
+
+def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'no plan is called "shiped".*Did you mean "shipped"'):
+        read_plan("shiped")
+    with pytest.raises(ConfigError, match="is missing"):
+        read_plan(str(tmp_path / "none.toml"))
+    (tmp_path / "bad.toml").write_text("name =")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_plan(str(tmp_path / "bad.toml"))
+
+
+def test_a_recipe_that_cannot_be_trained_on_all_images_is_refused() -> None:
+    plan = parse_plan(_plan({"preset": "dc-mobilenetv1"}, OUTLINES))
+    with pytest.raises(ConfigError, match=r'train.schedule is "plateau" with data.split "all"'):
+        plan_runs(plan, PLACE)
