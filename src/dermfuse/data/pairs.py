@@ -65,18 +65,3 @@ def pairing_method(iteration: int) -> Literal[1, 2]:
         Section III-B-2: "used at a frequency of 1: 4".
     """
     return 1 if iteration % CYCLE == 0 else 2
-
-
-def same_class(labels_a: Labels, labels_b: Labels) -> NDArray[np.bool_]:
-    """Returns, for each pair, whether both images are of one class: the discriminant's target.
-
-    Args:
-        labels_a: Of stream a, (N,).
-        labels_b: Of stream b, (N,).
-
-    Raises:
-        ValueError: If the streams differ in length.
-    """
-    if labels_a.shape != labels_b.shape:
-        raise ValueError(f"streams of {labels_a.shape} and {labels_b.shape} labels do not pair up")
-    return np.asarray(labels_a == labels_b)
