@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,11 +6,13 @@ import torch
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset
+from dermfuse.data.splits import Split, write_split
 from dermfuse.errors import RunError
 from dermfuse.models.build import build_network
 from dermfuse.predictions import read_predictions
 from dermfuse.runs import RunFolder, read_json, write_json
 from dermfuse.training import predict, train
+from dermfuse.training.samples import select_lesions
 from dermfuse.training.start import load_start, read_origin
 
 TINY = [
@@ -75,6 +78,25 @@ def test_a_run_that_saw_the_validation_images_is_no_start(
     other = _tiny("u-mobilenetv1", "train.seed=1")
     with pytest.raises(RunError, match=r"first trained on ISIC_.*would be validated on"):
         train(other, data=drawn, run=tmp_path / "run", start=first)
+
+
+def test_a_run_that_saw_another_image_of_a_validated_lesion_is_no_start(
+    first: Path, drawn: Path, tmp_path: Path
+) -> None:
+    data, start, listed = tmp_path / "data", tmp_path / "start", tmp_path / "list.csv"
+    shutil.copytree(drawn, data)
+    shutil.copytree(first, start)
+    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    lines = [f"{image_id},g{number // 2}" for number, image_id in enumerate(ids)]
+    (data / "groups.csv").write_text("\n".join(["image_id,lesion_group", *lines]))
+    config = _tiny("u-mobilenetv1")
+    seen = select_lesions(data, config).split.validation[0]
+    listed.write_text(f"image_id,part\n{seen},mask\n")
+    chosen = select_lesions(data, config, leave_out=listed)
+    assert seen in set(chosen.held_out) - set(chosen.split.validation)
+    write_split(RunFolder(start).split, Split(train=(seen,), validation=()))
+    with pytest.raises(RunError, match=f"start trained on {seen}, which would be validated on"):
+        train(config, data=data, run=tmp_path / "run", start=start, leave_out=listed)
 
 
 def test_a_folder_without_a_run_is_no_start(drawn: Path, tmp_path: Path) -> None:

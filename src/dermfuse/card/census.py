@@ -91,7 +91,7 @@ class TrainingCensus:
         malignant: How many are labelled so.
         masks: How many have a mask.
         missing: Ids that the labels or the masks name and no image has.
-        duplicates: Ids left out because they show test images.
+        duplicates: Ids left out because they show lesions of the test set.
         short_side_px: Smallest, median and largest.
         long_side_px: Likewise.
         skin: Of the skin around the lesions.

@@ -168,7 +168,8 @@ def _leakage_table(outcome: Outcome) -> Table:
     return Table(
         title="What splitting after augmentation does",
         note=(
-            "Both runs are equal but for the split, and chose their epoch on what they were "
+            "Both runs are equal but for the split, and for the training images that show a lesion "
+            "of the test set, which the paper keeps; both chose their epoch on what they were "
             "validated on. The copies are not independent images, so the paper's split has no "
             f"interval. {outcome.data}, seed 0; 95 % bootstrap, {outcome.draws} draws."
         ),

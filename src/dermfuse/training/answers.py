@@ -24,6 +24,11 @@ class Answer:
     malignant: Tensor | None
     lesion: Tensor | None
 
+    def cpu(self) -> "Answer":
+        """Returns the same on the CPU."""
+        parts = (self.malignant, self.lesion)
+        return Answer(*(None if part is None else part.cpu() for part in parts))
+
 
 Look = Callable[[Tensor], Answer]
 """From images (B, 3, S, S) to what a network answers."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -119,6 +118,8 @@ def predict(
 ) -> PredictionReport:
     """Predicts every image of a split and writes a predictions folder, whole or not at all.
 
+    The network is asked in float32, on a GPU where there is one.
+
     Args:
         run: A run folder.
         data: The dataset folder, or several.
@@ -135,12 +136,18 @@ def predict(
     trained = load_run(run)
     lesions = split_lesions(trained, data, split)
     task = trained.config.model.task
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = trained.network.to(device)
 
     def look(images: Tensor) -> Answer:
-        return read_logits(trained.network(images.contiguous(memory_format=torch.channels_last)))
+        return read_logits(network(images.contiguous(memory_format=torch.channels_last)))
 
-    ask = partial(look_eight_times, look) if tta else look
-    with new_predictions(out) as folder:
+    def ask(images: Tensor) -> Answer:
+        there = images.to(device)
+        return (look_eight_times(look, there) if tta else look(there)).cpu()
+
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with new_predictions(out) as folder, exact:
         scores: list[NDArray[np.float64]] = []
         for batch in ask_in_batches(trained, lesions, ask, progress=progress):
             _write_masks(folder, batch, trained.config.data.fit, probabilities=probabilities)

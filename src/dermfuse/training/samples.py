@@ -81,6 +81,8 @@ class TrainingSet:
         left_out: Sentences about what was left out, and why.
         fingerprint: SHA-256 over ids, labels, groups, file sizes and what a list leaves out:
             another set has another one.
+        held_out: The images on the validation side of the split, usable or not: all images of
+            every lesion that is validated on.
         leave_out: The list of what may not be used, where one was given.
     """
 
@@ -88,6 +90,7 @@ class TrainingSet:
     split: Split
     left_out: tuple[str, ...]
     fingerprint: str
+    held_out: tuple[str, ...] = ()
     leave_out: LeaveOut | None = None
 
 
@@ -129,7 +132,8 @@ def select_lesions(
         )
     left_out = _left_out(dataset, task, sorted(excluded)) + dataset.second_copies()
     left_out += listed.sentences() if listed else ()
-    return TrainingSet(usable, split, left_out, _fingerprint(usable, listed), listed)
+    fingerprint = _fingerprint(usable, listed)
+    return TrainingSet(usable, split, left_out, fingerprint, whole.validation, listed)
 
 
 def load_samples(

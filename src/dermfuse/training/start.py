@@ -25,8 +25,8 @@ def load_start(
         network: Changed in place.
         start: A run folder.
         model: What ``network`` was built from; where its weights come from may differ.
-        validation: Images that are to be validated on; the other run must not have seen them.
-            Without any, every run of the same network will do.
+        validation: Images of the lesions that are to be validated on; the other run must not have
+            seen them. Without any, every run of the same network will do.
 
     Raises:
         RunError: ``start`` is no run, is of another network, or trained on ``validation``.

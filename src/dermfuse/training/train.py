@@ -135,8 +135,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if going_on:
         record |= read_origin(folder)
     elif start is not None:
-        validation = chosen.split.validation
-        record |= load_start(network, start, model=config.model, validation=validation)
+        record |= load_start(network, start, model=config.model, validation=chosen.held_out)
     lessons = ask_teachers(config, data, chosen.split.train)
     samples = load_samples(chosen, config, lessons=lessons, progress=progress)
     module = _module(network, samples, config, processes)
