@@ -49,6 +49,24 @@ def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
     assert large.folds[0].leave_out is None
 
 
+def test_a_hold_out_may_ship_itself() -> None:
+    plan = parse_plan(_plan(SCORES, {**OUTLINES, "folds": 0, "whole": False}))
+    masks = plan_runs(plan, PLACE)[1]
+    assert masks.whole == masks.folds[0]
+    assert [run.name for run in masks.all] == ["u-mobilenetv1-holdout"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"folds": 3}, "whole = false with 3 folds"), ({"folds": 0, "ships": False}, "not ship")],
+)
+def test_only_a_hold_out_that_ships_has_no_run_of_all_images(
+    more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_plan(_plan(SCORES, OUTLINES, {**OUTLINES, "name": "x", "whole": False, **more}))
+
+
 def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
     (tmp_path / "plan.toml").write_text(

@@ -10,6 +10,7 @@ preset = "dc-mobilenetv1-shipped"   or a TOML file, named from where the plan li
 name = "small"                      of its runs; the preset's if left out
 ships = true                        false: it teaches alone
 folds = 5                           in place of the plan's
+whole = false                       with one hold-out: that run ships, not one of all images
 teachers = ["large"]                networks of this plan whose fold runs teach this one
 set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
@@ -43,6 +44,8 @@ class PlannedNetwork:
         name: Of its runs; the preset's if empty.
         ships: Whether it is part of the release.
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
+        whole: Whether a run of all images ships; otherwise the one hold-out's own network does,
+            which is the very one that was measured.
         teachers: Names of networks of the plan.
         set: ``table.key=value`` changes to the preset.
         leave_out: Whether the list of what may not be used holds for it.
@@ -52,6 +55,7 @@ class PlannedNetwork:
     name: str = ""
     ships: bool = True
     folds: int = _AS_PLANNED
+    whole: bool = True
     teachers: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     leave_out: bool = True
@@ -95,7 +99,8 @@ class NetworkRuns:
     Attributes:
         network: Of the plan.
         folds: Those that hold images back.
-        whole: On all images; None for a network that teaches alone.
+        whole: The one that ships: on all images, or the one hold-out; None for a network that
+            teaches alone.
     """
 
     network: PlannedNetwork
@@ -105,7 +110,8 @@ class NetworkRuns:
     @property
     def all(self) -> tuple[Run, ...]:
         """All of them."""
-        return (*self.folds, self.whole) if self.whole else self.folds
+        more = () if self.whole is None or self.whole in self.folds else (self.whole,)
+        return (*self.folds, *more)
 
 
 def plan_names() -> tuple[str, ...]:
@@ -206,11 +212,9 @@ def plan_runs(
             make(name, "data.split=source", f"data.folds={network.folds}", f"data.fold={fold}")
             for fold, name in enumerate(fold_names[network.name])
         )
-        whole = (
-            make(network.name, "data.split=all", "data.folds=0", "data.fold=0")
-            if network.ships
-            else None
-        )
+        whole = folds[0] if network.ships else None
+        if network.ships and network.whole:
+            whole = make(network.name, "data.split=all", "data.folds=0", "data.fold=0")
         found.append(NetworkRuns(network, folds, whole))
     return tuple(found)
 
@@ -272,9 +276,20 @@ def _check(plan: ReleasePlan) -> None:
             )
         if Path(network.name).name != network.name or network.name.startswith("."):
             raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
+        _check_whole(network)
         _check_teachers(network, plan.networks)
     _check_circles({network.name: network.teachers for network in plan.networks})
     _check_ships(plan)
+
+
+def _check_whole(network: PlannedNetwork) -> None:
+    if not network.whole and (network.folds or not network.ships):
+        raise ConfigError(
+            f"{network.name} has whole = false"
+            + (f" with {network.folds} folds" if network.folds else " and does not ship"),
+            expected="that of a network that ships and is trained with one hold-out (folds = 0)",
+            action="Leave whole out",
+        )
 
 
 def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork]) -> None:
