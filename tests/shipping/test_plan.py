@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from dermfuse.config import ConfigError
-from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.execution import Workplace, train_command
 from dermfuse.shipping.plan import parse_plan, plan_names, plan_runs, read_plan
 
 COSINE = ["train.schedule=cosine"]
@@ -67,6 +67,33 @@ def test_only_a_hold_out_that_ships_has_no_run_of_all_images(
         parse_plan(_plan(SCORES, OUTLINES, {**OUTLINES, "name": "x", "whole": False, **more}))
 
 
+def test_a_hold_out_may_start_from_another_hold_out() -> None:
+    first = {**OUTLINES, "name": "first", "folds": 0, "ships": False}
+    then = {**OUTLINES, "name": "then", "folds": 0, "whole": False, "start": "first"}
+    run = plan_runs(parse_plan(_plan(SCORES, first, then)), PLACE)[2].all[0]
+    assert (run.start, run.after) == ("first-holdout", ("first-holdout",))
+    assert run.config.train.teachers == ()
+    command = train_command(run, PLACE)
+    assert command[command.index("--from") + 1] == "out/runs/first-holdout"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ({}, {"start": "frist"}, 'starts from "frist".*Did you mean "first"'),
+        ({"folds": 3}, {"start": "first"}, "not both are hold-outs alone"),
+        ({}, {"start": "then"}, "wait for each other in a circle"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(
+    first: dict[str, Any], then: dict[str, Any], message: str
+) -> None:
+    one = {**OUTLINES, "name": "first", "folds": 0, "ships": False, **first}
+    two = {**OUTLINES, "name": "then", "folds": 0, "whole": False, **then}
+    with pytest.raises(ConfigError, match=message):
+        parse_plan(_plan(SCORES, one, two))
+
+
 def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
     (tmp_path / "plan.toml").write_text(
@@ -119,7 +146,7 @@ def test_teachers_in_a_circle_or_without_folds_are_refused() -> None:
     a = _network("dc-mobilenetv1", name="a", teachers=["b"])
     b = _network("dc-mobilenetv2", name="b", teachers=["c"])
     c = _network("dc-densenet121", name="c", teachers=["a"])
-    with pytest.raises(ConfigError, match="a, b, c teach each other in a circle"):
+    with pytest.raises(ConfigError, match="a, b, c wait for each other in a circle"):
         parse_plan(_plan(a, b, c, OUTLINES))
     held_out = _network("dc-densenet121", name="b", ships=False, folds=0)
     with pytest.raises(ConfigError, match="a is taught by b, which is trained with one hold-out"):

@@ -61,6 +61,7 @@ def train_command(run: Run, place: Workplace) -> list[str]:
         command += ["--data", str(folder)]
     command += ["--run", str(place.run_folder(run)), "--resume"]
     command += ["--leave-out", str(run.leave_out)] if run.leave_out else []
+    command += ["--from", str(place.out / "runs" / run.start)] if run.start else []
     return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
 
 

@@ -17,8 +17,10 @@ class Run:
         name: Of its folder.
         preset: What it is made from.
         config: Resolved.
-        after: Names of the runs that must be finished before it can begin: they teach it.
+        after: Names of the runs that must be finished before it can begin: they teach it, or it
+            starts from one.
         leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
+        start: Name of the run whose weights it starts from, which is one of ``after``.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Run:
     config: Config
     after: tuple[str, ...] = ()
     leave_out: Path | None = None
+    start: str = ""
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ name = "small"                      of its runs; the preset's if left out
 ships = true                        false: it teaches alone
 folds = 5                           in place of the plan's
 whole = false                       with one hold-out: that run ships, not one of all images
+start = "first"                     a hold-out of the plan whose weights this hold-out starts from
 teachers = ["large"]                networks of this plan whose fold runs teach this one
 set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
@@ -46,6 +47,7 @@ class PlannedNetwork:
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
         whole: Whether a run of all images ships; otherwise the one hold-out's own network does,
             which is the very one that was measured.
+        start: Name of a network of the plan: its hold-out's weights are where this one's starts.
         teachers: Names of networks of the plan.
         set: ``table.key=value`` changes to the preset.
         leave_out: Whether the list of what may not be used holds for it.
@@ -56,6 +58,7 @@ class PlannedNetwork:
     ships: bool = True
     folds: int = _AS_PLANNED
     whole: bool = True
+    start: str = ""
     teachers: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     leave_out: bool = True
@@ -191,10 +194,12 @@ def plan_runs(
     fold_names = {network.name: _fold_names(network) for network in plan.networks}
     found = []
     for network in plan.networks:
-        after = tuple(name for teacher in network.teachers for name in fold_names[teacher])
+        taught_by = tuple(name for teacher in network.teachers for name in fold_names[teacher])
+        start = fold_names[network.start][0] if network.start else ""
+        after = (*taught_by, start) if start else taught_by
         config = plan.configs[network.name]
-        if after:
-            teachers = tuple(str((place.out / "runs" / name).resolve()) for name in after)
+        if taught_by:
+            teachers = tuple(str((place.out / "runs" / name).resolve()) for name in taught_by)
             config = replace(config, train=replace(config.train, teachers=teachers))
         listed = leave_out if network.leave_out else None
 
@@ -205,8 +210,9 @@ def plan_runs(
             config: Config = config,
             after: tuple[str, ...] = after,
             listed: Path | None = listed,
+            start: str = start,
         ) -> Run:
-            return Run(name, network.preset, config.override(own), after, listed)
+            return Run(name, network.preset, config.override(own), after, listed, start)
 
         folds = tuple(
             make(name, "data.split=source", f"data.folds={network.folds}", f"data.fold={fold}")
@@ -277,8 +283,11 @@ def _check(plan: ReleasePlan) -> None:
         if Path(network.name).name != network.name or network.name.startswith("."):
             raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
         _check_whole(network)
+        _check_start(network, plan)
         _check_teachers(network, plan.networks)
-    _check_circles({network.name: network.teachers for network in plan.networks})
+    _check_circles(
+        {one.name: (*one.teachers, *([one.start] if one.start else [])) for one in plan.networks}
+    )
     _check_ships(plan)
 
 
@@ -289,6 +298,24 @@ def _check_whole(network: PlannedNetwork) -> None:
             + (f" with {network.folds} folds" if network.folds else " and does not ship"),
             expected="that of a network that ships and is trained with one hold-out (folds = 0)",
             action="Leave whole out",
+        )
+
+
+def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
+    if not network.start:
+        return
+    by_name = {one.name: one for one in plan.networks}
+    if network.start not in by_name:
+        raise ConfigError(
+            f'{network.name} starts from "{network.start}", which is no network of the plan',
+            expected=f"one of {', '.join(by_name)}",
+            action=_did_you_mean(network.start, list(by_name)),
+        )
+    if network.whole or by_name[network.start].folds:
+        raise ConfigError(
+            f"{network.name} starts from {network.start}, and not both are hold-outs alone",
+            expected="folds = 0 of both and whole = false, so that both held back the same images",
+            action="Set them, or leave start out",
         )
 
 
@@ -317,8 +344,8 @@ def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:
         if not ready:
             circle = sorted(teachers.keys() - done)
             raise ConfigError(
-                f"{', '.join(circle)} teach each other in a circle",
-                expected="teachers that can be trained before their pupils",
+                f"{', '.join(circle)} wait for each other in a circle",
+                expected="networks that can be trained before those they teach or start",
             )
         done |= ready
 
