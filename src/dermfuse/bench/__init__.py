@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dermfuse.config import Config, load_preset
-from dermfuse.data.folders import DataFolders, name_folders
+from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.errors import ConfigError, DependencyError
 
@@ -183,7 +183,8 @@ def bench_train(
     with tempfile.TemporaryDirectory(prefix="dermfuse-bench-") as temporary:
         folder = data if data is not None else _draw_data(Path(temporary) / "data")
         turns = take_turns(config, folder, batches=batches, workers=workers, progress=progress)
-    words = name_folders(data) if data is not None else _synthetic_words()
+    paths = list_folders(data) if data is not None else ()
+    words = " and ".join(map(str, paths)) or _synthetic_words()
     return _report(config, turns, data=words, batches=batches, workers=workers)
 
 
