@@ -3,6 +3,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import { appearance } from "./appearance";
 import { type Answers, fuseActivation, fuseMasks, fuseScores } from "./fusion";
 import { type Dermoscopy, dermoscopyDistance } from "./gate";
+import type { Looks } from "./looks";
 import { measureLesion, type Measures } from "./measures";
 import { outline, type Ring } from "./outlines";
 import { assessQuality, type QualityFlag } from "./quality";
@@ -21,7 +22,10 @@ export interface Analysis {
   /** Calibrated, of melanoma; null where the image does not look like dermoscopy. */
   readonly probability: number | null;
   readonly scores: Readonly<Record<string, number>>;
-  readonly disagreement: number | null;
+  /** Standard deviation of the probability over looks and networks; null where there is but one. */
+  readonly uncertainty: number | null;
+  /** In how many orientations each network saw the image. */
+  readonly looks: Looks;
   readonly isDermoscopy: boolean | null;
   readonly distance: number | null;
   readonly mask: Mask;
@@ -35,10 +39,12 @@ export interface Analysis {
  * Returns the analysis of an image.
  *
  * @param answers - Of the class networks, then of the mask networks, as the release names them.
+ * @param looks - In how many orientations each of them saw it.
  */
 export function analyse(
   image: Raster,
   answers: readonly Answers[],
+  looks: Looks,
   release: Release,
   dermoscopy: Dermoscopy | null,
 ): Analysis {
@@ -57,7 +63,7 @@ export function analyse(
   const isDermoscopy = gate && distance !== null ? distance <= gate.threshold : null;
   const scored =
     isDermoscopy === false
-      ? { probability: null, scores: {}, disagreement: null }
+      ? { probability: null, scores: {}, uncertainty: null }
       : fuseScores(classAnswers, classes.members, classes.calibration);
   return {
     release: release.name,
@@ -65,6 +71,7 @@ export function analyse(
     width,
     height,
     ...scored,
+    looks,
     isDermoscopy,
     distance,
     mask,
@@ -104,7 +111,8 @@ export function toRecord(analysis: Analysis, point: OperatingPoint, name: string
     scores: Object.fromEntries(
       Object.entries(analysis.scores).map(([network, score]) => [network, rounded(score)]),
     ),
-    disagreement: rounded(analysis.disagreement),
+    uncertainty: rounded(analysis.uncertainty),
+    looks: analysis.looks,
     dermoscopy: analysis.isDermoscopy,
     dermoscopy_distance: rounded(analysis.distance),
     lesion_area_fraction: rounded(area(analysis.mask) / analysis.mask.data.length),

@@ -4,6 +4,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import type { Milliseconds } from "../worker/protocol";
 import { make } from "./elements";
 import { jsonFile, maskFile, overlayFile, save } from "./exports";
+import { looksNote } from "./looks";
 import { measuresCard, qualityCard } from "./measures";
 import { probabilityCard } from "./probability";
 import type { Viewer } from "./viewer";
@@ -16,6 +17,8 @@ export interface Shown {
   readonly release: Release;
   readonly milliseconds: Milliseconds;
   readonly threads: number;
+  /** The field in which a person chooses how many orientations the networks see. */
+  readonly looks: HTMLElement;
 }
 
 let chosenPoint: string | null = null; // kept from one image to the next
@@ -33,7 +36,7 @@ export function resultCards(shown: Shown): HTMLElement[] {
   const warnings = warningsOf(analysis);
   return [
     ...(warnings.length ? [warningCard("Read this first", warnings)] : []),
-    probabilityCard(analysis, shown.release, point, choose),
+    probabilityCard(analysis, shown.release, point, shown.looks, choose),
     measuresCard(analysis),
     qualityCard(analysis),
     exportCard(shown, () => point),
@@ -51,7 +54,8 @@ export function warningCard(title: string, sentences: readonly string[]): HTMLEl
 export function spoken(analysis: Analysis, release: Release): string {
   const wanted = chosenPoint ?? release.classes.default_point;
   const point = release.classes.operating_points.find(({ name }) => name === wanted)!;
-  const warnings = warningsOf(analysis).join(" ");
+  const note = looksNote(analysis.looks, release);
+  const warnings = [...(note ? [note] : []), ...warningsOf(analysis)].join(" ");
   if (analysis.probability === null) return `Analysis ready. ${warnings}`;
   const call = callAt(analysis, point);
   return (
@@ -93,6 +97,7 @@ function aboutCard({ viewer, release, milliseconds, threads }: Shown): HTMLEleme
   if (analysis.distance !== null) {
     row("Distance from dermoscopy, 1 is typical", analysis.distance.toFixed(2));
   }
+  row("Orientations", String(analysis.looks));
   row("Time on this device", `${milliseconds.total.toFixed(0)} ms`);
   row("Of it, the probability", `${milliseconds.classes.toFixed(0)} ms`);
   row("Threads", String(threads));
