@@ -2,7 +2,8 @@
 
 Class network of 32 px: the malignant logit is (mean red - 128) / 16; the embedding the mean
 colours; the activation map the red of four quarters. Mask network of 32 px: lesion where green is
-below 100.
+below 100. A release that is tilted has class networks that see the upper half of a square alone,
+and mask networks that see no lesion there: what they answer depends on the orientation.
 """
 
 from pathlib import Path
@@ -29,27 +30,39 @@ POINTS = tuple(
     OperatingPoint(name, at, Rate(0.9, 0.8, 0.95), Rate(0.6, 0.5, 0.7))
     for name, at in (("balanced", 0.5), ("sensitivity95", 0.1))
 )
+WEIGHTS = {1: [1.0], 2: [0.25, 0.75], 3: [0.2, 0.3, 0.5]}
+"""Of so many networks of one task."""
 CALIBRATION = Calibration(temperature=2.0, bias=-0.5)
 
 
-def write_small_release(folder: Path, *, members: int = 2, with_gate: bool = False) -> Path:
-    """Writes the release; its class networks have weights 0.25 and 0.75, and shifted reds."""
+def write_small_release(
+    folder: Path,
+    *,
+    members: int = 2,
+    outliners: int = 1,
+    with_gate: bool = False,
+    looks: int = 1,
+    tilted: bool = False,
+) -> Path:
+    """Writes the release; its class networks have shifted reds and the weights of ``WEIGHTS``."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["reds-a", "reds-b"][:members]
-    for name, middle in zip(names, (128.0, 144.0), strict=False):
-        _write(folder, name, "classification", _class_graph(middle))
-    _write(folder, "greens", "segmentation", _mask_graph())
-    weights = [0.25, 0.75] if members == 2 else [1.0]
+    names = ["reds-a", "reds-b", "reds-c"][:members]
+    for name, middle in zip(names, (128.0, 144.0, 160.0), strict=False):
+        _write(folder, name, "classification", _class_graph(middle, rows=SIZE // (1 + tilted)))
+    outlining = ["greens", "greens-b", "greens-c"][:outliners]
+    for name in outlining:
+        _write(folder, name, "segmentation", _mask_graph(tilted=tilted))
     release = Release(
         name="small",
         classes=ClassRelease(
-            members=tuple(map(Member, names, weights)),
+            members=tuple(map(Member, names, WEIGHTS[members])),
             calibration=CALIBRATION,
             operating_points=POINTS,
             default_point="balanced",
         ),
-        masks=MaskRelease(members=(Member("greens", 1.0),), threshold=0.5),
+        masks=MaskRelease(members=tuple(map(Member, outlining, WEIGHTS[outliners])), threshold=0.5),
         gate=_write_gate(folder, members) if with_gate else None,
+        looks=looks,
     )
     write_release(folder, release)
     return folder
@@ -104,9 +117,9 @@ def _write(folder: Path, name: str, task: str, graph: onnx.GraphProto) -> None:
     write_card(folder, card)
 
 
-def _class_graph(middle: float) -> onnx.GraphProto:
+def _class_graph(middle: float, *, rows: int) -> onnx.GraphProto:
     constants = {
-        "axes": np.array([1, 2]),
+        "rows": np.array([rows]),
         "zero": np.array([0]),
         "one": np.array([1]),
         "last": np.array([-1]),
@@ -118,7 +131,8 @@ def _class_graph(middle: float) -> onnx.GraphProto:
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["x"], ["embedding"], axes=[1, 2], keepdims=0),
+        helper.make_node("Slice", ["x", "zero", "rows", "one"], ["seen"]),
+        helper.make_node("ReduceMean", ["seen"], ["embedding"], axes=[1, 2], keepdims=0),
         helper.make_node("Slice", ["embedding", "zero", "one", "one"], ["red"]),
         helper.make_node("Sub", ["red", "middle"], ["above"]),
         helper.make_node("Div", ["above", "scale"], ["m"]),
@@ -144,20 +158,24 @@ def _class_graph(middle: float) -> onnx.GraphProto:
     return _graph(nodes, constants, shapes)
 
 
-def _mask_graph() -> onnx.GraphProto:
+def _mask_graph(*, tilted: bool) -> onnx.GraphProto:
     constants = {
         "start": np.array([1]),
         "end": np.array([2]),
         "axis": np.array([3]),
         "limit": np.array(100.0, np.float32),
         "shape": np.array([-1, SIZE, SIZE]),
+        "seen": np.full((1, SIZE, SIZE, 1), 1.0, np.float32),
     }
+    if tilted:
+        constants["seen"][:, : SIZE // 2] = 0.0
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
         helper.make_node("Slice", ["x", "start", "end", "axis"], ["green"]),
         helper.make_node("Less", ["green", "limit"], ["dark"]),
         helper.make_node("Cast", ["dark"], ["d"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["d", "shape"], ["lesion"]),
+        helper.make_node("Mul", ["d", "seen"], ["there"]),
+        helper.make_node("Reshape", ["there", "shape"], ["lesion"]),
     ]
     return _graph(nodes, constants, {"lesion": ["N", SIZE, SIZE]})
 

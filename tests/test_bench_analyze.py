@@ -69,6 +69,11 @@ class TestReport:
         assert record["machine"]["cores"] >= 1
         assert record["machine"]["torch"]
 
+    def test_both_sides_look_as_often_as_is_asked(self, release: Path, data: Path) -> None:
+        report = bench_analysis(release, data=data, options=replace(FEW, looks=4))
+        assert (report.looks, report.to_dict()["looks"]) == (4, 4)
+        assert report.by_threads[0].analysis is not None
+
     def test_without_torch_it_says_so_and_measures_the_rest(
         self, release: Path, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -148,6 +153,17 @@ class TestSides:
         assert 0 <= found.activation.min() <= found.activation.max() <= 1
         assert 0 < found.malignant < 1
 
+    def test_pytorch_s_looks_are_moved_back_onto_the_image(self, release: Path) -> None:
+        """A sum over symmetries of what sees the image alone is what the eight of it see."""
+        import torch
+
+        ensemble = EagerEnsemble(release, looks=8)
+        picture = Image.fromarray(skin(30))
+        spread = ensemble._spread(picture, 32)
+        assert spread.shape == (8, 3, 32, 32)
+        red = ensemble._gather(spread[:, :1])
+        torch.testing.assert_close(red, spread[:1, :1])
+
     def test_the_number_of_threads_is_restored(self) -> None:
         import torch
 
@@ -177,7 +193,7 @@ class TestColdStart:
         from subprocess import CalledProcessError
 
         with pytest.raises(CalledProcessError):
-            measure_cold_start(release, tmp_path / "none.jpg", starts=1, later_images=0)
+            measure_cold_start(release, tmp_path / "none.jpg", looks=1, starts=1, later_images=0)
 
 
 class TestRefusals:
@@ -185,6 +201,10 @@ class TestRefusals:
     def test_counts_out_of_range_are_refused(self, name: str) -> None:
         with pytest.raises(ConfigError, match=f"{name} is 0"):
             AnalysisOptions(**{name: 0})
+
+    def test_other_looks_than_three_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="looks is 2"):
+            AnalysisOptions(looks=2)
 
     def test_an_empty_folder_and_a_missing_release_are_refused(
         self, release: Path, tmp_path: Path

@@ -5,6 +5,7 @@ how it was held. One look is the image as it is, four are its quarter turns, eig
 their mirror images.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +15,15 @@ from dermfuse.errors import ConfigError
 
 Looks = Literal[1, 4, 8]
 """How many orientations of an image a network sees."""
+
+Answers = Mapping[str, NDArray[np.float32]]
+"""What a network says about a batch, by output: (N, ...), or (looks, N, ...) with looks apart."""
+
+Ask = Callable[[NDArray[np.uint8]], Answers]
+"""From squares (N, S, S, 3) to what a network says about them."""
+
+_MAP_AXES = 3  # (N, h, w)
+_SQUARES_AT_ONCE = 64  # a few images of eight looks each: answers about all would not fit
 
 SYMMETRIES = tuple((mirror, turns) for mirror in (False, True) for turns in range(4))
 """The eight: whether the image is mirrored left to right, then its quarter turns
@@ -73,6 +83,84 @@ def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> 
         for one, (m, t) in zip(apart, SYMMETRIES[:looks], strict=True)
     ]
     return np.stack(back)
+
+
+def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]:
+    """Returns all that a network says about ``spread_looks``, each output with its looks apart.
+
+    Args:
+        answers: By output, (looks * N, ...); those of rows and columns, (looks * N, h, w), are
+            maps.
+        looks: How many.
+
+    Returns:
+        By output, (looks, N, ...).
+    """
+    return {
+        name: gather_looks(answer, looks, is_map=answer.ndim == _MAP_AXES)
+        for name, answer in answers.items()
+    }
+
+
+def mean_looks(apart: Answers) -> dict[str, NDArray[np.float32]]:
+    """Returns the mean of each output over its looks, which is the answer about an image.
+
+    Args:
+        apart: By output, as ``gather_all`` returns it, or without the axis of images.
+
+    Shape:
+        (looks, N, ...) -> (N, ...)
+    """
+    return {name: answer.mean(axis=0) for name, answer in apart.items()}
+
+
+def ask_mean(ask: Ask, squares: NDArray[np.uint8], looks: Looks) -> dict[str, NDArray[np.float32]]:
+    """Returns what a network says about images in the mean over looks, asked a few at a time.
+
+    Args:
+        ask: The network.
+        squares: (N, S, S, 3), N at least 1.
+        looks: How many.
+
+    Returns:
+        Each output, (N, ...).
+    """
+    step = max(1, _SQUARES_AT_ONCE // looks)
+    parts = [
+        mean_looks(gather_all(ask(spread_looks(squares[first : first + step], looks)), looks))
+        for first in range(0, len(squares), step)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def describe_looks(looks: int) -> str:
+    """Returns a number of looks in words.
+
+    Example:
+        >>> describe_looks(1), describe_looks(8)
+        ('1 orientation', '8 orientations')
+    """
+    return f"{looks} orientation{'' if looks == 1 else 's'}"
+
+
+def describe_other_looks(looks: int, *, measured: int) -> str:
+    """Returns what a reader must know where the looks are not those of the release; else nothing.
+
+    Args:
+        looks: That are used.
+        measured: With which the release was calibrated and measured.
+
+    Example:
+        >>> describe_other_looks(4, measured=1)
+        'Each network looked at 4 orientations; probability, operating points and the check for \
+dermoscopy were measured with 1.'
+    """
+    if looks == measured:
+        return ""
+    return (
+        f"Each network looked at {describe_looks(looks)}; probability, operating points and the "
+        f"check for dermoscopy were measured with {measured}."
+    )
 
 
 def _move(x: NDArray[np.uint8], *, mirror: bool, turns: int) -> NDArray[np.uint8]:

@@ -30,6 +30,19 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_release(tmp_path_factory.mktemp("gated"), with_gate=True)
 
 
+@pytest.fixture(scope="module")
+def tilted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_release(tmp_path_factory.mktemp("tilted"), tilted=True, looks=4)
+
+
+@pytest.fixture
+def halves() -> np.ndarray:
+    """160 red above, 96 below: looks turned by a quarter see 128."""
+    image = np.full((32, 32, 3), 120, np.uint8)
+    image[:16, :, 0], image[16:, :, 0] = 160, 96
+    return image
+
+
 def _even(red: int) -> np.ndarray:
     image = np.empty((40, 60, 3), np.uint8)
     image[:] = (red, 120, 110)
@@ -48,7 +61,7 @@ def test_the_probability_is_the_calibrated_mean_of_the_scores(release: Path) -> 
     expected = _sigmoid(np.log(fused / (1 - fused)) / 2 - 0.5)
     assert analysis.malignant_probability == pytest.approx(expected, abs=1e-5)
     each = CALIBRATION([a, b])
-    assert analysis.disagreement == pytest.approx(
+    assert analysis.uncertainty == pytest.approx(
         np.sqrt(0.25 * 0.75) * abs(each[0] - each[1]), abs=1e-5
     )
     assert analysis.predicted is (Label.MALIGNANT if expected >= 0.5 else Label.BENIGN)
@@ -143,10 +156,116 @@ def test_overlays_have_the_size_of_the_image(release: Path) -> None:
         assert not np.array_equal(drawn, analysis.image)
 
 
-def test_one_network_alone_agrees_with_itself(tmp_path: Path) -> None:
+def test_with_one_look_of_one_network_nothing_is_uncertain(tmp_path: Path) -> None:
     analyzer = Analyzer(write_small_release(tmp_path / "one", members=1))
-    assert analyzer.analyze(_even(150)).disagreement == 0.0
+    analysis = analyzer.analyze(_even(150))
+    assert (analysis.uncertainty, analysis.variation) == (None, "")
+    assert analysis.to_dict()["uncertainty"] is None
     assert list(analyzer.digests) == ["reds-a", "greens"]
+
+
+def test_three_networks_score_and_three_outline(tmp_path: Path) -> None:
+    folder = write_small_release(tmp_path / "six", members=3, outliners=3, with_gate=True)
+    analyzer = Analyzer(folder, score_all=True)
+    analysis = analyzer.analyze(_even(160))
+    scores = [_sigmoid((160 - middle) / 16) for middle in (128, 144, 160)]
+    expected = CALIBRATION(np.dot([0.2, 0.3, 0.5], scores))
+    assert analysis.malignant_probability == pytest.approx(expected, abs=1e-5)
+    assert list(analysis.scores) == ["reds-a", "reds-b", "reds-c"]
+    assert analysis.variation.startswith("Over 3 networks the probability varies by 0.")
+    assert len(analyzer.digests) == 6
+    assert Analyzer(folder, looks=8, score_all=True).analyze(skin()).mask.any()
+
+
+class TestLooks:
+    """The class networks of a tilted release see the upper half of a look alone."""
+
+    def test_the_score_is_the_mean_over_looks(self, tilted: Path, halves: np.ndarray) -> None:
+        analysis = Analyzer(tilted).analyze(halves)
+        reds = np.array([160, 128, 96, 128])  # as it is, then by quarter turns
+        a, b = _sigmoid((reds - 128) / 16), _sigmoid((reds - 144) / 16)
+        assert analysis.scores == pytest.approx({"reds-a": a.mean(), "reds-b": b.mean()}, abs=1e-5)
+        expected = CALIBRATION(0.25 * a.mean() + 0.75 * b.mean())
+        assert analysis.malignant_probability == pytest.approx(expected, abs=1e-5)
+
+        each = CALIBRATION(np.stack([a, b]))  # (networks, looks)
+        middle = 0.25 * each[0].mean() + 0.75 * each[1].mean()
+        variance = 0.25 * ((each[0] - middle) ** 2).mean() + 0.75 * ((each[1] - middle) ** 2).mean()
+        assert analysis.uncertainty == pytest.approx(np.sqrt(variance), abs=1e-5)
+        assert analysis.variation == (
+            f"Over 4 orientations and 2 networks the probability varies by "
+            f"{np.sqrt(variance):.3f} (standard deviation)"
+        )
+        assert (analysis.looks, analysis.to_dict()["looks"]) == (4, 4)
+
+    def test_one_network_varies_over_looks(self, tmp_path: Path, halves: np.ndarray) -> None:
+        folder = write_small_release(tmp_path / "one", members=1, tilted=True, looks=8)
+        analysis = Analyzer(folder).score(halves)
+        each = CALIBRATION(_sigmoid((np.array([160, 128, 96, 128]) - 128) / 16))
+        assert analysis.uncertainty == pytest.approx(each.std(), abs=1e-5)
+        assert analysis.variation.startswith("Over 8 orientations the probability varies by")
+
+    def test_maps_are_moved_back_before_their_mean(self, tilted: Path) -> None:
+        """Each quarter turn hides another half of the lesion, each pixel in two of four looks."""
+        upper = slice(0, 24)
+        one = Analyzer(tilted, looks=1).analyze(skin())
+        assert not one.mask[upper].any()
+        four = Analyzer(tilted).analyze(skin())
+        assert four.mask[13:35, 17:47].all(), "all but a rim: one half is the threshold"
+        assert not four.mask[:12].any()
+        image = _even(100)
+        image[:20, :30, 0] = 200  # the upper left quarter
+        assert Analyzer(tilted).analyze(image).activation.argmax() == 0
+
+    @pytest.mark.parametrize(("mirror", "turns"), [(False, 1), (False, 2), (True, 0), (True, 3)])
+    def test_eight_looks_answer_alike_in_every_orientation(
+        self, tilted: Path, mirror: bool, turns: int
+    ) -> None:
+        rng = np.random.default_rng(0)
+        image = rng.integers(60, 200, (48, 48, 3)).astype(np.uint8)
+        turned = np.ascontiguousarray(np.rot90(image[:, ::-1] if mirror else image, turns))
+        analyzer = Analyzer(tilted, looks=8)
+        as_is, other = analyzer.analyze(image), analyzer.analyze(turned)
+        assert other.malignant_probability == pytest.approx(as_is.malignant_probability, abs=2e-3)
+        assert other.uncertainty == pytest.approx(as_is.uncertainty, abs=2e-3)
+        once = Analyzer(tilted, looks=1)
+        apart = once.score(image).malignant_probability - once.score(turned).malignant_probability
+        assert (mirror and turns == 0) or abs(apart) > 2e-3, "a single look depends on it"
+        back = np.rot90(other.mask, -turns)
+        assert (as_is.mask == (back[:, ::-1] if mirror else back)).mean() > 0.97
+
+    def test_the_batch_of_looks_answers_as_each_look_alone(self, tilted: Path) -> None:
+        """What eight looks say is the mean of what one look says about each orientation."""
+        image = np.random.default_rng(1).integers(60, 200, (32, 32, 3)).astype(np.uint8)
+        looks = [np.rot90(x, t).copy() for x in (image, image[:, ::-1]) for t in range(4)]
+        once = Analyzer(tilted, looks=1)
+        alone = [once.score(look).scores["reds-b"] for look in looks]
+        found = Analyzer(tilted, looks=8).score(image).scores["reds-b"]
+        assert found == pytest.approx(np.mean(alone), abs=1e-6)
+
+    def test_the_gate_sees_the_mean_embedding(self, tmp_path: Path) -> None:
+        """The mean over upper halves is the mean of the whole, which the level networks see."""
+        image = skin(10)
+        image[:24, :, 0] += 40
+        folder = write_small_release(tmp_path / "gated", with_gate=True, tilted=True, looks=8)
+        once, found = (
+            Analyzer(folder, looks=looks).score(image).dermoscopy_distance for looks in (1, 8)
+        )
+        level = write_small_release(tmp_path / "level", with_gate=True)
+        expected = Analyzer(level).score(image).dermoscopy_distance
+        assert found == pytest.approx(expected, abs=1e-4)
+        assert once > expected + 0.05
+
+    def test_other_looks_than_the_release_s_are_told(self, tilted: Path) -> None:
+        analysis = Analyzer(tilted, looks=1).analyze(skin())
+        said = "Each network looked at 1 orientation; probability, operating points"
+        assert [said in warning for warning in analysis.warnings].count(True) == 1
+        assert "were measured with 4." in analysis.warnings[0]
+        assert not any("orientation" in each for each in Analyzer(tilted).analyze(skin()).warnings)
+
+    def test_other_numbers_of_looks_are_refused(self, tilted: Path) -> None:
+        with pytest.raises(ConfigError, match=r"looks is 3\. Expected: 1 .*, 4 .* or 8"):
+            Analyzer(tilted, looks=3)
 
 
 def test_what_cannot_be_used_is_refused(release: Path, tmp_path: Path) -> None:

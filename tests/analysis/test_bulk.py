@@ -64,6 +64,32 @@ def test_a_second_call_goes_on_and_another_operating_point_is_refused(
         analyze_paths(other, [images], out)
 
 
+def test_other_looks_are_in_the_records_and_the_report_and_are_not_gone_on_with(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    other = Analyzer(analyzer.folder, looks=4)
+    analyze_paths(other, [images], out, options=BulkOptions(threads=2))
+    records = [record for record in _records(out) if "error" not in record]
+    assert {record["looks"] for record in records} == {4}
+    assert records[0]["uncertainty"] == pytest.approx(
+        other.analyze(images / "a.png").uncertainty, abs=1e-6
+    )
+    assert all("measured with 1." in record["warnings"][0] for record in records)
+    header = (out / "results.csv").read_text().splitlines()[0].split(",")
+    assert {"looks", "uncertainty"} <= set(header)
+    page = (out / "report.html").read_text()
+    assert "Each network looked at 4 orientations; probability" in page
+    assert "uncertainty 0." in page
+    with pytest.raises(RunError, match=r"made with looks 4\. Expected: .*looks 1"):
+        analyze_paths(analyzer, [images], out)
+    analyze_paths(analyzer, [images], tmp_path / "own")
+    assert (
+        "Each network looks at 1 orientation of an image"
+        in (tmp_path / "own" / "report.html").read_text()
+    )
+
+
 def test_overlays_lie_beside_the_results_under_the_images_names(
     analyzer: Analyzer, images: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,19 @@ def test_the_results_are_those_of_one_process_and_are_gone_on_with(
     assert (nothing.analysed, nothing.reused, nothing.dropped) == (0, 9, 1)
 
 
+def test_workers_look_as_often_as_the_caller(release: Path, images: Path, tmp_path: Path) -> None:
+    analyzer = Analyzer(release, looks=4)
+    run_folder(
+        expand([images]),
+        from_workers(analyze_of(analyzer, thumbnail=True), workers=2),
+        tmp_path / "out",
+    )
+    analyze_paths(analyzer, [images], tmp_path / "alone")
+    lines = (tmp_path / "out/results.jsonl").read_bytes()
+    assert lines == (tmp_path / "alone/results.jsonl").read_bytes()
+    assert b'"looks": 4' in lines
+
+
 def test_a_killed_worker_loses_nothing(release: Path, images: Path, tmp_path: Path) -> None:
     marker = tmp_path / "killed"
     build = _dies(analyze_of(Analyzer(release), thumbnail=True), when="5.png", once=marker)

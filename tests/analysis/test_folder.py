@@ -50,7 +50,8 @@ class Analyzer:
             "threshold": 0.5,
             "operating_point": "sensitivity 0.95",
             "predicted": None if withheld else "malignant" if probability >= 0.5 else "benign",
-            "disagreement": False,
+            "uncertainty": None,
+            "looks": 8,
             "lesion_area_fraction": np.float32(0.25),
             "measures": {"asymmetry": 0.5, "colours": ["brown", "black"]},
             "quality": ["blur"] if probability > 0.9 else [],
@@ -114,7 +115,7 @@ class TestResults:
             rows = list(csv.DictReader(file))
         assert rows[0]["measures.asymmetry"] == "0.5"
         assert rows[0]["measures.colours"] == "brown; black"
-        assert rows[0]["disagreement"] == "false"
+        assert (rows[0]["uncertainty"], rows[0]["looks"]) == ("", "8")
         assert rows[4]["malignant_probability"] == ""
         assert not {"thumbnail", "file", "file.bytes"} & set(rows[0])
 

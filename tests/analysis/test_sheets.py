@@ -78,7 +78,9 @@ class TestSurvey:
         ("record", "flags"),
         [
             ({}, ()),
-            ({"quality": None, "disagreement": None}, ()),
+            ({"quality": None, "uncertainty": None}, ()),
+            ({"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.05}, ()),
+            ({"malignant_probability": None, "threshold": 0.5, "uncertainty": None}, ()),
             ({"quality": ["too_dark"]}, ("too dark",)),
             ({"quality": {"blur": True, "hair": False}}, ("blur",)),
             ({"quality": {"b": {"raised": True, "sentence": "Blurred."}}}, ("Blurred.",)),
@@ -96,9 +98,14 @@ class TestSurvey:
     def test_the_measures_that_a_reader_can_use_are_shown(self) -> None:
         record = {
             "name": "a",
+            "uncertainty": 0.03456,
             "measures": {"pieces": 2, "solidity": 0.98765, "asymmetry": 0.123456, "n": None},
         }
-        assert image_row(record).details == (("asymmetry", "0.123"), ("solidity", "0.988"))
+        assert image_row(record).details == (
+            ("uncertainty", "0.0346"),
+            ("asymmetry", "0.123"),
+            ("solidity", "0.988"),
+        )
 
 
 class TestReport:

@@ -17,6 +17,7 @@ from dermfuse.card import (
 )
 from dermfuse.card.content import flatten
 from dermfuse.errors import ConfigError, DermfuseError, ReleaseError, RunError
+from dermfuse.release.folder import read_release, write_release
 from dermfuse.runs import NOTICE, write_json
 from dermfuse.stress.measure import StressReport, StressRow
 
@@ -29,6 +30,7 @@ STRESS = StressReport(
     2,
     0.102,
     0,
+    8,
     (StressRow("hair", "hair", 10, 0.1, 0.021, 0.113, 0.01, 0.2, 0.914, 1.1),),
 )
 
@@ -39,6 +41,17 @@ def _render(release: Path, **sources: Path) -> str:
 
 def _section(page: str, title: str) -> str:
     return page.split(f"## {title}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
+def test_looks_are_said_where_there_are_several(tmp_path: Path) -> None:
+    folder = write_measured_release(tmp_path / "release")
+    assert "orientations" not in _section(_render(folder), "What it is")
+    write_release(folder, replace(read_release(folder), looks=8))
+    path = tmp_path / "stress.json"
+    write_json(path, STRESS.to_dict())
+    page = _render(folder, stress=path)
+    assert "looks at 8 orientations of it" in _section(page, "What it is")
+    assert "Each network looked at 8 orientations of an image." in _section(page, "Robustness")
 
 
 def test_a_card_holds_the_numbers_of_the_release(tmp_path: Path) -> None:

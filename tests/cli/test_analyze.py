@@ -87,11 +87,32 @@ def test_mistakes_are_one_line_with_exit_code_2(
     wrong = [
         [str(image), "--release", str(tmp_path / "none")],
         [str(image), "--release", release, "--operating-point", "best"],
+        [str(image), "--release", release, "--looks", "3"],
+        [str(image), "--release", release, "--looks", "3", "--out", str(tmp_path / "out")],
         [str(tmp_path / "none.png"), "--release", release],
     ]
     for arguments in wrong:
         assert main(["analyze", *arguments]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_looks_are_said_and_those_of_no_measurement_warned_of(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["analyze", str(image), "--release", release]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "  over 2 networks the probability varies by 0." in said
+    assert "orientation" not in said
+    assert main([*command, "--looks", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "  over 8 orientations and 2 networks the probability varies by 0." in said
+    assert "! Each network looked at 8 orientations; " in said
+    assert main([*command, "--looks", "8", "--out", str(tmp_path / "out")]) == 0
+    assert "were measured with 1." in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "holds results made with looks 8" in capsys.readouterr().err
 
 
 def test_ray_needs_a_folder_an_address_and_no_overlays(

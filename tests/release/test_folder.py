@@ -53,6 +53,16 @@ def test_what_is_written_is_read(release: Release, tmp_path: Path) -> None:
     assert json.loads(path.read_text())["notice"] == NOTICE
 
 
+def test_looks_are_1_4_or_8_and_1_in_a_record_from_before_them(tmp_path: Path) -> None:
+    write_release(tmp_path, replace(RELEASE, looks=8))
+    assert read_release(tmp_path).looks == 8
+    assert read_release(_rewritten(tmp_path, lambda record: record.pop("looks"))).looks == 1
+    with pytest.raises(ReleaseError, match=r"release\.json: looks is 3"):
+        read_release(_rewritten(tmp_path, lambda record: record.update(looks=3)))
+    with pytest.raises(ReleaseError, match="looks is 2"):
+        write_release(tmp_path, replace(RELEASE, looks=2))
+
+
 def test_a_point_is_chosen_by_its_name() -> None:
     assert RELEASE.classes.point().name == "balanced"
     assert RELEASE.classes.point("sensitivity95").threshold == 0.1

@@ -197,7 +197,8 @@ def test_the_model_is_the_record_of_the_release(client: Client, release: Path) -
 def test_health_says_what_runs(client: Client) -> None:
     record = client().get("/v1/health").json()
     assert record["status"] == "ok"
-    assert record["release"] == "small"
+    assert (record["release"], record["looks"]) == ("small", 1)
+    assert client(looks=4).get("/v1/health").json()["looks"] == 4
     assert (record["waiting"], record["running"]) == (0, 0)
 
 

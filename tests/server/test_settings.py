@@ -31,3 +31,5 @@ def test_settings_do_not_show_the_token() -> None:
     assert "secret" not in repr(ServerSettings(token="secret"))
     with pytest.raises(ConfigError, match="threads is 0"):
         ServerSettings(threads=0)
+    with pytest.raises(ConfigError, match="looks is 3"):
+        ServerSettings(looks=3)

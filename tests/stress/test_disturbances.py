@@ -3,7 +3,7 @@ import pytest
 
 from dermfuse.data.synthetic import SyntheticLesion, draw_lesion
 from dermfuse.scores import Label
-from dermfuse.stress.disturbances import disturbances, remove_lesion
+from dermfuse.stress.disturbances import ORIENTATION, disturbances, remove_lesion
 
 NAMES = list(disturbances())
 
@@ -36,6 +36,19 @@ def test_a_moved_mask_is_laid_back_where_it_was(name: str, drawn: SyntheticLesio
     as_image = np.repeat(drawn.mask[:, :, None], 3, axis=2).astype(np.uint8)
     moved = one.apply(as_image, drawn.mask, np.random.default_rng(0))[:, :, 0] > 0
     assert np.array_equal(one.restore(moved), drawn.mask)
+
+
+def test_the_seven_other_orientations_are_among_them(drawn: SyntheticLesion) -> None:
+    family = [one for one in disturbances().values() if one.kind == ORIENTATION]
+    seen = {
+        one.apply(drawn.image, drawn.mask, np.random.default_rng(0)).tobytes() for one in family
+    }
+    assert len(seen | {drawn.image.tobytes()}) == 8
+    assert [one.name for one in family][::3] == [
+        "rotation by 90 degrees",
+        "mirroring",
+        "mirroring and rotation by 270 degrees",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["blur", "JPEG"])

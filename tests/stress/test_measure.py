@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
 from dermfuse.runs import NOTICE
-from dermfuse.stress.disturbances import Disturbance, Mask, Pixels
+from dermfuse.stress.disturbances import ORIENTATION, Disturbance, Mask, Pixels, disturbances
 from dermfuse.stress.measure import stress
 
 
@@ -91,6 +91,46 @@ def test_the_control_has_no_agreement() -> None:
     row = stress(_ask, [_image(20)], release="r", threshold=0.5, chosen={"gone": one}).rows[0]
     assert row.mask_agreement is None
     assert row.still_outlined == 0.0
+
+
+def _corner(image: NDArray[np.uint8]) -> Said:
+    """The red of the upper left pixel is the probability, green the lesion; blue there refuses."""
+    probability = None if image[0, 0, 2] > 200 else float(image[0, 0, 0] / 200)
+    return Said(probability, image[..., 1] > 100)
+
+
+def test_the_call_of_an_image_is_compared_over_all_its_orientations() -> None:
+    """Each corner is the upper left one in two of the eight."""
+    steady, moved, refused = _image(20), _image(20), _image(20)  # probability 0.1
+    moved[3, 3, 0] = 160  # 0.8 in two orientations: another call at 0.5
+    refused[0, 3, 2] = 255  # no dermoscopy in two, and 0.2 in two others
+    refused[3, 0, 0] = 40
+    family = {n: one for n, one in disturbances().items() if one.kind == ORIENTATION}
+    report = stress(
+        _corner, [steady, moved, refused], release="r", threshold=0.5, looks=4, chosen=family
+    )
+    row = report.orientations
+    assert row is report.rows[-1]
+    assert len(report.rows) == 8
+    assert report.looks == report.to_dict()["looks"] == 4
+    assert row.images == 3
+    assert row.calls_changed == pytest.approx(1 / 3)
+    assert row.refused == pytest.approx(1 / 3)
+    assert row.median_shift == pytest.approx(0.1), "of 0, 0.7 and 0.1"
+    assert row.mean_change == pytest.approx((2 * 0.7 + 2 * 0.1) / (7 + 7 + 5))
+    assert row.mask_agreement == 1.0
+    assert row.still_outlined == 1.0
+    some = dict(list(family.items())[:3])
+    assert stress(_corner, [steady], release="r", threshold=0.5, chosen=some).orientations is None
+
+
+def test_a_malignant_call_may_change_too_and_one_that_stays_does_not() -> None:
+    high, mixed = _image(160), _image(160)
+    mixed[3, 0, 0] = 20
+    family = {n: one for n, one in disturbances().items() if one.kind == ORIENTATION}
+    report = stress(_corner, [high, mixed], release="r", threshold=0.5, chosen=family)
+    assert report.orientations.calls_changed == pytest.approx(1 / 2)
+    assert report.orientations.median_shift == pytest.approx(0.35)
 
 
 def test_images_that_are_no_dermoscopy_at_all_are_refused() -> None:

@@ -53,7 +53,7 @@ def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A release with tiny networks, and the one of the package if it holds one."""
     if request.param == "drawings":
         folder = tmp_path_factory.mktemp("release") / "small"
-        return write_release_for_drawings(folder, threshold=40_000.0)
+        return write_release_for_drawings(folder, threshold=40_000.0, looks=8)
     return shipped_release()
 
 
@@ -95,6 +95,8 @@ def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release
             scored += 1
             apart = abs(found["malignant_probability"] - expected.malignant_probability)
             assert apart <= MOST_APART, result["file"]
+            assert abs(found["uncertainty"] - expected.uncertainty) <= MOST_APART, result["file"]
+        assert found["looks"] == analyzer.looks
         mask = read_mask(Path(result["mask"]))
         assert jaccard(count(mask, expected.mask)) >= LEAST_JACCARD, result["file"]
         assert found["warnings"] == list(expected.warnings), result["file"]
@@ -108,7 +110,7 @@ def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:
 
 def test_the_app_works_without_a_connection(driven: dict[str, Any]) -> None:
     first, again = driven["results"][0]["record"], driven["offline"]["result"]["record"]
-    numbers = ("malignant_probability", "disagreement", "dermoscopy_distance")
+    numbers = ("malignant_probability", "uncertainty", "dermoscopy_distance")
     assert again["scores"] == pytest.approx(first["scores"], abs=1e-5)  # threads sum otherwise
     assert [again[name] for name in numbers] == pytest.approx([first[name] for name in numbers])
     told = first.keys() - {"scores", *numbers}

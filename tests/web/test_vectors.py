@@ -1,5 +1,6 @@
 """The vectors that the app's own tests read; DERMFUSE_WRITE_VECTORS=1 writes them anew."""
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from dermfuse.preprocess import squeeze
+from dermfuse.release.folder import read_release
 from dermfuse.web.packed import pack_bytes, unpack_bytes
 from dermfuse.web.vectors import make_vectors, write_vectors
 
@@ -36,7 +38,10 @@ def test_the_kept_vectors_are_those_of_today(vectors: dict[str, Any]) -> None:
         KEPT.write_text(json.dumps(vectors, separators=(",", ":")) + "\n")
     kept = json.loads(KEPT.read_text())
     assert [image["name"] for image in kept["images"]] == [i["name"] for i in vectors["images"]]
+    assert kept["looks"] == vectors["looks"] == 1
     for old, new in zip(kept["images"], vectors["images"], strict=True):
+        assert old.keys() == new.keys()
+        assert old["analysis"].keys() == new["analysis"].keys()
         for key in ("rgb", "mask"):
             np.testing.assert_array_equal(unpack_bytes(old[key]), unpack_bytes(new[key]))
         assert old["reduced_sha256"] == new["reduced_sha256"]
@@ -56,6 +61,33 @@ def test_every_stage_follows_from_the_pixels(vectors: dict[str, Any]) -> None:
     assert kinds == {True, False}
 
 
+def test_answers_are_means_over_looks_from_which_the_record_follows(tmp_path: Path) -> None:
+    release = write_release_for_drawings(tmp_path / "small", threshold=1e9, looks=8)
+    vectors = make_vectors(release)
+    assert vectors["looks"] == vectors["release"]["looks"] == 8
+    members = vectors["release"]["classes"]["members"]
+    weights = np.array([member["weight"] for member in members])
+    calibration = read_release(release).classes.calibration
+    for image in vectors["images"]:
+        names = [member["name"] for member in members]
+        apart = np.stack([_floats(image["malignant_by_look"][name]) for name in names])
+        assert apart.shape == (2, 8)
+        assert image["malignant_by_look"].keys() == set(names)
+        means = [float(_floats(image["answers"][name]["malignant"])) for name in names]
+        assert apart.mean(axis=1) == pytest.approx(means, abs=1e-6)
+        record = image["analysis"]
+        assert list(record["scores"].values()) == pytest.approx(means, abs=2e-6)
+        each = calibration(apart)
+        variance = weights @ ((each - weights @ each.mean(axis=1)) ** 2).mean(axis=1)
+        assert (record["looks"], record["uncertainty"]) == (
+            8,
+            pytest.approx(variance**0.5, abs=1e-5),
+        )
+        lesion = _floats(image["answers"]["greens"]["lesion"])
+        assert set(np.unique(lesion)) <= {0.0, 0.5}, "two of four quarter turns see it"
+    assert any(image["analysis"]["uncertainty"] > 1e-3 for image in vectors["images"])
+
+
 def test_the_file_holds_what_is_made(
     vectors: dict[str, Any], release: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +101,11 @@ def test_bytes_survive_the_packing() -> None:
     packed = pack_bytes(values)
     np.testing.assert_array_equal(unpack_bytes(packed), values)
     assert packed["shape"] == [2, 3, 4]
+
+
+def _floats(packed: dict[str, Any]) -> np.ndarray:
+    content = base64.b64decode(packed["float32"])
+    return np.frombuffer(content, "<f4").reshape(packed["shape"])
 
 
 def _numbers(value: Any, path: str = "") -> dict[str, float | None]:

@@ -13,12 +13,13 @@ from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
-from dermfuse.analysis.networks import Answers, ask_all, load_networks
+from dermfuse.analysis.networks import ask_all, load_networks
 from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis, Score
 from dermfuse.analysis.reduction import Reduced, reduce_image
 from dermfuse.errors import ConfigError
+from dermfuse.looks import Answers, Looks, check_looks, mean_looks
 from dermfuse.release.folder import Release, choose_release, read_release
 from dermfuse.release.operating import OperatingPoint
 
@@ -30,13 +31,15 @@ class Analyzer:
         release: A release folder; the networks that are part of the package if left out.
         operating_point: Name of the threshold, like ``sensitivity95``; the release's own default
             if left out.
+        looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
+            (``dermfuse.looks``); as many as the release was measured with if left out.
         threads: That one image may use.
         score_all: Whether what does not look like dermoscopy is scored too, as an evaluation on
             images that are known to be dermoscopy needs it; the warning stays.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
-        ConfigError: ``threads`` is below 1.
+        ConfigError: ``threads`` is below 1, or ``looks`` is none of the three.
 
     Example:
         ``Analyzer().analyze("lesion.jpg").malignant_probability``
@@ -47,15 +50,19 @@ class Analyzer:
         release: Path | None = None,
         *,
         operating_point: str | None = None,
+        looks: int | None = None,
         threads: int = 1,
         score_all: bool = False,
     ) -> None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
+        if looks is not None:
+            check_looks(looks)
         folder = choose_release(release)
         self._folder = folder
         self._release = read_release(folder)
         self._point = self._release.classes.point(operating_point)
+        self._looks = check_looks(self._release.looks if looks is None else looks)
         self._classes = load_networks(folder, self._release.classes.members, threads=threads)
         self._masks = load_networks(folder, self._release.masks.members, threads=threads)
         gate = self._release.gate
@@ -76,6 +83,11 @@ class Analyzer:
     def operating_point(self) -> OperatingPoint:
         """The threshold in use."""
         return self._point
+
+    @property
+    def looks(self) -> Looks:
+        """At how many orientations of an image each network looks."""
+        return self._looks
 
     @property
     def score_all(self) -> bool:
@@ -120,7 +132,8 @@ class Analyzer:
         """
         named = name or _path_of(source)
         image = Image.fromarray(read_any(source, name=named))
-        return self._score(ask_all(self._classes, image), reduce_image(image), named)
+        answers = ask_all(self._classes, image, looks=self._looks)
+        return self._score(answers, _means(answers), reduce_image(image), named)
 
     def analyze_many(self, sources: Iterable[Source]) -> Iterator[Analysis]:
         """Yields the analysis of each image, as it is asked for.
@@ -134,23 +147,34 @@ class Analyzer:
     def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
         image = Image.fromarray(pixels)
         reduced = reduce_image(image)
-        answers = ask_all([*self._classes, *self._masks], image)
-        class_answers, mask_answers = answers[: len(self._classes)], answers[len(self._classes) :]
-        score = self._score(class_answers, reduced, name)
-        mask = join_masks(mask_answers, self._release.masks, height=image.height, width=image.width)
+        answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)
+        means, scoring = _means(answers), len(self._classes)
+        score = self._score(answers[:scoring], means[:scoring], reduced, name)
+        mask = join_masks(
+            means[scoring:], self._release.masks, height=image.height, width=image.width
+        )
         measures = measure_lesion(pixels, mask)
         return Analysis(
             **{field.name: getattr(score, field.name) for field in fields(score)},
             image=pixels,
             mask=mask,
-            activation=join_activations(class_answers, self._release.classes.members),
+            activation=join_activations(means[:scoring], self._release.classes.members),
             measures=measures,
             quality=assess_quality(reduced, frame_contact=measures.frame_contact),
         )
 
-    def _score(self, answers: list[Answers], reduced: Reduced, name: str) -> Score:
-        """Returns the score that the class networks' answers make, or withholds it."""
-        distance, is_dermoscopy = self._look(answers, reduced)
+    def _score(
+        self, answers: list[Answers], means: list[Answers], reduced: Reduced, name: str
+    ) -> Score:
+        """Returns the score that the class networks' answers make, or withholds it.
+
+        Args:
+            answers: Of each class network, looks apart.
+            means: The same in the mean over looks.
+            reduced: The image.
+            name: Of it.
+        """
+        distance, is_dermoscopy = self._recognise(means, reduced)
         withheld = is_dermoscopy is False and not self._score_all
         fused = _NO_SCORE if withheld else self._fuse(answers)
         return Score(
@@ -159,28 +183,33 @@ class Analyzer:
             malignant_probability=fused.probability,
             operating_point=self._point,
             scores=fused.by_network,
-            disagreement=fused.disagreement,
+            uncertainty=fused.uncertainty,
+            looks=self._looks,
+            measured_looks=self._release.looks,
             is_dermoscopy=is_dermoscopy,
             dermoscopy_distance=distance,
         )
 
     def _fuse(self, answers: list[Answers]) -> "_Fused":
         classes = self._release.classes
-        scores = np.array([float(answer["malignant"]) for answer in answers])
+        apart = np.stack([answer["malignant"] for answer in answers]).astype(np.float64)
         weights = np.array([member.weight for member in classes.members])
-        each = classes.calibration(scores)
-        mean = float(scores @ weights)
-        deviation = float(np.sqrt(weights @ (each - weights @ each) ** 2))
+        scores = apart.mean(axis=1)  # (networks, looks) -> (networks,)
         names = [member.name for member in classes.members]
-        by_network = dict(zip(names, scores.tolist(), strict=True))
-        return _Fused(float(classes.calibration(mean)), by_network, deviation)
+        return _Fused(
+            float(classes.calibration(float(scores @ weights))),
+            dict(zip(names, scores.tolist(), strict=True)),
+            _deviation(classes.calibration(apart), weights) if apart.size > 1 else None,
+        )
 
-    def _look(self, answers: list[Answers], reduced: Reduced) -> tuple[float | None, bool | None]:
+    def _recognise(
+        self, means: list[Answers], reduced: Reduced
+    ) -> tuple[float | None, bool | None]:
         """Returns the distance from dermoscopy, and whether it is near enough."""
         gate = self._release.gate
         if gate is None or self._dermoscopy is None:
             return None, None
-        embeddings = join_embeddings([answer["embedding"] for answer in answers])
+        embeddings = join_embeddings([answer["embedding"] for answer in means])
         found = self._dermoscopy.distance(embeddings[None], appearance(reduced)[None])
         distance = float(found[0])
         return distance, distance <= gate.threshold
@@ -190,10 +219,25 @@ class Analyzer:
 class _Fused:
     probability: float | None
     by_network: dict[str, float]
-    disagreement: float | None
+    uncertainty: float | None
 
 
 _NO_SCORE = _Fused(None, {}, None)
+
+
+def _means(answers: list[Answers]) -> list[Answers]:
+    return [mean_looks(answer) for answer in answers]
+
+
+def _deviation(apart: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Returns the standard deviation over looks and networks.
+
+    Args:
+        apart: Calibrated probabilities. (networks, looks)
+        weights: Of the networks; they add up to 1.
+    """
+    mean = weights @ apart.mean(axis=1)
+    return float(np.sqrt(weights @ ((apart - mean) ** 2).mean(axis=1)))
 
 
 def _path_of(source: Source) -> str:

@@ -14,6 +14,7 @@ from dermfuse.analysis.sources import expand
 from dermfuse.analysis.summaries import Pictures, summarize_with
 from dermfuse.analysis.threaded import in_threads
 from dermfuse.errors import ConfigError
+from dermfuse.looks import describe_looks, describe_other_looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ def identity(analyzer: Analyzer) -> dict[str, Any]:
         "release": analyzer.release.name,
         "networks": analyzer.digests,
         "operating_point": analyzer.operating_point.name,
+        "looks": analyzer.looks,
         "score_all": analyzer.score_all,
     }
 
@@ -129,8 +131,10 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:
     point = analyzer.operating_point
+    other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
     return {
         "Release": analyzer.release.name,
+        "Looks": other or f"Each network looks at {describe_looks(analyzer.looks)} of an image",
         "Operating point": (
             f"{point.name}: malignant from {point.threshold:.3f} on; sensitivity "
             f"{point.sensitivity.value:.2f} ({point.sensitivity.low:.2f} to "

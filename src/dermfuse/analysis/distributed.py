@@ -69,7 +69,7 @@ def analyze_of(analyzer: Analyzer, *, thumbnail: bool) -> BuildAnalyze:
     """Returns what makes the same analyzer in a worker; its release goes to Ray's object store.
 
     Args:
-        analyzer: Whose release and operating point are used.
+        analyzer: Whose release, operating point and looks are used.
         thumbnail: Whether lines have one.
 
     Raises:
@@ -82,6 +82,7 @@ def analyze_of(analyzer: Analyzer, *, thumbnail: bool) -> BuildAnalyze:
         ray.put(parcel),
         parcel.digest,
         analyzer.operating_point.name,
+        looks=analyzer.looks,
         score_all=analyzer.score_all,
         thumbnail=thumbnail,
     )
@@ -94,6 +95,7 @@ class _Recipe:
     parcel: Any
     digest: str
     operating_point: str
+    looks: int
     score_all: bool
     thumbnail: bool
 
@@ -107,7 +109,10 @@ class _Recipe:
                 parcel: Parcel = ray.get(self.parcel)
                 parcel.unpack(folder, digest=self.digest)
             analyzer = Analyzer(
-                folder, operating_point=self.operating_point, score_all=self.score_all
+                folder,
+                operating_point=self.operating_point,
+                looks=self.looks,
+                score_all=self.score_all,
             )
         return summarize_with(analyzer, thumbnail=self.thumbnail)
 

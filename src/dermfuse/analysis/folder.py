@@ -42,7 +42,7 @@ class FolderOptions:
 
     Args:
         identity: What a result depends on besides its image, as JSON values: the release's
-            sha256, the operating point. A folder made with another one is refused.
+            sha256, the operating point, the looks. A folder made with another one is refused.
         resume: Whether a results folder may exist and is gone on with.
         report: Whether the HTML report is written.
         facts: More for the report's foot, name to value.

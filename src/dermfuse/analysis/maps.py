@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermfuse.analysis.networks import Answers
+from dermfuse.looks import Answers
 from dermfuse.preprocess import resize_probability
 from dermfuse.release.folder import MaskRelease, Member
 
@@ -19,7 +19,7 @@ def join_masks(
     """Returns where the weighted mean of the networks' probability maps reaches the threshold.
 
     Args:
-        answers: Of each mask network, in the order of ``masks.members``.
+        answers: Of each mask network in the mean over looks, in the order of ``masks.members``.
         masks: Their weights, and the threshold.
         height: Of the image, in pixels.
         width: Of the image, in pixels.
@@ -56,7 +56,7 @@ def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> N
     """Returns the weighted mean of the networks' maps, each above its mean, scaled to 1.
 
     Args:
-        answers: Of each class network, in the order of ``members``.
+        answers: Of each class network in the mean over looks, in the order of ``members``.
         members: Their weights.
 
     Returns:

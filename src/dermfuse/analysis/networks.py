@@ -1,6 +1,6 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import ReleaseError
+from dermfuse.looks import Answers, Looks, gather_all, spread_looks
 from dermfuse.preprocess import squeeze
 from dermfuse.release.cards import NetworkCard, read_card
 from dermfuse.release.folder import Member
-
-Answers = Mapping[str, NDArray[np.float32]]
-"""What a network says about one image, by output, without the batch axis."""
 
 _WARNINGS_OFF = 3  # errors alone: a warning on stderr is of no use to who analyses an image
 
@@ -86,19 +84,24 @@ def load_networks(folder: Path, members: Iterable[Member], *, threads: int) -> l
     return [load_network(folder / member.card_name, threads=threads) for member in members]
 
 
-def ask_all(networks: Sequence[Network], image: Image.Image) -> list[Answers]:
-    """Returns what each network says about one image.
+def ask_all(networks: Sequence[Network], image: Image.Image, *, looks: Looks = 1) -> list[Answers]:
+    """Returns what each network says about each look at one image, asked in one batch.
 
     Args:
         networks: The networks; those that see one size share the squeezed image.
         image: RGB.
+        looks: How many.
+
+    Returns:
+        Each output with its looks apart, (looks, ...), maps laid back onto the image as it is;
+        ``dermfuse.looks.mean_looks`` makes one answer of them.
     """
-    squares: dict[int, NDArray[np.uint8]] = {}
+    spread: dict[int, NDArray[np.uint8]] = {}
     answers: list[Answers] = []
     for network in networks:
         size = network.card.input.size
-        if size not in squares:
-            squares[size] = squeeze(image, size)[None]
-        found = network.ask(squares[size])
-        answers.append({name: value[0] for name, value in found.items()})
+        if size not in spread:
+            spread[size] = spread_looks(squeeze(image, size)[None], looks)
+        found = gather_all(network.ask(spread[size]), looks)
+        answers.append({name: value[:, 0] for name, value in found.items()})
     return answers

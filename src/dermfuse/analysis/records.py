@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dermfuse.analysis.measures import LesionMeasures
 from dermfuse.analysis.overlays import draw_activation, draw_outline
 from dermfuse.analysis.quality import QualityFlag
+from dermfuse.looks import describe_looks, describe_other_looks
 from dermfuse.outlines import outline
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.runs import NOTICE
@@ -31,9 +32,13 @@ class Score:
         malignant_probability: Of melanoma, calibrated, in [0, 1]; None where the image does not
             look like dermoscopy, unless the analyzer was told to score all.
         operating_point: At whose threshold the probability becomes a call.
-        scores: Of each class network by name, not calibrated; empty where the probability is None.
-        disagreement: Standard deviation of the networks' probabilities, each calibrated like
-            their mean, in [0, 0.5]; None where the probability is.
+        scores: Of each class network by name, its mean over looks, not calibrated; empty where the
+            probability is None.
+        uncertainty: Weighted standard deviation of the probabilities of all looks and networks,
+            each calibrated like their mean, in [0, 0.5]; None where the probability is, and with
+            one look of one network.
+        looks: At how many orientations of the image each network looked.
+        measured_looks: With how many the release was calibrated and measured.
         is_dermoscopy: Whether the image looks like those the networks learnt from; None where
             the release has no means to tell.
         dermoscopy_distance: How far it is from them, about 1 for what is typical; as above.
@@ -44,7 +49,9 @@ class Score:
     malignant_probability: float | None
     operating_point: OperatingPoint
     scores: Mapping[str, float]
-    disagreement: float | None
+    uncertainty: float | None
+    looks: int
+    measured_looks: int
     is_dermoscopy: bool | None
     dermoscopy_distance: float | None
 
@@ -57,11 +64,24 @@ class Score:
         return Label.MALIGNANT if called else Label.BENIGN
 
     @property
+    def variation(self) -> str:
+        """How far looks and networks lie apart, in words; empty where there is nothing to say."""
+        if self.uncertainty is None:
+            return ""
+        parts = [describe_looks(self.looks)] * (self.looks > 1)
+        parts += [f"{len(self.scores)} networks"] * (len(self.scores) > 1)
+        return (
+            f"Over {' and '.join(parts)} the probability varies by {self.uncertainty:.3f} "
+            "(standard deviation)"
+        )
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         """What stands against the probability, a sentence each."""
-        if self.is_dermoscopy is not False:
-            return ()
-        return (_WITHHELD if self.malignant_probability is None else _UNFOUNDED,)
+        found = [_WITHHELD if self.malignant_probability is None else _UNFOUNDED]
+        found = found if self.is_dermoscopy is False else []
+        other_looks = describe_other_looks(self.looks, measured=self.measured_looks)
+        return (*found, *([other_looks] if other_looks else []))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -81,7 +101,8 @@ class Score:
             "sensitivity": asdict(point.sensitivity),
             "specificity": asdict(point.specificity),
             "scores": {name: _rounded(score) for name, score in self.scores.items()},
-            "disagreement": _rounded(self.disagreement),
+            "uncertainty": _rounded(self.uncertainty),
+            "looks": self.looks,
             "dermoscopy": self.is_dermoscopy,
             "dermoscopy_distance": _rounded(self.dermoscopy_distance),
         }

@@ -34,7 +34,7 @@ _DETAILS = (
     "colour_count",
     "equivalent_diameter_px",
 )
-"""The measures that the report shows; the others stand in the tables."""
+"""The measures that the report shows beside the uncertainty; the others stand in the tables."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -172,16 +172,26 @@ def flags_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns what a reader should be careful about, in words.
 
     Example:
-        >>> flags_of({"quality": ["blur"], "disagreement": True, "dermoscopy": False})
-        ('blur', 'networks disagree', 'not dermoscopy')
+        >>> flags_of({"quality": ["blur"], "dermoscopy": False})
+        ('blur', 'not dermoscopy')
+        >>> flags_of({"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.2})
+        ('uncertain call',)
     """
     quality = record.get("quality") or []
     if isinstance(quality, Mapping):
         quality = [_raised(key, value) for key, value in quality.items()]
     flags = [_word(each).replace("_", " ") for each in quality if each]
-    flags += ["networks disagree"] * (record.get("disagreement") is True)
+    flags += ["uncertain call"] * _is_uncertain(record)
     flags += ["not dermoscopy"] * (record.get("dermoscopy") is False)
     return tuple(flags)
+
+
+def _is_uncertain(record: Mapping[str, Any]) -> bool:
+    """Whether the threshold lies within the uncertainty of the probability, if all are known."""
+    probability, threshold, uncertainty = (
+        _number(record.get(key)) for key in ("malignant_probability", "threshold", "uncertainty")
+    )
+    return abs(probability - threshold) <= uncertainty
 
 
 def _raised(name: str, check: object) -> str:
@@ -196,6 +206,9 @@ def image_row(record: Mapping[str, Any]) -> ImageRow:
     probability = _number(record.get("malignant_probability"))
     area = _number(record.get("lesion_area_fraction"))
     thumbnail, measures = record.get("thumbnail"), record.get("measures") or {}
+    shown = {"uncertainty": record.get("uncertainty")} | {
+        key: measures.get(key) for key in _DETAILS
+    }
     return ImageRow(
         name=record["name"],
         probability=None if math.isnan(probability) else probability,
@@ -203,9 +216,9 @@ def image_row(record: Mapping[str, Any]) -> ImageRow:
         area_fraction=None if math.isnan(area) else area,
         flags=flags_of(record),
         details=tuple(
-            (key.replace("_", " "), f"{measures[key]:.3g}")
-            for key in _DETAILS
-            if isinstance(measures.get(key), int | float)
+            (key.replace("_", " "), f"{value:.3g}")
+            for key, value in shown.items()
+            if isinstance(value, int | float)
         ),
         thumbnail=thumbnail if isinstance(thumbnail, str) else "",
     )

@@ -28,6 +28,7 @@ from dermfuse.bench.machine import describe_machine
 from dermfuse.bench.reports import AnalysisReport, ThreadReport, name_precisions
 from dermfuse.bench.rounds import count_rounds, require_counts, take_rounds
 from dermfuse.bench.sides import build_tasks, torch_threads
+from dermfuse.looks import Looks, check_looks
 from dermfuse.release.folder import choose_release, read_cards, read_release
 
 THREADS = (1, 2)
@@ -41,6 +42,8 @@ class AnalysisOptions:
     """How much is measured.
 
     Args:
+        looks: At how many orientations of an image each network looks, on both sides; as many as
+            the release was measured with if None.
         images: Of ``data`` the first so many; else so many are drawn.
         rounds: How often each side does all of them.
         plain: Whether PyTorch is measured beside, if it is installed.
@@ -49,6 +52,7 @@ class AnalysisOptions:
         later_images: Analyses after which memory is read again.
     """
 
+    looks: int | None = None
     images: int = 10
     rounds: int = 10
     plain: bool = True
@@ -57,6 +61,8 @@ class AnalysisOptions:
     later_images: int = 50
 
     def __post_init__(self) -> None:
+        if self.looks is not None:
+            check_looks(self.looks)
         require_counts(
             _MOST,
             images=self.images,
@@ -91,12 +97,13 @@ def bench_analysis(
     options = options or AnalysisOptions()
     folder = choose_release(release)
     found = read_release(folder)
+    looks = check_looks(found.looks if options.looks is None else options.looks)
     cards = read_cards(folder, found)
     files = draw_files(options.images) if data is None else read_files(data, options.images)
     with_torch = options.plain and find_spec("torch") is not None
     advance = count_rounds(progress, (len(THREADS) + 1) * options.rounds)
     by_threads = tuple(
-        _time_images(folder, files, threads, options.rounds, advance, with_torch=with_torch)
+        _time_images(folder, files, threads, looks, options.rounds, advance, with_torch=with_torch)
         for threads in THREADS
     )
     with tempfile.TemporaryDirectory(prefix="dermfuse-bench-") as temporary:
@@ -104,6 +111,7 @@ def bench_analysis(
         cold_start = measure_cold_start(
             folder,
             next(images.iterdir()),
+            looks=looks,
             starts=options.starts,
             later_images=options.later_images,
         )
@@ -112,6 +120,7 @@ def bench_analysis(
         release=found.name,
         networks=tuple(f"{card.name} ({card.input.size} px)" for card in cards),
         precision=name_precisions(cards),
+        looks=looks,
         data=describe_drawn(len(files)) if data is None else str(data),
         images=len(files),
         rounds=options.rounds,
@@ -128,13 +137,14 @@ def _time_images(
     folder: Path,
     files: Sequence[bytes],
     threads: int,
+    looks: Looks,
     rounds: int,
     advance: Callable[[], None],
     *,
     with_torch: bool,
 ) -> ThreadReport:
     with torch_threads(threads, with_torch=with_torch):
-        tasks = build_tasks(folder, threads=threads, with_torch=with_torch)
+        tasks = build_tasks(folder, looks=looks, threads=threads, with_torch=with_torch)
         clocks = take_rounds(tasks, files, rounds=rounds, progress=advance)
     return ThreadReport.from_clocks(threads, clocks)
 
@@ -147,7 +157,7 @@ def _time_folder(
     advance: Callable[[], None],
 ) -> Comparison:
     """Returns the images per second of two threads beside those of one; they take turns."""
-    analyzer = Analyzer(folder)
+    analyzer = Analyzer(folder, looks=options.looks)
     rates: dict[int, list[float]] = {threads: [] for threads in THREADS}
     for number in range(options.rounds):
         for threads in THREADS:

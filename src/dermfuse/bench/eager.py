@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dermfuse.bench.plain import to_tensor
+from dermfuse.looks import SYMMETRIES
 from dermfuse.models.backbones import build_backbone
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.unet import UNet
@@ -48,14 +49,16 @@ class EagerEnsemble:
 
     Args:
         folder: The release.
+        looks: At how many orientations of an image each network looks, in one batch.
 
     Raises:
         ReleaseError: The release cannot be read.
         ConfigError: A card names a backbone that dermfuse has not.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looks: int = 1) -> None:
         release = read_release(folder)
+        self._looks = SYMMETRIES[:looks]
         self._threshold = release.masks.threshold
         self._classes = [
             (Classifier(build_backbone(card.backbone)).eval(), card.input.size, weight)
@@ -76,20 +79,33 @@ class EagerEnsemble:
     def _score(self, picture: Image.Image) -> tuple[float, NDArray[np.float32]]:
         probability, maps = 0.0, []
         for network, size, weight in self._classes:
-            last = network.backbone(network.normalise(_square(picture, size)))  # (1, E, h, w)
+            squares = self._spread(picture, size)
+            last = network.backbone(network.normalise(squares))  # (looks, E, h, w)
             logits = network.head(last.mean(dim=(2, 3)))
-            probability += weight * float(logits.softmax(dim=1)[0, Label.MALIGNANT])
+            probability += weight * float(logits.softmax(dim=1)[:, Label.MALIGNANT].mean())
             row = network.head.weight[Label.MALIGNANT].view(1, -1, 1, 1)
-            maps.append(weight * (last * row).sum(dim=1, keepdim=True))
+            maps.append(weight * self._gather((last * row).sum(dim=1, keepdim=True)))
         return probability, _mean(maps, max(each.shape[-1] for each in maps)).numpy()
 
     def _outline(self, picture: Image.Image) -> NDArray[np.bool_]:
         total = torch.zeros(picture.height, picture.width)
         for network, size, weight in self._masks:
-            lesion = network(_square(picture, size)).sigmoid()  # (1, 1, S, S)
+            lesion = self._gather(network(self._spread(picture, size)).sigmoid())  # (1, 1, S, S)
             full = F.interpolate(lesion, tuple(total.shape), mode="bilinear")
             total += weight * full[0, 0]
         return (total >= self._threshold).numpy()
+
+    def _spread(self, picture: Image.Image, size: int) -> Tensor:
+        """Returns (looks, 3, S, S) in [0, 1]."""
+        square = _square(picture, size)
+        moved = [(square.flip(3) if m else square).rot90(t, (2, 3)) for m, t in self._looks]
+        return torch.cat(moved)
+
+    def _gather(self, maps: Tensor) -> Tensor:
+        """Returns the mean of maps (looks, 1, h, w) over looks, moved back, (1, 1, h, w)."""
+        back = [one.rot90(-t, (1, 2)) for one, (_, t) in zip(maps, self._looks, strict=True)]
+        moved = [one.flip(2) if m else one for one, (m, _) in zip(back, self._looks, strict=True)]
+        return torch.stack(moved).mean(dim=0, keepdim=True)
 
 
 @contextmanager

@@ -31,8 +31,8 @@ def peak_mb():
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
-release, image, count = sys.argv[1:]
-analyzer = Analyzer(Path(release))
+release, image, count, looks = sys.argv[1:]
+analyzer = Analyzer(Path(release), looks=int(looks))
 analyzer.analyze(Path(image))
 print(json.dumps({"import": imported, "peak": peak_mb()}), flush=True)
 for _ in range(int(count)):
@@ -70,7 +70,9 @@ class ColdStart:
         }
 
 
-def measure_cold_start(release: Path, image: Path, *, starts: int, later_images: int) -> ColdStart:
+def measure_cold_start(
+    release: Path, image: Path, *, looks: int, starts: int, later_images: int
+) -> ColdStart:
     """Returns what new processes cost that analyse an image by a release on one thread.
 
     The files are warm: they were read before, by this process or the first child.
@@ -78,11 +80,12 @@ def measure_cold_start(release: Path, image: Path, *, starts: int, later_images:
     Args:
         release: Its folder.
         image: A file.
+        looks: At how many orientations of it each network looks.
         starts: How many processes.
         later_images: Analyses that the last of them goes on with.
     """
     counts = [0] * (starts - 1) + [later_images]
-    runs = [_run(release, image, count) for count in counts]
+    runs = [_run(release, image, count, looks) for count in counts]
     peaks = [run.peak_mb for run in runs if run.peak_mb is not None]
     return ColdStart(
         starts=starts,
@@ -102,8 +105,8 @@ class _Run:
     later_peak_mb: float | None
 
 
-def _run(release: Path, image: Path, count: int) -> _Run:
-    command = [sys.executable, "-c", _CHILD, str(release), str(image), str(count)]
+def _run(release: Path, image: Path, count: int, looks: int) -> _Run:
+    command = [sys.executable, "-c", _CHILD, str(release), str(image), str(count), str(looks)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 — this Python, and a program that stands above

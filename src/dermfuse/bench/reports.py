@@ -63,6 +63,7 @@ class AnalysisReport:
         release: Its name.
         networks: Its networks and what they see.
         precision: Of its networks; PyTorch's side is float32.
+        looks: At how many orientations of an image each network looked, on both sides.
         data: The images.
         images: How many.
         rounds: How often each side did all of them; n of a latency is images x rounds.
@@ -78,6 +79,7 @@ class AnalysisReport:
     release: str
     networks: tuple[str, ...]
     precision: str
+    looks: int
     data: str
     images: int
     rounds: int
@@ -95,6 +97,7 @@ class AnalysisReport:
             "networks": list(self.networks),
             "precision": self.precision,
             "precision_plain": "float32",
+            "looks": self.looks,
             "data": self.data,
             "images": self.images,
             "rounds": self.rounds,

@@ -16,24 +16,26 @@ from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.reduction import reduce_image
 from dermfuse.bench.rounds import Task
+from dermfuse.looks import Looks, mean_looks
 from dermfuse.release.folder import read_release
 
 
-def build_tasks(folder: Path, *, threads: int, with_torch: bool) -> dict[str, Task]:
+def build_tasks(folder: Path, *, looks: Looks, threads: int, with_torch: bool) -> dict[str, Task]:
     """Returns what is timed, by name; those that are compared are neighbours.
 
     Args:
         folder: A release.
+        looks: At how many orientations of an image each network looks, on both sides.
         threads: That one image may use.
         with_torch: Whether PyTorch's side is among them: ``networks_plain``, ``analysis_plain``.
     """
-    analyzer = Analyzer(folder, threads=threads)
-    bare = _bare(folder, threads)
+    analyzer = Analyzer(folder, looks=looks, threads=threads)
+    bare = _bare(folder, looks, threads)
     if not with_torch:
         return {"score": analyzer.score, "networks": bare, "analysis": analyzer.analyze}
     from dermfuse.bench.eager import EagerEnsemble  # noqa: PLC0415 — torch may be missing
 
-    eager = EagerEnsemble(folder)
+    eager = EagerEnsemble(folder, looks=looks)
 
     def analyze_plainly(data: bytes) -> None:
         found = eager.find(data)
@@ -57,7 +59,7 @@ def torch_threads(threads: int, *, with_torch: bool) -> AbstractContextManager[N
     return limit_threads(threads)
 
 
-def _bare(folder: Path, threads: int) -> Task:
+def _bare(folder: Path, looks: Looks, threads: int) -> Task:
     """Returns the analysis without measures: decoding, networks, masks and maps."""
     release = read_release(folder)
     classes = load_networks(folder, release.classes.members, threads=threads)
@@ -65,7 +67,7 @@ def _bare(folder: Path, threads: int) -> Task:
 
     def find(data: bytes) -> None:
         image = Image.fromarray(read_any(data))
-        answers = ask_all([*classes, *masks], image)
+        answers = [mean_looks(each) for each in ask_all([*classes, *masks], image, looks=looks)]
         of_classes, of_masks = answers[: len(classes)], answers[len(classes) :]
         join_masks(of_masks, release.masks, height=image.height, width=image.width)
         join_activations(of_classes, release.classes.members)

@@ -9,12 +9,13 @@ from dermfuse.analysis.skin import TONES
 from dermfuse.card.census import Spread, TrainingCensus
 from dermfuse.card.content import Card, flatten
 from dermfuse.card.measured import Facts, Measured, Outlining, Scoring
+from dermfuse.looks import describe_looks
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Release
 from dermfuse.release.operating import Rate
 from dermfuse.report.markdown import markdown_table
 from dermfuse.stress.measure import StressReport
-from dermfuse.stress.report import COLUMNS, table_row
+from dermfuse.stress.report import COLUMNS, say_orientations, table_row
 
 _UNMEASURED = "not measured"
 _SETTINGS = {
@@ -246,6 +247,12 @@ def gate(card: Card) -> str:
 def stress(report: StressReport) -> str:
     """Returns how far disturbances move scores and outlines."""
     return markdown_table(COLUMNS, [table_row(row) for row in report.rows])
+
+
+def stress_looks(report: StressReport) -> str:
+    """Returns what the orientation of an image does to its call, and how often it was looked at."""
+    looks = f"Each network looked at {describe_looks(report.looks)} of an image."
+    return f"{say_orientations(report)} {looks}".lstrip()
 
 
 def listed(record: Mapping[str, object] | Sequence[tuple[str, str]]) -> str:

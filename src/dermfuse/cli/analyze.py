@@ -6,6 +6,7 @@ exit    3 where some files could not be analysed; the others were
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
 import json as json_format
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
-from dermfuse.cli.models import ReleaseFolder
+from dermfuse.cli.models import LooksOption, ReleaseFolder
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def analyze(  # noqa: PLR0913 — an option each
         str | None,
         typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
+    looks: LooksOption = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
@@ -85,12 +87,13 @@ def analyze(  # noqa: PLR0913 — an option each
     _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
     if ray is not None:
         require_ray()
-    analyzer = Analyzer(release, operating_point=operating_point, score_all=score_all)
+    analyzer = Analyzer(release, operating_point=operating_point, looks=looks, score_all=score_all)
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
         from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 
+        _warn_of_looks(analyzer)
         options = BulkOptions(
             threads=threads, report=report, overlays=overlays, masks=masks, ray=ray
         )
@@ -102,6 +105,15 @@ def analyze(  # noqa: PLR0913 — an option each
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _warn_of_looks(analyzer: "Analyzer") -> None:
+    """Says on stderr that the looks are not those of the release, as every result does."""
+    from dermfuse.looks import describe_other_looks
+
+    other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
+    if other:
+        sys.stderr.write(f"dermfuse: {other}\n")
 
 
 def _require_out(out: Path | None, **options: bool) -> None:
@@ -152,10 +164,11 @@ def _show(analysis: "Analysis") -> None:
     if analysis.malignant_probability is not None:
         called = "" if analysis.predicted is None else analysis.predicted.name.lower()
         say(
-            f"  probability of melanoma {analysis.malignant_probability:.3f} (networks differ by "
-            f"{analysis.disagreement or 0.0:.3f}): {called} at {point.name}, threshold "
-            f"{point.threshold:.3f}"
+            f"  probability of melanoma {analysis.malignant_probability:.3f}: {called} at "
+            f"{point.name}, threshold {point.threshold:.3f}"
         )
+        if analysis.variation:
+            say(f"  {analysis.variation[0].lower()}{analysis.variation[1:]}")
         say(
             f"  there, sensitivity {point.sensitivity.value:.2f} and specificity "
             f"{point.specificity.value:.2f} on images that the networks were not trained on"
@@ -193,22 +206,25 @@ def stress(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     release: ReleaseFolder = None,
+    looks: LooksOption = None,
     images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure how far hair, blur, light, JPEG and other disturbances move an analysis."""
+    """Measure how far hair, blur, light, JPEG, orientation and others move an analysis."""
     from itertools import islice
 
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.reading import read_any
     from dermfuse.analysis.sources import expand
+    from dermfuse.looks import describe_looks
     from dermfuse.runs import require_free
     from dermfuse.stress.measure import stress as measure_stress
-    from dermfuse.stress.report import COLUMNS, table_row, write_stress
+    from dermfuse.stress.report import COLUMNS, say_orientations, table_row, write_stress
 
     require_free(out, what="stress report")
-    analyzer = Analyzer(release)
+    analyzer = Analyzer(release, looks=looks)
+    _warn_of_looks(analyzer)
     items = list(islice(expand(paths, skip=out), images))
     with progress("Disturbing images") as advance:
         report = measure_stress(
@@ -216,6 +232,7 @@ def stress(
             (read_any(item.source, name=item.name) for item in items),
             release=analyzer.release.name,
             threshold=analyzer.operating_point.threshold,
+            looks=analyzer.looks,
             seed=seed,
             progress=lambda done: advance(done, len(items)),
         )
@@ -224,5 +241,6 @@ def stress(
         say_json(report.to_dict())
         return
     say_table(COLUMNS, [table_row(row) for row in report.rows])
+    say(f"{say_orientations(report)} Each network looks at {describe_looks(report.looks)}.")
     say(f"Open in a browser: {page}")
     say_notice()

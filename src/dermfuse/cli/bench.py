@@ -9,7 +9,7 @@ import typer
 
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_train_extra
-from dermfuse.cli.models import Assignments, Preset, ReleaseFolder
+from dermfuse.cli.models import Assignments, LooksOption, Preset, ReleaseFolder
 from dermfuse.config import find_config
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ def bench_train(
 
 
 @bench_app.command("analyze")
-def bench_analyze(
+def bench_analyze(  # noqa: PLR0913 — an option each
     *,
     release: ReleaseFolder = None,
+    looks: LooksOption = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="PATH", help="An image or a folder; else drawn ones."),
@@ -105,7 +106,7 @@ def bench_analyze(
     from dermfuse.bench.analysis import AnalysisOptions, bench_analysis
     from dermfuse.runs import write_json
 
-    options = AnalysisOptions(images=images, rounds=rounds, plain=plain)
+    options = AnalysisOptions(looks=looks, images=images, rounds=rounds, plain=plain)
     with progress("Measuring") as advance:
         report = bench_analysis(release, data=data, options=options, progress=advance)
     if out is not None:
@@ -115,6 +116,7 @@ def bench_analyze(
 
 def _show_analysis(report: "AnalysisReport") -> None:
     from dermfuse.bench.reports import TASKS
+    from dermfuse.looks import describe_looks
 
     rows = [
         (TASKS[name], str(each.threads), f"{time.milliseconds:.1f}", f"{time.percentile_90:.1f}")
@@ -151,8 +153,8 @@ def _show_analysis(report: "AnalysisReport") -> None:
     torch = f", PyTorch {machine.torch} in float32" if machine.torch else ""
     say(
         f"{report.release} ({', '.join(report.networks)}; {report.precision}) on {report.data}, "
-        f"{report.rounds} rounds; {machine.cpu}, {machine.cores} cores, ONNX Runtime "
-        f"{machine.onnxruntime}{torch}."
+        f"{report.rounds} rounds, {describe_looks(report.looks)}; {machine.cpu}, {machine.cores} "
+        f"cores, ONNX Runtime {machine.onnxruntime}{torch}."
     )
     say_notice()
 

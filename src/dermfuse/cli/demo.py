@@ -66,7 +66,7 @@ def _show(report: "DemoReport") -> None:
         say_error(f"{name}: {error}")
     done = [each for each in report.analyses if "error" not in each]
     say_table(
-        ("drawn image", "probability", "call", "networks differ by", "lesion", "colours"),
+        ("drawn image", "probability", "call", "varies by", "lesion", "colours"),
         [_row(each) for each in done],
     )
     for each in done:
@@ -76,12 +76,12 @@ def _show(report: "DemoReport") -> None:
 
 
 def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
-    probability, disagreement = analysis["malignant_probability"], analysis["disagreement"]
+    probability, uncertainty = analysis["malignant_probability"], analysis["uncertainty"]
     return (
         analysis["name"],
         "withheld" if probability is None else f"{probability:.3f}",
         analysis["predicted"] or "none",
-        "" if disagreement is None else f"{disagreement:.3f}",
+        "" if uncertainty is None else f"{uncertainty:.3f}",
         f"{100 * analysis['lesion_area_fraction']:.1f} %",
         str(analysis["measures"]["colour_count"] or ""),
     )

@@ -35,6 +35,12 @@ ReleaseFolder = Annotated[
     Path | None,
     typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
 ]
+LooksOption = Annotated[
+    int | None,
+    typer.Option(
+        "--looks", metavar="N", help="Orientations averaged: 1, 4 or 8; else the release's."
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),

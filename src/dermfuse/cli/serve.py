@@ -12,7 +12,7 @@ import typer
 from dermfuse.cli.bench import bench_app
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
-from dermfuse.cli.models import ReleaseFolder
+from dermfuse.cli.models import LooksOption, ReleaseFolder
 
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
@@ -33,6 +33,7 @@ def serve(  # noqa: PLR0913 — an option each
         int | None, typer.Option(min=1, help="Images side by side in each process; else by cores.")
     ] = None,
     release: ReleaseFolder = None,
+    looks: LooksOption = None,
     app: Annotated[
         Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
     ] = None,
@@ -66,6 +67,7 @@ def serve(  # noqa: PLR0913 — an option each
     )
     settings = ServerSettings(
         release=release,
+        looks=looks,
         threads=threads or max(1, _cores() // workers),
         limits=limits,
         token=load_token(token_file, os.environ),

@@ -199,6 +199,7 @@ def read_release(folder: Path) -> Release:
             action="Use the dermfuse that wrote it",
         )
     kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
+    kept = {"looks": 1, **kept}  # a record from before there were looks holds for one
     release = build_record(Release, kept, JsonSource(str(path), ReleaseError))
     _check(release, path)
     return release

@@ -67,7 +67,8 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    return Service(Analyzer(settings.release), queue, Uploads(limits), metrics)
+    analyzer = Analyzer(settings.release, looks=settings.looks)
+    return Service(analyzer, queue, Uploads(limits), metrics)
 
 
 def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None:

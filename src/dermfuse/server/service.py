@@ -65,6 +65,7 @@ class Service:
             "status": "ok",
             "version": __version__,
             "release": self.analyzer.release.name,
+            "looks": self.analyzer.looks,
             "waiting": self.queue.waiting,
             "running": self.queue.running,
             "notice": NOTICE,

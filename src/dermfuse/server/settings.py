@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dermfuse.errors import ConfigError
+from dermfuse.looks import check_looks
 
 _LOWEST = {"waiting": 0, "upload_seconds": 0.001, "analysis_seconds": 0.001}
 
@@ -51,6 +52,8 @@ class ServerSettings:
 
     Args:
         release: The release folder; the package's own networks if None.
+        looks: At how many orientations of an image each network looks; as many as the release was
+            measured with if None.
         threads: Images that are analysed side by side.
         limits: What it takes on.
         token: That ``/v1/analyze`` and ``/v1/model`` ask for; None for no question.
@@ -58,6 +61,7 @@ class ServerSettings:
     """
 
     release: Path | None = None
+    looks: int | None = None
     threads: int = 1
     limits: Limits = field(default_factory=Limits)
     token: str | None = field(default=None, repr=False)
@@ -66,3 +70,5 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads is {self.threads}", expected="1 or more")
+        if self.looks is not None:
+            check_looks(self.looks)

@@ -1,7 +1,8 @@
 """Disturbances of a dermoscopy image, mild to strong, each drawn from a seed.
 
-The lesion stays what it is, so score and mask should stay too; what they move is error. One is a
-control: where the lesion is removed, the score should fall and the mask should be empty.
+The lesion stays what it is, so score and mask should stay too; what they move is error. Seven are
+the other orientations of the whole file: a dermatoscope has no up and no down. One is a control:
+where the lesion is removed, the score should fall and the mask should be empty.
 """
 
 import io
@@ -15,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from dermfuse.data.synthetic.fields import make_frame
 from dermfuse.data.synthetic.interference import Interference, paint_interference
+from dermfuse.looks import SYMMETRIES
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -41,6 +43,10 @@ class Disturbance:
     removes_lesion: bool = False
 
 
+ORIENTATION = "orientation"
+"""The kind of the seven that turn or mirror an image; the image as it is would be the eighth."""
+
+
 def disturbances() -> Mapping[str, Disturbance]:
     """Returns all of them by name, kind by kind, mild before strong."""
     listed = [
@@ -49,8 +55,7 @@ def disturbances() -> Mapping[str, Disturbance]:
         *(_compressed(quality) for quality in (50, 20, 8)),
         *(_brightened(factor) for factor in (0.6, 0.8, 1.2, 1.4)),
         *(_tinted(name, gains) for name, gains in _TINTS.items()),
-        *(_turned(turns) for turns in (1, 2, 3)),
-        _mirrored(),
+        *(_oriented(mirror=mirror, turns=turns) for mirror, turns in SYMMETRIES[1:]),
         Disturbance("lesion removed", "control", remove_lesion, removes_lesion=True),
     ]
     return MappingProxyType({one.name: one for one in listed})
@@ -134,21 +139,16 @@ def _tinted(name: str, gains: tuple[float, float, float]) -> Disturbance:
     return Disturbance(f"colour cast, {name}", "colour cast", apply)
 
 
-def _turned(turns: int) -> Disturbance:
+def _oriented(*, mirror: bool, turns: int) -> Disturbance:
     def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        return np.ascontiguousarray(np.rot90(image, turns))
+        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirror else image, turns))
 
     def restore(mask: Mask) -> Mask:
-        return np.rot90(mask, -turns)
+        back = np.rot90(mask, -turns)
+        return back[:, ::-1] if mirror else back
 
-    return Disturbance(f"rotation by {90 * turns} degrees", "rotation", apply, restore)
-
-
-def _mirrored() -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        return np.ascontiguousarray(image[:, ::-1])
-
-    return Disturbance("mirroring", "mirroring", apply, lambda mask: mask[:, ::-1])
+    steps = ["mirroring"] * mirror + [f"rotation by {90 * turns} degrees"] * (turns > 0)
+    return Disturbance(" and ".join(steps), ORIENTATION, apply, restore)
 
 
 def _to_pixels(values: NDArray[np.float32]) -> Pixels:

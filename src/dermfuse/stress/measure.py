@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
+from dermfuse.looks import SYMMETRIES
 from dermfuse.metrics import count, jaccard
 from dermfuse.runs import NOTICE
-from dermfuse.stress.disturbances import Disturbance, Pixels, disturbances
+from dermfuse.stress.disturbances import ORIENTATION, Disturbance, Pixels, disturbances
+
+ORIENTATIONS = "orientations"
+"""Name of the row about all eight orientations of an image."""
 
 
 class Answer(Protocol):
@@ -32,6 +36,11 @@ Ask = Callable[[Pixels], Answer]
 @dataclass(frozen=True, slots=True)
 class StressRow:
     """What one disturbance does; shares and probabilities in [0, 1].
+
+    The row ``ORIENTATIONS`` sums up the image as it is and its seven others: there a shift is the
+    largest less the smallest probability of an image, a call has changed if the calls of an image
+    are not all the same, and an image is refused if it is in one orientation or more. Orientations
+    that are refused have no probability and no call; means are over the seven others.
 
     Args:
         name: Of the disturbance.
@@ -69,7 +78,8 @@ class StressReport:
         refused: Of them, not taken for dermoscopy before any disturbance; they are left out.
         threshold: At which a probability becomes a call.
         seed: Of the disturbances.
-        rows: One per disturbance.
+        looks: At how many orientations of an image each network looked.
+        rows: One per disturbance, and one that sums up the orientations.
     """
 
     release: str
@@ -77,7 +87,13 @@ class StressReport:
     refused: int
     threshold: float
     seed: int
+    looks: int
     rows: tuple[StressRow, ...]
+
+    @property
+    def orientations(self) -> StressRow | None:
+        """The row about all eight orientations of an image; None where they were not looked at."""
+        return next((row for row in self.rows if row.name == ORIENTATIONS), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
@@ -94,12 +110,13 @@ class _Seen:
     area: list[float]
 
 
-def stress(
+def stress(  # noqa: PLR0913 — what stands in the report
     ask: Ask,
     images: Iterable[Pixels],
     *,
     release: str,
     threshold: float,
+    looks: int = 1,
     chosen: Mapping[str, Disturbance] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -113,6 +130,7 @@ def stress(
         images: RGB, (H, W, 3) each.
         release: Name of the networks.
         threshold: Calibrated probability from which on an image is called malignant.
+        looks: At how many orientations of an image each network looks, for the report.
         chosen: The disturbances; all if left out.
         seed: Each image and disturbance has a generator of its own, made from it.
         progress: Called with the number of images done.
@@ -140,8 +158,12 @@ def stress(
             f"none of {looked} images is taken for dermoscopy",
             expected="dermoscopy images",
         )
-    rows = tuple(_row(one, seen[name], threshold) for name, one in kinds.items())
-    return StressReport(release, looked, refused, threshold, seed, rows)
+    rows = [_row(one, seen[name], threshold) for name, one in kinds.items()]
+    turned = [name for name, one in kinds.items() if one.kind == ORIENTATION]
+    if len(turned) == len(SYMMETRIES) - 1:
+        place = list(kinds).index(turned[-1]) + 1
+        rows.insert(place, _orientations([seen[name] for name in turned], threshold))
+    return StressReport(release, looked, refused, threshold, seed, looks, tuple(rows))
 
 
 def _note(seen: _Seen, one: Disturbance, before: Answer, after: Answer) -> None:
@@ -170,6 +192,34 @@ def _row(one: Disturbance, seen: _Seen, threshold: float) -> StressRow:
         calls_changed=float(flipped.mean()) if scored else None,
         mask_agreement=None if one.removes_lesion else _mean(seen.agreement),
         still_outlined=_mean(seen.area),
+    )
+
+
+def _orientations(seen: Sequence[_Seen], threshold: float) -> StressRow:
+    """Returns the row about all orientations.
+
+    Args:
+        seen: Of each orientation but the image as it is; the same images in each.
+        threshold: Of a call.
+    """
+    before = np.array(seen[0].before)
+    others = np.array([one.after for one in seen], dtype=np.float64)  # (7, images); refused: NaN
+    values = np.vstack([before, others])
+    called = values >= threshold  # of a refused one False, which is left out of both counts
+    most, least = called.any(axis=0), (called | np.isnan(values)).all(axis=0)
+    span = np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
+    change = (others - before)[~np.isnan(others)]
+    return StressRow(
+        name=ORIENTATIONS,
+        kind=ORIENTATION,
+        images=len(before),
+        refused=float(np.isnan(others).any(axis=0).mean()),
+        median_shift=float(np.median(span)),
+        largest_shift=float(np.quantile(span, 0.95)),
+        mean_change=float(change.mean()) if change.size else None,
+        calls_changed=float((most & ~least).mean()),
+        mask_agreement=_mean([value for one in seen for value in one.agreement]),
+        still_outlined=_mean([value for one in seen for value in one.area]),
     )
 
 

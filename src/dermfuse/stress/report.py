@@ -6,10 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from dermfuse.errors import RunError
+from dermfuse.looks import describe_looks
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.report import Finding, Page, Table, render_page
 from dermfuse.runs import new_folder, read_json, write_json, write_text
-from dermfuse.stress.measure import StressReport, StressRow
+from dermfuse.stress.measure import ORIENTATIONS, StressReport, StressRow
 
 JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
 
@@ -47,12 +48,15 @@ def read_stress(path: Path) -> StressReport:
         RunError: The file is missing, damaged, or holds no such report.
     """
     kept = {key: value for key, value in read_json(path).items() if key != "notice"}
+    kept = {"looks": 1, **kept}  # a report from before there were looks is of one
     return build_record(StressReport, kept, JsonSource(str(path), RunError))
 
 
 def build_page(report: StressReport) -> Page:
     """Returns the page of a report."""
-    scored = [row for row in report.rows if row.mask_agreement is not None]
+    scored = [
+        row for row in report.rows if row.mask_agreement is not None and row.name != ORIENTATIONS
+    ]
     worst_call = max(scored, key=lambda row: row.calls_changed or 0.0)
     worst_mask = min(scored, key=lambda row: row.mask_agreement or 0.0)
     return Page(
@@ -75,6 +79,7 @@ def build_page(report: StressReport) -> Page:
                 note=f"Jaccard {worst_mask.mask_agreement:.2f} with the outline before; 1 where "
                 "both are the same.",
             ),
+            *_orientation_findings(report),
         ),
         tables=(
             Table(
@@ -86,7 +91,8 @@ def build_page(report: StressReport) -> Page:
                         if report.refused
                         else ""
                     )
-                    + f". Shift: absolute change of the probability. Seed {report.seed}."
+                    + ". Shift: absolute change of the probability; of the orientations together, "
+                    f"the largest less the smallest. Seed {report.seed}."
                 ),
                 columns=COLUMNS,
                 rows=tuple(tuple((cell, "") for cell in table_row(row)) for row in report.rows),
@@ -96,7 +102,36 @@ def build_page(report: StressReport) -> Page:
         charts=(),
         examples=(),
         examples_note="",
-        facts=(("Networks", report.release), ("Threshold", f"{report.threshold:.3f}")),
+        facts=(
+            ("Networks", report.release),
+            ("Threshold", f"{report.threshold:.3f}"),
+            ("Looks", f"Each network looks at {describe_looks(report.looks)} of an image"),
+        ),
+    )
+
+
+def say_orientations(report: StressReport) -> str:
+    """Returns how often the orientation of an image decides its call; empty if not measured."""
+    row = report.orientations
+    if row is None:
+        return ""
+    return (
+        "The call changes between the eight orientations in "
+        f"{_share(row.calls_changed)} of scored images."
+    )
+
+
+def _orientation_findings(report: StressReport) -> tuple[Finding, ...]:
+    row = report.orientations
+    if row is None:
+        return ()
+    return (
+        Finding(
+            "Calls that depend on the orientation",
+            _share(row.calls_changed),
+            note=f"{say_orientations(report)} Half of them move by {_number(row.median_shift)} "
+            "or more from the least to the most suspicious orientation.",
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from dermfuse.analysis.appearance import FEATURES, appearance
 from dermfuse.analysis.gate import read_dermoscopy
 from dermfuse.analysis.networks import Network, ask_all, load_networks
 from dermfuse.analysis.reduction import reduce_image
+from dermfuse.looks import mean_looks
 from dermfuse.preprocess import squeeze
 from dermfuse.release.folder import choose_release, read_release
 from dermfuse.runs import NOTICE, new_folder, write_text
@@ -81,6 +82,7 @@ def make_vectors(folder: Path) -> dict[str, Any]:
         "format": FORMAT,
         "notice": NOTICE,
         "release": release.to_dict(),
+        "looks": analyzer.looks,
         "dermoscopy": pack_dermoscopy(read_dermoscopy(folder, gate)) if gate else None,
         "features": list(FEATURES),
         "images": [
@@ -96,15 +98,21 @@ def _stages(
     """Returns one image and what each stage makes of it."""
     analysis = analyzer.analyze(image, name=name)
     reduced = reduce_image(image)
-    answers = zip(networks, ask_all(networks, Image.fromarray(image)), strict=True)
+    apart = ask_all(networks, Image.fromarray(image), looks=analyzer.looks)
+    answers = {network.card.name: found for network, found in zip(networks, apart, strict=True)}
     sizes = sorted({network.card.input.size for network in networks})
     return {
         "name": name,
         "rgb": pack_bytes(image),
         "squeezed": {str(size): pack_bytes(squeeze(image, size)) for size in sizes},
         "answers": {
-            network.card.name: {key: pack_floats(value) for key, value in answer.items()}
-            for network, answer in answers
+            network: {key: pack_floats(value) for key, value in mean_looks(answer).items()}
+            for network, answer in answers.items()
+        },
+        "malignant_by_look": {
+            network: pack_floats(answer["malignant"])
+            for network, answer in answers.items()
+            if "malignant" in answer
         },
         "reduced_sha256": hashlib.sha256(reduced.image.tobytes()).hexdigest(),
         "appearance": appearance(reduced).tolist(),
