@@ -1,8 +1,8 @@
 /** Looks that can be followed by hand, on squares of 2 x 2. */
 import { describe, expect, test } from "vitest";
 import type { Analysis } from "../src/analysis/analysis";
-import { averageLooks, averageMaps, checkLooks, type Looks, spreadLooks } from "../src/analysis/looks";
-import { looksNote, uncertaintySentence } from "../src/page/looks";
+import { averageLooks, averageMaps, checkLooks, describeOtherLooks, type Looks, spreadLooks } from "../src/analysis/looks";
+import { uncertaintySentence } from "../src/page/looks";
 import { readRelease } from "../src/release/reading";
 import { vectors } from "./vectors";
 
@@ -77,11 +77,10 @@ describe("what is said", () => {
     expect(said(1, "a", null)).toBeNull();
   });
   test("of looks is something where they are not the release's", () => {
-    const release = { ...vectors.release, looks: 8 } as const;
-    expect(looksNote(8, release)).toBeNull();
-    expect(looksNote(1, release)).toBe(
-      "The networks saw the image in 1 orientation. Probability and operating points were " +
-        "measured with 8 orientations.",
+    expect(describeOtherLooks(8, 8)).toBeNull();
+    expect(describeOtherLooks(1, 8)).toBe(
+      "Each network looked at 1 orientation; probability, operating points and the check for " +
+        "dermoscopy were measured with 8.",
     );
   });
 });

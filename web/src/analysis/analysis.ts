@@ -3,7 +3,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import { appearance } from "./appearance";
 import { type Answers, fuseActivation, fuseMasks, fuseScores } from "./fusion";
 import { type Dermoscopy, dermoscopyDistance } from "./gate";
-import type { Looks } from "./looks";
+import { describeOtherLooks, type Looks } from "./looks";
 import { measureLesion, type Measures } from "./measures";
 import { outline, type Ring } from "./outlines";
 import { assessQuality, type QualityFlag } from "./quality";
@@ -26,6 +26,8 @@ export interface Analysis {
   readonly uncertainty: number | null;
   /** In how many orientations each network saw the image. */
   readonly looks: Looks;
+  /** With how many the release was measured. */
+  readonly measuredLooks: Looks;
   readonly isDermoscopy: boolean | null;
   readonly distance: number | null;
   readonly mask: Mask;
@@ -72,6 +74,7 @@ export function analyse(
     height,
     ...scored,
     looks,
+    measuredLooks: release.looks,
     isDermoscopy,
     distance,
     mask,
@@ -85,8 +88,12 @@ export function analyse(
 /** Returns what a reader must know before the numbers, a sentence each. */
 export function warningsOf(analysis: Analysis): string[] {
   const raised = Object.values(analysis.quality).filter((flag) => flag.raised);
-  const said = raised.map((flag) => flag.sentence);
-  return analysis.isDermoscopy === false ? [WITHHELD, ...said] : said;
+  const otherLooks = describeOtherLooks(analysis.looks, analysis.measuredLooks);
+  return [
+    ...(analysis.isDermoscopy === false ? [WITHHELD] : []),
+    ...(otherLooks ? [otherLooks] : []),
+    ...raised.map((flag) => flag.sentence),
+  ];
 }
 
 /** Returns the call at an operating point; null where there is no probability. */

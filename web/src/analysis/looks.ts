@@ -16,6 +16,20 @@ export function checkLooks(looks: unknown): Looks {
   );
 }
 
+/** Returns a number of looks in words. */
+export function describeLooks(looks: Looks): string {
+  return `${looks} orientation${looks === 1 ? "" : "s"}`;
+}
+
+/** Returns what a reader must know where the looks are not the release's; null where they are. */
+export function describeOtherLooks(looks: Looks, measured: Looks): string | null {
+  if (looks === measured) return null;
+  return (
+    `Each network looked at ${describeLooks(looks)}; probability, operating points and the ` +
+    `check for dermoscopy were measured with ${measured}.`
+  );
+}
+
 /** Whether the square is mirrored left to right, then its quarter turns counter-clockwise. */
 interface Symmetry {
   readonly mirror: boolean;

@@ -1,6 +1,6 @@
-/** In how many orientations the networks see an image: the choice, and what is said of it. */
+/** In how many orientations the networks see an image: the choice, and how far they agree. */
 import type { Analysis } from "../analysis/analysis";
-import { type Looks, LOOKS } from "../analysis/looks";
+import { describeLooks, type Looks, LOOKS } from "../analysis/looks";
 import type { Release } from "../release/records";
 import { make } from "./elements";
 import { percent } from "./words";
@@ -26,24 +26,11 @@ export function uncertaintySentence({ uncertainty, looks, scores }: Analysis): s
   if (uncertainty === null) return null;
   const networks = Object.keys(scores).length;
   const over = [
-    ...(looks > 1 ? [`${looks} orientations`] : []),
+    ...(looks > 1 ? [describeLooks(looks)] : []),
     ...(networks > 1 ? [`${networks} networks`] : []),
   ];
   return (
     `Over ${over.join(" and ")} the probability varies by ${percent(uncertainty)} ` +
     "(standard deviation)."
   );
-}
-
-/** Returns what a person must know of other looks than the release's own; null for those. */
-export function looksNote(looks: Looks, release: Release): string | null {
-  if (looks === release.looks) return null;
-  return (
-    `The networks saw the image in ${orientations(looks)}. Probability and operating points were ` +
-    `measured with ${orientations(release.looks)}.`
-  );
-}
-
-function orientations(looks: Looks): string {
-  return looks === 1 ? "1 orientation" : `${looks} orientations`;
 }

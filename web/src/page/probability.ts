@@ -2,7 +2,7 @@
 import { type Analysis, callAt } from "../analysis/analysis";
 import type { OperatingPoint, Rate, Release } from "../release/records";
 import { make } from "./elements";
-import { looksNote, uncertaintySentence } from "./looks";
+import { uncertaintySentence } from "./looks";
 import { percent, pointName } from "./words";
 
 /**
@@ -13,22 +13,18 @@ import { percent, pointName } from "./words";
  */
 export function probabilityCard(
   analysis: Analysis,
-  release: Release,
+  { classes }: Release,
   point: OperatingPoint,
   looks: HTMLElement,
   chosen: (point: OperatingPoint) => void,
 ): HTMLElement {
-  const { classes } = release;
   const card = make("section", { className: "card" }, make("h2", {}, "Probability of melanoma"));
-  const note = looksNote(analysis.looks, release);
-  const noted = note && make("p", { className: "small", id: "looks-note" }, note);
   if (analysis.probability === null) {
     card.append(
       make("p", { className: "figure" }, make("strong", {}, "Withheld")),
       make("p", { className: "small" }, "The networks have learnt from dermoscopy alone."),
       looks,
     );
-    if (noted) card.append(noted);
     return card;
   }
   const called = make("div", { className: "field" });
@@ -54,7 +50,6 @@ export function probabilityCard(
     called,
     make("div", { className: "field" }, make("label", { htmlFor: "point" }, "Operating point"), select),
     looks,
-    ...(noted ? [noted] : []),
     ...uncertainty(analysis),
   );
   return card;

@@ -4,7 +4,6 @@ import type { OperatingPoint, Release } from "../release/records";
 import type { Milliseconds } from "../worker/protocol";
 import { make } from "./elements";
 import { jsonFile, maskFile, overlayFile, save } from "./exports";
-import { looksNote } from "./looks";
 import { measuresCard, qualityCard } from "./measures";
 import { probabilityCard } from "./probability";
 import type { Viewer } from "./viewer";
@@ -54,8 +53,7 @@ export function warningCard(title: string, sentences: readonly string[]): HTMLEl
 export function spoken(analysis: Analysis, release: Release): string {
   const wanted = chosenPoint ?? release.classes.default_point;
   const point = release.classes.operating_points.find(({ name }) => name === wanted)!;
-  const note = looksNote(analysis.looks, release);
-  const warnings = [...(note ? [note] : []), ...warningsOf(analysis)].join(" ");
+  const warnings = warningsOf(analysis).join(" ");
   if (analysis.probability === null) return `Analysis ready. ${warnings}`;
   const call = callAt(analysis, point);
   return (
