@@ -15,6 +15,8 @@ import pytest
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.metrics import count, jaccard
 from dermfuse.preprocess import read_mask
+from dermfuse.release.folder import RELEASE_NAME, read_release
+from dermfuse.runs import read_json, write_json
 from dermfuse.web.build import add_release, compile_app
 from dermfuse.web.hosting import host_folder
 
@@ -29,6 +31,8 @@ MOST_APART = 1e-3
 """Largest difference of the probability from the library's."""
 LEAST_JACCARD = 0.99
 """Of the mask and the library's."""
+OTHER_LOOKS = 4
+"""Chosen by hand at last; no release here was measured with so many."""
 
 
 def _tool(name: str) -> str:
@@ -48,13 +52,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["drawings", "shipped"])
+@pytest.fixture(scope="session", params=["drawings", "shipped", "shipped with 8 looks"])
 def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release with tiny networks, and the one of the package if it holds one."""
+    """A release with tiny networks; that of the package as it is, and with eight looks."""
     if request.param == "drawings":
         folder = tmp_path_factory.mktemp("release") / "small"
         return write_release_for_drawings(folder, threshold=40_000.0, looks=8)
-    return shipped_release()
+    if request.param == "shipped":
+        return shipped_release()
+    folder = tmp_path_factory.mktemp("release") / "looks"
+    shutil.copytree(shipped_release(), folder)
+    write_json(folder / RELEASE_NAME, read_json(folder / RELEASE_NAME) | {"looks": 8})
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +78,14 @@ def driven(
     files = [str(path) for path in write_pictures(work / "files")]
     with host_folder(app, isolated=False) as host:
         plan = {"url": host.url, "chromium": _tool("chromium"), "files": files, "out": str(work)}
+        plan |= {"looks": OTHER_LOOKS}
         (work / "plan.json").write_text(json.dumps(plan))
         done = subprocess.run(
             [_tool("node"), str(WEB / "e2e" / "drive.mjs"), str(work / "plan.json")],
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=900,
         )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -101,6 +111,20 @@ def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release
         assert jaccard(count(mask, expected.mask)) >= LEAST_JACCARD, result["file"]
         assert found["warnings"] == list(expected.warnings), result["file"]
     assert scored >= 5
+
+
+def test_another_number_of_looks_may_be_chosen(driven: dict[str, Any], release: Path) -> None:
+    result = driven["otherLooks"]
+    assert result["state"] == "analysed", result
+    expected, found = Analyzer(release, looks=OTHER_LOOKS).analyze(result["file"]), result["record"]
+    assert found["looks"] == OTHER_LOOKS
+    assert found["warnings"] == list(expected.warnings)
+    measured = read_release(release).looks
+    assert f"were measured with {measured}." in found["warnings"][0]
+    numbers = ("malignant_probability", "uncertainty", "dermoscopy_distance")
+    assert [found[name] for name in numbers] == pytest.approx(
+        [getattr(expected, name) for name in numbers], rel=MOST_APART, abs=MOST_APART
+    )
 
 
 def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
  * Drives the built app in Chromium as a person would, and prints what it found as JSON.
  *
  * node drive.mjs PLAN.json, where the plan is
- *   { url, chromium, files, out }
- * Every file is chosen, its record and mask are saved into `out`; then the connection is cut, the
- * page reloaded and the first file analysed again.
+ *   { url, chromium, files, out, looks }
+ * Every file is chosen, its record and mask are saved into `out`; then the last one is looked
+ * at in `looks` orientations. At the end the connection is cut, the page reloaded and the first file
+ * analysed again.
  */
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { choose, launch, stateOf, timesOf } from "./app.mjs";
+import { answered, choose, launch, stateOf, timesOf } from "./app.mjs";
 
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const origin = new URL(plan.url).origin;
@@ -38,16 +39,23 @@ async function save(button, suffix, file) {
   return path;
 }
 
-async function inspect(file) {
-  const state = await analyse(file);
+/** Brings a file to its result, and returns that; what is saved has `mark` in its name. */
+async function inspect(file, { act = analyse, mark = "" } = {}) {
+  const state = await act(file);
   if (state !== "analysed") return { file, state, said: await page.textContent("#result") };
   return {
     file,
     state,
-    record: JSON.parse(readFileSync(await save("Record, JSON", ".json", file), "utf8")),
-    mask: await save("Mask, PNG", ".png", file),
+    record: JSON.parse(readFileSync(await save("Record, JSON", `${mark}.json`, file), "utf8")),
+    mask: await save("Mask, PNG", `${mark}.png`, file),
     milliseconds: await timesOf(page),
   };
+}
+
+/** Chooses another number of looks at the image on the page. */
+async function lookAgain() {
+  await answered(page, () => page.selectOption("#looks", String(plan.looks)));
+  return stateOf(page);
 }
 
 const began = performance.now();
@@ -57,6 +65,7 @@ const isolated = await page.evaluate(() => self.crossOriginIsolated);
 const results = [];
 for (const file of plan.files) results.push(await inspect(file));
 await save("Overlay, PNG", "-overlay.png", plan.files.at(-1));
+const otherLooks = await inspect(plan.files.at(-1), { act: lookAgain, mark: "-again" });
 const notice = await page.isVisible(".notice");
 
 await page.evaluate(() => navigator.serviceWorker.ready);
@@ -76,4 +85,4 @@ const foreign = requests.filter((url) => {
   const { origin: found, protocol } = new URL(url);
   return found !== origin && protocol !== "blob:" && protocol !== "data:";
 });
-console.log(JSON.stringify({ cold, isolated, results, notice, offline, foreign, errors }));
+console.log(JSON.stringify({ cold, isolated, results, otherLooks, notice, offline, foreign, errors }));

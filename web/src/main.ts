@@ -1,6 +1,8 @@
 /** The page: takes images, lets the worker analyse them, and shows what it found. */
+import type { Looks } from "./analysis/looks";
 import { byId, make } from "./page/elements";
 import { listen } from "./page/intake";
+import { looksField } from "./page/looks";
 import { resultCards, spoken, warningCard } from "./page/result";
 import { Viewer } from "./page/viewer";
 import { megabytes } from "./page/words";
@@ -17,6 +19,8 @@ const viewerPlace = byId("viewer");
 const worker = new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
 
 let release: Release | null = null;
+let looks: Looks = 1; // of the release, then as chosen
+let field: HTMLElement = make("div"); // in which they are chosen
 let waiting: File | null = null; // given before the networks were loaded
 let current: File | null = null;
 let turn = 0; // of the image that was given last; answers of earlier ones are left aside
@@ -41,8 +45,9 @@ function analyse(file: File): void {
     return;
   }
   turn += 1;
+  byId("busy-label").textContent = "Analysing";
   say("Analysing");
-  ask({ kind: "analyse", id: turn, file });
+  ask({ kind: "analyse", id: turn, file, looks });
 }
 
 function take(reply: Reply): void {
@@ -50,6 +55,7 @@ function take(reply: Reply): void {
   else if (reply.kind === "failed") fail(reply.message);
   else if (reply.kind === "ready") start(reply.release);
   else if (reply.id !== turn) return;
+  else if (reply.kind === "looking") showLooks(reply.done, reply.all);
   else if (reply.kind === "refused") refuse(reply.message);
   else show(reply);
 }
@@ -62,8 +68,18 @@ function showProgress(loaded: number, total: number): void {
       : "Preparing the networks";
 }
 
+function showLooks(done: number, all: number): void {
+  byId("busy-label").textContent = `Analysing: ${done} of ${all} looks`;
+}
+
 function start(found: Release): void {
   release = found;
+  looks = found.looks;
+  field = looksField(found, (chosen) => {
+    looks = chosen;
+    if (current) analyse(current);
+  });
+  byId("choices").after(field);
   byId("loading").hidden = true;
   document.body.dataset["state"] = "ready";
   if (waiting) analyse(waiting);
@@ -76,9 +92,11 @@ function show(reply: Extract<Reply, { kind: "analysed" }>): void {
   const viewer = new Viewer(analysis, picture);
   viewerPlace.replaceChildren(viewer.element);
   const name = current?.name ?? "image";
+  const hadFocus = document.activeElement?.id === "looks"; // which moving it would take
   panel.replaceChildren(
-    ...resultCards({ name, viewer, release: release!, milliseconds, threads }),
+    ...resultCards({ name, viewer, release: release!, milliseconds, threads, looks: field }),
   );
+  if (hadFocus) byId("looks").focus();
   panel.dataset["milliseconds"] = JSON.stringify(milliseconds);
   byId("intake").hidden = true;
   viewerPlace.hidden = false;
@@ -90,11 +108,13 @@ function show(reply: Extract<Reply, { kind: "analysed" }>): void {
 function refuse(message: string): void {
   const name = current?.name ? `${current.name}: ` : "";
   panel.replaceChildren(warningCard("This image cannot be analysed", [name + message]));
+  byId("choices").after(field);
   viewerPlace.hidden = true;
   viewerPlace.replaceChildren();
   byId("intake").hidden = false;
   byId("another").hidden = true;
   byId("main").classList.remove("done");
+  current = null;
   finish("refused", `This image cannot be analysed. ${message}`);
 }
 

@@ -35,13 +35,36 @@ describe("scores", () => {
     expect(calibrate(calibration, 0.9)).toBeCloseTo(0.75, 12);
     expect(calibrate({ temperature: 1, bias: 0 }, 1)).toBeLessThan(1);
   });
+  const answer = (...scores: number[]) => ({
+    malignant: { data: Float32Array.from(scores), shape: [scores.length] },
+  });
+  const plain = { temperature: 1, bias: 0 };
   test("are averaged before calibration, and differ after it", () => {
-    const answer = (score: number) => ({ malignant: { data: Float32Array.of(score), shape: [] } });
     const members = [{ name: "a", weight: 0.25 }, { name: "b", weight: 0.75 }];
-    const found = fuseScores([answer(0.25), answer(0.75)], members, { temperature: 1, bias: 0 });
+    const found = fuseScores([answer(0.25), answer(0.75)], members, plain);
     expect(found.probability).toBeCloseTo(0.625, 6);
-    expect(found.disagreement).toBeCloseTo(0.5 * Math.sqrt(0.25 * 0.75), 6);
+    expect(found.uncertainty).toBeCloseTo(0.5 * Math.sqrt(0.25 * 0.75), 6);
     expect(found.scores).toEqual({ a: 0.25, b: 0.75 });
+  });
+  test("are averaged over looks, then over any number of networks", () => {
+    const members = [
+      { name: "a", weight: 0.5 },
+      { name: "b", weight: 0.25 },
+      { name: "c", weight: 0.25 },
+    ];
+    const answers = [answer(0, 1), answer(0.5, 0.5), answer(0.5, 0.5)];
+    const found = fuseScores(answers, members, plain);
+    expect(found.scores).toEqual({ a: 0.5, b: 0.5, c: 0.5 });
+    expect(found.probability).toBeCloseTo(0.5, 12);
+    expect(found.uncertainty).toBeCloseTo(Math.sqrt(0.5 * 0.25), 6); // a alone differs, by a half
+  });
+  test("are calibrated one by one for their deviation", () => {
+    const halving = { temperature: 2, bias: 0 }; // 0.9 becomes 0.75, 0.1 becomes 0.25
+    const found = fuseScores([answer(0.9, 0.1)], [{ name: "a", weight: 1 }], halving);
+    expect(found.uncertainty).toBeCloseTo(0.25, 6);
+  });
+  test("of one network at one look differ from nothing", () => {
+    expect(fuseScores([answer(0.9)], [{ name: "a", weight: 1 }], plain).uncertainty).toBeNull();
   });
   test("of embeddings count by direction alone", () => {
     const joined = joinEmbeddings([Float32Array.of(3, 4), Float32Array.of(0, 0)]);

@@ -51,7 +51,7 @@ describe.each(vectors.images.map((image) => [image.name, image] as const))("%s",
 
   test("has the same record", () => {
     const dermoscopy = unpackDermoscopy(vectors.dermoscopy);
-    const analysis = analyse(pixels, answersOf(image), vectors.release, dermoscopy);
+    const analysis = analyse(pixels, answersOf(image), vectors.looks, vectors.release, dermoscopy);
     const point = classes.operating_points.find(({ name }) => name === classes.default_point)!;
     expectClose(toRecord(analysis, point, image.name), image.analysis, 1e-4);
   });

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { inflateSync } from "node:zlib";
 import { type PackedArray, type PackedDermoscopy, unpackFloats } from "../src/analysis/gate";
 import type { Answers } from "../src/analysis/fusion";
+import type { Looks } from "../src/analysis/looks";
 import type { Mask, Raster } from "../src/analysis/raster";
 import type { Release } from "../src/release/records";
 
@@ -16,6 +17,7 @@ interface PackedImage {
   readonly rgb: PackedBytes;
   readonly squeezed: Readonly<Record<string, PackedBytes>>;
   readonly answers: Readonly<Record<string, Readonly<Record<string, PackedArray>>>>;
+  readonly malignant_by_look: Readonly<Record<string, PackedArray>>;
   readonly reduced_sha256: string;
   readonly appearance: readonly number[];
   readonly mask: PackedBytes;
@@ -25,6 +27,7 @@ interface PackedImage {
 
 interface Vectors {
   readonly release: Release;
+  readonly looks: Looks;
   readonly dermoscopy: PackedDermoscopy;
   readonly features: readonly string[];
   readonly images: readonly PackedImage[];
@@ -51,14 +54,16 @@ export function maskOf(packed: PackedBytes): Mask {
 /** Returns the answers of the class networks, then of the mask networks. */
 export function answersOf(image: PackedImage): Answers[] {
   const { classes, masks } = vectors.release;
-  return [...classes.members, ...masks.members].map(({ name }) =>
-    Object.fromEntries(
-      Object.entries(image.answers[name]).map(([output, { shape, float32 }]) => [
+  return [...classes.members, ...masks.members].map(({ name }) => {
+    const malignant = image.malignant_by_look[name];
+    const packed = { ...image.answers[name], ...(malignant && { malignant }) };
+    return Object.fromEntries(
+      Object.entries(packed).map(([output, { shape, float32 }]) => [
         output,
         { shape, data: unpackFloats(float32) },
       ]),
-    ),
-  );
+    );
+  });
 }
 
 /** Returns an image as a canvas has it: four channels, the last opaque. */

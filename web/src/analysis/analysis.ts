@@ -3,6 +3,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import { appearance } from "./appearance";
 import { type Answers, fuseActivation, fuseMasks, fuseScores } from "./fusion";
 import { type Dermoscopy, dermoscopyDistance } from "./gate";
+import { describeOtherLooks, type Looks } from "./looks";
 import { measureLesion, type Measures } from "./measures";
 import { outline, type Ring } from "./outlines";
 import { assessQuality, type QualityFlag } from "./quality";
@@ -21,7 +22,12 @@ export interface Analysis {
   /** Calibrated, of melanoma; null where the image does not look like dermoscopy. */
   readonly probability: number | null;
   readonly scores: Readonly<Record<string, number>>;
-  readonly disagreement: number | null;
+  /** Standard deviation of the probability over looks and networks; null where there is but one. */
+  readonly uncertainty: number | null;
+  /** In how many orientations each network saw the image. */
+  readonly looks: Looks;
+  /** With how many the release was measured. */
+  readonly measuredLooks: Looks;
   readonly isDermoscopy: boolean | null;
   readonly distance: number | null;
   readonly mask: Mask;
@@ -35,10 +41,12 @@ export interface Analysis {
  * Returns the analysis of an image.
  *
  * @param answers - Of the class networks, then of the mask networks, as the release names them.
+ * @param looks - In how many orientations each of them saw it.
  */
 export function analyse(
   image: Raster,
   answers: readonly Answers[],
+  looks: Looks,
   release: Release,
   dermoscopy: Dermoscopy | null,
 ): Analysis {
@@ -57,7 +65,7 @@ export function analyse(
   const isDermoscopy = gate && distance !== null ? distance <= gate.threshold : null;
   const scored =
     isDermoscopy === false
-      ? { probability: null, scores: {}, disagreement: null }
+      ? { probability: null, scores: {}, uncertainty: null }
       : fuseScores(classAnswers, classes.members, classes.calibration);
   return {
     release: release.name,
@@ -65,6 +73,8 @@ export function analyse(
     width,
     height,
     ...scored,
+    looks,
+    measuredLooks: release.looks,
     isDermoscopy,
     distance,
     mask,
@@ -78,8 +88,12 @@ export function analyse(
 /** Returns what a reader must know before the numbers, a sentence each. */
 export function warningsOf(analysis: Analysis): string[] {
   const raised = Object.values(analysis.quality).filter((flag) => flag.raised);
-  const said = raised.map((flag) => flag.sentence);
-  return analysis.isDermoscopy === false ? [WITHHELD, ...said] : said;
+  const otherLooks = describeOtherLooks(analysis.looks, analysis.measuredLooks);
+  return [
+    ...(analysis.isDermoscopy === false ? [WITHHELD] : []),
+    ...(otherLooks ? [otherLooks] : []),
+    ...raised.map((flag) => flag.sentence),
+  ];
 }
 
 /** Returns the call at an operating point; null where there is no probability. */
@@ -104,7 +118,8 @@ export function toRecord(analysis: Analysis, point: OperatingPoint, name: string
     scores: Object.fromEntries(
       Object.entries(analysis.scores).map(([network, score]) => [network, rounded(score)]),
     ),
-    disagreement: rounded(analysis.disagreement),
+    uncertainty: rounded(analysis.uncertainty),
+    looks: analysis.looks,
     dermoscopy: analysis.isDermoscopy,
     dermoscopy_distance: rounded(analysis.distance),
     lesion_area_fraction: rounded(area(analysis.mask) / analysis.mask.data.length),

@@ -3,7 +3,10 @@ import type { Calibration, Member } from "../release/records";
 import type { FloatMap, Mask } from "./raster";
 import { addProbability, resizeProbability } from "./resample";
 
-/** What one network says of one image, by output. */
+/**
+ * What one network says of one image, by output: the mean over its looks, maps lying on the image
+ * as it is; of `malignant` a number for each look.
+ */
 export type Answers = Readonly<Record<string, { data: Float32Array; shape: readonly number[] }>>;
 
 const CLOSEST = 1e-7; // a score of 0 or 1 has no finite logit
@@ -15,11 +18,12 @@ export function calibrate({ temperature, bias }: Calibration, score: number): nu
   return 1 / (1 + Math.exp(-logit));
 }
 
-/** The malignant score of each network, their calibrated mean, and how far they differ. */
+/** The malignant score of each network, and their calibrated mean. */
 export interface Scored {
   readonly probability: number;
   readonly scores: Readonly<Record<string, number>>;
-  readonly disagreement: number;
+  /** Standard deviation over looks and networks, each calibrated; null where there is but one. */
+  readonly uncertainty: number | null;
 }
 
 /** Returns the score of an image. */
@@ -28,16 +32,22 @@ export function fuseScores(
   members: readonly Member[],
   calibration: Calibration,
 ): Scored {
-  const scores = answers.map((answer) => answer["malignant"].data[0]);
+  const looked = answers.map((answer) => Array.from(answer["malignant"].data));
+  const scores = looked.map(mean);
   const weighted = (values: readonly number[]) =>
     values.reduce((sum, value, i) => sum + value * members[i].weight, 0);
-  const each = scores.map((score) => calibrate(calibration, score));
-  const middle = weighted(each);
+  const each = looked.map((of) => of.map((score) => calibrate(calibration, score)));
+  const middle = weighted(each.map(mean));
+  const squares = each.map((of) => mean(of.map((value) => (value - middle) ** 2)));
   return {
     probability: calibrate(calibration, weighted(scores)),
     scores: Object.fromEntries(members.map(({ name }, i) => [name, scores[i]])),
-    disagreement: Math.sqrt(weighted(each.map((value) => (value - middle) ** 2))),
+    uncertainty: looked.flat().length > 1 ? Math.sqrt(weighted(squares)) : null,
   };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Returns where the lesion is, at the size of the image. */

@@ -2,17 +2,20 @@
 import { type Analysis, callAt } from "../analysis/analysis";
 import type { OperatingPoint, Rate, Release } from "../release/records";
 import { make } from "./elements";
+import { uncertaintySentence } from "./looks";
 import { percent, pointName } from "./words";
 
 /**
  * Returns the card.
  *
+ * @param looks - The field in which a person chooses how many orientations the networks see.
  * @param chosen - Is told of the operating point that a person chooses.
  */
 export function probabilityCard(
   analysis: Analysis,
   { classes }: Release,
   point: OperatingPoint,
+  looks: HTMLElement,
   chosen: (point: OperatingPoint) => void,
 ): HTMLElement {
   const card = make("section", { className: "card" }, make("h2", {}, "Probability of melanoma"));
@@ -20,6 +23,7 @@ export function probabilityCard(
     card.append(
       make("p", { className: "figure" }, make("strong", {}, "Withheld")),
       make("p", { className: "small" }, "The networks have learnt from dermoscopy alone."),
+      looks,
     );
     return card;
   }
@@ -45,7 +49,8 @@ export function probabilityCard(
     ),
     called,
     make("div", { className: "field" }, make("label", { htmlFor: "point" }, "Operating point"), select),
-    disagreement(analysis),
+    looks,
+    ...uncertainty(analysis),
   );
   return card;
 }
@@ -78,23 +83,22 @@ function callAndGauge(analysis: Analysis, point: OperatingPoint): HTMLElement[] 
   ];
 }
 
-function disagreement(analysis: Analysis): HTMLElement {
-  const scores = Object.entries(analysis.scores);
+function uncertainty(analysis: Analysis): HTMLElement[] {
   const list = make("dl", { className: "values" });
-  for (const [name, score] of scores) {
+  for (const [name, score] of Object.entries(analysis.scores)) {
     list.append(make("dt", {}, name), make("dd", {}, score.toFixed(3)));
   }
-  const summary =
-    scores.length > 1
-      ? `The networks differ by ${percent(analysis.disagreement ?? 0)}`
-      : "The network's own score";
-  return make(
-    "details",
-    {},
-    make("summary", {}, summary),
-    make("p", { className: "small" }, "Scores of the networks, before calibration:"),
-    list,
-  );
+  const sentence = uncertaintySentence(analysis);
+  return [
+    ...(sentence ? [make("p", { className: "small", id: "uncertainty" }, sentence)] : []),
+    make(
+      "details",
+      {},
+      make("summary", {}, "Scores of the networks"),
+      make("p", { className: "small" }, "Before calibration:"),
+      list,
+    ),
+  ];
 }
 
 function rate({ value, low, high }: Rate): string {

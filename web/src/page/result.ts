@@ -16,6 +16,8 @@ export interface Shown {
   readonly release: Release;
   readonly milliseconds: Milliseconds;
   readonly threads: number;
+  /** The field in which a person chooses how many orientations the networks see. */
+  readonly looks: HTMLElement;
 }
 
 let chosenPoint: string | null = null; // kept from one image to the next
@@ -33,7 +35,7 @@ export function resultCards(shown: Shown): HTMLElement[] {
   const warnings = warningsOf(analysis);
   return [
     ...(warnings.length ? [warningCard("Read this first", warnings)] : []),
-    probabilityCard(analysis, shown.release, point, choose),
+    probabilityCard(analysis, shown.release, point, shown.looks, choose),
     measuresCard(analysis),
     qualityCard(analysis),
     exportCard(shown, () => point),
@@ -93,6 +95,7 @@ function aboutCard({ viewer, release, milliseconds, threads }: Shown): HTMLEleme
   if (analysis.distance !== null) {
     row("Distance from dermoscopy, 1 is typical", analysis.distance.toFixed(2));
   }
+  row("Orientations", String(analysis.looks));
   row("Time on this device", `${milliseconds.total.toFixed(0)} ms`);
   row("Of it, the probability", `${milliseconds.classes.toFixed(0)} ms`);
   row("Threads", String(threads));

@@ -1,4 +1,5 @@
 /** What `release.json` and the networks' cards say, as far as the app reads them. */
+import type { Looks } from "../analysis/looks";
 
 export interface Rate {
   readonly value: number;
@@ -37,6 +38,8 @@ export interface Release {
   };
   readonly masks: { readonly members: readonly Member[]; readonly threshold: number };
   readonly gate: { readonly threshold: number } | null;
+  /** Calibration, operating points and gate hold for so many. */
+  readonly looks: Looks;
   readonly notice: string;
 }
 

@@ -3,6 +3,7 @@ import * as ort from "onnxruntime-web/wasm";
 import gluePath from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import wasmPath from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import type { Answers } from "../analysis/fusion";
+import { averageLooks, averageMaps, type Looks, spreadLooks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
 import { squeeze } from "../analysis/resample";
 import type { Card } from "../release/records";
@@ -38,25 +39,70 @@ export async function loadNetwork(card: Card, content: Uint8Array): Promise<Netw
   return { card, session };
 }
 
-/** Returns what each network says about an image; those of one size share the squeezed image. */
-export async function askAll(networks: readonly Network[], image: Raster): Promise<Answers[]> {
-  const squares = new Map<number, Uint8Array>();
+/** Hears how many looks are done, and may stop the rest by refusing. */
+export type Advance = (looks: number) => Promise<void>;
+
+/**
+ * Returns what each network says about an image; those of one size share the squeezed image.
+ *
+ * @param batch - So many looks at once; more need more memory.
+ */
+export async function askAll(
+  networks: readonly Network[],
+  image: Raster,
+  looks: Looks,
+  batch: number,
+  advance: Advance,
+): Promise<Answers[]> {
+  const spreads = new Map<number, Uint8Array>();
   const answers: Answers[] = [];
-  for (const { card, session } of networks) {
-    const { name, size } = card.input;
-    const square = squares.get(size) ?? new Uint8Array(squeeze(image, size).data);
-    squares.set(size, square);
-    const outputs = Object.keys(card.outputs);
-    const feed = { [name]: new ort.Tensor("uint8", square, [1, size, size, 3]) };
-    const found = await session.run(feed, outputs);
-    answers.push(
-      Object.fromEntries(
-        outputs.map((output) => {
-          const { data, dims } = found[output];
-          return [output, { data: data as Float32Array, shape: dims.slice(1) }];
-        }),
-      ),
-    );
+  for (const network of networks) {
+    const { size } = network.card.input;
+    const spread = spreads.get(size) ?? spreadLooks(squeeze(image, size).data, size, looks);
+    spreads.set(size, spread);
+    answers.push(await ask(network, spread, looks, batch, advance));
   }
   return answers;
+}
+
+async function ask(
+  { card, session }: Network,
+  spread: Uint8Array,
+  looks: Looks,
+  batch: number,
+  advance: Advance,
+): Promise<Answers> {
+  const { name, size } = card.input;
+  const outputs = Object.keys(card.outputs);
+  const parts: ort.InferenceSession.ReturnType[] = [];
+  for (let from = 0; from < looks; from += batch) {
+    const count = Math.min(batch, looks - from);
+    const squares = spread.subarray(from * size * size * 3, (from + count) * size * size * 3);
+    const feed = { [name]: new ort.Tensor("uint8", squares, [count, size, size, 3]) };
+    parts.push(await session.run(feed, outputs));
+    await advance(count);
+  }
+  return Object.fromEntries(
+    outputs.map((output) => [output, gather(output, parts.map((part) => part[output]), looks)]),
+  );
+}
+
+/** Returns an output of all looks as the fusion takes it. */
+function gather(output: string, parts: readonly ort.Tensor[], looks: Looks): Answers[string] {
+  const shape = parts[0].dims.slice(1);
+  const data = joined(parts.map((part) => part.data as Float32Array));
+  if (output === "malignant") return { data, shape: [looks] };
+  const isMap = shape.length > 1;
+  return { data: isMap ? averageMaps(data, shape.at(-1)!, looks) : averageLooks(data, looks), shape };
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0];
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

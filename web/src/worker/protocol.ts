@@ -1,11 +1,17 @@
 /** What the page and its worker say to each other. */
 import type { Analysis } from "../analysis/analysis";
+import type { Looks } from "../analysis/looks";
 import type { Release } from "../release/records";
 
 export type Request =
   | { readonly kind: "load"; readonly threads: number; readonly base: string }
   | { readonly kind: "warm" }
-  | { readonly kind: "analyse"; readonly id: number; readonly file: Blob };
+  | {
+      readonly kind: "analyse";
+      readonly id: number;
+      readonly file: Blob;
+      readonly looks: Looks;
+    };
 
 /** How long the parts of an analysis took, in milliseconds. */
 export interface Milliseconds {
@@ -20,6 +26,7 @@ export type Reply =
   | { readonly kind: "progress"; readonly loaded: number; readonly total: number }
   | { readonly kind: "ready"; readonly release: Release; readonly milliseconds: number }
   | { readonly kind: "failed"; readonly message: string }
+  | { readonly kind: "looking"; readonly id: number; readonly done: number; readonly all: number }
   | {
       readonly kind: "analysed";
       readonly id: number;

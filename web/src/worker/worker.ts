@@ -1,11 +1,13 @@
 /** The worker: loads a release, then analyses one image after the other. */
 import { analyse, type Analysis } from "../analysis/analysis";
 import { type Dermoscopy, unpackDermoscopy } from "../analysis/gate";
+import type { Looks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
 import type { Build, Card, Release } from "../release/records";
+import { readRelease } from "../release/reading";
 import { decode } from "./decode";
 import { fetchHeavy } from "./files";
-import { askAll, loadNetwork, type Network, prepareRuntime } from "./networks";
+import { type Advance, askAll, loadNetwork, type Network, prepareRuntime } from "./networks";
 import type { Milliseconds, Reply, Request } from "./protocol";
 import { Refusal } from "./sniff";
 
@@ -16,10 +18,17 @@ interface Loaded {
   readonly dermoscopy: Dermoscopy | null;
 }
 
+/** Why an analysis ends early: another image, or another number of looks, was asked for. */
+class Superseded extends Error {}
+
+const BATCH = { classes: 8, masks: 1 };
+
 let loaded: Loaded | null = null;
 let queue = Promise.resolve();
+let newest = 0; // of the analyses asked for
 
 self.addEventListener("message", (event: MessageEvent<Request>) => {
+  if (event.data.kind === "analyse") newest = event.data.id;
   queue = queue.then(() => answer(event.data));
 });
 
@@ -27,7 +36,7 @@ async function answer(request: Request): Promise<void> {
   if (request.kind === "load") await start(request.threads, request.base);
   else if (!loaded) return;
   else if (request.kind === "warm") await warm(loaded);
-  else await analyseFile(loaded, request.id, request.file);
+  else if (request.id === newest) await analyseFile(loaded, request);
 }
 
 function reply(message: Reply, transfer: Transferable[] = []): void {
@@ -51,7 +60,7 @@ async function load(threads: number, base: string): Promise<Loaded> {
   const contents = fetchHeavy(base, build, (bytes) => {
     reply({ kind: "progress", loaded: bytes, total });
   });
-  const release = await readJson<Release>(base, "release/release.json");
+  const release = readRelease(await readJson(base, "release/release.json"));
   const { members } = release.classes;
   const cards = await Promise.all(
     [...members, ...release.masks.members].map(({ name }) =>
@@ -84,15 +93,25 @@ async function readJson<T>(base: string, path: string): Promise<T> {
 async function warm(now: Loaded): Promise<void> {
   const [width, height] = [640, 480];
   const data = new Uint8Array(width * height * 4).fill(128);
-  await analysePixels(now, { width, height, channels: 4, data });
+  await analysePixels(now, { width, height, channels: 4, data }, 1, async () => undefined);
 }
 
-async function analyseFile(now: Loaded, id: number, file: Blob): Promise<void> {
+type Asked = Extract<Request, { kind: "analyse" }>;
+
+async function analyseFile(now: Loaded, { id, file, looks }: Asked): Promise<void> {
+  const all = looks * (now.classes.length + now.masks.length);
+  let done = 0;
+  const advance = async (count: number) => {
+    done += count;
+    reply({ kind: "looking", id, done, all });
+    await others();
+    if (id !== newest) throw new Superseded();
+  };
   try {
     const began = performance.now();
     const { pixels, picture } = await decode(file);
     const decoded = performance.now();
-    const [analysis, parts] = await analysePixels(now, pixels);
+    const [analysis, parts] = await analysePixels(now, pixels, looks, advance);
     const milliseconds = {
       ...parts,
       decode: decoded - began,
@@ -104,20 +123,41 @@ async function analyseFile(now: Loaded, id: number, file: Blob): Promise<void> {
       analysis.activation.data.buffer as ArrayBuffer,
     ]);
   } catch (error) {
+    if (error instanceof Superseded) return;
     reply({ kind: "refused", id, message: sentence(error) });
   }
+}
+
+/** Lets messages in that came meanwhile. */
+function others(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 async function analysePixels(
   { release, classes, masks, dermoscopy }: Loaded,
   pixels: Raster,
+  looks: Looks,
+  advance: Advance,
 ): Promise<[Analysis, Pick<Milliseconds, "classes" | "masks" | "rest">]> {
   const began = performance.now();
-  const classAnswers = await askAll(classes, pixels);
+  const classAnswers = await askAll(classes, pixels, looks, BATCH.classes, advance);
   const scored = performance.now();
-  const maskAnswers = await askAll(masks, pixels);
+  const maskAnswers = await askAll(masks, pixels, looks, BATCH.masks, advance);
   const outlined = performance.now();
-  const analysis = analyse(pixels, [...classAnswers, ...maskAnswers], release, dermoscopy);
+  const analysis = analyse(
+    pixels,
+    [...classAnswers, ...maskAnswers],
+    looks,
+    release,
+    dermoscopy,
+  );
   return [
     analysis,
     { classes: scored - began, masks: outlined - scored, rest: performance.now() - outlined },

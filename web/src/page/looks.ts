@@ -1,0 +1,36 @@
+/** In how many orientations the networks see an image: the choice, and how far they agree. */
+import type { Analysis } from "../analysis/analysis";
+import { describeLooks, type Looks, LOOKS } from "../analysis/looks";
+import type { Release } from "../release/records";
+import { make } from "./elements";
+import { percent } from "./words";
+
+/**
+ * Returns the field in which a person chooses; it begins with what the release was measured with.
+ *
+ * @param chosen - Is told of every choice.
+ */
+export function looksField(release: Release, chosen: (looks: Looks) => void): HTMLElement {
+  const select = make("select", { id: "looks" });
+  for (const looks of LOOKS) {
+    const text = looks === release.looks ? `${looks}, as it was measured` : String(looks);
+    select.append(make("option", { value: String(looks), selected: looks === release.looks }, text));
+  }
+  select.addEventListener("change", () => chosen(LOOKS[select.selectedIndex]));
+  const label = make("label", { htmlFor: "looks" }, "Orientations of the image");
+  return make("div", { className: "field" }, label, select);
+}
+
+/** Returns how far looks and networks agree; null where there is but one of each. */
+export function uncertaintySentence({ uncertainty, looks, scores }: Analysis): string | null {
+  if (uncertainty === null) return null;
+  const networks = Object.keys(scores).length;
+  const over = [
+    ...(looks > 1 ? [describeLooks(looks)] : []),
+    ...(networks > 1 ? [`${networks} networks`] : []),
+  ];
+  return (
+    `Over ${over.join(" and ")} the probability varies by ${percent(uncertainty)} ` +
+    "(standard deviation)."
+  );
+}
