@@ -105,15 +105,14 @@ def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
     """
     if damage := find_damage(stream):
         raise ImageError(
-            f"{name}: the JPEG stream is damaged inside or cut off: {damage}",
+            f"{name}: the JPEG image is damaged or cut off: {damage}",
             expected="a whole picture",
             action="Export the file again",
         )
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
-        if frame.samples == 3 and frame.photometric == "RGB":
-            image.draft("YCbCr", image.size)  # the channels as they are, whatever libjpeg guesses
-        elif frame.samples == 3:
-            image.draft("RGB", image.size)
+        if frame.samples == 3:  # what the channels are, whatever libjpeg would guess
+            coded = "RGB" if frame.photometric == "RGB" else "YCbCr"
+            image.tile = [tile._replace(args=("RGB", coded)) for tile in image.tile]
         return np.asarray(image)
 
 

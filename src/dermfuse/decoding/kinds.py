@@ -69,8 +69,7 @@ def _by_brands(head: bytes) -> tuple[str, str]:
     """Names a file of boxes by its major brand, else by the first compatible one that is known."""
     length = min(int.from_bytes(head[:4], "big"), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))]
-    if brands[0] in (b"mif1", b"msf1"):  # says no more than that it is a picture
-        brands = [*brands[1:], brands[0]]
+    brands.sort(key=lambda brand: brand in (b"mif1", b"msf1"))  # last: these say "picture" alone
     for brand in brands:
         if brand in _BRANDS:
             found = _BRANDS[brand]
