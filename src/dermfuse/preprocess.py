@@ -22,7 +22,14 @@ from dermfuse.decoding.entropy import find_damage
 from dermfuse.decoding.jpeg import is_jpeg, read_frame
 from dermfuse.decoding.kinds import name_kind
 from dermfuse.decoding.png import is_png, opaque_png
-from dermfuse.decoding.tiff import check_page, is_tiff, layout_of, page_image, read_page
+from dermfuse.decoding.tiff import (
+    check_page,
+    embedded_jpegs,
+    is_tiff,
+    layout_of,
+    page_image,
+    read_page,
+)
 from dermfuse.errors import ImageError
 from dermfuse.runs import atomic_write
 
@@ -292,13 +299,18 @@ def _upright_of_file(data: bytes, name: str) -> Image.Image:
         _check_coding(data, name)
     with _identified(data, name) as image:
         _check(image, name)
-        if is_jpeg(data) and (damage := find_damage(data)):
-            raise ImageError(
-                f"{name}: the JPEG image is damaged inside: {damage}",
-                expected=_EXPECTED,
-                action="Fetch the file again",
-            )
+        if is_jpeg(data):
+            _check_whole(data, name)
         return _upright_pixels(image, name, png=data if is_png(data) else b"")
+
+
+def _check_whole(jpeg: bytes, name: str) -> None:
+    if damage := find_damage(jpeg):
+        raise ImageError(
+            f"{name}: the JPEG image is damaged inside: {damage}",
+            expected=_EXPECTED,
+            action="Fetch the file again",
+        )
 
 
 def _tiff_image(data: bytes, name: str) -> Image.Image | None:
@@ -308,11 +320,13 @@ def _tiff_image(data: bytes, name: str) -> Image.Image | None:
     except Exception as error:
         raise _damaged(name, error) from error
     check_page(page, name)
-    if not page.is_ours:
-        return None
     _check_size(page.width, page.height, name)
     if page.more_pages:
         raise _several_pages(name)
+    if not page.is_ours:
+        for jpeg in embedded_jpegs(data, page):
+            _check_whole(jpeg, name)
+        return None
     try:
         image = page_image(data, page, name)
     except ImageError:

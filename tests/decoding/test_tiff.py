@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,6 @@ class TestPlanes:
 
     @pytest.mark.parametrize("predictor", [1, 2])
     def test_compressed_planes_with_differences(self, predictor: int) -> None:
-        import zlib
-
         stored = _grid([257, 771], "<u2")
         if predictor == 2:  # each value less the one before it
             stored = np.diff(stored, axis=1, prepend=np.uint16(0)).astype("<u2")
@@ -248,6 +247,25 @@ class TestRefusals:
     def test_a_directory_that_lies_outside_the_file(self) -> None:
         with pytest.raises(ImageError, match="cut off or damaged"):
             read_image(b"II*\0" + struct.pack("<I", 1000) + bytes(100))
+
+
+class TestDamage:
+    def test_a_deflated_strip_whose_checksum_differs(self) -> None:
+        whole = zlib.compress(_grid([9], "u1").tobytes())
+        assert read_image(_tiff([whole], {CODING: 8}))[0, 0, 0] == 9
+        for strip in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-4]):
+            with pytest.raises(ImageError, match="cut off or damaged"):
+                read_image(_tiff([strip], {CODING: 8}))
+
+    def test_a_strip_coded_as_jpeg(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "TIFF", compression="jpeg")
+        data = buffer.getvalue()
+        assert read_image(data).shape == (64, 64, 3)
+        at = data.rindex(b"\xff\xda") + 1000
+        with pytest.raises(ImageError, match="the JPEG image is damaged inside"):
+            read_image(data[:at] + bytes(400) + data[at + 400 :])
 
 
 def test_a_pillow_image_that_is_not_decoded_yet_reads_as_its_file() -> None:

@@ -13,6 +13,8 @@ Fax, JPEG and other codings, YCbCr and L*a*b* are left to Pillow.
 
 import io
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +26,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from dermfuse.errors import ImageError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF's types to struct's
+_INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
 _CODINGS = {1: "uncompressed", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate"}
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
+_DEFLATE, _JPEG = (8, 32946), 7
 _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
 _ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
 _SIGNED, _FLOAT = 2, 3  # of SampleFormat
@@ -149,6 +152,17 @@ def check_page(page: Page, name: str) -> None:
             expected="8 or 16 bits per channel",
             action=_ACTION,
         )
+
+
+def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
+    """Yields the JPEG streams of a page that is coded as JPEG, each with its tables."""
+    if page.coding != _JPEG:
+        return
+    tables = bytes(page.tags.get(347, ()))[2:-2]  # without start and end markers
+    offsets, counts = (324, 325) if _is_tiled(page) else (273, 279)
+    for start, length in zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False):
+        stream = data[start : start + length]
+        yield stream[:2] + tables + stream[2:]
 
 
 def layout_of(page: Page) -> str:
@@ -321,8 +335,19 @@ def _stored(data: bytes, page: Page, plane: int) -> NDArray[np.uint8]:
         tags[counts] = page.tags[counts][own]
     if len(tags[offsets]) != parts:
         raise ValueError(f"{len(tags[offsets])} of {parts} strips or tiles")
+    if page.coding in _DEFLATE and counts in tags and page.first(266, 1) == 1:
+        for start, length in zip(tags[offsets], tags[counts], strict=True):
+            _check_deflated(data[start : start + length], row_bytes * down)
     with TiffImageFile(io.BytesIO(_with_directory(data, tags))) as image:
         return np.asarray(image)  # (H, B)
+
+
+def _check_deflated(part: bytes, size: int) -> None:
+    """Raises an error if a strip's own checksum, which libtiff does not read on to, differs."""
+    inflater = zlib.decompressobj()
+    inflater.decompress(part, size + 1)
+    if not inflater.eof:
+        raise ValueError("a strip or tile of another size than its pixels")
 
 
 def _with_directory(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
