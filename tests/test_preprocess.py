@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.errors import ImageError, StorageError
 from dermfuse.preprocess import (
@@ -166,6 +167,37 @@ class TestReadImage:
         exif[0x0112] = orientation
         image = Image.fromarray(np.ascontiguousarray(stored(pixels)))
         assert np.array_equal(read_image(_encode(image, "PNG", exif=exif)), pixels)
+
+    @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
+    def test_the_exif_block_turns_in_every_container(self, format_name: str) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options = {"lossless": True} if format_name == "WEBP" else {}
+        pixels = read_image(_encode(_quarters(), format_name, exif=exif, **options))
+        assert pixels.shape == (32, 20, 3)
+        assert np.abs(np.array(_corners(pixels)) - [BLUE, RED, WHITE, GREEN]).max() < 60
+
+    @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
+    @pytest.mark.parametrize("with_exif", [False, True])
+    def test_an_orientation_in_xmp_turns_nothing(
+        self, format_name: str, *, with_exif: bool
+    ) -> None:
+        xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+        options: dict[str, Any] = {"xmp": xmp}
+        if format_name == "PNG":
+            info = PngInfo()
+            info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+            options = {"pnginfo": info}
+        if with_exif:  # one without an orientation
+            exif = Image.Exif()
+            exif[0x010F] = "a camera"
+            options["exif"] = exif
+        assert read_image(_encode(_quarters(), format_name, **options)).shape == (20, 32, 3)
+
+    def test_an_orientation_that_is_none_turns_nothing(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 9
+        assert read_image(_encode(_quarters(), "PNG", exif=exif)).shape == (20, 32, 3)
 
     def test_damaged_exif_does_not_hide_the_image(self) -> None:
         data = _encode(Image.new("RGB", (20, 20), RED), "JPEG", exif=b"Exif\0\0nonsense")

@@ -2,9 +2,11 @@
 
 Training, prediction, the export check and the server all read images here, so a pixel means
 the same everywhere: RGB, 8 bit, upright, opaque. Embedded colour profiles are not applied.
+What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``.
 """
 
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,6 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from dermfuse.decoding.entropy import find_damage
+from dermfuse.decoding.jpeg import is_jpeg, read_frame
+from dermfuse.decoding.kinds import name_kind
+from dermfuse.decoding.png import is_png, opaque_png
+from dermfuse.decoding.tiff import (
+    check_page,
+    embedded_jpegs,
+    is_tiff,
+    layout_of,
+    page_image,
+    read_page,
+)
 from dermfuse.errors import ImageError
 from dermfuse.runs import atomic_write
 
@@ -37,6 +51,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
@@ -44,8 +59,8 @@ _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between th
 def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
     """Returns an image file as upright, opaque 8-bit RGB.
 
-    Palette, grey, 1-bit, CMYK and 16-bit images are converted, transparency is laid on white,
-    the EXIF orientation is applied.
+    Palette, grey, CMYK and other depths are converted, transparency is laid on white, the EXIF
+    orientation is applied (that of XMP is not).
 
     Args:
         source: A path, the bytes of a file, or a file open for reading.
@@ -54,8 +69,9 @@ def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
         The pixels, (H, W, 3).
 
     Raises:
-        ImageError: The file is missing, empty, cut off, no image, animated, has a side below
-            ``MIN_SIDE_PX`` or more than ``MAX_PIXELS`` pixels.
+        ImageError: The file is missing, empty, cut off, damaged inside, no image, animated, of a
+            kind that is not read, has a side below ``MIN_SIDE_PX`` or more than ``MAX_PIXELS``
+            pixels.
     """
     with _decoded(source) as image:
         return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
@@ -71,7 +87,9 @@ def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.u
     Raises:
         ImageError: As ``read_image``; or the image is closed.
     """
-    return np.array(_to_rgb(_upright_pixels(image, name)), dtype=np.uint8)  # (H, W, 3)
+    data = _undecoded(image)
+    upright = _upright_of_file(data, name) if data else _upright_pixels(image, name)
+    return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
 
 
 @contextmanager
@@ -267,25 +285,111 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
 def _decoded(source: Path | bytes | BinaryIO) -> Iterator[Image.Image]:
     """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
     name = _name(source)
-    with _opened(source, name) as file, _identified(file, name) as image:
-        yield _upright_pixels(image, name)
+    with _opened(source, name) as file:
+        data = file.read()
+    with _upright_of_file(data, name) as image:
+        yield image
 
 
-def _upright_pixels(image: Image.Image, name: str) -> Image.Image:
-    """Returns an image checked, fully decoded and upright; every fault is an ImageError."""
+def _upright_of_file(data: bytes, name: str) -> Image.Image:
+    """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
+    if is_tiff(data) and (page := _tiff_image(data, name)) is not None:
+        return page
+    if is_jpeg(data):
+        _check_coding(data, name)
+    with _identified(data, name) as image:
+        _check(image, name)
+        if is_jpeg(data):
+            _check_whole(data, name)
+        return _upright_pixels(image, name, png=data if is_png(data) else b"")
+
+
+def _check_whole(jpeg: bytes, name: str) -> None:
+    if damage := find_damage(jpeg):
+        raise ImageError(
+            f"{name}: the JPEG image is damaged inside: {damage}",
+            expected=_EXPECTED,
+            action="Fetch the file again",
+        )
+
+
+def _tiff_image(data: bytes, name: str) -> Image.Image | None:
+    """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
+    try:
+        page = read_page(data)
+    except Exception as error:
+        raise _damaged(name, error) from error
+    check_page(page, name)
+    _check_size(page.width, page.height, name)
+    if page.more_pages:
+        raise _several_pages(name)
+    if not page.is_ours:
+        for jpeg in embedded_jpegs(data, page):
+            _check_whole(jpeg, name)
+        return None
+    try:
+        image = page_image(data, page, name)
+    except ImageError:
+        raise
+    except Exception as error:  # as in _upright_pixels
+        raise _damaged(name, error) from error
+    return _turned(image, page.orientation)
+
+
+def _check_coding(data: bytes, name: str) -> None:
+    """Refuses a JPEG of a coding or depth that Pillow does not decode, or only with luck."""
+    try:
+        unread = read_frame(data).unread
+    except (ValueError, struct.error):
+        return  # Pillow finds the words
+    if unread:
+        raise ImageError(f"{name}: {unread}", expected=_EXPECTED, action="Save it as PNG")
+
+
+def _undecoded(image: Image.Image) -> bytes:
+    """Returns the TIFF or PNG file behind an image that is not decoded yet, else nothing.
+
+    Of these Pillow does not always decode what the file holds.
+    """
+    file = getattr(image, "fp", None)
+    if image.format not in ("TIFF", "PNG") or not getattr(image, "tile", None) or file is None:
+        return b""
+    try:
+        place = file.tell()
+        file.seek(0)
+        data = file.read()
+        file.seek(place)
+    except (OSError, ValueError):
+        return b""
+    return data if isinstance(data, bytes) else b""
+
+
+def _upright_pixels(image: Image.Image, name: str, *, png: bytes = b"") -> Image.Image:
+    """Returns an image checked, fully decoded and upright; every fault is an ImageError.
+
+    Args:
+        image: Whose pixels may still be in a file.
+        name: For messages.
+        png: The file, if it is a PNG.
+    """
     _check(image, name)
     try:
         image.load()
-        upright = _upright(image)
+        pixels = opaque_png(image, png) if png else image
+        upright = _turned(pixels, _orientation(image))
     except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
-        raise ImageError(
-            f"{name}: the image is cut off or damaged ({error})",
-            expected=_EXPECTED,
-            action="Fetch the file again",
-        ) from error
+        raise _damaged(name, error) from error
     if upright.mode == "I":
         _check_range(upright, name)
     return upright
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"{name}: the image is cut off or damaged ({error})",
+        expected=_EXPECTED,
+        action="Fetch the file again",
+    )
 
 
 def _name(source: Path | bytes | BinaryIO) -> str:
@@ -314,28 +418,38 @@ def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _identified(file: BinaryIO, name: str) -> Iterator[Image.Image]:
-    """Yields the image behind a file with its header read and no pixel decoded."""
+def _identified(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Yields the image in a file with its header read and no pixel decoded."""
     try:
         # Pillow's own limit is a warning below ours and an error above it: ours rules.
         with silent_decoders():
-            image = Image.open(file, formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name, f"more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        file.seek(0)
-        found = "not an image, or cut off in its header" if file.read(1) else "the file is empty"
-        raise ImageError(
-            f"{name}: {found}", expected=_EXPECTED, action="Fetch the file again"
-        ) from error
-    except Exception as error:  # as in _decoded
+        raise _unknown(data, name) from error
+    except Exception as error:  # as in _upright_pixels
         raise ImageError(
             f"{name}: the header is damaged ({error})",
             expected=_EXPECTED,
             action="Fetch the file again",
         ) from error
+    for key in _OTHER_ORIENTATIONS:  # Pillow turns a TIFF image by them
+        image.info.pop(key, None)
     with image:
         yield image
+
+
+def _unknown(data: bytes, name: str) -> ImageError:
+    """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
+    found, action = name_kind(data[:64])
+    if is_tiff(data):
+        found, action = layout_of(read_page(data)), "Save the image as PNG"
+    if not found:
+        found = "not an image, or cut off in its header" if data else "the file is empty"
+    return ImageError(
+        f"{name}: {found}", expected=_EXPECTED, action=action or "Fetch the file again"
+    )
 
 
 def _too_large(name: str, found: str) -> ImageError:
@@ -344,8 +458,7 @@ def _too_large(name: str, found: str) -> ImageError:
     )
 
 
-def _check(image: Image.Image, name: str) -> None:
-    width, height = image.size
+def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height} pixels")
     if min(width, height) < MIN_SIDE_PX:
@@ -354,13 +467,21 @@ def _check(image: Image.Image, name: str) -> None:
             expected=f"{MIN_SIDE_PX} or more on each side",
             action="Use the original image",
         )
+
+
+def _several_pages(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: the image is animated or has several pages",
+        expected="a single frame",
+        action="Save one frame as PNG",
+    )
+
+
+def _check(image: Image.Image, name: str) -> None:
+    _check_size(*image.size, name)
     # An MPO is a photograph with previews behind it, not an animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageError(
-            f"{name}: the image is animated or has several pages",
-            expected="a single frame",
-            action="Save one frame as PNG",
-        )
+        raise _several_pages(name)
     if image.mode == "F" or image.mode.startswith("F;"):
         raise ImageError(
             f"{name}: floating-point pixels",
@@ -379,9 +500,19 @@ def _check_range(image: Image.Image, name: str) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    with silent_decoders():  # damaged EXIF is worth no more than none
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+def _orientation(image: Image.Image) -> int:
+    """Returns how an image lies by its EXIF block, 1 to 8; XMP and other texts do not count."""
+    exif = Image.Exif()
+    try:
+        with silent_decoders():
+            exif.load(image.info.get("exif") or b"")
+            orientation = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF is worth no more than none
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
     transpose = _UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose)
 

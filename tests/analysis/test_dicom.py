@@ -225,6 +225,74 @@ class TestCompressed:
         data = build_dicom(noise, syntax=J2K, frames=[frame], photometric="YBR_RCT")
         assert np.array_equal(read_any(data), noise)
 
+    @pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422", "RGB", "YBR_ICT"])
+    def test_a_component_transform_makes_jpeg_2000_rgb(
+        self, build_dicom: Build, noise: np.ndarray, photometric: str
+    ) -> None:
+        frame = _encode(noise, "JPEG2000", no_jp2=True, irreversible=False, mct=1)
+        data = build_dicom(noise, syntax=J2K, frames=[frame], photometric=photometric)
+        assert np.array_equal(read_any(data), noise)
+
+    @pytest.mark.parametrize(
+        ("photometric", "expected"),
+        [("YBR_FULL", (254, 0, 0)), ("RGB", (76, 85, 255)), ("YBR_RCT", (76, 85, 255))],
+    )
+    def test_without_one_the_header_tells_ybr_full_from_rgb(
+        self, build_dicom: Build, photometric: str, expected: tuple[int, ...]
+    ) -> None:
+        stored = np.full((16, 16, 3), (76, 85, 255), np.uint8)
+        frame = _encode(stored, "JPEG2000", no_jp2=True, irreversible=False, mct=0)
+        data = build_dicom(stored, syntax=J2K, frames=[frame], photometric=photometric)
+        assert np.abs(read_any(data)[0, 0].astype(int) - expected).max() <= 1
+
+    @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+    @pytest.mark.parametrize("marker", ["JFIF", "Adobe 0", "Adobe 1", "names"])
+    def test_a_jpegs_markers_decide_about_its_colours(
+        self, build_dicom: Build, photometric: str, marker: str
+    ) -> None:
+        red = np.full((16, 16, 3), (255, 0, 0), np.uint8)
+        kept = marker in ("Adobe 0", "names")
+        frame = _encode(red, "JPEG", quality=100, subsampling=0, keep_rgb=kept)
+        adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + marker[-1:].encode()
+        if marker.startswith("Adobe"):
+            start = frame.index(b"\xff\xdb")  # nothing but the quantization tables and on
+            names = bytes([1, 2, 3])
+            frame = b"\xff\xd8" + adobe[:-1] + bytes([int(marker[-1])]) + frame[start:]
+            at = frame.index(b"\xff\xc0") + 10
+            scan = frame.index(b"\xff\xda") + 5
+            changed = bytearray(frame)
+            changed[at : at + 9 : 3] = changed[scan : scan + 6 : 2] = names
+            frame = bytes(changed)
+        data = build_dicom(red, syntax=JPEG, frames=[frame], photometric=photometric)
+        assert np.abs(read_any(data).astype(int) - red).max() <= 3
+
+    @pytest.mark.parametrize(
+        ("photometric", "expected"), [("RGB", (76, 85, 255)), ("YBR_FULL", (254, 0, 0))]
+    )
+    def test_where_a_jpeg_is_silent_the_header_decides(
+        self, build_dicom: Build, photometric: str, expected: tuple[int, ...]
+    ) -> None:
+        red = np.full((16, 16, 3), (255, 0, 0), np.uint8)
+        frame = _encode(red, "JPEG", quality=100, subsampling=0)
+        frame = b"\xff\xd8" + frame[frame.index(b"\xff\xdb") :]
+        data = build_dicom(red, syntax=JPEG, frames=[frame], photometric=photometric)
+        assert np.abs(read_any(data)[0, 0].astype(int) - expected).max() <= 2
+
+    def test_fill_bytes_before_a_jpegs_marker_are_read(self, build_dicom: Build) -> None:
+        frame = _encode(np.full((16, 16, 3), 77, np.uint8), "JPEG")
+        data = build_dicom(
+            np.zeros((16, 16, 3), np.uint8), syntax=JPEG, photometric="YBR_FULL_422",
+            frames=[frame[:2] + b"\xff\xff\xff" + frame[2:]],
+        )  # fmt: skip
+        assert np.array_equal(read_any(data), read_any(frame))
+
+    def test_the_streams_depth_scales_grey(self, build_dicom: Build) -> None:
+        frame = _encode(GREY, "JPEG2000", no_jp2=True, irreversible=False)
+        stored = GREY.astype(np.uint16)  # 8 bits in the stream, 16 in the header
+        assert np.array_equal(
+            read_any(build_dicom(stored, syntax=J2K, frames=[frame]))[..., 0], GREY
+        )
+
     def test_jpeg_ls_keeps_every_pixel(self, build_dicom: Build) -> None:
         jpeg_ls = pytest.importorskip("jpeg_ls")
         frame = bytes(jpeg_ls.encode_array(GREY))
@@ -321,6 +389,43 @@ class TestRefusals:
         with pytest.raises(ImageError, match=r"300 x 200 pixels\. Expected: 32 x 24"):
             read_any(build_dicom(noise, syntax=syntax, frames=[frame]))
 
+    @pytest.mark.parametrize(("format_name", "syntax"), [("JPEG", JPEG), ("JPEG2000", J2K)])
+    def test_a_compressed_image_of_other_channels(
+        self, build_dicom: Build, noise: np.ndarray, format_name: str, syntax: str
+    ) -> None:
+        frame = _encode(noise[..., 0], format_name)
+        with pytest.raises(ImageError, match=r"1 channel\(s\)\. Expected: 3"):
+            read_any(build_dicom(noise, syntax=syntax, frames=[frame]))
+
+    def test_a_jpeg_damaged_inside(self, build_dicom: Build, noise: np.ndarray) -> None:
+        frame = _encode(noise, "JPEG", quality=95)
+        frame = frame[: len(frame) - 300] + b"\xff\xd9"
+        with pytest.raises(ImageError, match="the JPEG image is damaged or cut off"):
+            read_any(build_dicom(noise, syntax=JPEG, frames=[frame + bytes(len(frame) % 2)]))
+
+    def test_a_jpeg_of_twelve_bits_is_named(self, build_dicom: Build, noise: np.ndarray) -> None:
+        frame = bytearray(_encode(noise, "JPEG"))
+        frame[frame.index(b"\xff\xc0") + 4] = 12
+        data = build_dicom(noise, syntax="1.2.840.10008.1.2.4.51", frames=[bytes(frame)])
+        with pytest.raises(ImageError, match="a JPEG image of 12 bits per sample"):
+            read_any(data)
+
+    @pytest.mark.parametrize(
+        ("photometric", "values", "match"),
+        [
+            ("YBR_FULL_422", 3, "YBR_FULL_422 and 2,304 bytes.*three values per pixel.*1,536"),
+            ("YBR_FULL", 2, "YBR_FULL and 1,536 bytes.*those are YBR_FULL_422.*2,304"),
+            ("RGB", 4, "3,072 bytes of pixel data, of which the header describes 2,304"),
+            ("RGB", 1, "cut off, 768 of 2,304"),
+        ],
+    )
+    def test_interpretation_and_length_that_do_not_fit(
+        self, build_dicom: Build, noise: np.ndarray, photometric: str, values: int, match: str
+    ) -> None:
+        data = build_dicom(noise, photometric=photometric, raw=bytes(24 * 32 * values))
+        with pytest.raises(ImageError, match=match):
+            read_any(data)
+
     def test_run_lengths_that_unpack_to_too_much_stop_at_the_image(
         self, build_dicom: Build
     ) -> None:
@@ -339,7 +444,8 @@ class TestRefusals:
         data = build_dicom(np.zeros((16, 16), np.uint8), raw=bytes(10_000_000), syntax=DEFLATED)
         _, body = dicom._split(data, "it")
         assert len(dicom._inflate(body, "it")) == 2 * 4096 + 256
-        assert not read_any(data).any()
+        with pytest.raises(ImageError, match="of which the header describes 256"):
+            read_any(data)
 
     def test_without_pydicom_the_line_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.sources import Item, expand
-from dermfuse.errors import DataError
+from dermfuse.errors import DataError, ImageError
 
 
 @pytest.fixture
@@ -45,6 +46,24 @@ class TestFolders:
         (tree / "z/looks-like.png").symlink_to(tree)
         (tree / "z/link.png").symlink_to(tree / "a.png")
         assert [name for name in _names(tree) if "l" in name] == ["z/link.png"]
+
+    def test_a_link_that_leads_to_itself_is_one_item_among_the_others(self, tree: Path) -> None:
+        (tree / "loop.jpg").symlink_to("loop.jpg")
+        (tree / "nowhere.jpg").symlink_to("gone.jpg")
+        items = list(expand([tree]))
+        assert [item.name for item in items][:5] == [
+            "a.png", "b.JPG", "c.dcm", "loop.jpg", "nowhere.jpg"
+        ]  # fmt: skip
+        with pytest.raises(ImageError, match=r"loop\.jpg: .*links"):
+            read_any(items[3].source)
+
+    @pytest.mark.parametrize("name", ["IM000001", "1.2.840.113619.2.5"])
+    def test_dicom_without_a_suffix_is_found_by_its_content(self, tree: Path, name: str) -> None:
+        (tree / "d" / name).write_bytes(bytes(128) + b"DICM")
+        (tree / "d/README").write_text("no image")
+        (tree / "d/short.1").write_bytes(b"DICM")
+        found = [each for each in _names(tree) if each.startswith("d/")]
+        assert found == sorted(["d/3.bmp", f"d/{name}"])
 
     def test_a_folder_without_images_is_refused(self, tree: Path) -> None:
         (tree / "empty").mkdir()

@@ -1,9 +1,12 @@
 import io
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from dermfuse.analysis.summaries import draw_thumbnail
+from dermfuse.analysis.summaries import draw_thumbnail, mask_file
+from dermfuse.preprocess import write_mask
 
 
 def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
@@ -12,3 +15,17 @@ def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
     assert thumbnail[:2] == b"\xff\xd8"
     with Image.open(io.BytesIO(thumbnail)) as small:
         assert small.size == (160, 80)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "皮"])
+def test_a_picture_of_a_long_name_can_be_written(tmp_path: Path, letter: str) -> None:
+    name = letter * (240 // len(letter.encode()))
+    paths = [mask_file(tmp_path, f"a folder/{name}{end}.jpg") for end in ("1", "2")]
+    for path in paths:
+        write_mask(path, np.ones((16, 16), np.bool_))
+        assert path.parent == tmp_path / "masks/a folder"
+    assert len({*paths}) == 2
+
+
+def test_a_name_that_fits_is_kept(tmp_path: Path) -> None:
+    assert mask_file(tmp_path, "x" * 230).name == "x" * 230 + ".png"

@@ -1,5 +1,8 @@
 """DICOM files of one frame to pixels: any storage class that holds an image.
 
+What a compressed stream says of its own colours, depth and size stands above the header
+(``analysis.dicom_streams``).
+
 Only the elements that describe the pixels are ever looked at. Patient data is neither decoded
 nor quoted: every fault is said in words of our own, and pydicom's are dropped.
 
@@ -13,16 +16,13 @@ What may be there, besides uncompressed pixels of either byte order:
 
 import io
 import logging
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -30,6 +30,13 @@ from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 
+from dermfuse.analysis.dicom_streams import (
+    JPEG_8_BIT,
+    JPEG_LS,
+    Frame,
+    decode_jpeg,
+    stream_frame,
+)
 from dermfuse.analysis.dicom_values import to_display
 from dermfuse.analysis.run_lengths import decode_run_lengths
 from dermfuse.errors import ImageError
@@ -40,44 +47,7 @@ _META_GROUP = 0x0002
 _HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_JPEG_2000 = (
-    uid.JPEG2000Lossless, uid.JPEG2000,
-    uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
-)  # fmt: skip
-_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _EXPECTED = "a DICOM file with one frame"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How the pixels of a file are laid out.
-
-    Attributes:
-        rows: Height in pixels.
-        columns: Width in pixels.
-        samples: Channels: 1 or 3.
-        photometric: What the channels mean.
-        allocated: Bits of a stored value, 8 or 16.
-        stored: Bits of it that count.
-        signed: Whether stored values are two's complement.
-        planar: Whether the channels are stored one after the other.
-    """
-
-    rows: int
-    columns: int
-    samples: int
-    photometric: str
-    allocated: int
-    stored: int
-    signed: bool
-    planar: bool
-
-    @property
-    def native_bytes(self) -> int:
-        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
-        shared = self.photometric == "YBR_FULL_422"
-        samples = 2 if shared else self.samples
-        return self.rows * self.columns * samples * self.allocated // 8
 
 
 def read_dicom(data: bytes, *, name: str = "the image") -> NDArray[np.uint8]:
@@ -100,7 +70,11 @@ def read_dicom(data: bytes, *, name: str = "the image") -> NDArray[np.uint8]:
         header = _parse(body, syntax, header_only=True)
         frame = _frame(header, name)
         pixel_data = _parse(body, syntax, header_only=False).get_item(_PIXELS_TAG)
-        stored = _decode(bytes(_value(pixel_data, name)), pixel_data.VR, frame, syntax, name=name)
+        data = _value(pixel_data, name)
+        if syntax.is_encapsulated and syntax != uid.RLELossless:
+            _decoder(syntax, name)
+            frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
+        stored = _decode(data, pixel_data.VR, frame, syntax, name=name)
         return to_display(
             stored, header, bits=frame.stored, signed=frame.signed,
             little_endian=syntax.is_little_endian, name=name,
@@ -246,12 +220,8 @@ def _decode(
     data: bytes, vr: str, frame: Frame, syntax: uid.UID, *, name: str
 ) -> NDArray[np.generic]:
     """Returns the stored values, colours as RGB: (H, W) or (H, W, 3)."""
-    if not syntax.is_encapsulated and len(data) < frame.native_bytes:
-        raise ImageError(
-            f"{name}: the pixel data is cut off, {len(data):,} of {frame.native_bytes:,} bytes",
-            expected=_EXPECTED,
-            action="Export the file again",
-        )
+    if not syntax.is_encapsulated:
+        _check_length(len(data), frame, name)
     if syntax == uid.RLELossless:
         values = decode_run_lengths(
             get_frame(data, 0, number_of_frames=1),
@@ -262,8 +232,8 @@ def _decode(
             values = convert_color_space(values, frame.photometric, "RGB")
         return values
     decoder = _decoder(syntax, name)
-    if syntax.is_encapsulated:
-        _check_stream(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
+    if syntax in JPEG_8_BIT:
+        return decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
     decoded, _ = decoder.as_array(
         data, raw=False, index=0,
         rows=frame.rows, columns=frame.columns, number_of_frames=1,
@@ -273,6 +243,31 @@ def _decode(
         pixel_keyword="PixelData", pixel_vr=vr,
     )  # fmt: skip
     return np.asarray(decoded)
+
+
+def _check_length(length: int, frame: Frame, name: str) -> None:
+    """Refuses uncompressed pixel data of another length than the header describes.
+
+    A last byte that makes the length even belongs to no pixel.
+    """
+    described = frame.native_bytes
+    if length in (described, described + 1):
+        return
+    others = {
+        "YBR_FULL_422": 2 * frame.rows * frame.columns * frame.allocated // 8,
+        "three values per pixel": 3 * frame.rows * frame.columns * frame.allocated // 8,
+    }
+    fits = [said for said, size in others.items() if length in (size, size + 1)]
+    if frame.samples == 3 and fits:
+        found = (
+            f"{frame.photometric} and {length:,} bytes of pixel data do not fit: those are "
+            f"{fits[0]}, and {frame.photometric} has {described:,} bytes"
+        )
+    elif length < described:
+        found = f"the pixel data is cut off, {length:,} of {described:,} bytes"
+    else:
+        found = f"{length:,} bytes of pixel data, of which the header describes {described:,}"
+    raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Export the file again")
 
 
 def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's decoder
@@ -287,7 +282,7 @@ def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's d
         decoder = None
     if decoder is None or not decoder.is_available:
         action = "Export the image uncompressed, or as JPEG or JPEG 2000"
-        if syntax in _JPEG_LS:
+        if syntax in JPEG_LS:
             action = "Install its decoder with: pip install 'dermfuse[dicom]'"
         raise ImageError(
             f"{name}: the pixels are coded as {syntax.name} ({syntax})",
@@ -295,29 +290,3 @@ def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's d
             action=action,
         )
     return decoder
-
-
-def _check_stream(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> None:
-    """Refuses a compressed image that is not of the size its header says, before it is decoded."""
-    if syntax in _JPEG_2000:
-        with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
-            width, height = image.size
-    else:
-        width, height = _jpeg_size(stream)
-    if (width, height) != (frame.columns, frame.rows):
-        raise ImageError(
-            f"{name}: the compressed image is of {width} x {height} pixels",
-            expected=f"{frame.columns} x {frame.rows}, as the header says",
-            action="Export the file again",
-        )
-
-
-def _jpeg_size(stream: bytes) -> tuple[int, int]:
-    """Returns width and height from the start-of-frame marker of JPEG or JPEG-LS."""
-    position = 2
-    while True:
-        marker, length = struct.unpack_from(">HH", stream, position)
-        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker & 0xF not in (4, 8, 12)):
-            height, width = struct.unpack_from(">HH", stream, position + 5)
-            return width, height
-        position += 2 + max(length, 2)

@@ -26,7 +26,8 @@ Source = bytes | str | os.PathLike[str] | Image.Image | NDArray[np.generic] | Bi
 
 _EXPECTED = "the path, the bytes or the pixels of one image"
 _PREAMBLE = 128
-_SNIFFED = _PREAMBLE + 4
+SNIFFED = _PREAMBLE + 4
+"""How many bytes of a file tell whether it is DICOM."""
 _META_GROUP = b"\x02\x00"
 _META_TYPES = (b"UL", b"OB", b"UI")
 
@@ -88,7 +89,7 @@ def is_dicom(head: bytes) -> bool:
         >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\x89PNG")
         (True, False)
     """
-    if head[_PREAMBLE:_SNIFFED] == b"DICM":
+    if head[_PREAMBLE:SNIFFED] == b"DICM":
         return True
     return head[:2] == _META_GROUP and head[4:6] in _META_TYPES
 
@@ -141,7 +142,7 @@ def _bytes_of(stream: BinaryIO, name: str) -> bytes:
 
 
 def _from_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
-    if is_dicom(data[:_SNIFFED]):
+    if is_dicom(data[:SNIFFED]):
         return _from_dicom(data, name)
     return read_image(_NamedBytes(data, name))
 

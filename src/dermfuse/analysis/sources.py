@@ -1,8 +1,9 @@
 """Paths on a command line to the images they stand for, lazily and in a stable order.
 
     a file      itself, whatever its suffix
-    a folder    the files below it with an image's suffix or ``.dcm``, by name; links to folders
-                are not followed; hidden files and what dermfuse wrote itself are left out
+    a folder    the files below it with an image's suffix or ``.dcm``, and DICOM files without a
+                suffix, by name; links to folders are not followed; hidden files and what dermfuse
+                wrote itself are left out
     a list      what its rows name: a ``.csv`` or ``.parquet`` file (``dermfuse.analysis.lists``)
     ``-``       the bytes of one image on standard input
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from dermfuse.analysis.lists import check_list, is_list, read_list
-from dermfuse.analysis.reading import MAX_BYTES
+from dermfuse.analysis.reading import MAX_BYTES, SNIFFED
 from dermfuse.errors import DataError
 
 SUFFIXES = frozenset(
@@ -209,8 +210,30 @@ def _kept(entries: Iterator["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:
             continue
         if entry.is_dir(follow_symlinks=False):
             yield True, entry.name
-        elif _is_image(entry.name) and not entry.is_dir():
+        elif (_is_image(entry.name) and not _leads_to_folder(entry)) or _is_nameless_dicom(entry):
             yield False, entry.name
+
+
+def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether a link leads to a folder; one that leads nowhere, or to itself, is a broken file."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_nameless_dicom(entry: "os.DirEntry[str]") -> bool:
+    """Whether a file without a suffix, or with a number for one, is DICOM, as archives name it."""
+    suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 — 100,000 Paths are slow
+    if suffix and not suffix[1:].isdigit():
+        return False
+    try:
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:  # noqa: PTH123
+            return file.read(SNIFFED)[SNIFFED - 4 :] == b"DICM"
+    except OSError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:

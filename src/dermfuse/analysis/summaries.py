@@ -1,5 +1,6 @@
 """What of an analysis goes into a results folder: its record, a thumbnail, overlays, a mask."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from dermfuse.analysis.records import Analysis
 from dermfuse.preprocess import write_mask
 from dermfuse.runs import atomic_write
 
+_NAME_BYTES = 230
 THUMBNAIL_PX = 160
 """Longer side of the pictures in a report."""
 
@@ -67,7 +69,7 @@ class Pictures:
                 ("outline", analysis.contour_overlay()),
                 ("activation", analysis.activation_overlay()),
             ):
-                path = self.results / "overlays" / f"{analysis.name}.{what}.png"
+                path = self.results / "overlays" / f"{_short(analysis.name)}.{what}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as file:
                     file.write(encode_png(drawn))
@@ -88,7 +90,21 @@ def mask_file(results: Path, name: str) -> Path:
         >>> mask_file(Path("results"), "ISIC_0000003.jpg").as_posix()
         'results/masks/ISIC_0000003.jpg.png'
     """
-    return results / "masks" / f"{name}.png"
+    return results / "masks" / f"{_short(name)}.png"
+
+
+def _short(name: str) -> str:
+    """Returns a name to which a suffix can be added; a long one ends in the start of its SHA-256.
+
+    File systems allow 255 bytes, a suffix and the name of the unfinished file take 25.
+    """
+    folder, stroke, last = name.rpartition("/")
+    written = last.encode(errors="surrogatepass")
+    if len(written) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(written).hexdigest()[:16]
+    kept = written[: _NAME_BYTES - len(digest) - 1].decode(errors="ignore")
+    return f"{folder}{stroke}{kept}-{digest}"
 
 
 def summarize_with(
