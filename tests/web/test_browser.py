@@ -85,7 +85,7 @@ def driven(
             capture_output=True,
             text=True,
             check=False,
-            timeout=900,
+            timeout=1800,
         )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

@@ -1,7 +1,14 @@
 /** Looks that can be followed by hand, on squares of 2 x 2. */
 import { describe, expect, test } from "vitest";
 import type { Analysis } from "../src/analysis/analysis";
-import { averageLooks, averageMaps, checkLooks, describeOtherLooks, type Looks, spreadLooks } from "../src/analysis/looks";
+import {
+  checkLooks,
+  describeOtherLooks,
+  gatherLooks,
+  type Looks,
+  LOOKS,
+  spreadLooks,
+} from "../src/analysis/looks";
 import { uncertaintySentence } from "../src/page/looks";
 import { readRelease } from "../src/release/reading";
 import { vectors } from "./vectors";
@@ -17,6 +24,14 @@ function split(batch: Uint8Array, looks: Looks): number[][] {
   return Array.from({ length: looks }, (_, i) => [...batch.subarray(i * length, (i + 1) * length)]);
 }
 
+/** Returns the mean over looks of an answer, its looks in one batch. */
+function mean(values: ArrayLike<number>, looks: Looks, ...shape: number[]): number[] {
+  const parts = [{ data: Float32Array.from(values), dims: [looks, ...shape] }];
+  const found = gatherLooks(parts, looks, { apart: false });
+  expect(found.shape).toEqual(shape);
+  return [...found.data];
+}
+
 describe("looks", () => {
   test("are the quarter turns counter-clockwise, then those of the mirror image", () => {
     const expected = [
@@ -29,24 +44,36 @@ describe("looks", () => {
       [3, 4, 1, 2],
       [4, 2, 3, 1],
     ].map((reds) => [...square(...reds)]);
-    for (const looks of [1, 4, 8] as const) {
+    for (const looks of LOOKS) {
       const found = split(spreadLooks(square(1, 2, 3, 4), 2, looks), looks);
       expect(found).toEqual(expected.slice(0, looks));
     }
   });
   test("move maps back onto the image as it is", () => {
     const reds = Uint8Array.from({ length: 25 }, (_, i) => i);
-    for (const looks of [1, 4, 8] as const) {
+    for (const looks of LOOKS) {
       const moved = spreadLooks(square(...reds), 5, looks).filter((_, i) => i % 3 === 0);
-      expect([...averageMaps(Float32Array.from(moved), 5, looks)]).toEqual([...reds]);
+      expect(mean(moved, looks, 5, 5)).toEqual([...reds]);
     }
   });
   test("average maps where they lie on the image, and numbers one by one", () => {
-    const maps = Float32Array.of(8, 0, 0, 0, ...new Array<number>(12).fill(0)); // at no turn alone
-    expect([...averageMaps(maps, 2, 4)]).toEqual([2, 0, 0, 0]);
-    const once = Float32Array.of(0, 0, 0, 0, 8, 0, 0, 0, ...new Array<number>(8).fill(0));
-    expect([...averageMaps(once, 2, 4)]).toEqual([0, 2, 0, 0]); // the turn brought it to the left
-    expect([...averageLooks(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), 4)]).toEqual([4, 5]);
+    const at = (index: number) => Array.from({ length: 16 }, (_, i) => (i === index ? 8 : 0));
+    expect(mean(at(0), 4, 2, 2)).toEqual([2, 0, 0, 0]); // the image as it is
+    expect(mean(at(4), 4, 2, 2)).toEqual([0, 2, 0, 0]); // a turn brought it to the left
+    expect(mean([1, 2, 3, 4, 5, 6, 7, 8], 4, 2)).toEqual([4, 5]);
+  });
+  test("may go through a network in any batches", () => {
+    const whole = Float32Array.from({ length: 8 * 9 }, (_, i) => i % 17);
+    const cut = (at: number) => [
+      { data: whole.slice(0, at * 9), dims: [at, 3, 3] },
+      { data: whole.slice(at * 9), dims: [8 - at, 3, 3] },
+    ];
+    for (const at of [1, 3, 6]) {
+      expect([...gatherLooks(cut(at), 8, { apart: false }).data]).toEqual(mean(whole, 8, 3, 3));
+    }
+    const scores = [[0.25, 0.5], [0.75, 1]].map((two) => ({ data: Float32Array.from(two), dims: [2] }));
+    const apart = gatherLooks(scores, 4, { apart: true });
+    expect([apart.shape, [...apart.data]]).toEqual([[4], [0.25, 0.5, 0.75, 1]]);
   });
 });
 

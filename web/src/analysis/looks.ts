@@ -69,8 +69,32 @@ export function spreadLooks(square: Uint8Array, side: number, looks: Looks): Uin
   return spread;
 }
 
+/** What a network says about a batch: (N, ...). */
+export interface Answer {
+  readonly data: Float32Array;
+  readonly dims: readonly number[];
+}
+
+/**
+ * Returns what a network says about an image, from its answers about batches of looks: the mean,
+ * maps moved back onto the image as it is; or a number for each look, where those stay apart.
+ *
+ * @param parts - In the order of the looks, N looks in each.
+ */
+export function gatherLooks(
+  parts: readonly Answer[],
+  looks: Looks,
+  { apart }: { readonly apart: boolean },
+): { data: Float32Array; shape: readonly number[] } {
+  const shape = parts[0].dims.slice(1);
+  const data = joined(parts.map((part) => part.data));
+  if (apart) return { data, shape: [looks, ...shape] };
+  const isMap = shape.length > 1;
+  return { data: isMap ? averageMaps(data, shape.at(-1)!, looks) : averageLooks(data, looks), shape };
+}
+
 /** Returns the mean of what a network says at each look: of a list of numbers. */
-export function averageLooks(answer: Float32Array, looks: Looks): Float32Array {
+function averageLooks(answer: Float32Array, looks: Looks): Float32Array {
   if (looks === 1) return answer;
   const length = answer.length / looks;
   const sums = new Float64Array(length);
@@ -79,7 +103,7 @@ export function averageLooks(answer: Float32Array, looks: Looks): Float32Array {
 }
 
 /** Returns the mean of the square maps of each look, moved back onto the image as it is. */
-export function averageMaps(answer: Float32Array, side: number, looks: Looks): Float32Array {
+function averageMaps(answer: Float32Array, side: number, looks: Looks): Float32Array {
   if (looks === 1) return answer;
   const sums = new Float64Array(side * side);
   let from = 0;
@@ -91,6 +115,17 @@ export function averageMaps(answer: Float32Array, side: number, looks: Looks): F
     }
   }
   return Float32Array.from(sums, (sum) => sum / looks);
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0];
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 /** Returns where the pixels of a moved square lie in the square as it is. */

@@ -13,11 +13,13 @@ import { percent } from "./words";
 export function looksField(release: Release, chosen: (looks: Looks) => void): HTMLElement {
   const select = make("select", { id: "looks" });
   for (const looks of LOOKS) {
-    const text = looks === release.looks ? `${looks}, as it was measured` : String(looks);
-    select.append(make("option", { value: String(looks), selected: looks === release.looks }, text));
+    const measured = looks === release.looks;
+    const remark = measured ? "as measured" : looks < release.looks ? "faster" : "slower";
+    const text = `${looks}, ${remark}`;
+    select.append(make("option", { value: String(looks), selected: measured }, text));
   }
   select.addEventListener("change", () => chosen(LOOKS[select.selectedIndex]));
-  const label = make("label", { htmlFor: "looks" }, "Orientations of the image");
+  const label = make("label", { htmlFor: "looks" }, "Orientations that the networks see");
   return make("div", { className: "field" }, label, select);
 }
 

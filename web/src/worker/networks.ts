@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-web/wasm";
 import gluePath from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import wasmPath from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import type { Answers } from "../analysis/fusion";
-import { averageLooks, averageMaps, type Looks, spreadLooks } from "../analysis/looks";
+import { type Answer, gatherLooks, type Looks, spreadLooks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
 import { squeeze } from "../analysis/resample";
 import type { Card } from "../release/records";
@@ -45,13 +45,13 @@ export type Advance = (looks: number) => Promise<void>;
 /**
  * Returns what each network says about an image; those of one size share the squeezed image.
  *
- * @param batch - So many looks at once; more need more memory.
+ * @param pixels - So many of all looks go through a network at once; more need more memory.
  */
 export async function askAll(
   networks: readonly Network[],
   image: Raster,
   looks: Looks,
-  batch: number,
+  pixels: number,
   advance: Advance,
 ): Promise<Answers[]> {
   const spreads = new Map<number, Uint8Array>();
@@ -60,6 +60,7 @@ export async function askAll(
     const { size } = network.card.input;
     const spread = spreads.get(size) ?? spreadLooks(squeeze(image, size).data, size, looks);
     spreads.set(size, spread);
+    const batch = Math.max(1, Math.floor(pixels / size ** 2));
     answers.push(await ask(network, spread, looks, batch, advance));
   }
   return answers;
@@ -83,26 +84,9 @@ async function ask(
     await advance(count);
   }
   return Object.fromEntries(
-    outputs.map((output) => [output, gather(output, parts.map((part) => part[output]), looks)]),
+    outputs.map((output) => {
+      const found = parts.map((part) => part[output] as Answer);
+      return [output, gatherLooks(found, looks, { apart: output === "malignant" })];
+    }),
   );
-}
-
-/** Returns an output of all looks as the fusion takes it. */
-function gather(output: string, parts: readonly ort.Tensor[], looks: Looks): Answers[string] {
-  const shape = parts[0].dims.slice(1);
-  const data = joined(parts.map((part) => part.data as Float32Array));
-  if (output === "malignant") return { data, shape: [looks] };
-  const isMap = shape.length > 1;
-  return { data: isMap ? averageMaps(data, shape.at(-1)!, looks) : averageLooks(data, looks), shape };
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  if (parts.length === 1) return parts[0];
-  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
