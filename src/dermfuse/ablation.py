@@ -82,6 +82,25 @@ class Ablation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is measured, and how.
+
+    Attributes:
+        names: Of the steps.
+        predicted: Of each step.
+        known: The images that are looked at; None for all.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+
+    names: Sequence[str]
+    predicted: Sequence[Predictions]
+    known: Collection[str] | None
+    draws: int
+    seed: int
+
+
 def measure_steps(
     steps: Sequence[tuple[str, Path]],
     truth: Path,
@@ -109,29 +128,22 @@ def measure_steps(
             f"{len(steps)} step", expected="a baseline and at least one step, as NAME=FOLDER"
         )
     true = load_truth(truth)
-    known = load_truth(within).known if within else None
     predicted = [read_predictions(folder) for _, folder in steps]
-    names = [name for name, _ in steps]
+    known = load_truth(within).known if within else None
+    asked = _Asked([name for name, _ in steps], predicted, known, draws, seed)
     scored = [match_scores(each, true, allow_partial=True) for each in predicted]
     if all(scored):
-        return _rank([each for each in scored if each], names, predicted, known, draws, seed)
+        return _rank([each for each in scored if each], asked)
     outlined = [match_masks(each, true, allow_partial=True) for each in predicted]
     if not all(outlined):
         raise PredictionsError(
             "the steps have no task in common", expected="scores in all of them, or masks"
         )
-    return _overlap([each for each in outlined if each], names, predicted, known, draws, seed)
+    return _overlap([each for each in outlined if each], asked)
 
 
-def _rank(
-    scored: Sequence[ScoredImages],
-    names: Sequence[str],
-    predicted: Sequence[Predictions],
-    known: Collection[str] | None,
-    draws: int,
-    seed: int,
-) -> Ablation:
-    common = _common([each.coverage.evaluated for each in scored], known)
+def _rank(scored: Sequence[ScoredImages], asked: _Asked) -> Ablation:
+    common = _common([each.coverage.evaluated for each in scored], asked.known)
     rows = [_positions(each.coverage.evaluated, common) for each in scored]
     alike = [
         replace(each, malignant=each.malignant[at], scores=each.scores[at])
@@ -139,26 +151,19 @@ def _rank(
     ]
     found = []
     for before, now in zip([alike[0], *alike], alike, strict=False):
-        compared = compare_scores(now, before, draws=draws, seed=seed)
+        compared = compare_scores(now, before, draws=asked.draws, seed=asked.seed)
         found.append({"AUC": compared.auc, "AP": compared.average_precision})
     return Ablation(
         task="classification",
         images=len(common),
         malignant=int(alike[0].malignant.sum()),
-        steps=_steps(names, predicted, found),
-        draws=draws,
+        steps=_steps(asked, found),
+        draws=asked.draws,
     )
 
 
-def _overlap(
-    outlined: Sequence[SegmentedImages],
-    names: Sequence[str],
-    predicted: Sequence[Predictions],
-    known: Collection[str] | None,
-    draws: int,
-    seed: int,
-) -> Ablation:
-    common = _common([each.coverage.evaluated for each in outlined], known)
+def _overlap(outlined: Sequence[SegmentedImages], asked: _Asked) -> Ablation:
+    common = _common([each.coverage.evaluated for each in outlined], asked.known)
     alike = [
         replace(
             each,
@@ -168,14 +173,14 @@ def _overlap(
     ]
     found = []
     for before, now in zip([alike[0], *alike], alike, strict=False):
-        compared = compare_masks(now, before, draws=draws, seed=seed)
+        compared = compare_masks(now, before, draws=asked.draws, seed=asked.seed)
         found.append({"Jaccard": compared.jaccard, "Dice": compared.dice})
     return Ablation(
         task="segmentation",
         images=len(common),
         malignant=None,
-        steps=_steps(names, predicted, found),
-        draws=draws,
+        steps=_steps(asked, found),
+        draws=asked.draws,
     )
 
 
@@ -195,11 +200,7 @@ def _positions(ids: Sequence[str], wanted: Sequence[str]) -> np.ndarray[Any, np.
     return np.array([at[image_id] for image_id in wanted], np.int64)
 
 
-def _steps(
-    names: Sequence[str],
-    predicted: Sequence[Predictions],
-    found: Sequence[Mapping[str, PairedDifference]],
-) -> tuple[Step, ...]:
+def _steps(asked: _Asked, found: Sequence[Mapping[str, PairedDifference]]) -> tuple[Step, ...]:
     return tuple(
         Step(
             name=name,
@@ -207,7 +208,9 @@ def _steps(
             values={metric: gain.a for metric, gain in gains.items()},
             gains=gains if index else {},
         )
-        for index, (name, each, gains) in enumerate(zip(names, predicted, found, strict=True))
+        for index, (name, each, gains) in enumerate(
+            zip(asked.names, asked.predicted, found, strict=True)
+        )
     )
 
 
