@@ -98,8 +98,9 @@ def test_files_bytes_images_and_pixels_are_analysed_alike(release: Path, tmp_pat
     image, path = skin(), tmp_path / "lesion.png"
     Image.fromarray(image).save(path)
     analyzer = Analyzer(release)
-    sources = [path, path.read_bytes(), io.BytesIO(path.read_bytes()), Image.open(path), image]
-    found = list(analyzer.analyze_many(sources))
+    with Image.open(path) as opened:
+        sources = [path, path.read_bytes(), io.BytesIO(path.read_bytes()), opened, image]
+        found = list(analyzer.analyze_many(sources))
     assert len({analysis.malignant_probability for analysis in found}) == 1
     assert found[0].name == str(path)
     assert all(np.array_equal(analysis.mask, found[0].mask) for analysis in found)

@@ -41,8 +41,6 @@ from dermfuse.training.samples import Samples
 KERAS_MIN_DELTA = 1e-4
 """Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
 
-_EPOCHS = 100_003  # more than a run may have: every epoch of every seed drops other units
-
 Epoch = dict[str, float]
 
 
@@ -119,11 +117,15 @@ class TrainingModule(LightningModule):
         self.samples = self.samples.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Draws the epoch's plan; keeps what of the backbone is frozen; seeds the dropout."""
-        torch.manual_seed(self.config.train.seed * _EPOCHS + self.current_epoch)
+        """Draws the epoch's plan; keeps what of the backbone is frozen."""
         self.samples = self.samples.at_epoch(self.current_epoch)
         for layer in self._kept:
             layer.eval()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Seeds the dropout by seed, epoch and step, so that a resumed run drops alike."""
+        seeds = np.random.SeedSequence([self.config.train.seed, self.current_epoch, batch_idx])
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Moves the average of the weights, if there is one."""
