@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dermfuse.looks import SYMMETRIES
 from dermfuse.training.answers import (
-    SYMMETRIES,
     Answer,
     look_eight_times,
     move,

@@ -233,9 +233,19 @@ def hide_(x: Tensor, plan: PlanTensors) -> Tensor:
     Shape:
         (B, 3, S, S) float -> the same tensor
     """
-    size = x.shape[-1]
-    box = (plan.occlusion * size).round().to(x.device)  # top, left, height, width
-    at = torch.arange(size, device=x.device)
+    return x.masked_fill_(inside_boxes(plan.occlusion, like=x), 0)
+
+
+def inside_boxes(boxes: Tensor, *, like: Tensor) -> Tensor:
+    """Returns which pixels of squares lie in the box of each, (B, 1, S, S) bool.
+
+    Args:
+        boxes: Top, left, height, width as fractions of the frame, (B, 4).
+        like: The squares (B, C, S, S): their size and device.
+    """
+    size = like.shape[-1]
+    box = (boxes * size).round().to(like.device)  # top, left, height, width
+    at = torch.arange(size, device=like.device)
     rows = (at >= box[:, :1]) & (at < box[:, :1] + box[:, 2:3])  # (B, S)
     columns = (at >= box[:, 1:2]) & (at < box[:, 1:2] + box[:, 3:])
-    return x.masked_fill_((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0)
+    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)

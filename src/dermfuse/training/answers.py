@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dermfuse.looks import SYMMETRIES
 from dermfuse.models.joint import JointLogits
-
-SYMMETRIES = tuple((mirror, turns) for mirror in (False, True) for turns in range(4))
-"""The eight symmetries of the square: whether it is mirrored, then its quarter turns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

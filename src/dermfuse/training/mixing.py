@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dermfuse.config import AugmentConfig
+from dermfuse.data.pixels import inside_boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,7 @@ class Mixture:
         if self.boxes is None:
             share = self.share.to(x).view(-1, 1, 1, 1)
             return x * share + x[partner] * (1 - share)
-        size = x.shape[-1]
-        top, left, height, width = (self.boxes * size).round().to(x.device).unbind(dim=1)
-        at = torch.arange(size, device=x.device)
-        rows = (at >= top[:, None]) & (at < (top + height)[:, None])  # (B, S)
-        columns = (at >= left[:, None]) & (at < (left + width)[:, None])
-        return torch.where((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), x[partner], x)
+        return torch.where(inside_boxes(self.boxes, like=x), x[partner], x)
 
     def values(self, y: Tensor) -> Tensor:
         """Returns the blended labels or targets, (B,) float32."""

@@ -17,6 +17,7 @@ from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DataError, RunError
+from dermfuse.looks import SYMMETRIES
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.predictions import (
@@ -30,7 +31,7 @@ from dermfuse.predictions import (
 from dermfuse.preprocess import read_image, write_mask, write_probability
 from dermfuse.runs import NOTICE, RunFolder, read_json
 from dermfuse.scores import ScoreTable, write_scores
-from dermfuse.training.answers import SYMMETRIES, Answer, look_eight_times, read_logits
+from dermfuse.training.answers import Answer, look_eight_times, read_logits
 from dermfuse.training.recorder import read_weights
 
 _T = TypeVar("_T")
