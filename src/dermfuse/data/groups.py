@@ -8,11 +8,11 @@ own file only; an image that is in groups of two folders joins them. So a group 
 smallest image id in it.
 """
 
-import csv
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dermfuse.data.lines import read_lines
 from dermfuse.errors import DataError
 
 GROUPS_NAME = "groups.csv"
@@ -111,7 +111,7 @@ def read_two_columns(path: Path, columns: list[str]) -> Iterator[tuple[int, tupl
         DataError: Naming the line: another header, another number of fields, or an empty one; or
             the file cannot be read.
     """
-    header, *rows = _lines(path) or [(1, [])]
+    header, *rows = read_lines(path, action="Correct the file or its permissions") or [(1, [])]
     if [field.lower() for field in header[1]] != columns:
         raise DataError(
             f"{path}, line {header[0]}: the header is {','.join(header[1])!r}",
@@ -126,18 +126,3 @@ def read_two_columns(path: Path, columns: list[str]) -> Iterator[tuple[int, tupl
                 action="Correct the line",
             )
         yield line, (fields[0].upper(), fields[1])
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Returns (line number, stripped fields) of each line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error})",
-            expected="a CSV file in UTF-8",
-            action="Correct the file or its permissions",
-        ) from error
-    return [(line, row) for line, row in rows if any(row)]

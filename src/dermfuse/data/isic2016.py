@@ -16,14 +16,13 @@ what else is missing is listed by id, and everything that uses the data goes on 
 A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.folders``).
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dermfuse.data.lines import read_lines
 from dermfuse.errors import DataError
 from dermfuse.scores import Label
 
@@ -281,7 +280,7 @@ def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
     first_lines: dict[str, int] = {}
     errors: list[DataError] = []
     try:
-        id_index, rows = _without_header(_rows(path), path)
+        id_index, rows = _without_header(read_lines(path, action="Fetch the file again"), path)
     except DataError as error:
         return {}, (error,)
     for line, row in rows:
@@ -335,21 +334,6 @@ def _is_expected(path: Path, also: re.Pattern[str]) -> bool:
     if path.name in _IGNORED_NAMES:
         return True
     return bool(also.fullmatch(path.name)) and "_Part3B_" in path.parent.name
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Returns (line number, stripped fields) of each line that is not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error})",
-            expected="a CSV file in UTF-8",
-            action="Fetch the file again",
-        ) from error
-    return [(line, row) for line, row in rows if any(row)]
 
 
 def _without_header(
