@@ -1,7 +1,7 @@
 /** The built app in Chromium, as the drivers use it. */
 import { chromium } from "playwright-core";
 
-const PATIENCE = { timeout: 300_000 }; // milliseconds: eight looks on a machine with other work
+export const PATIENCE = { timeout: 300_000 }; // milliseconds: eight looks on a machine with other work
 
 /** Starts a browser that reaches this machine alone. */
 export function launch(executablePath) {

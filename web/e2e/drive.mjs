@@ -9,12 +9,15 @@
  */
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { answered, choose, launch, stateOf, timesOf } from "./app.mjs";
+import { PATIENCE, answered, choose, launch, stateOf, timesOf } from "./app.mjs";
+
+const MOST_CLICKS = 3;
 
 const plan = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const origin = new URL(plan.url).origin;
 const browser = await launch(plan.chromium);
 const context = await browser.newContext({ acceptDownloads: true });
+context.setDefaultTimeout(PATIENCE.timeout);
 const requests = [];
 const errors = [];
 context.on("request", (request) => requests.push(request.url()));
@@ -28,15 +31,25 @@ async function analyse(file) {
   return stateOf(page);
 }
 
-/** Clicks a button that saves a file, and returns where it lies. */
+/**
+ * Clicks a button that saves a file, and returns where it lies.
+ *
+ * A click that a busy machine loses is made again; where no file comes, the page's own errors are told.
+ */
 async function save(button, suffix, file) {
   const path = join(plan.out, `${basename(file)}${suffix}`);
-  const [download] = await Promise.all([
-    page.waitForEvent("download"),
-    page.getByRole("button", { name: button }).click(),
-  ]);
-  await download.saveAs(path);
-  return path;
+  for (let clicks = 1; clicks <= MOST_CLICKS; clicks++) {
+    const [download] = await Promise.all([
+      page.waitForEvent("download", { timeout: 60_000 }).catch(() => null),
+      page.getByRole("button", { name: button }).click(),
+    ]);
+    if (download) {
+      await download.saveAs(path);
+      return path;
+    }
+    console.error(`no file came of click ${clicks} on "${button}"; the page's errors: ${errors}`);
+  }
+  throw new Error(`"${button}" saves nothing of ${file}`);
 }
 
 /** Brings a file to its result, and returns that; what is saved has `mark` in its name. */
@@ -72,9 +85,7 @@ await page.evaluate(() => navigator.serviceWorker.ready);
 await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
 await context.setOffline(true);
 await page.reload();
-await page.waitForFunction(() => document.body.dataset.state === "ready", undefined, {
-  timeout: 30_000,
-});
+await page.waitForFunction(() => document.body.dataset.state === "ready");
 const offline = {
   result: await inspect(plan.files[0]),
   isolated: await page.evaluate(() => self.crossOriginIsolated),
