@@ -84,14 +84,15 @@ def test_the_mask_has_the_size_of_the_image_and_is_measured(release: Path) -> No
     assert len(analysis.to_dict()["outline"]) == 1
 
 
-def test_the_activation_speaks_where_the_map_is_above_its_mean(release: Path) -> None:
+def test_the_activation_has_one_scale_for_all_images(release: Path) -> None:
+    analyzer = Analyzer(release)
     image = _even(100)
     image[:20, :30, 0] = 200  # the upper left quarter
-    activation = Analyzer(release).analyze(image).activation
+    activation = analyzer.analyze(image).activation
     assert activation.shape == (2, 2)
-    assert activation[0, 0] == pytest.approx(1.0)
-    assert activation[1, 1] == 0.0
-    assert not Analyzer(release).analyze(_even(90)).activation.any(), "an even map speaks nowhere"
+    assert activation[0, 0] == pytest.approx(200, abs=2)
+    assert activation[1, 1] == pytest.approx(100, abs=1)
+    np.testing.assert_allclose(analyzer.analyze(_even(90)).activation, 90, atol=1)
 
 
 def test_files_bytes_images_and_pixels_are_analysed_alike(release: Path, tmp_path: Path) -> None:
@@ -150,11 +151,11 @@ def test_a_record_is_json_with_its_notice_and_operating_point(release: Path) -> 
     assert record["quality"]["blurred"]["sentence"]
 
 
-def test_overlays_have_the_size_of_the_image(release: Path) -> None:
+def test_overlays_end_in_the_notice_and_the_legend(release: Path) -> None:
     analysis = Analyzer(release).analyze(skin())
-    for drawn in (analysis.contour_overlay(), analysis.activation_overlay()):
-        assert drawn.shape == (48, 64, 3)
-        assert not np.array_equal(drawn, analysis.image)
+    for drawn, lines in ((analysis.contour_overlay(), 1), (analysis.activation_overlay(), 2)):
+        assert drawn.shape == (48 + 16 * lines, 64, 3)
+        assert not np.array_equal(drawn[:48], analysis.image)
 
 
 def test_with_one_look_of_one_network_nothing_is_uncertain(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_overlays_lie_beside_the_results_under_the_images_names(
         for what in ("activation", "outline")
     ]
     with Image.open(tmp_path / "out" / "overlays" / drawn[0]) as overlay:
-        assert overlay.size == (64, 48)
+        assert overlay.size == (64, 48 + 2 * 16)  # legend and notice below it
     assert outcome.pages == 0
 
 

@@ -28,11 +28,16 @@ def test_maps_of_two_sizes_are_added_at_the_size_of_the_image() -> None:
     assert found.tolist() == [[False, False], [True, True]]
 
 
-def test_activations_are_taken_above_their_means_and_scaled_to_one() -> None:
-    a, b = np.array([[3.0, 1.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [0.0, 8.0]])
+def test_activations_keep_their_sign_and_scale_in_the_weighted_mean() -> None:
+    a, b = np.array([[4.0, 0.0], [0.0, -8.0]]), np.array([[4.0, 0.0], [2.0, -4.0]])
     answers = [{"activation_map": each.astype(np.float32)} for each in (a, b)]
-    found = join_activations(answers, MEMBERS)
-    np.testing.assert_allclose(found, [[1 / 3, 0], [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(join_activations(answers, MEMBERS), [[4.0, 0.0], [1.5, -5.0]])
+
+
+def test_a_smaller_activation_map_is_brought_to_the_size_of_the_largest() -> None:
+    answers = [{"activation_map": np.full((1, 1), -2.0, np.float32)}]
+    answers.append({"activation_map": np.zeros((2, 2), np.float32)})
+    np.testing.assert_allclose(join_activations(answers, MEMBERS), np.full((2, 2), -0.5))
 
 
 @pytest.mark.parametrize(("height", "width"), [(767, 1022), (65, 40), (64, 64), (20, 300)])

@@ -1,6 +1,5 @@
 import io
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,13 +7,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dermfuse.analysis.overlays import (
+    AGAINST_COLOUR,
+    FOR_COLOUR,
+    FULL_LOG_ODDS,
     HALO_COLOUR,
     OUTLINE_COLOUR,
+    add_caption,
     draw_activation,
     draw_outline,
     encode_png,
 )
-from dermfuse.analysis.overlays import _lookup_table as lookup_table
 
 GREY = np.full((60, 80, 3), 120, np.uint8)
 
@@ -54,31 +56,61 @@ def test_image_and_mask_must_have_one_size() -> None:
         draw_outline(GREY, square().T)
 
 
-def test_the_lookup_table_is_viridis() -> None:
-    viridis = np.rint(mpl.colormaps["viridis"](np.arange(256))[:, :3] * 255)
-    assert np.abs(lookup_table() - viridis).max() <= 8
-    lightness = lookup_table().astype(float) @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(lightness) > -0.5).all()  # but for rounding to 8 bits it only rises
+def test_what_speaks_for_is_amber_and_what_speaks_against_violet() -> None:
+    full = np.array([[FULL_LOG_ODDS, -FULL_LOG_ODDS]], np.float32)
+    drawn = draw_activation(GREY, full)
+    for column, colour in ((0, FOR_COLOUR), (-1, AGAINST_COLOUR)):
+        mixed = [round(120 + 0.65 * (channel - 120)) for channel in colour]
+        assert drawn[30, column].tolist() == pytest.approx(mixed, abs=1)
 
 
-def test_what_is_not_above_low_is_not_tinted() -> None:
-    activation = np.array([[-3.0, -3.0], [-3.0, 2.0]], np.float32)
-    drawn = draw_activation(GREY, activation)
-    assert drawn.shape == GREY.shape
-    assert (drawn[:10, :10] == 120).all()
-    assert drawn[-1, -1].tolist() == pytest.approx(
-        [0.65 * v + 0.35 * 120 for v in (253, 231, 37)], abs=2
+def test_what_adds_nothing_leaves_the_image_bare() -> None:
+    assert np.array_equal(draw_activation(GREY, np.zeros((7, 7), np.float32)), GREY)
+
+
+def test_half_the_log_odds_are_half_as_opaque_whatever_else_the_map_holds() -> None:
+    half = np.full((7, 7), FULL_LOG_ODDS / 2, np.float32)
+    drawn = draw_activation(GREY, half)[0, 0]
+    assert drawn.tolist() == pytest.approx(
+        [120 + 0.325 * (channel - 120) for channel in FOR_COLOUR], abs=1
     )
+    peaked = half.copy()
+    peaked[-1, -1] = 50 * FULL_LOG_ODDS
+    assert draw_activation(GREY, peaked)[0, 0].tolist() == drawn.tolist()
 
 
-def test_a_map_without_activation_leaves_the_image_bare() -> None:
-    assert np.array_equal(draw_activation(GREY, np.full((7, 7), -1, np.float32)), GREY)
+def test_no_tint_is_stronger_than_the_fullest() -> None:
+    full = draw_activation(GREY, np.full((7, 7), FULL_LOG_ODDS, np.float32))
+    more = draw_activation(GREY, np.full((7, 7), 9 * FULL_LOG_ODDS, np.float32))
+    assert np.array_equal(full, more)
 
 
-def test_a_given_high_makes_two_images_comparable() -> None:
-    weak = draw_activation(GREY, np.full((7, 7), 1, np.float32), high=10.0)
-    strong = draw_activation(GREY, np.full((7, 7), 10, np.float32), high=10.0)
-    assert np.abs(weak.astype(int) - 120).max() < np.abs(strong.astype(int) - 120).max()
+def test_the_tints_are_told_apart_in_grey() -> None:
+    luminance = np.array([0.2126, 0.7152, 0.0722])
+    assert np.array(FOR_COLOUR) @ luminance > 3 * (np.array(AGAINST_COLOUR) @ luminance)
+
+
+@pytest.mark.parametrize(("legend", "lines"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("height", "width", "line"), [(60, 80, 16), (390, 520, 20), (900, 90, 35)])
+def test_the_caption_lies_below_the_image(
+    height: int, width: int, line: int, legend: bool, lines: int
+) -> None:
+    image = np.full((height, width, 3), 120, np.uint8)
+    drawn = add_caption(image, legend=legend)
+    assert drawn.shape == (height + lines * line, width, 3)
+    assert np.array_equal(drawn[:height], image)
+    notice = drawn[-line:]
+    assert (notice < 200).any()
+    assert (notice[:, -2:] == 255).all()  # the words end before the edge
+
+
+def test_the_legend_runs_from_against_to_for() -> None:
+    drawn = add_caption(np.full((390, 520, 3), 120, np.uint8), legend=True)
+    middle = drawn[400, 174:346].astype(int)
+    violet, white, amber = middle[2], middle[len(middle) // 2], middle[-2]
+    assert violet[2] > violet[1]
+    assert white.min() > 245
+    assert amber[0] > amber[2]
 
 
 def test_a_map_is_enlarged_without_steps() -> None:

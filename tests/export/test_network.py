@@ -73,15 +73,16 @@ def test_every_kind_of_network_has_its_outputs_for_any_number_of_images(
         assert np.allclose(answer, single, rtol=1e-4, atol=1e-5)
 
 
-def test_the_activation_map_and_the_embedding_explain_the_logit(
+def test_the_activation_map_and_the_embedding_explain_the_logits(
     make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     trained = make_trained("classifier", "mobilenet_v1")
     export_network(trained, tmp_path, images=images, name="net")
     answers = run_onnx(open_session(tmp_path / "net.onnx"), images)
-    bias = trained.network.head.bias[1].item()
-    from_map = answers["activation_map"].mean(axis=(1, 2)) + bias
-    assert np.allclose(from_map, answers["logits"][:, 1], atol=1e-4)
+    benign, malignant = trained.network.head.bias.tolist()
+    from_map = answers["activation_map"].mean(axis=(1, 2)) + malignant - benign
+    log_odds = answers["logits"][:, 1] - answers["logits"][:, 0]
+    assert np.allclose(from_map, log_odds, atol=1e-4)
     head = trained.network.head.weight.detach().numpy()
     from_embedding = answers["embedding"] @ head.T + trained.network.head.bias.detach().numpy()
     assert np.allclose(from_embedding, answers["logits"], atol=1e-4)

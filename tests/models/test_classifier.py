@@ -41,14 +41,23 @@ def test_the_logits_are_the_head_of_the_embedding(classifier: Classifier) -> Non
     assert torch.equal(classifier(x), classifier.head(classifier.embed(x)))
 
 
-def test_the_mean_of_the_activation_map_is_the_malignant_logit_without_its_bias(
+def test_the_mean_of_the_activation_map_is_the_log_odds_without_the_biases(
     classifier: Classifier,
 ) -> None:
     x = torch.rand(2, 3, 64, 96)
     activation = classifier.activation_map(x)
     assert activation.shape == (2, 2, 3)
-    expected = classifier(x)[:, Label.MALIGNANT] - classifier.head.bias[Label.MALIGNANT]
+    logits = classifier(x) - classifier.head.bias
+    expected = logits[:, Label.MALIGNANT] - logits[:, Label.BENIGN]
     torch.testing.assert_close(activation.mean(dim=(1, 2)), expected)
+
+
+def test_what_both_rows_of_the_head_share_is_no_evidence(classifier: Classifier) -> None:
+    x = torch.rand(2, 3, 64, 64)
+    before = classifier.activation_map(x)
+    with torch.no_grad():
+        classifier.head.weight += torch.randn(1, classifier.head.in_features)
+    torch.testing.assert_close(classifier.activation_map(x), before, rtol=1e-3, atol=1e-4)
 
 
 def test_pixels_are_normalised_inside() -> None:

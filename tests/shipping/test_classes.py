@@ -50,9 +50,17 @@ def _folds(
         )
         single = scores if one_look is None else one_look
         embedding = np.zeros((len(lesions), 1), np.float32)
+        activations = np.zeros((len(lesions), 1, 1), np.float32)
         found.append(
             FoldAnswers(
-                lesions, scores[own], single[own], scores[own] / 2, embedding, (), embedding[:0]
+                lesions,
+                scores[own],
+                single[own],
+                scores[own] / 2,
+                embedding,
+                activations,
+                (),
+                embedding[:0],
             )
         )
     return tuple(found)

@@ -33,8 +33,8 @@ def _fold(lesions: list[Lesion], back: slice, fit: slice) -> FoldAnswers:
     ).astype(np.float32)
     scores = np.full(len(lesions[back]), 0.5)
     return FoldAnswers(
-        tuple(lesions[back]), scores, scores, scores, embeddings[back], tuple(lesions[fit]),
-        embeddings[fit],
+        tuple(lesions[back]), scores, scores, scores, embeddings[back],
+        np.zeros((len(scores), 1, 1), np.float32), tuple(lesions[fit]), embeddings[fit],
     )  # fmt: skip
 
 

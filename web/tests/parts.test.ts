@@ -7,7 +7,7 @@ import { outline, toPath } from "../src/analysis/outlines";
 import { cornerPieces, largestPiece } from "../src/analysis/pieces";
 import type { Mask } from "../src/analysis/raster";
 import { averageCells, smallSize } from "../src/analysis/reduction";
-import { resize, resizeProbability } from "../src/analysis/resample";
+import { resize, resizeMap } from "../src/analysis/resample";
 import { solidity } from "../src/analysis/shapes";
 import { percentiles, roundHalfEven } from "../src/analysis/statistics";
 import { pointName } from "../src/page/words";
@@ -107,9 +107,9 @@ describe("pixels", () => {
     const row = { width: 3, height: 1, channels: 1, data: Uint8Array.of(1, 2, 9) };
     expect(Array.from(averageCells(row, 2, 1).data)).toEqual([2, 9]);
   });
-  test("of a map stay between 0 and 1", () => {
-    const map = { width: 1, height: 1, data: Float32Array.of(2) };
-    expect(Array.from(resizeProbability(map, 2, 1).data)).toEqual([1, 1]);
+  test("of a map keep their sign and size", () => {
+    const map = { width: 2, height: 1, data: Float32Array.of(-6, 2) };
+    expect(Array.from(resizeMap(map, 4, 1).data)).toEqual([-6, -4, 0, 2]);
   });
   test("are reduced to a size that Python rounds", () => {
     expect(smallSize(600, 800, 256)).toEqual([256, 192]);

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.looks import Answers
-from dermfuse.preprocess import resize_probability
 from dermfuse.release.folder import MaskRelease, Member
 
 _STRIP_ROWS = 64
@@ -53,26 +52,23 @@ def _strip(
 
 
 def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> NDArray[np.float32]:
-    """Returns the weighted mean of the networks' maps, each above its mean, scaled to 1.
+    """Returns the weighted mean of the networks' maps: what each place adds to the log-odds.
+
+    The scale is that of the networks and the same for every image: the mean of a network's map
+    plus a constant is its log-odds of malignancy, before calibration.
 
     Args:
         answers: Of each class network in the mean over looks, in the order of ``members``.
-        members: Their weights.
+        members: Their weights, with sum 1.
 
     Returns:
-        (h, w), the size of the largest map.
+        (h, w), the size of the largest map; above 0 speaks for malignancy, below 0 against it.
     """
     maps = [answer["activation_map"] for answer in answers]
     side = max(one.shape[0] for one in maps)
     total = np.zeros((side, side), dtype=np.float32)
     for one, member in zip(maps, members, strict=True):
-        total += member.weight * _above_mean(one, side)
-    highest = float(total.max())
-    return (total / max(highest, 1e-12)).astype(np.float32)
-
-
-def _above_mean(activation: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Returns what of a map lies above its mean, in units of its largest, (side, side)."""
-    above = np.maximum(activation - activation.mean(), 0.0)
-    highest = above.max()
-    return resize_probability(above / highest if highest > 0 else above, side, side)
+        whole = Image.fromarray(np.ascontiguousarray(one, dtype=np.float32))  # mode F
+        enlarged = np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR))
+        total += np.float32(member.weight) * enlarged
+    return total

@@ -4,9 +4,10 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from dermfuse.outlines import outline
+from dermfuse.runs import NOTICE
 
 Rgb = NDArray[np.uint8]
 
@@ -14,16 +15,20 @@ OUTLINE_COLOUR = (0, 90, 200)
 """Blue, as the predicted outlines of the paper's Figs. 13 and 14."""
 HALO_COLOUR = (255, 255, 255)
 
-VIRIDIS = (
-    (68, 1, 84), (72, 26, 108), (71, 47, 125), (65, 68, 135),
-    (57, 86, 140), (49, 104, 142), (42, 120, 142), (35, 136, 142),
-    (31, 152, 139), (34, 168, 132), (53, 183, 121), (84, 197, 104),
-    (122, 209, 81), (165, 219, 54), (210, 226, 27), (253, 231, 37),
-)  # fmt: skip
-"""Viridis (van der Walt and Smith, 2015; CC0) at 16 equal steps: even in lightness, and told
-apart with colour-blind eyes and in grey."""
+FOR_COLOUR = (255, 190, 0)
+"""Amber: what speaks for malignancy. Told from violet with colour-blind eyes and in grey."""
+AGAINST_COLOUR = (84, 39, 136)
+"""Violet: what speaks against it."""
+FULL_LOG_ODDS = 6.0
+"""Of a place that is tinted in full, for or against: the same for every image and network."""
+AGAINST_WORDS = "against melanoma"
+FOR_WORDS = "for melanoma"
 
 _PEAK_OPACITY = 0.65
+_BAND_SHARE = 1 / 26  # of the longer side: the height of a line of the caption
+_LEAST_BAND_PX = 16
+_LETTER_SHARE = 0.5  # of a line's height
+_INK = (19, 36, 42)
 _LINE_SHARE = 1 / 320  # of the longer side; with its halo a line is twice as wide
 
 
@@ -53,36 +58,87 @@ def draw_outline(image: Rgb, mask: NDArray[np.bool_]) -> Rgb:
     return np.asarray(picture)
 
 
-def draw_activation(
-    image: Rgb, activation: NDArray[np.float32], *, low: float = 0.0, high: float | None = None
-) -> Rgb:
-    """Returns the image under an activation map in viridis, the more opaque the higher it is.
+def draw_activation(image: Rgb, activation: NDArray[np.float32]) -> Rgb:
+    """Returns the image under an activation map: amber speaks for malignancy, violet against.
 
-    The map is enlarged bilinearly to the image. What is at ``low`` or below is not tinted at
-    all: by default what speaks against malignancy, or not at all, leaves the image bare.
+    The map is enlarged bilinearly to the image. A place is the more opaque the more it adds to the
+    log-odds or takes from them, up to ``FULL_LOG_ODDS``; what adds nothing leaves the image bare.
+    The scale is one for all images: a map that says little shows little.
 
     Args:
         image: (H, W, 3) uint8, RGB; it is not changed.
-        activation: (h, w), any range.
-        low: The value at which the tint begins.
-        high: The value at which it is full; the map's maximum if not given, so that maps of two
-            images can only be compared when it is.
+        activation: (h, w), in log-odds of malignancy (``Analysis.activation``).
 
     Paper:
         Fig. 9: class activation maps over the image.
     """
-    top = float(activation.max()) if high is None else high
-    span = top - low
-    if span <= 0:  # nothing is above low
-        return image.copy()
     height, width = image.shape[:2]
-    shares = np.clip((activation - np.float32(low)) / np.float32(span), 0.0, 1.0)
-    small = Image.fromarray(np.ascontiguousarray(shares, dtype=np.float32) * np.float32(255))
-    level = small.resize((width, height), Image.Resampling.BILINEAR).convert("L")
-    opacity = level.point([round(_PEAK_OPACITY * value) for value in range(256)])
-    tint = level.copy()
-    tint.putpalette(_lookup_table().tobytes())
-    return np.asarray(Image.composite(tint.convert("RGB"), Image.fromarray(image), opacity))
+    small = Image.fromarray(np.ascontiguousarray(activation / np.float32(FULL_LOG_ODDS)))
+    shares = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+    opacity = np.float32(_PEAK_OPACITY) * np.minimum(np.abs(shares), 1)[..., None]
+    colours = np.array([AGAINST_COLOUR, FOR_COLOUR], dtype=np.float32)
+    tint = colours[(shares > 0).astype(np.intp)]  # (H, W, 3)
+    drawn: Rgb = np.rint(image + opacity * (tint - image)).astype(np.uint8)
+    return drawn
+
+
+def add_caption(image: Rgb, *, legend: bool) -> Rgb:
+    """Returns the image with the notice below it and, above that, the legend of the tints.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        legend: Whether the image lies under an activation map.
+
+    Returns:
+        (H + one line or two, W, 3)
+    """
+    height, width = image.shape[:2]
+    line = max(_LEAST_BAND_PX, round(_BAND_SHARE * max(height, width)))
+    picture = Image.new("RGB", (width, height + line * (1 + legend)), (255, 255, 255))
+    picture.paste(Image.fromarray(image))
+    if legend:
+        _draw_legend(picture, top=height, line=line)
+    room = width - 2 * line / 3
+    _write(picture, NOTICE, (line / 3, picture.height - line / 2), line=line, room=room)
+    return np.asarray(picture)
+
+
+def _draw_legend(picture: Image.Image, *, top: int, line: int) -> None:
+    """Draws the tints on white between the words that say what they mean."""
+    third = picture.width / 3
+    edge, middle = line / 3, top + line / 2
+    room = third - 2 * edge
+    _write(picture, AGAINST_WORDS, (third - edge, middle), line=line, room=room, anchor="rm")
+    _write(picture, FOR_WORDS, (2 * third + edge, middle), line=line, room=room)
+    steps = np.linspace(-FULL_LOG_ODDS, FULL_LOG_ODDS, max(1, round(third)), dtype=np.float32)
+    white = np.full((max(1, line // 2), len(steps), 3), 255, np.uint8)
+    bar = draw_activation(white, steps[None, :])
+    picture.paste(Image.fromarray(bar), (round(third), top + (line - len(bar)) // 2))
+
+
+def _write(
+    picture: Image.Image,
+    words: str,
+    at: tuple[float, float],
+    *,
+    line: float,
+    room: float,
+    anchor: str = "lm",
+) -> None:
+    """Writes words on one line, smaller where they would not fit into the room.
+
+    Args:
+        picture: On which.
+        words: What.
+        at: Their left or right end, and the middle of the line; in pixels.
+        line: Its height, in pixels.
+        room: Their greatest length, in pixels.
+        anchor: ``lm`` or ``rm``: the end that ``at`` is.
+    """
+    size = _LETTER_SHARE * line
+    length = ImageFont.load_default(size).getlength(words)
+    font = ImageFont.load_default(size * min(1.0, room / length))
+    ImageDraw.Draw(picture).text(at, words, fill=_INK, font=font, anchor=anchor)
 
 
 def encode_png(image: Rgb) -> bytes:
@@ -95,12 +151,3 @@ def encode_png(image: Rgb) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _lookup_table() -> Rgb:
-    """Returns viridis at 256 steps, interpolated between its anchors."""
-    anchors = np.array(VIRIDIS, dtype=np.float64)
-    steps = np.linspace(0, len(anchors) - 1, 256)
-    channels = [np.interp(steps, np.arange(len(anchors)), channel) for channel in anchors.T]
-    table: Rgb = np.rint(np.stack(channels, axis=1)).astype(np.uint8)  # (256, 3)
-    return table

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.analysis.measures import LesionMeasures
-from dermfuse.analysis.overlays import draw_activation, draw_outline
+from dermfuse.analysis.overlays import add_caption, draw_activation, draw_outline
 from dermfuse.analysis.quality import QualityFlag
 from dermfuse.looks import describe_looks, describe_other_looks
 from dermfuse.outlines import outline
@@ -119,8 +119,8 @@ class Analysis(Score):
     Args:
         image: As it was analysed: RGB, upright, (H, W, 3).
         mask: Where the lesion is, (H, W).
-        activation: Where the class networks looked, (h, w), in [0, 1]: 1 speaks most for
-            melanoma, 0 is the map's mean or below.
+        activation: What each place adds to the log-odds of malignancy before calibration, (h, w):
+            above 0 speaks for melanoma, below 0 against it, on one scale for all images.
         measures: Of the lesion; those that an empty mask has not are None.
         quality: What may spoil the answer, and what was checked.
     """
@@ -137,12 +137,20 @@ class Analysis(Score):
         return (*self.doubts, *(flag.sentence for flag in self.quality if flag.raised))
 
     def contour_overlay(self) -> NDArray[np.uint8]:
-        """Returns the image with the outline of the lesion over it, (H, W, 3)."""
-        return draw_outline(self.image, self.mask)
+        """Returns the image with the outline of the lesion over it and the notice below it.
+
+        Returns:
+            (H + one line, W, 3)
+        """
+        return add_caption(draw_outline(self.image, self.mask), legend=False)
 
     def activation_overlay(self) -> NDArray[np.uint8]:
-        """Returns the image with the class activation map over it, (H, W, 3)."""
-        return draw_activation(self.image, self.activation)
+        """Returns the image with the activation map over it, its legend and the notice below it.
+
+        Returns:
+            (H + two lines, W, 3)
+        """
+        return add_caption(draw_activation(self.image, self.activation), legend=True)
 
     def to_dict(self, *, with_outline: bool = True) -> dict[str, Any]:
         """Returns the analysis as JSON values: everything but pixels, the outline as points.

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dermfuse.bench.plain import to_tensor
 from dermfuse.looks import SYMMETRIES
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.classifier import Classifier
+from dermfuse.models.classifier import Classifier, log_odds_row
 from dermfuse.models.unet import UNet
 from dermfuse.models.unet_original import OriginalUNet
 from dermfuse.release.cards import NetworkCard, read_card
@@ -83,7 +83,7 @@ class EagerEnsemble:
             last = network.backbone(network.normalise(squares))  # (looks, E, h, w)
             logits = network.head(last.mean(dim=(2, 3)))
             probability += weight * float(logits.softmax(dim=1)[:, Label.MALIGNANT].mean())
-            row = network.head.weight[Label.MALIGNANT].view(1, -1, 1, 1)
+            row = log_odds_row(network.head).view(1, -1, 1, 1)
             maps.append(weight * self._gather((last * row).sum(dim=1, keepdim=True)))
         return probability, _mean(maps, max(each.shape[-1] for each in maps)).numpy()
 

@@ -131,6 +131,23 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class Peaks:
+    """Where the activation maps of one class' images point.
+
+    Args:
+        images: How many, with a true mask.
+        inside: Of them the place that adds most to the log-odds lies in the lesion.
+        outside: It lies out of the lesion.
+        nowhere: No place adds to the log-odds.
+    """
+
+    images: int
+    inside: int
+    outside: int
+    nowhere: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """What was measured of the class networks, out of fold.
 
@@ -147,6 +164,7 @@ class Scoring:
         one_look: The same with one; None where there is no more.
         subsets: Images that were measured apart, by name.
         withheld: By the gate; None where the release does not state it.
+        activation: Where the activation maps point, by class.
     """
 
     images: int
@@ -160,6 +178,7 @@ class Scoring:
     one_look: ScoringOfOneLook | None = None
     subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
     withheld: Withheld | None = None
+    activation: Mapping[str, Peaks] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,6 +291,16 @@ def withheld(of: Withheld) -> str:
     return f"{counts}\n\n{points}"
 
 
+def peaks(scoring: Scoring) -> str:
+    """Returns where the activation maps of each class point."""
+    rows = [
+        (name, f"{of.images:,}", *(_of(n, of.images) for n in (of.inside, of.outside, of.nowhere)))
+        for name, of in scoring.activation.items()
+    ]
+    heads = ("images with a true mask", "n", "in the lesion", "out of it", "nothing speaks for it")
+    return markdown_table(heads, rows)
+
+
 def gate(card: Card) -> str:
     """Returns which images are told not to be dermoscopy."""
     rows = [

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dermfuse.errors import ExportError
 from dermfuse.models.backbones.base import Backbone, Normalise
-from dermfuse.models.classifier import Classifier
+from dermfuse.models.classifier import Classifier, log_odds_row
 from dermfuse.models.joint import JointNetwork
 from dermfuse.models.unet import UNet
 from dermfuse.models.unet_original import OriginalUNet
@@ -24,7 +24,7 @@ CLASS_OUTPUTS: Mapping[str, str] = MappingProxyType(
     {
         "logits": "benign, malignant, float32 (N, 2)",
         "malignant": "softmax probability of malignant, not calibrated, float32 (N,)",
-        "activation_map": "class activation map of malignant, float32 (N, h, w)",
+        "activation_map": "class activation map in log-odds of malignancy, float32 (N, h, w)",
         "embedding": "what the class head sees, float32 (N, E)",
     }
 )
@@ -66,7 +66,7 @@ class Pixels(nn.Module):
 class ClassHead(nn.Module):
     """All that is said about a class, from the map that is pooled.
 
-    The activation map is a 1x1 convolution with the malignant row of the head.
+    The activation map is a 1x1 convolution with ``log_odds_row`` of the head.
 
     Shape:
         (N, E, h, w) -> logits (N, 2), malignant (N,), activation_map (N, h, w), embedding (N, E)
@@ -77,7 +77,7 @@ class ClassHead(nn.Module):
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
         self.head = head
-        row = head.weight[Label.MALIGNANT].detach()
+        row = log_odds_row(head).detach()
         self.register_buffer("row", row.view(1, -1, 1, 1).clone())
 
     def forward(self, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

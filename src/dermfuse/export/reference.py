@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dermfuse.models.classifier import Classifier
+from dermfuse.models.classifier import Classifier, log_odds_row
 from dermfuse.models.joint import JointNetwork
 from dermfuse.scores import Label
 
@@ -37,7 +37,7 @@ def _ask(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     if isinstance(network, JointNetwork):
         embedding, mask_logits = network.embed_and_segment(x)
         maps = network.backbone.features(network.normalise(x))
-        row = network.class_head.weight[Label.MALIGNANT]
+        row = log_odds_row(network.class_head)
         activation = (network.backbone.embedding_map(maps[-1]) * row.view(1, -1, 1, 1)).sum(dim=1)
         lesion = mask_logits.sigmoid()[:, 0]
         return {**_classes(network.class_head(embedding), activation, embedding), "lesion": lesion}

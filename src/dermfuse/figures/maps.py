@@ -44,7 +44,7 @@ class ActivationRow:
 
     Args:
         name: The network.
-        maps: The malignant row's map of each image, as the network gives it. (N, h, w)
+        maps: Of each image, in log-odds of malignancy, as the network gives it. (N, h, w)
         scores: Of malignancy. (N,)
     """
 
@@ -145,16 +145,16 @@ def draw_activation_maps(
             axes.imshow(over, cmap=_COLOURS, norm=scale, alpha=_OPACITY)
             axes.set_title(f"score {score:.2f}", fontsize=9)
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), ax=cells, fraction=0.03, pad=0.01)
-        bar.set_label("contribution to\nmalignant logit", fontsize=9)
+        bar.set_label("log-odds of\nmalignancy", fontsize=9)
         bar.ax.tick_params(labelsize=8.5)
     return encode(
         figure,
         name=name,
         title="Class activation maps",
         caption=(
-            "The last feature maps weighted by the malignant row of the class head, brought to the "
-            "image's size; a map's mean plus a constant is the malignant logit. One colour scale "
-            f"per network. {chosen}"
+            "The last feature maps weighted by the malignant row of the class head less the benign "
+            "one, brought to the image's size; a map's mean plus a constant is the log-odds of "
+            f"malignancy. One colour scale per network. {chosen}"
         ),
         basis=basis,
     )

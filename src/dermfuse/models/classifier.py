@@ -13,7 +13,8 @@ class Classifier(nn.Module):
     """features -> embedding -> head -> logits, on any backbone.
 
     With global average pooling and one dense layer, the class activation map needs no
-    gradient: it is the last map weighted by the malignant row of that layer.
+    gradient: it is the last map weighted by the malignant row of that layer less the benign
+    one (``log_odds_row``).
 
     Args:
         backbone: E = ``backbone.embedding_channels``.
@@ -53,18 +54,30 @@ class Classifier(nn.Module):
     def activation_map(self, x: Tensor) -> Tensor:
         """Returns the class activation map of malignancy (B, H/32, W/32).
 
-        Its mean plus the malignant bias is the malignant logit.
+        Its mean plus the difference of the biases is the log-odds of malignancy.
 
         Paper:
             Fig. 9.
         """
         last = self._last_map(x).to(self.head.weight.dtype)  # (B, E, H/32, W/32)
-        row = self.head.weight[Label.MALIGNANT].view(1, -1, 1, 1)
-        return (last * row).sum(dim=1)
+        return (last * log_odds_row(self.head).view(1, -1, 1, 1)).sum(dim=1)
 
     def _last_map(self, x: Tensor) -> Tensor:
         last: Tensor = self.backbone(self.normalise(x))
         return last
+
+
+def log_odds_row(head: nn.Linear) -> Tensor:
+    """Returns how each channel of an embedding moves the log-odds of malignancy, (E,).
+
+    It is the malignant row less the benign one. What both rows share moves both logits alike and
+    says nothing about the class: softmax leaves it out, training never changes it, and in a
+    trained head it has as large weights as what was learnt.
+
+    Args:
+        head: From the embedding to the logits (2, E).
+    """
+    return head.weight[Label.MALIGNANT] - head.weight[Label.BENIGN]
 
 
 def pool(maps: Tensor, *, like: Tensor) -> Tensor:

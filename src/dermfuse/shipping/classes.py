@@ -16,6 +16,7 @@ from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import ClassRelease, Member
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.scores import ScoreTable
+from dermfuse.shipping.activation import measure_activation
 from dermfuse.shipping.out_of_fold import FoldAnswers
 from dermfuse.shipping.rates import gain_in_ranking, mean, rank
 
@@ -134,6 +135,7 @@ def make_class_release(
     members = tuple(
         Member(card.name, float(weight)) for (card, _), weight in zip(asked, weights, strict=True)
     )
+    measured["activation"] = measure_activation(asked, members)
     return FusedClasses(
         ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured),
         ScoreTable(answers.ids, found.scores),

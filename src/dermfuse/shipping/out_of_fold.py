@@ -67,6 +67,7 @@ class FoldAnswers:
         one_look: The same of the image as it is. (N,)
         exact: The scores of one look in float32. (N,)
         embedding: Of the held-back images, the mean over looks. (N, E)
+        activations: Their activation maps, the mean over looks. (N, h, w)
         trained_on: The images it was trained on.
         embeddings: Of those. (M, E)
     """
@@ -76,6 +77,7 @@ class FoldAnswers:
     one_look: NDArray[np.float64]
     exact: NDArray[np.float64]
     embedding: NDArray[np.float32]
+    activations: NDArray[np.float32]
     trained_on: tuple[Lesion, ...]
     embeddings: NDArray[np.float32]
 
@@ -143,23 +145,27 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
         looks: At how many orientations of an image it looks.
     """
 
-    def ask(lesion: Lesion) -> tuple[float, float, float, NDArray[np.float32]]:
+    def ask(lesion: Lesion) -> tuple[float, float, float, NDArray[np.float32], NDArray[np.float32]]:
         image = Image.fromarray(read_image(lesion.image_path))
         apart = look_at(fold.shipped, image, looks)
         one = float(apart["malignant"][0])
         exact = one
         if fold.exact.card != fold.shipped.card:
             exact = float(look_at(fold.exact, image, 1)["malignant"][0])
-        return float(apart["malignant"].mean()), one, exact, apart["embedding"].mean(axis=0)
+        embedding, activation = (
+            apart[name].mean(axis=0) for name in ("embedding", "activation_map")
+        )
+        return float(apart["malignant"].mean()), one, exact, embedding, activation
 
     rows = each_image(ask, fold.held_back)
-    malignant, one_look, exact, embedding = zip(*rows, strict=True)
+    malignant, one_look, exact, embedding, activation = zip(*rows, strict=True)
     return FoldAnswers(
         held_back=fold.held_back,
         malignant=np.array(malignant),
         one_look=np.array(one_look),
         exact=np.array(exact),
         embedding=np.stack(embedding),
+        activations=np.stack(activation),
         trained_on=fold.trained_on,
         embeddings=embed(fold.shipped, fold.trained_on, looks=looks),
     )

@@ -1,7 +1,7 @@
 /** From the answers of the networks to one probability, mask and map (`Analyzer`). */
 import type { Calibration, Member } from "../release/records";
 import type { FloatMap, Mask } from "./raster";
-import { addProbability, resizeProbability } from "./resample";
+import { addMap, resizeMap } from "./resample";
 
 /**
  * What one network says of one image, by output: the mean over its looks, maps lying on the image
@@ -69,7 +69,7 @@ export function fuseMasks(
   });
   const mean = new Float32Array(width * height);
   for (const [size, data] of bySize) {
-    addProbability({ width, height, data: mean }, { width: size, height: size, data });
+    addMap({ width, height, data: mean }, { width: size, height: size, data });
   }
   const least = Math.fround(threshold - 1e-6);
   const data = new Uint8Array(mean.length);
@@ -77,29 +77,19 @@ export function fuseMasks(
   return { width, height, data };
 }
 
-/** Returns the weighted mean of the networks' activation maps, scaled to 1. */
+/** Returns the weighted mean of the networks' maps: what each place adds to the log-odds. */
 export function fuseActivation(answers: readonly Answers[], members: readonly Member[]): FloatMap {
   const maps = answers.map((answer) => squareMap(answer["activation_map"]));
   const side = Math.max(...maps.map((map) => map.width));
   const data = new Float32Array(side * side);
   maps.forEach((map, i) => {
-    const above = aboveMean(map, side);
-    for (let at = 0; at < data.length; at++) data[at] += members[i].weight * above.data[at];
+    const enlarged = resizeMap(map, side, side).data;
+    for (let at = 0; at < data.length; at++) data[at] += members[i].weight * enlarged[at];
   });
-  const highest = Math.max(data.reduce((most, value) => Math.max(most, value), 0), 1e-12);
-  return { width: side, height: side, data: data.map((value) => value / highest) };
+  return { width: side, height: side, data };
 }
 
 function squareMap({ data, shape }: Answers[string]): FloatMap {
   const [height, width] = shape.slice(-2);
   return { width, height, data };
-}
-
-/** Returns what of a map lies above its mean, in units of its largest. */
-function aboveMean({ width, height, data }: FloatMap, side: number): FloatMap {
-  const middle = data.reduce((sum, value) => sum + value, 0) / data.length;
-  const above = data.map((value) => Math.max(value - middle, 0));
-  const highest = above.reduce((most, value) => Math.max(most, value), 0);
-  const shares = highest > 0 ? above.map((value) => value / highest) : above;
-  return resizeProbability({ width, height, data: shares }, side, side);
 }

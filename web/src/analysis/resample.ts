@@ -39,18 +39,15 @@ export function resize(
     : alongColumns8(alongRows8(image, across), down);
 }
 
-/** Returns a floating-point map resized (bilinear, antialiased when shrinking), in [0, 1]. */
-export function resizeProbability(map: FloatMap, width: number, height: number): FloatMap {
+/** Returns a floating-point map resized (bilinear, antialiased when shrinking). */
+export function resizeMap(map: FloatMap, width: number, height: number): FloatMap {
   const resized = { width, height, data: new Float32Array(width * height) };
-  addProbability(resized, map);
+  addMap(resized, map);
   return resized;
 }
 
-/**
- * Adds a map to another, resized to its size (bilinear, antialiased when shrinking). Of a map in
- * [0, 1] no value passes 1, where rounding would.
- */
-export function addProbability(total: FloatMap, map: FloatMap): void {
+/** Adds a map to another, resized to its size (bilinear, antialiased when shrinking). */
+export function addMap(total: FloatMap, map: FloatMap): void {
   const { width, height } = total;
   const across = kernel(map.width, 0, map.width, width, "bilinear");
   const down = kernel(map.height, 0, map.height, height, "bilinear");
@@ -214,7 +211,7 @@ function addAlongRows(total: FloatMap, map: FloatMap, across: Kernel): void {
       let sum = 0;
       let from = y * map.width + first[x];
       for (let k = x * size, end = k + count[x]; k < end; k++) sum += source[from++] * weights[k];
-      data[to++] += Math.min(sum, 1);
+      data[to++] += sum;
     }
   }
 }
@@ -228,7 +225,7 @@ function addAlongColumns(total: FloatMap, map: FloatMap, down: Kernel): void {
     if (taps === 2) {
       const [upper, lower] = [weights[top], weights[top + 1]]; // nearly every row when enlarging
       for (let from = row, end = row + width; from < end; from++) {
-        data[to++] += Math.min(source[from] * upper + source[from + width] * lower, 1);
+        data[to++] += source[from] * upper + source[from + width] * lower;
       }
       continue;
     }
@@ -237,7 +234,7 @@ function addAlongColumns(total: FloatMap, map: FloatMap, down: Kernel): void {
       for (let k = 0, from = row + x; k < taps; k++, from += width) {
         sum += source[from] * weights[top + k];
       }
-      data[to++] += Math.min(sum, 1);
+      data[to++] += sum;
     }
   }
 }

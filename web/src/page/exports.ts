@@ -1,10 +1,12 @@
 /** Files to keep: the overlay and the mask as PNG, the record as JSON. */
 import type { Analysis } from "../analysis/analysis";
 import { make } from "./elements";
+import { AGAINST_WORDS, FOR_WORDS, legendStops } from "./tint";
 import type { Viewer } from "./viewer";
 
 const LINE_SHARE = 1 / 320; // of the longer side
 const BAND_SHARE = 1 / 26;
+const INK = "#13242a";
 
 /** Gives a file to the person. */
 export function save(content: Blob, name: string): void {
@@ -27,12 +29,13 @@ export function maskFile({ mask }: Analysis): Promise<Blob> {
   return pngOf(canvas);
 }
 
-/** Returns the image with the overlays that are shown, and the notice below it. */
+/** Returns the image with the overlays that are shown, their legend and the notice below it. */
 export function overlayFile({ analysis, picture, shown, tinted }: Viewer): Promise<Blob> {
   const { width, height } = analysis;
   const longer = Math.max(width, height);
   const band = Math.max(16, Math.round(longer * BAND_SHARE));
-  const canvas = make("canvas", { width, height: height + band });
+  const bottom = height + (shown.activation > 0 ? band : 0);
+  const canvas = make("canvas", { width, height: bottom + band });
   const context = canvas.getContext("2d")!;
   context.drawImage(picture, 0, 0);
   context.imageSmoothingQuality = "high";
@@ -44,12 +47,31 @@ export function overlayFile({ analysis, picture, shown, tinted }: Viewer): Promi
   stroke(context, analysis, "rgb(0, 90, 200)", line);
   context.globalAlpha = 1;
   context.fillStyle = "#fff";
-  context.fillRect(0, height, width, band);
-  context.fillStyle = "#13242a";
+  context.fillRect(0, height, width, canvas.height - height);
   context.textBaseline = "middle";
   context.font = `${Math.round(band * 0.5)}px sans-serif`;
-  context.fillText(analysis.notice, band / 3, height + band / 2, width - (2 * band) / 3);
+  if (bottom > height) drawLegend(context, { top: height, width, band });
+  context.fillStyle = INK;
+  context.fillText(analysis.notice, band / 3, bottom + band / 2, width - (2 * band) / 3);
   return pngOf(canvas);
+}
+
+function drawLegend(
+  context: CanvasRenderingContext2D,
+  { top, width, band }: { top: number; width: number; band: number },
+): void {
+  const third = width / 3;
+  const edge = band / 3;
+  const room = third - 2 * edge;
+  const gradient = context.createLinearGradient(third, 0, 2 * third, 0);
+  for (const [at, colour] of legendStops()) gradient.addColorStop(at, colour);
+  context.fillStyle = gradient;
+  context.fillRect(third, top + band / 4, third, band / 2);
+  context.fillStyle = INK;
+  context.textAlign = "right";
+  context.fillText(AGAINST_WORDS, third - edge, top + band / 2, room);
+  context.textAlign = "left";
+  context.fillText(FOR_WORDS, 2 * third + edge, top + band / 2, room);
 }
 
 function stroke(

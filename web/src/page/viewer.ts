@@ -2,7 +2,7 @@
 import type { Analysis } from "../analysis/analysis";
 import { toPath } from "../analysis/outlines";
 import { make } from "./elements";
-import { tint } from "./tint";
+import { AGAINST_WORDS, FOR_WORDS, legendStops, tint } from "./tint";
 import { Zoom } from "./zoom";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -46,7 +46,7 @@ export class Viewer {
         "div",
         { className: "card controls" },
         this.overlayControl("Lesion outline", "contour", contour),
-        this.overlayControl("Activation map", "activation", this.map),
+        this.overlayControl("Activation map", "activation", this.map, legend()),
         comparison(overlays, divider),
       ),
     );
@@ -66,6 +66,7 @@ export class Viewer {
     words: string,
     which: keyof Shown,
     overlay: HTMLElement | SVGElement,
+    about?: HTMLElement,
   ): HTMLElement {
     const begin = this.opacities[which];
     const box = make("input", { type: "checkbox", id: `show-${which}`, checked: begin > 0 });
@@ -82,8 +83,16 @@ export class Viewer {
     range.addEventListener("input", update);
     update();
     const label = make("label", { htmlFor: box.id }, box, words);
-    return make("div", { className: "control" }, label, output, range);
+    return make("div", { className: "control" }, label, output, range, about);
   }
+}
+
+/** Returns what the tints of the activation map mean: one scale for all images. */
+function legend(): HTMLElement {
+  const bar = make("div", { className: "bar" });
+  const stops = legendStops().map(([at, colour]) => `${colour} ${100 * at}%`);
+  bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
+  return make("div", { className: "legend" }, AGAINST_WORDS, bar, FOR_WORDS);
 }
 
 function drawMap({ activation, width, height }: Analysis): HTMLCanvasElement {
