@@ -60,7 +60,7 @@ def test_what_was_not_scored_is_refused_unless_all_are_scored(
 ) -> None:
     _grey(images / "page.png")
     analyze_paths(Analyzer(release), [images], tmp_path / "results")
-    with pytest.raises(PredictionsError, match=r"page\.png .* does not look like .*--score-all"):
+    with pytest.raises(PredictionsError, match=r"page\.png .* was withheld.*--score-all"):
         convert_results(tmp_path / "results", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     analyze_paths(Analyzer(release, score_all=True), [images], tmp_path / "all")

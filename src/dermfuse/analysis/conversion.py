@@ -107,7 +107,7 @@ def _score(record: Mapping[str, Any], results: Path) -> float:
     probability = record["malignant_probability"]
     if probability is None:
         raise PredictionsError(
-            f"{record['name']} of {results} was not scored: it does not look like dermoscopy",
+            f"{record['name']} of {results} was withheld: it is unlike the images learnt from",
             expected="a probability for every image",
             action="Leave it out, or analyse into a new folder with --score-all",
         )
