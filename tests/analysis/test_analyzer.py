@@ -184,6 +184,13 @@ def test_with_one_look_of_one_network_nothing_is_uncertain(tmp_path: Path) -> No
     assert list(analyzer.digests) == ["reds-a", "greens"]
 
 
+def test_a_deviation_that_rounds_to_nothing_is_not_said_to_be_nothing(release: Path) -> None:
+    analysis = Analyzer(release).analyze(_even(150))
+    same = replace(analysis, uncertainty=0.0004)
+    assert same.variation.startswith("Over 2 networks the probability varies by less than 0.001 (")
+    assert replace(analysis, uncertainty=0.0006).variation.count("by 0.001 (") == 1
+
+
 def test_three_networks_score_and_three_outline(tmp_path: Path) -> None:
     folder = write_small_release(tmp_path / "six", members=3, outliners=3, with_gate=True)
     analyzer = Analyzer(folder, score_all=True)

@@ -16,7 +16,7 @@ from dermfuse.analysis.threaded import in_threads
 from dermfuse.errors import ConfigError
 from dermfuse.looks import describe_looks, describe_other_looks
 from dermfuse.release.operating import Rate
-from dermfuse.report.words import MISSED
+from dermfuse.words import MISSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

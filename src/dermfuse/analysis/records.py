@@ -76,10 +76,9 @@ class Score:
             return ""
         parts = [describe_looks(self.looks)] * (self.looks > 1)
         parts += [f"{len(self.scores)} networks"] * (len(self.scores) > 1)
-        return (
-            f"Over {' and '.join(parts)} the probability varies by {self.uncertainty:.3f} "
-            "(standard deviation)"
-        )
+        varies = "less than 0.001" if self.uncertainty < 5e-4 else f"{self.uncertainty:.3f}"
+        over = " and ".join(parts)
+        return f"Over {over} the probability varies by {varies} (standard deviation)"
 
     @property
     def doubts(self) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ import numpy as np
 
 from dermfuse.analysis.journal import Journal
 from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
-from dermfuse.report.words import UNLIKE, WITHHELD
 from dermfuse.runs import NOTICE, atomic_write, write_text
+from dermfuse.words import UNLIKE, WITHHELD
 
 RESULTS_CSV = "results.csv"
 ERRORS_CSV = "errors.csv"

@@ -14,9 +14,9 @@ from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Release
 from dermfuse.release.operating import Rate
 from dermfuse.report.markdown import markdown_table
-from dermfuse.report.words import MISSED
 from dermfuse.stress.measure import StressReport
 from dermfuse.stress.report import COLUMNS, say_orientations, table_row
+from dermfuse.words import MISSED
 
 _UNMEASURED = "not measured"
 _SETTINGS = {

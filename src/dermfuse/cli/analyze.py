@@ -167,7 +167,7 @@ def _named(name: str, error: str) -> str:
 
 
 def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
-    from dermfuse.report.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
+    from dermfuse.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
     say(analysis.name or "image")
@@ -205,7 +205,7 @@ def _show_measures(measures: "LesionMeasures") -> None:
 
 def _show_withheld(names: Sequence[str], count: int) -> None:
     """Names the images that nothing is said about: they need eyes first."""
-    from dermfuse.report.words import UNLIKE
+    from dermfuse.words import UNLIKE
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""

@@ -19,7 +19,7 @@ from dermfuse.cli.console import (
 from dermfuse.cli.extras import require_train_extra
 from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
-from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
+from dermfuse.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:
     from dermfuse.demo import DemoReport

@@ -6,7 +6,7 @@ from typing import Any
 
 from dermfuse.cli.console import say, say_notice
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
-from dermfuse.report.words import MISSED, UNLIKE
+from dermfuse.words import MISSED, UNLIKE
 
 
 def show_release(release: Release, folder: Path) -> None:

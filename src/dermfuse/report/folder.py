@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from dermfuse.report import words
+from dermfuse import words
 from dermfuse.runs import NOTICE
 
 PAGE_ROWS = 1000

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dermfuse import words
 from dermfuse.analysis import records
-from dermfuse.report import words
 from dermfuse.report.folder import FolderPage, FolderSummary, ImageRow, render_folder
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 APP = REPOSITORY / "web" / "src"
 NAMES = (words.PROBABILITY, words.LESION_SHARE, words.WITHHELD, words.UNLIKE)
 OTHER_NAMES = (
