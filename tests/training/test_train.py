@@ -91,13 +91,32 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert all(torch.equal(weights[key], again[key]) for key in weights | again)
 
 
+def _rates(run: Path) -> list[float]:
+    lines = RunFolder(run).metrics.read_text().splitlines()
+    return [float(line.split(",")[1]) for line in lines[1:]]
+
+
+@pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
+def test_a_resumed_run_follows_the_plateau_rule(preset: str, drawn: Path, tmp_path: Path) -> None:
+    plateaus = ("train.plateau_patience=1", "train.new_layer_factor=3", "train.learning_rate=0.01")
+    once, often = tmp_path / "once", tmp_path / "often"
+    train(_tiny(preset, *plateaus, "train.epochs=9"), data=drawn, run=once)
+    for epochs in (2, 3, 6, 9):
+        config = _tiny(preset, *plateaus, f"train.epochs={epochs}")
+        train(config, data=drawn, run=often, resume=epochs > 2)
+    assert len(set(_rates(once))) >= 3, "the rate falls twice"
+    assert RunFolder(once).metrics.read_text() == RunFolder(often).metrics.read_text()
+    weights, again = (load_file(RunFolder(run).weights) for run in (once, often))
+    assert all(torch.equal(weights[key], again[key]) for key in weights | again)
+
+
 def test_the_cosine_falls_over_the_epochs_and_its_length_is_fixed(
     drawn: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     cosine = ["train.schedule=cosine", "train.new_layer_factor=10", "train.epochs=2"]
     train(_tiny("dc-mobilenetv1", *cosine), data=drawn, run=run)
-    rates = [float(line.split(",")[1]) for line in (run / "metrics.csv").read_text().split()[1:]]
+    rates = _rates(run)
     assert rates[0] > rates[1]
     with pytest.raises(RunError, match=r"train.epochs 2 -> 3"):
         train(

@@ -122,10 +122,6 @@ class Interleaving(Callback):
             self._progress(self._done, self._all)
         self._start = now(self._plain.device)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Feeds the plateau rule, for nothing was validated."""
-        pl_module.log("validation_loss", 0.0)
-
 
 def take_turns(
     config: Config,

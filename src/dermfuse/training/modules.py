@@ -1,6 +1,6 @@
 """One Lightning module per kind of network: what a step computes and what validation measures.
 
-Every module logs ``validation_loss``, which the plateau rule watches, and ``rank``, by which
+Every module measures ``validation_loss``, which the plateau rule watches, and ``rank``, by which
 the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks, the
 mean of both for a joint network. With ``data.split = "all"`` there is neither: nothing is validated
 on, and the last epoch is kept.
@@ -36,10 +36,8 @@ from dermfuse.training.distributed import (
 )
 from dermfuse.training.freezing import freeze
 from dermfuse.training.mixing import Mixture, draw_mixture
+from dermfuse.training.plateau import count_plateaus
 from dermfuse.training.samples import Samples
-
-KERAS_MIN_DELTA = 1e-4
-"""Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
 
 Epoch = dict[str, float]
 
@@ -65,6 +63,7 @@ class TrainingModule(LightningModule):
         self.averaged = average_weights(network, decay) if decay else None
         self._compiled_pass = compile_pass(self.plain_pass, config.train)
         self.measured: Epoch = {}
+        self._rates: list[float] = []  # each parameter group's first
         self._losses: list[Tensor] = []
         self._outputs: list[tuple[Tensor, ...]] = []
 
@@ -190,17 +189,16 @@ class TrainingModule(LightningModule):
         self._outputs = []
 
     def on_validation_epoch_end(self) -> None:
-        """Measures, and logs what the plateau rule watches."""
+        """Measures."""
         outputs = [torch.cat(parts) for parts in zip(*self._outputs, strict=True)]
         measured = self.measure(gather_in_order(outputs, self.processes))
         self.measured = as_the_first(measured, self.processes)
-        self.log("validation_loss", self.measured["validation_loss"], sync_dist=True)
 
     def epoch_row(self) -> Epoch:
         """Returns the row of ``metrics.csv`` for the epoch that ends, and starts a new one."""
         train_loss = torch.stack(self._losses).mean().item() if self._losses else math.nan
         self._losses = []
-        rate = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]  # type: ignore[union-attr]
+        rate = self._optimizer_in_use().param_groups[0]["lr"]
         row = {"epoch": self.current_epoch + 1, "learning_rate": rate, "train_loss": train_loss}
         return {**row, **self.measured}
 
@@ -208,11 +206,12 @@ class TrainingModule(LightningModule):
         """Returns Adam (AdamW with ``weight_decay``) and the rule its learning rate follows.
 
         Paper:
-            Adam 1e-4; halved when the validation loss has not fallen for 3 epochs. Keras halves
-            in the third such epoch, PyTorch in the one after ``patience``: hence the - 1.
+            Adam 1e-4; halved when the validation loss has not fallen for 3 epochs
+            (``follow_plateaus``).
         """
         train = self.config.train
         optimizer = self._optimizer()
+        self._rates = [group["lr"] for group in optimizer.param_groups]
         if train.schedule == "cosine":
             steps = train.epochs * len(self.schedule(0))
             cosine = torch.optim.lr_scheduler.LambdaLR(
@@ -222,15 +221,26 @@ class TrainingModule(LightningModule):
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": cosine, "interval": "step"},
             }
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            factor=train.plateau_factor,
-            patience=train.plateau_patience - 1,
-            threshold=KERAS_MIN_DELTA,
-            threshold_mode="abs",
-        )
-        scheduler = {"scheduler": plateau, "monitor": "validation_loss", "interval": "epoch"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return optimizer
+
+    def follow_plateaus(self, losses: Sequence[float]) -> None:
+        """Sets the learning rates of the epoch that begins, under the plateau rule.
+
+        A scheduler of PyTorch's would step after the training state is saved, and a resumed run
+        would miss that step.
+
+        Args:
+            losses: Of validation, of all epochs before.
+        """
+        train = self.config.train
+        if train.schedule != "plateau":
+            return
+        factor = train.plateau_factor ** count_plateaus(losses, patience=train.plateau_patience)
+        for group, rate in zip(self._optimizer_in_use().param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _optimizer_in_use(self) -> torch.optim.Optimizer:
+        return cast("torch.optim.Optimizer", self.optimizers(use_pl_optimizer=False))
 
     def _optimizer(self) -> torch.optim.Optimizer:
         train = self.config.train

@@ -24,7 +24,7 @@ _SHOWN = ("train_loss", "validation_loss", "average_precision", "auc", "jaccard"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes Lightning's training state whole or not at all, and reads it without unpickling code.
 
-    The state holds optimiser, plateau rule and counters beside the weights; it serves
+    The state holds optimiser, the epochs' table and counters beside the weights; it serves
     ``--resume`` alone. What is deployed is ``best.safetensors``.
     """
 
@@ -92,8 +92,10 @@ class Recorder(Callback):
         return max(self.history, key=lambda row: row["rank"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock of an epoch."""
+        """Starts the clock of an epoch, and sets its rate by the epochs that are written down."""
         self._started = time.monotonic()
+        if isinstance(pl_module, TrainingModule):
+            pl_module.follow_plateaus([row["validation_loss"] for row in self.history])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch down; Lightning's own state is saved right after."""
