@@ -47,6 +47,9 @@ class DataConfig:
             ``split`` is ``all``.
         folds: 0 for one hold-out split, else the number of cross-validation folds.
         fold: Which fold is validated on, from 0.
+        outer_folds: 0, or the ``folds`` of another run: what that run holds back is left out
+            here, so that this run can teach it (nested cross-validation).
+        outer_fold: The ``fold`` of that run.
         exclude_test_duplicates: Leaves out the twenty training images that show a lesion of the
             test set, and every file that is also a test image; only the paper's own protocol
             keeps them.
@@ -59,6 +62,8 @@ class DataConfig:
     validation_fraction: float = 0.2
     folds: int = 0
     fold: int = 0
+    outer_folds: int = 0
+    outer_fold: int = 0
     exclude_test_duplicates: bool = True
     input_size: int = 224
     fit: Literal["squeeze", "letterbox"] = "squeeze"
@@ -73,12 +78,23 @@ class DataConfig:
                 expected="a multiple of 32",
                 action=f"Set it to {max(32, round(self.input_size / 32) * 32)}",
             )
-        if self.folds == 1 or self.folds < 0:
-            raise ConfigError(f"data.folds is {self.folds}", expected="0 (hold-out) or 2 or more")
-        if not 0 <= self.fold < max(self.folds, 1):
+        for which in ("", "outer_"):
+            folds, fold = getattr(self, f"{which}folds"), getattr(self, f"{which}fold")
+            if folds == 1 or folds < 0:
+                raise ConfigError(
+                    f"data.{which}folds is {folds}",
+                    expected=f"0 ({'none' if which else 'hold-out'}) or 2 or more",
+                )
+            if not 0 <= fold < max(folds, 1):
+                raise ConfigError(
+                    f"data.{which}fold is {fold} with data.{which}folds {folds}",
+                    expected="a fold from 0 to folds - 1",
+                )
+        if self.outer_folds and not self.folds:
             raise ConfigError(
-                f"data.fold is {self.fold} with data.folds {self.folds}",
-                expected="a fold from 0 to folds - 1",
+                f"data.outer_folds is {self.outer_folds} with data.folds 0",
+                expected="folds of the images that are left, so that each of them can be taught",
+                action="Set data.folds=2",
             )
         if self.split != "source" and self.folds:
             raise ConfigError(

@@ -203,3 +203,21 @@ def test_all_images_can_be_trained_on(tmp_path: Path) -> None:
     assert read_split(tmp_path / "split.csv") == split
     with pytest.raises(DataError, match="no image to train on"):
         split_by_source([], config, seed=0)
+
+
+@pytest.mark.parametrize(("outer_folds", "folds"), [(2, 2), (3, 2), (4, 2)])
+def test_an_outer_fold_is_on_neither_side_and_the_rest_is_validated_once(
+    outer_folds: int, folds: int
+) -> None:
+    lesions = _lesions(83, 37)
+    for outer in range(outer_folds):
+        away = split_by_source(lesions, DataConfig(folds=outer_folds, fold=outer), seed=0)
+        nested = {"outer_folds": outer_folds, "outer_fold": outer, "folds": folds}
+        splits = [
+            split_by_source(lesions, DataConfig(**nested, fold=fold), seed=0)
+            for fold in range(folds)
+        ]
+        validated = [image_id for split in splits for image_id in split.validation]
+        assert sorted(validated) == sorted(away.train)
+        for split in splits:
+            assert {*split.train, *split.validation} == set(away.train)

@@ -72,16 +72,19 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
 ) -> None:
     request = request_for()
     names = [run.name for run in prepare_release(request).runs]
-    assert len(names) == 2 + 3 + 3 + 2
-    assert max(names.index(f"large-fold{k}of2") for k in (1, 2)) < min(
-        names.index(name) for name in ("a-fold1of2", "a-fold2of2", "a")
-    )
+    assert len(names) == (2 + 4) + 3 + 3 + 2
+    for teachers, pupil in (
+        ("large-without1of2-fold", "a-fold1of2"),
+        ("large-without2of2-fold", "a-fold2of2"),
+        ("large-fold", "a"),
+    ):
+        assert max(names.index(f"{teachers}{k}of2") for k in (1, 2)) < names.index(pupil)
     arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
     assert main([*arguments, "--dry-run", "--jobs", "2"]) == 0
-    assert "10 runs" in capsys.readouterr().out
+    assert "14 runs" in capsys.readouterr().out
     assert main([*arguments, "--dry-run", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert [each["state"] for each in record["runs"]] == ["waiting"] * 10
+    assert [each["state"] for each in record["runs"]] == ["waiting"] * 14
     assert not request.out.exists()
 
 
@@ -162,7 +165,7 @@ def test_the_command_says_what_failed_and_what_is_left(
 
 def test_at_the_deadline_the_rest_is_left(request_for: Callable[..., MakeRequest]) -> None:
     report = make_release(request_for(minutes=0.05), command=_script(SLEEP))
-    assert len(report.left) == 10
+    assert len(report.left) == 14
     assert report.release is None
     assert not report.failed
 

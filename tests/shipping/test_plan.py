@@ -6,6 +6,7 @@ import pytest
 from dermfuse.config import ConfigError
 from dermfuse.jobs.execution import Workplace, train_command
 from dermfuse.shipping.plan import parse_plan, plan_names, plan_runs, read_plan
+from dermfuse.training.samples import select_lesions
 
 COSINE = ["train.schedule=cosine"]
 PLACE = Workplace(Path("out"), Path("data"), None)
@@ -29,7 +30,10 @@ def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
     plan = parse_plan(_plan(teacher, pupil, outlines, looks=4))
     assert (plan.name, plan.precision, plan.looks, plan.folds) == ("tiny", "int8-weights", 4, 3)
     large, small, masks = plan_runs(plan, PLACE, leave_out=Path("list.csv"))
-    assert [run.name for run in large.all] == ["large-fold1of2", "large-fold2of2"]
+    assert [run.name for run in large.folds] == ["large-fold1of2", "large-fold2of2"]
+    assert [run.name for run in large.inner] == [
+        f"large-without{outer}of3-fold{fold}of2" for outer in (1, 2, 3) for fold in (1, 2)
+    ]
     assert [run.name for run in small.all] == [
         "small-fold1of3", "small-fold2of3", "small-fold3of3", "small",
     ]  # fmt: skip
@@ -40,8 +44,10 @@ def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
     assert small.whole.config.name == "small"
     assert masks.folds[0].config.train.epochs == 5
     assert large.whole is None
+    assert small.whole.after == ("large-fold1of2", "large-fold2of2")
+    for number, run in enumerate(small.folds, start=1):
+        assert run.after == tuple(f"large-without{number}of3-fold{fold}of2" for fold in (1, 2))
     for run in small.all:
-        assert run.after == ("large-fold1of2", "large-fold2of2")
         names = [Path(teacher).name for teacher in run.config.train.teachers]
         assert tuple(names) == run.after
         assert Path(run.config.train.teachers[0]).is_absolute()
@@ -142,14 +148,28 @@ def test_what_is_no_plan_is_refused(mapping: dict[str, Any], message: str) -> No
         parse_plan(mapping)
 
 
-def test_teachers_in_a_circle_or_without_folds_are_refused() -> None:
+def test_a_fold_s_teachers_never_saw_what_it_holds_back(drawn: Path) -> None:
+    teacher = _network("dc-densenet121", name="large", ships=False)
+    plan = parse_plan(_plan(teacher, {**SCORES, "name": "small", "teachers": ["large"]}, OUTLINES))
+    large, small, _ = plan_runs(plan, PLACE)
+    by_name = {run.name: select_lesions(drawn, run.config).split for run in large.all}
+    for run in small.folds:
+        own = select_lesions(drawn, run.config).split
+        teachers = [by_name[name] for name in run.after]
+        for split in teachers:
+            assert not set(own.validation) & {*split.train, *split.validation}
+        taught = [image_id for split in teachers for image_id in split.validation]
+        assert sorted(taught) == sorted(own.train)
+
+
+def test_teachers_that_are_taught_or_without_folds_are_refused() -> None:
     a = _network("dc-mobilenetv1", name="a", teachers=["b"])
     b = _network("dc-mobilenetv2", name="b", teachers=["c"])
     c = _network("dc-densenet121", name="c", teachers=["a"])
-    with pytest.raises(ConfigError, match="a, b, c wait for each other in a circle"):
+    with pytest.raises(ConfigError, match="a is taught by b, which is taught itself"):
         parse_plan(_plan(a, b, c, OUTLINES))
     held_out = _network("dc-densenet121", name="b", ships=False, folds=0)
-    with pytest.raises(ConfigError, match="a is taught by b, which is trained with one hold-out"):
+    with pytest.raises(ConfigError, match="a is taught by b, and b has one hold-out"):
         parse_plan(_plan(a, held_out, OUTLINES))
 
 

@@ -35,7 +35,8 @@ class Split:
 def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int) -> Split:
     """Returns the hold-out or cross-validation split by source image, stratified by label.
 
-    With ``split = "all"`` every image is trained on, and none validated on.
+    With ``split = "all"`` every image is trained on, and none validated on. With ``outer_folds``
+    the images of the outer fold are on neither side.
 
     Images of one lesion or patient, and two files that show one photograph, stay together: a
     group is malignant if one of its images is. Groups are ordered by size and by a lot of their
@@ -58,8 +59,17 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
     for group in _groups(lesions, seed=seed):
         ids = [lesion.image_id for lesion in group]
         strata.setdefault(_stratum(group), []).append(ids)
-    chosen = _fold(strata, config) if config.folds else _hold_out(strata, config)
-    train = tuple(lesion.image_id for lesion in lesions if lesion.image_id not in chosen)
+    away: set[str] = set()
+    if config.outer_folds:
+        away = _fold(strata, folds=config.outer_folds, fold=config.outer_fold)
+        strata = {
+            name: [ids for ids in groups if away.isdisjoint(ids)] for name, groups in strata.items()
+        }
+    if config.folds:
+        chosen = _fold(strata, folds=config.folds, fold=config.fold)
+    else:
+        chosen = _hold_out(strata, config)
+    train = tuple(x.image_id for x in lesions if x.image_id not in chosen | away)
     if not train or not chosen:
         raise DataError(
             f"{len(lesions)} images leave {len(train)} to train on and {len(chosen)} to"
@@ -91,15 +101,15 @@ def _stratum(group: Sequence[Lesion]) -> str:
     return str(max(labels)) if labels else "unknown"
 
 
-def _fold(strata: Mapping[str, Sequence[Sequence[str]]], config: DataConfig) -> set[str]:
+def _fold(strata: Mapping[str, Sequence[Sequence[str]]], *, folds: int, fold: int) -> set[str]:
     """Returns the ids of one fold: the next group goes to the fold with the fewest images."""
     chosen: set[str] = set()
     for groups in strata.values():
-        counts = [0] * config.folds
+        counts = [0] * folds
         for ids in sorted(groups, key=len, reverse=True):
-            fold = counts.index(min(counts))
-            counts[fold] += len(ids)
-            if fold == config.fold:
+            smallest = counts.index(min(counts))
+            counts[smallest] += len(ids)
+            if smallest == fold:
                 chosen.update(ids)
     return chosen
 

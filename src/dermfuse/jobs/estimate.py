@@ -160,7 +160,7 @@ def passes_per_epoch(config: Config, counts: "Counts") -> float:
     alternate 1 : 4. A validation image counts as the third that its forward pass is.
     """
     data, augment = config.data, config.augment
-    held_out = 1 / data.folds if data.folds else data.validation_fraction
+    held_out = _share(data.folds) or data.validation_fraction
     held_out = held_out if data.validates else 0.0
     if config.model.task == "segmentation":
         images = counts.masks
@@ -172,7 +172,13 @@ def passes_per_epoch(config: Config, counts: "Counts") -> float:
         )
         samples = counts.benign * benign + counts.malignant * malignant
     streams = (1 + 2 * (CYCLE - 1)) / CYCLE if config.model.network == "discriminant" else 1.0
-    return samples * (1 - held_out) * streams + images * held_out * _FORWARD_SHARE
+    passes = samples * (1 - held_out) * streams + images * held_out * _FORWARD_SHARE
+    return passes * (1 - _share(data.outer_folds))
+
+
+def _share(folds: int) -> float:
+    """Returns the share of the images that one of so many folds has; 0 of none."""
+    return 1 / folds if folds else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ _RECIPE = ("data", "augment", "model", "loss", "train")
 _NOT_RECIPE = frozenset(
     {
         *("data.split", "data.validation_fraction", "data.folds", "data.fold"),
-        *("train.seed", "train.threads", "train.device", "train.compile"),
+        *("data.outer_folds", "data.outer_fold", "train.teachers", "train.seed"),
+        *("train.threads", "train.device", "train.compile"),
     }
 )
 
@@ -195,12 +196,20 @@ def each_image(ask: Callable[[Lesion], _T], lesions: Iterable[Lesion]) -> list[_
 def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
     """Refuses a fold that was trained in another way than the network that ships.
 
-    How images were split, seeds, threads and devices are not the recipe.
+    How images were split, seeds, threads and devices are not the recipe; whether there are
+    teachers is, and which is not: each fold has teachers that never saw it.
 
     Raises:
         ExportError: Names the first setting that differs.
     """
     wanted, given = final.config.to_mapping(), fold.config.to_mapping()
+    if bool(final.config.train.teachers) != bool(fold.config.train.teachers):
+        taught, other = (final, fold) if final.config.train.teachers else (fold, final)
+        raise ExportError(
+            f"{taught.run} was trained with teachers, {other.run} without",
+            expected="folds of the recipe that ships",
+            action="Train the folds again, or name others",
+        )
     for table in _RECIPE:
         for key, ships in wanted[table].items():
             name, other = f"{table}.{key}", given[table][key]

@@ -12,7 +12,8 @@ ships = true                        false: it teaches alone
 folds = 5                           in place of the plan's
 whole = false                       with one hold-out: that run ships, not one of all images
 start = "first"                     a hold-out of the plan whose weights this hold-out starts from
-teachers = ["large"]                networks of this plan whose fold runs teach this one
+teachers = ["large"]                networks of this plan that teach this one, each fold by
+                                    runs of theirs that never saw that fold
 set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
@@ -21,7 +22,9 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,11 @@ from dermfuse.looks import Looks
 from dermfuse.release.cards import Precision
 
 _AS_PLANNED = -1
-_OWNED = ("data.split", "data.folds", "data.fold", "train.teachers")
+_INNER_FOLDS = 2  # of what a fold's teachers may see: each half is taught by the other
+_OWNED = (
+    *("data.split", "data.folds", "data.fold", "data.outer_folds", "data.outer_fold"),
+    "train.teachers",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +111,19 @@ class NetworkRuns:
         folds: Those that hold images back.
         whole: The one that ships: on all images, or the one hold-out; None for a network that
             teaches alone.
+        inner: Those that teach the folds of another network: without the images of the fold.
     """
 
     network: PlannedNetwork
     folds: tuple[Run, ...]
     whole: Run | None
+    inner: tuple[Run, ...] = ()
 
     @property
     def all(self) -> tuple[Run, ...]:
         """All of them."""
         more = () if self.whole is None or self.whole in self.folds else (self.whole,)
-        return (*self.folds, *more)
+        return (*self.inner, *self.folds, *more)
 
 
 def plan_names() -> tuple[str, ...]:
@@ -181,7 +190,9 @@ def plan_runs(
 ) -> tuple[NetworkRuns, ...]:
     """Returns the trainings that a plan needs: NAME-fold1of3 and so on, or NAME-holdout, and NAME.
 
-    NAME alone is the network that ships, trained on all images.
+    NAME alone is the network that ships, trained on all images. A network that teaches has runs
+    NAME-without1of3-fold1of2 as well: they never saw what fold 1 of 3 of its pupil holds back, and
+    teach that fold. Out-of-fold numbers of the pupil are as honest as those of any other network.
 
     Args:
         plan: The plan.
@@ -191,38 +202,65 @@ def plan_runs(
     Raises:
         ConfigError: A recipe cannot be trained in folds, or not on all images.
     """
-    fold_names = {network.name: _fold_names(network) for network in plan.networks}
+    make = partial(_run, plan, place=place, leave_out=leave_out)
     found = []
     for network in plan.networks:
-        taught_by = tuple(name for teacher in network.teachers for name in fold_names[teacher])
-        start = fold_names[network.start][0] if network.start else ""
-        after = (*taught_by, start) if start else taught_by
-        config = plan.configs[network.name]
-        if taught_by:
-            teachers = tuple(str((place.out / "runs" / name).resolve()) for name in taught_by)
-            config = replace(config, train=replace(config.train, teachers=teachers))
-        listed = leave_out if network.leave_out else None
-
-        def make(
-            name: str,
-            *own: str,
-            network: PlannedNetwork = network,
-            config: Config = config,
-            after: tuple[str, ...] = after,
-            listed: Path | None = listed,
-            start: str = start,
-        ) -> Run:
-            return Run(name, network.preset, config.override(own), after, listed, start)
-
         folds = tuple(
-            make(name, "data.split=source", f"data.folds={network.folds}", f"data.fold={fold}")
-            for fold, name in enumerate(fold_names[network.name])
+            make(network, name, folds=network.folds, fold=fold, taught_by=_teachers(network, fold))
+            for fold, name in enumerate(_fold_names(network))
         )
         whole = folds[0] if network.ships else None
         if network.ships and network.whole:
-            whole = make(network.name, "data.split=all", "data.folds=0", "data.fold=0")
-        found.append(NetworkRuns(network, folds, whole))
+            by_name = {one.name: one for one in plan.networks}
+            taught_by = [_fold_names(by_name[teacher]) for teacher in network.teachers]
+            taught = tuple(chain.from_iterable(taught_by))
+            whole = make(network, network.name, split="all", folds=0, fold=0, taught_by=taught)
+        pupils = sorted({one.folds for one in plan.networks if network.name in one.teachers})
+        inner = tuple(
+            make(
+                network, name, folds=_INNER_FOLDS, fold=fold, outer_folds=folds_of, outer_fold=outer
+            )
+            for folds_of in pupils
+            for outer in range(folds_of)
+            for fold, name in enumerate(_inner_names(network.name, folds_of, outer))
+        )
+        found.append(NetworkRuns(network, folds, whole, inner))
     return tuple(found)
+
+
+def _run(
+    plan: ReleasePlan,
+    network: PlannedNetwork,
+    name: str,
+    *,
+    place: Workplace,
+    leave_out: Path | None,
+    taught_by: tuple[str, ...] = (),
+    **images: str | int,
+) -> Run:
+    """Returns one training of a network; ``images`` are keys of ``data`` that say on which."""
+    by_name = {one.name: one for one in plan.networks}
+    start = _fold_names(by_name[network.start])[0] if network.start else ""
+    after = (*taught_by, start) if start else taught_by
+    teachers = tuple(str((place.out / "runs" / teacher).resolve()) for teacher in taught_by)
+    config = plan.configs[network.name]
+    config = replace(
+        config,
+        data=replace(config.data, **{"split": "source", **images}),  # type: ignore[arg-type]
+        train=replace(config.train, teachers=teachers),
+    )
+    return Run(name, network.preset, config, after, leave_out if network.leave_out else None, start)
+
+
+def _teachers(network: PlannedNetwork, fold: int) -> tuple[str, ...]:
+    """Returns the runs that teach a fold: together they held back every image that it learns."""
+    each = (_inner_names(teacher, network.folds, fold) for teacher in network.teachers)
+    return tuple(chain.from_iterable(each))
+
+
+def _inner_names(teacher: str, folds: int, fold: int) -> tuple[str, ...]:
+    without = f"{teacher}-without{fold + 1}of{folds}"
+    return tuple(f"{without}-fold{k + 1}of{_INNER_FOLDS}" for k in range(_INNER_FOLDS))
 
 
 def _fold_names(network: PlannedNetwork) -> tuple[str, ...]:
@@ -328,11 +366,18 @@ def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork])
                 expected=f"one of {', '.join(by_name)}",
                 action=_did_you_mean(name, list(by_name)),
             )
-        if not by_name[name].folds:
+        for one in (network, by_name[name]):
+            if not one.folds:
+                raise ConfigError(
+                    f"{network.name} is taught by {name}, and {one.name} has one hold-out",
+                    expected="both in folds, so that every image has a teacher that held it back",
+                    action=f"Set folds of {one.name} to 2 or more",
+                )
+        if by_name[name].teachers:
             raise ConfigError(
-                f"{network.name} is taught by {name}, which is trained with one hold-out",
-                expected="a teacher in folds, so that some run held back each image it teaches",
-                action=f"Set folds of {name} to 2 or more",
+                f"{network.name} is taught by {name}, which is taught itself",
+                expected="teachers that learn from labels alone",
+                action=f"Name the teachers of {name}",
             )
 
 

@@ -117,7 +117,8 @@ def select_lesions(
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
     whole = split_by_source(lesions, config.data, seed=config.train.seed)
     allowed = listed.apply(lesions) if listed else lesions
-    usable = tuple(lesion for lesion in allowed if _usable(lesion, task))
+    sides = {*whole.train, *whole.validation}
+    usable = tuple(x for x in allowed if x.image_id in sides and _usable(x, task))
     ids = {lesion.image_id for lesion in usable}
     split = Split(
         tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)

@@ -242,7 +242,10 @@ def _summary(config: Config, chosen: TrainingSet, data: DataFolders) -> str:
     sides = (
         f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
     )
-    how = f"fold {config.data.fold} of {config.data.folds}" if config.data.folds else "hold-out"
+    own = config.data
+    how = f"fold {own.fold} of {own.folds}" if own.folds else "hold-out"
+    if own.outer_folds:
+        how += f" without fold {own.outer_fold} of {own.outer_folds}"
     return f"{name_folders(data)}, {sides}, {how} by {config.data.split}"
 
 
