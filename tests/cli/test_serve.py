@@ -109,7 +109,7 @@ def test_without_the_extra_its_name_is_told(
     monkeypatch.setattr(extras_module, "find_spec", lambda _: None)
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install 'dermfuse[serve]'" in line
+    assert "pip install -e '.[serve]'" in line
 
 
 def test_a_measurement_is_printed_with_what_it_was(
