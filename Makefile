@@ -15,10 +15,10 @@ demo-train: $(VENV)/.train  ## set up, then run the whole line on drawn images: 
 	rm -rf runs/demo-train
 	$(BIN)/dermfuse demo --train --out runs/demo-train
 
-serve: $(VENV)/.dev runs/app  ## set up, then serve analyses and the app at http://127.0.0.1:8000 (Node.js)
+serve: $(VENV)/.serve runs/app  ## set up, then serve analyses and the app at http://127.0.0.1:8000 (Node.js)
 	$(BIN)/dermfuse serve --app runs/app
 
-runs/app: $(VENV)/.dev $(shell find web/src web/public) web/index.html src/dermfuse/shipped/release.json
+runs/app: $(VENV)/.core $(shell find web/src web/public) web/index.html src/dermfuse/shipped/release.json
 	rm -rf $@
 	$(BIN)/dermfuse web build --out $@
 
@@ -52,6 +52,10 @@ help:  ## this list
 $(VENV)/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.serve: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serve]'
 	touch $@
 
 $(VENV)/.train: $(VENV)/.core

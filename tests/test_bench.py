@@ -282,7 +282,7 @@ class TestRefusals:
 
     def test_without_torch_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bench, "find_spec", lambda name: None)
-        with pytest.raises(DependencyError, match=r"pip install 'dermfuse\[train\]'"):
+        with pytest.raises(DependencyError, match=r"pip install -e '\.\[train\]'"):
             bench_train("dc-mobilenetv1")
 
     def test_importing_it_does_not_import_torch(self) -> None:

@@ -42,6 +42,16 @@ class DermfuseError(Exception):
         self.action = action
 
 
+def installing(extra: str) -> str:
+    """Returns how an extra is installed, as an error's action: dermfuse lies on no package index.
+
+    Example:
+        >>> installing("serve")
+        "Install in dermfuse's checkout with: pip install -e '.[serve]'"
+    """
+    return f"Install in dermfuse's checkout with: pip install -e '.[{extra}]'"
+
+
 class ConfigError(DermfuseError):
     """A preset, a key or a value that cannot be used."""
 

@@ -27,7 +27,7 @@ def port() -> Iterator[int]:
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
-    with pytest.raises(DependencyError, match=r"ray, pyarrow, pandas.*dermfuse\[ray\]"):
+    with pytest.raises(DependencyError, match=r"ray, pyarrow, pandas.*\.\[ray\]"):
         connect("local").__enter__()
 
 

@@ -317,7 +317,7 @@ class TestCompressed:
         from pydicom.pixels.decoders.base import Decoder
 
         monkeypatch.setattr(Decoder, "is_available", False)
-        with pytest.raises(ImageError, match=r"JPEG-LS.*pip install 'dermfuse\[dicom\]'"):
+        with pytest.raises(ImageError, match=r"JPEG-LS.*pip install -e '\.\[dicom\]'"):
             read_any(build_dicom(GREY, syntax=JPEG_LS, frames=[b"\xff\xd8"]))
 
 
@@ -451,7 +451,7 @@ class TestRefusals:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reading, "find_spec", lambda _: None)
-        with pytest.raises(DependencyError, match=r"pip install 'dermfuse\[dicom\]'"):
+        with pytest.raises(DependencyError, match=r"pip install -e '\.\[dicom\]'"):
             read_any(bytes(128) + b"DICM")
 
 

@@ -100,5 +100,5 @@ def test_parquet_without_pyarrow_names_the_extra(
 ) -> None:
     monkeypatch.setattr(lists, "find_spec", lambda _: None)
     (tmp_path / "list.parquet").write_bytes(b"")
-    with pytest.raises(DependencyError, match=r"dermfuse\[ray\]"):
+    with pytest.raises(DependencyError, match=r"\.\[ray\]"):
         expand([tmp_path / "list.parquet"])

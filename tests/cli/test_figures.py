@@ -60,4 +60,4 @@ def test_without_matplotlib_it_says_how_to_install_it(
 ) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     assert main(arguments(tmp_path, tmp_path, tmp_path / "out")) == 2
-    assert "pip install 'dermfuse[figures]'" in capsys.readouterr().err
+    assert "pip install -e '.[figures]'" in capsys.readouterr().err

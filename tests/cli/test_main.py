@@ -159,7 +159,7 @@ def test_commands_that_need_torch_say_how_to_install_it(
     assert main(arguments) == 2
     (err,) = lines(capsys)[1]
     assert "not installed here" in err
-    assert "pip install 'dermfuse[train]'" in err
+    assert "pip install -e '.[train]'" in err
 
 
 def test_the_core_runs_without_torch() -> None:

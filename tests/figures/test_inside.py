@@ -67,5 +67,5 @@ def test_without_torch_it_says_how_to_install_it(
     sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inside, "find_spec", lambda _: None)
-    with pytest.raises(DependencyError, match=r"pip install 'dermfuse\[train\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -e '\.\[train\]'"):
         look(sources, seed=0)

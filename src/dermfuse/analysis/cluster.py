@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from dermfuse.errors import ConfigError, DependencyError
+from dermfuse.errors import ConfigError, DependencyError, installing
 
 LOCAL = "local"
 """The address that starts Ray on this machine, for this call alone."""
@@ -32,7 +32,7 @@ def require_ray() -> None:
     if missing:
         raise DependencyError(
             f"scoring with Ray needs {', '.join(missing)}, not installed here",
-            action="Install with: pip install 'dermfuse[ray]'",
+            action=installing("ray"),
         )
 
 

@@ -39,7 +39,7 @@ from dermfuse.analysis.dicom_streams import (
 )
 from dermfuse.analysis.dicom_values import to_display
 from dermfuse.analysis.run_lengths import decode_run_lengths
-from dermfuse.errors import ImageError
+from dermfuse.errors import ImageError, installing
 from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, silent_decoders
 
 _PIXELS_TAG = 0x7FE00010
@@ -283,7 +283,7 @@ def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's d
     if decoder is None or not decoder.is_available:
         action = "Export the image uncompressed, or as JPEG or JPEG 2000"
         if syntax in JPEG_LS:
-            action = "Install its decoder with: pip install 'dermfuse[dicom]'"
+            action = installing("dicom")
         raise ImageError(
             f"{name}: the pixels are coded as {syntax.name} ({syntax})",
             expected="a coding whose decoder is installed",

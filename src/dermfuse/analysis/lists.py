@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from dermfuse.analysis.journal import name_key
-from dermfuse.errors import DataError, DependencyError
+from dermfuse.errors import DataError, DependencyError, installing
 
 PATH_COLUMN = "path"
 NAME_COLUMN = "name"
@@ -103,7 +103,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     if find_spec("pyarrow") is None:
         raise DependencyError(
             f"{path} is a Parquet file, and pyarrow is not installed here",
-            action="Install with: pip install 'dermfuse[ray]', or use a CSV file",
+            action=f"{installing('ray')}, or use a CSV file",
         )
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile

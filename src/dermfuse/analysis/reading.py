@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermfuse.errors import DependencyError, ImageError
+from dermfuse.errors import DependencyError, ImageError, installing
 from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, image_pixels, read_image
 
 MAX_BYTES = 700_000_000
@@ -151,7 +151,7 @@ def _from_dicom(data: bytes, name: str) -> NDArray[np.uint8]:
     if find_spec("pydicom") is None:
         raise DependencyError(
             f"{name} is a DICOM file, and pydicom is not installed here",
-            action="Install with: pip install 'dermfuse[dicom]'",
+            action=installing("dicom"),
         )
     from dermfuse.analysis.dicom import read_dicom  # noqa: PLC0415 — needs the extra
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dermfuse.config import Config, load_preset
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.synthetic import synthesize_isic2016
-from dermfuse.errors import ConfigError, DependencyError
+from dermfuse.errors import ConfigError, DependencyError, installing
 
 if TYPE_CHECKING:
     from dermfuse.bench.turns import Turns
@@ -231,5 +231,5 @@ def _require_torch() -> None:
     if missing:
         raise DependencyError(
             f"the benchmark needs {' and '.join(missing)}, not installed here",
-            action="Install with: pip install 'dermfuse[train]'",
+            action=installing("train"),
         )

@@ -28,6 +28,7 @@ from dermfuse.bench.machine import describe_machine
 from dermfuse.bench.reports import AnalysisReport, ThreadReport, name_precisions
 from dermfuse.bench.rounds import count_rounds, require_counts, take_rounds
 from dermfuse.bench.sides import build_tasks, torch_threads
+from dermfuse.errors import installing
 from dermfuse.looks import Looks, check_looks
 from dermfuse.release.folder import choose_release, read_cards, read_release
 
@@ -174,4 +175,4 @@ def _time_folder(
 def _why_left_out(options: AnalysisOptions) -> str:
     if not options.plain:
         return "it was not asked for"
-    return "it is not installed here; pip install 'dermfuse[train]'"
+    return f"it is not installed here. {installing('train')}"

@@ -250,7 +250,7 @@ def _measure(
         open_app(host.url, paths, starts=options.starts, plan=work / "plan.json") as tab,
     ):
         download = host.sent_bytes // (options.starts + 1)
-        analyzer = Analyzer(folder, threads=tab.threads)
+        analyzer = Analyzer(folder, threads=tab.threads, score_all=True)
         tasks = {"score": analyzer.score, "analysis": analyzer.analyze}
         library = {name: Clock() for name in tasks}
         app_clocks = {name: Clock() for name in PARTS}

@@ -29,7 +29,7 @@ def build_tasks(folder: Path, *, looks: Looks, threads: int, with_torch: bool) -
         threads: That one image may use.
         with_torch: Whether PyTorch's side is among them: ``networks_plain``, ``analysis_plain``.
     """
-    analyzer = Analyzer(folder, looks=looks, threads=threads)
+    analyzer = Analyzer(folder, looks=looks, threads=threads, score_all=True)
     bare = _bare(folder, looks, threads)
     if not with_torch:
         return {"score": analyzer.score, "networks": bare, "analysis": analyzer.analyze}

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from dermfuse.errors import DependencyError
+from dermfuse.errors import DependencyError, installing
 
 _TRAIN_PACKAGES = ("torch", "lightning", "safetensors", "tensorboard")
 _EXPORT_PACKAGES = (*_TRAIN_PACKAGES, "onnx", "onnxruntime")
@@ -51,5 +51,5 @@ def _require(command: str, packages: tuple[str, ...], *, extra: str) -> None:
     if missing:
         raise DependencyError(
             f"{command} needs {', '.join(missing)}, not installed here",
-            action=f"Install with: pip install 'dermfuse[{extra}]'",
+            action=installing(extra),
         )

@@ -1,6 +1,6 @@
 """``dermfuse presets, train, predict``: the commands around networks.
 
-All but ``presets`` need the extra ``dermfuse[train]``; it is imported inside the commands.
+All but ``presets`` need the extra ``train``; it is imported inside the commands.
 """
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast

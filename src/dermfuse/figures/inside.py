@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.data.isic2016 import Lesion
-from dermfuse.errors import DataError, DependencyError
+from dermfuse.errors import DataError, DependencyError, installing
 from dermfuse.figures.embedding import THUMBNAIL_PX, Space, draw_embeddings
 from dermfuse.figures.maps import ActivationRow, ShownImage, draw_activation_maps
 from dermfuse.figures.picture import Picture
@@ -76,9 +76,7 @@ def look(sources: Sources, *, seed: int) -> Looked:
         lot = np.random.default_rng(seed).choice(len(lesions), MOST_IMAGES, replace=False)
         lesions = [lesions[index] for index in np.sort(lot).tolist()]
     if find_spec("torch") is None:
-        raise DependencyError(
-            "torch is not installed", action="Install with: pip install 'dermfuse[train]'"
-        )
+        raise DependencyError("torch is not installed", action=installing("train"))
     from dermfuse.training.insight import embed_images
     from dermfuse.training.prediction import load_run
 

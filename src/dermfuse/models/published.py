@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from dermfuse.errors import DependencyError, WeightsError
+from dermfuse.errors import DependencyError, WeightsError, installing
 from dermfuse.models.backbones import (
     densenet,
     efficientnet_lite,
@@ -282,7 +282,7 @@ def _read_keras(path: Path) -> dict[str, Tensor]:
         raise DependencyError(
             "h5py is not installed",
             expected="h5py, to read the published MobileNetV1",
-            action="pip install 'dermfuse[train]'",
+            action=installing("train"),
         ) from error
     state: dict[str, Tensor] = {}
 

@@ -2,5 +2,5 @@
 
 An upload is read into memory (``uploads``), waits for a thread (``queue``), is analysed and
 answered (``answers``), and is forgotten: nothing of it is stored or logged. Everything here needs
-the extra ``dermfuse[serve]`` and nothing needs torch.
+the extra ``serve`` and nothing needs torch.
 """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from dermfuse.data.synthetic import draw_lesion
-from dermfuse.errors import DependencyError
+from dermfuse.errors import DependencyError, installing
 from dermfuse.preprocess import read_image
 from dermfuse.scores import Label
 
@@ -93,7 +93,7 @@ def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
     if found is None or found.origin is None:
         raise DependencyError(
             "scikit-image is not installed, whose photographs are needed",
-            action="Install with: pip install 'dermfuse[export]'",
+            action=installing("export"),
         )
     folder = Path(found.origin).parent / "data"
     photographs: list[Pixels] = []

@@ -1,4 +1,4 @@
-"""Training and prediction; everything here needs torch (``pip install 'dermfuse[train]'``)."""
+"""Training and prediction; everything here needs torch (the extra ``train``)."""
 
 from dermfuse.training.prediction import PredictionReport, predict
 from dermfuse.training.train import TrainingReport, train
