@@ -129,6 +129,25 @@ def test_another_number_of_looks_may_be_chosen(driven: dict[str, Any], release: 
     )
 
 
+def test_the_bar_is_as_wide_as_the_probability_and_the_tick_at_the_threshold(
+    driven: dict[str, Any], release: Path
+) -> None:
+    thresholds = {p.name: p.threshold for p in read_release(release).classes.operating_points}
+    drawn = set()
+    for result in driven["results"]:
+        probability = result["record"]["malignant_probability"]
+        assert (probability is None) == (result["gauges"] == []), result["file"]
+        for gauge in result["gauges"]:
+            assert gauge["width"] > 200
+            expected = max(probability * gauge["width"], 4)  # px; a sliver is seen at least
+            assert gauge["level"] == pytest.approx(expected, abs=0.5), result["file"]
+            at = thresholds[gauge["point"]] * gauge["width"]
+            assert gauge["tick"] == pytest.approx(at, abs=0.5), gauge["point"]
+            drawn.add(round(gauge["level"]))
+    assert len(drawn) >= 3
+    assert len(thresholds) >= 2
+
+
 def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:
     assert driven["foreign"] == []
     assert driven["errors"] == []

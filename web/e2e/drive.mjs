@@ -49,7 +49,27 @@ async function inspect(file, { act = analyse, mark = "" } = {}) {
     record: JSON.parse(readFileSync(await save("Record, JSON", `${mark}.json`, file), "utf8")),
     mask: await save("Mask, PNG", `${mark}.png`, file),
     milliseconds: await timesOf(page),
+    gauges: await gauges(),
   };
+}
+
+/** Returns how wide the probability's bar is drawn, and where its tick is, at each point; in px. */
+async function gauges() {
+  const select = page.locator("#point");
+  if (!(await select.count())) return [];
+  const before = await select.inputValue();
+  const names = await select.locator("option").evaluateAll((all) => all.map(({ value }) => value));
+  const found = [];
+  for (const name of [...names, before]) {
+    await select.selectOption(name);
+    found.push(await page.locator(".gauge").evaluate((gauge, point) => {
+      const whole = gauge.getBoundingClientRect();
+      const tick = gauge.querySelector(".tick").getBoundingClientRect();
+      const level = gauge.querySelector(".level").getBoundingClientRect();
+      return { point, width: whole.width, level: level.width, tick: tick.left - whole.left };
+    }, name));
+  }
+  return found;
 }
 
 /** Chooses another number of looks at the image on the page. */
