@@ -2,9 +2,9 @@
  * Drives the built app in Chromium as a person would, and prints what it found as JSON.
  *
  * node drive.mjs PLAN.json, where the plan is
- *   { url, chromium, files, out, looks }
+ *   { url, chromium, files, refused, out, looks }
  * Every file is chosen, its record and mask are saved into `out`; then the last one is looked
- * at in `looks` orientations. At the end the connection is cut, the page reloaded and the first file
+ * at in `looks` orientations, and those are chosen that the page should refuse. At the end the connection is cut, the page reloaded and the first file
  * analysed again.
  */
 import { readFileSync } from "node:fs";
@@ -86,6 +86,8 @@ const results = [];
 for (const file of plan.files) results.push(await inspect(file));
 await save("Overlay, PNG", "-overlay.png", plan.files.at(-1));
 const otherLooks = await inspect(plan.files.at(-1), { act: lookAgain, mark: "-again" });
+const refused = [];
+for (const file of plan.refused) refused.push(await inspect(file));
 const notice = await page.isVisible(".notice");
 
 await page.evaluate(() => navigator.serviceWorker.ready);
@@ -105,4 +107,4 @@ const foreign = requests.filter((url) => {
   const { origin: found, protocol } = new URL(url);
   return found !== origin && protocol !== "blob:" && protocol !== "data:";
 });
-console.log(JSON.stringify({ cold, isolated, results, otherLooks, notice, offline, foreign, errors }));
+console.log(JSON.stringify({ cold, isolated, results, otherLooks, refused, notice, offline, foreign, errors }));
