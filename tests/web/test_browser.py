@@ -4,7 +4,6 @@ DERMFUSE_CHROMIUM names the browser where it is not called chromium.
 """
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,10 +17,11 @@ from dermfuse.metrics import count, jaccard
 from dermfuse.preprocess import read_mask
 from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.runs import read_json, write_json
-from dermfuse.web.build import add_release, compile_app
+from dermfuse.web.build import add_release
 from dermfuse.web.hosting import host_folder
 
 from ..shipped_release import shipped_release
+from .browsers import browser_tool
 from .pictures import write_pictures, write_rarities, write_unreadable
 from .releases import write_release_for_drawings
 
@@ -36,23 +36,6 @@ SMALL = "small"
 """Name of the release with tiny networks."""
 OTHER_LOOKS = 4
 """Chosen by hand at last; no release here was measured with so many."""
-
-
-def _tool(name: str) -> str:
-    path = shutil.which(os.environ.get(f"DERMFUSE_{name.upper()}", name))
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The app without networks."""
-    for name in ("node", "npm", "chromium"):
-        _tool(name)
-    folder = tmp_path_factory.mktemp("compiled")
-    compile_app(folder)
-    return folder
 
 
 @pytest.fixture(scope="session", params=["drawings", "shipped", "shipped with one look"])
@@ -84,12 +67,12 @@ def driven(
         files += write_rarities(work / "rarities")
         refused = write_unreadable(work / "unreadable")
     with host_folder(app, isolated=False) as host:
-        plan = {"url": host.url, "chromium": _tool("chromium"), "out": str(work)}
+        plan = {"url": host.url, "chromium": browser_tool("chromium"), "out": str(work)}
         plan |= {"looks": OTHER_LOOKS, "files": [str(path) for path in files]}
         plan |= {"refused": [str(path) for path in refused]}
         (work / "plan.json").write_text(json.dumps(plan))
         done = subprocess.run(
-            [_tool("node"), str(WEB / "e2e" / "drive.mjs"), str(work / "plan.json")],
+            [browser_tool("node"), str(WEB / "e2e" / "drive.mjs"), str(work / "plan.json")],
             capture_output=True,
             text=True,
             check=False,

@@ -4,6 +4,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import type { Milliseconds } from "../worker/protocol";
 import { make } from "./elements";
 import { jsonFile, maskFile, overlayFile, save } from "./exports";
+import { serviceWorkers } from "./keeping";
 import { measuresCard, qualityCard } from "./measures";
 import { probabilityCard } from "./probability";
 import type { Viewer } from "./viewer";
@@ -108,8 +109,8 @@ function aboutCard({ viewer, release, milliseconds, threads }: Shown): HTMLEleme
 
 function threadNote(threads: number): string {
   if (self.crossOriginIsolated) return `The networks run on ${threads} of this device's cores.`;
-  return navigator.serviceWorker?.controller || "serviceWorker" in navigator
+  return serviceWorkers()
     ? "The networks run on one core. Reload the page once to let them use more."
-    : "The networks run on one core: this page was not loaded over HTTPS, so the browser allows " +
-        "neither more cores nor use without a connection.";
+    : "The networks run on one core: this page was not loaded over HTTPS, or may keep nothing, " +
+        "so the browser allows neither more cores nor use without a connection.";
 }
