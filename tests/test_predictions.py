@@ -61,6 +61,23 @@ def test_a_manifest_survives_writing(tmp_path: Path) -> None:
     )
     write_manifest(tmp_path, manifest)
     assert read_predictions(tmp_path).manifest == manifest
+
+
+def test_what_was_withheld_is_read_by_those_who_ask_for_it(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.csv", ScoreTable(("x",), np.array([0.5])))
+    manifest = Manifest(task="classification", withheld=("y", "z"))
+    write_manifest(tmp_path, manifest)
+    assert read_predictions(tmp_path, allow_withheld=True).manifest == manifest
+    with pytest.raises(PredictionsError, match=r"y, z of .* were withheld"):
+        read_predictions(tmp_path)
+    write_manifest(tmp_path, Manifest(task="classification", withheld=("x",)))
+    with pytest.raises(PredictionsError, match=r"predicts x, withheld by predictions\.json"):
+        read_predictions(tmp_path, allow_withheld=True)
+    record = json.loads((tmp_path / "predictions.json").read_text())
+    for odd in ("x", [1]):
+        (tmp_path / "predictions.json").write_text(json.dumps(record | {"withheld": odd}))
+        with pytest.raises(PredictionsError, match="withheld is"):
+            read_predictions(tmp_path, allow_withheld=True)
     record = json.loads((tmp_path / "predictions.json").read_text())
     assert record["format"] == 1
     assert record["notice"] == NOTICE

@@ -47,6 +47,7 @@ class Manifest:
         split: ``train``, ``validation`` or ``test``; empty where it is not known.
         threshold: The score, or probability of a pixel, that was taken for "lesion".
         calibrated: Whether scores were calibrated after training.
+        withheld: Images of which nothing is predicted, as they are unlike those learnt from.
         details: What else shall be kept, as JSON values: seed, epochs, weights of a fusion.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
     split: str = ""
     threshold: float = 0.5
     calibrated: bool = False
+    withheld: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=lambda: _NO_DETAILS)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Manifest:
             "split": self.split,
             "threshold": self.threshold,
             "calibrated": self.calibrated,
+            "withheld": list(self.withheld),
             "notice": NOTICE,
         }
         return {**self.details, **fixed}
@@ -96,12 +99,17 @@ class Predictions:
         return dict(zip(self.scores.image_ids, self.scores.scores.tolist(), strict=True))
 
 
-def read_predictions(folder: Path) -> Predictions:
+def read_predictions(folder: Path, *, allow_withheld: bool = False) -> Predictions:
     """Returns what a predictions folder holds.
+
+    Args:
+        folder: Where it lies.
+        allow_withheld: Whether images may have been withheld; who counts them asks for it.
 
     Raises:
         PredictionsError: The folder is missing or holds neither scores nor masks; the manifest
-            is damaged or promises what is not there; the score table is not valid.
+            is damaged or promises what is not there; the score table is not valid; images were
+            withheld.
     """
     if not folder.is_dir():
         raise PredictionsError(
@@ -119,7 +127,20 @@ def read_predictions(folder: Path) -> Predictions:
         probabilities=_files_by_id(folder / PROBABILITIES_NAME),
     )
     _check_task(predictions)
+    _check_withheld(predictions)
+    if manifest.withheld and not allow_withheld:
+        raise withheld_error(folder, manifest.withheld)
     return predictions
+
+
+def withheld_error(folder: Path, names: Sequence[str]) -> PredictionsError:
+    """Returns the error for images that have no prediction, where all need one."""
+    return PredictionsError(
+        f"{name_some(names)} of {folder} {'was' if len(names) == 1 else 'were'} withheld: unlike "
+        "the images learnt from",
+        expected="a prediction for every image",
+        action="Leave them out, or analyse into a new folder with --score-all",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -215,6 +236,8 @@ def _read_manifest(folder: Path) -> Manifest:
             raise PredictionsError(
                 f"{path}: {key} is {values[key]!r}", expected=f"a value such as {default!r}"
             )
+    if not all(isinstance(one, str) for one in values["withheld"]):
+        raise PredictionsError(f"{path}: withheld is {values['withheld']!r}", expected="image ids")
     if values["task"] not in _TASKS:
         raise PredictionsError(f"{path}: task is {values['task']!r}", expected=" or ".join(_TASKS))
     return Manifest(
@@ -223,6 +246,7 @@ def _read_manifest(folder: Path) -> Manifest:
         split=values["split"],
         threshold=float(values["threshold"]),
         calibrated=values["calibrated"],
+        withheld=tuple(values["withheld"]),
         details=record,
     )
 
@@ -242,6 +266,17 @@ def _check_task(predictions: Predictions) -> None:
     raise PredictionsError(
         f"{folder} holds {found}", expected=expected, action="Write it with: dermfuse predict"
     )
+
+
+def _check_withheld(predictions: Predictions) -> None:
+    """Refuses a folder that predicts what its manifest says was withheld."""
+    predicted = predictions.score_by_id().keys() | predictions.masks.keys()
+    both = sorted(predicted & set(predictions.manifest.withheld))
+    if both:
+        raise PredictionsError(
+            f"{predictions.folder} predicts {name_some(both)}, withheld by {MANIFEST_NAME}",
+            expected="each image predicted or withheld",
+        )
 
 
 def _files_by_id(folder: Path, *, suffix: str = "") -> dict[str, Path]:

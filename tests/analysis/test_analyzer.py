@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.quality import LIMITS
 from dermfuse.errors import ConfigError, ImageError, ReleaseError
 from dermfuse.release.cards import digest_file, read_card, write_card
 from dermfuse.runs import NOTICE
@@ -125,16 +126,34 @@ def test_what_is_no_dermoscopy_is_said_and_not_scored(gated: Path) -> None:
     assert other.is_dermoscopy is False
     assert other.dermoscopy_distance > known.dermoscopy_distance
     assert (other.malignant_probability, other.predicted, dict(other.scores)) == (None, None, {})
-    assert "does not look like a dermoscopy image" in other.warnings[0]
+    assert other.warnings[0].startswith("This image is unlike the images the networks learnt from")
     record = other.to_dict()
     assert (record["malignant_probability"], record["predicted"]) == (None, None)
     assert record["dermoscopy"] is False
+
+
+def test_nothing_is_drawn_or_measured_of_what_is_withheld(gated: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    other = Analyzer(gated).analyze(noise)
+    assert other.is_withheld
+    assert (other.mask, other.activation, other.measures) == (None, None, None)
+    assert (other.contour_overlay(), other.activation_overlay()) == (None, None)
+    assert (other.lesion_area_fraction, other.uncertainty, other.variation) == (None, None, "")
+    assert [flag.name for flag in other.quality] == [n for n in LIMITS if n != "lesion_cut"]
+    known, record = Analyzer(gated).analyze(skin(10)).to_dict(), other.to_dict()
+    assert record.keys() == known.keys(), "the keys are the same, their values null"
+    unsaid = ("malignant_probability", "predicted", "uncertainty", "lesion_area_fraction")
+    assert [record[key] for key in (*unsaid, "measures", "outline")] == [None] * 6
+    assert (record["width_px"], record["height_px"]) == (80, 60)
 
 
 def test_what_is_no_dermoscopy_is_scored_if_all_are_and_the_warning_stays(gated: Path) -> None:
     page = np.full((48, 64, 3), 255, np.uint8)
     analysis = Analyzer(gated, score_all=True).analyze(page)
     assert analysis.is_dermoscopy is False
+    assert not analysis.is_withheld
+    assert analysis.mask is not None
+    assert analysis.to_dict()["measures"]["pieces"] == 0
     assert analysis.malignant_probability == pytest.approx(0.955, abs=0.001), "logit 7.1 / 2 - 0.5"
     assert "its probability stands on nothing" in analysis.warnings[0]
 
@@ -163,6 +182,13 @@ def test_with_one_look_of_one_network_nothing_is_uncertain(tmp_path: Path) -> No
     assert (analysis.uncertainty, analysis.variation) == (None, "")
     assert analysis.to_dict()["uncertainty"] is None
     assert list(analyzer.digests) == ["reds-a", "greens"]
+
+
+def test_a_deviation_that_rounds_to_nothing_is_not_said_to_be_nothing(release: Path) -> None:
+    analysis = Analyzer(release).analyze(_even(150))
+    same = replace(analysis, uncertainty=0.0004)
+    assert same.variation.startswith("Over 2 networks the probability varies by less than 0.001 (")
+    assert replace(analysis, uncertainty=0.0006).variation.count("by 0.001 (") == 1
 
 
 def test_three_networks_score_and_three_outline(tmp_path: Path) -> None:
@@ -307,7 +333,7 @@ def test_what_is_not_dermoscopy_has_no_score(gated: Path) -> None:
     score = Analyzer(gated).score(noise)
     assert score.is_dermoscopy is False
     assert (score.malignant_probability, score.predicted, score.scores) == (None, None, {})
-    assert "does not look like a dermoscopy image" in score.warnings[0]
+    assert score.warnings[0].startswith("This image is unlike the images the networks learnt from")
 
 
 def test_a_score_asks_no_mask_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
-from dermfuse.analysis.conversion import convert_results
+from dermfuse.analysis.conversion import convert_results, pack_results
 from dermfuse.errors import PredictionsError, RunError
+from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.predictions import read_predictions
 from dermfuse.preprocess import read_mask
 
@@ -55,17 +56,50 @@ def test_without_masks_they_are_scores_alone(release: Path, images: Path, tmp_pa
     assert read_predictions(tmp_path / "out").masks == {}
 
 
-def test_what_was_not_scored_is_refused_unless_all_are_scored(
+def test_what_is_withheld_is_listed_and_counted_by_evaluate_alone(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    _grey(images / "page.png")
+    options = BulkOptions(masks=True)
+    analyze_paths(Analyzer(release), [images], tmp_path / "results", options=options)
+    manifest = convert_results(tmp_path / "results", tmp_path / "out")
+    assert (manifest.task, manifest.withheld) == ("joint", ("page",))
+    predicted = read_predictions(tmp_path / "out", allow_withheld=True)
+    assert predicted.manifest.withheld == ("page",)
+    assert list(predicted.masks) == list(predicted.score_by_id()) == ["a", "b"]
+    with pytest.raises(PredictionsError, match=r"page of .*out was withheld.*--score-all"):
+        read_predictions(tmp_path / "out")
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "labels.csv").write_text("image_id,label\na,benign\nb,malignant\npage,malignant\n")
+    found = evaluate(tmp_path / "out", truth, draws=50).classification
+    assert found is not None
+    assert found.withheld is not None
+    assert (found.withheld.malignant, found.withheld.benign) == (1, 0)
+
+
+def test_what_is_packed_for_scoring_elsewhere_needs_every_image(
     release: Path, images: Path, tmp_path: Path
 ) -> None:
     _grey(images / "page.png")
     analyze_paths(Analyzer(release), [images], tmp_path / "results")
-    with pytest.raises(PredictionsError, match=r"page\.png .* does not look like .*--score-all"):
-        convert_results(tmp_path / "results", tmp_path / "out")
+    with pytest.raises(PredictionsError, match=r"page of .*results was withheld.*--score-all"):
+        pack_results(tmp_path / "results", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    analyze_paths(Analyzer(release, score_all=True), [images], tmp_path / "all")
-    convert_results(tmp_path / "all", tmp_path / "out")
-    assert len(read_predictions(tmp_path / "out").score_by_id()) == 3
+    everything = Analyzer(release, score_all=True)
+    options = BulkOptions(masks=True)
+    analyze_paths(everything, [images], tmp_path / "all", options=options)
+    assert pack_results(tmp_path / "all", tmp_path / "out").images == 3
+    assert (tmp_path / "out" / "masks.zip").is_file()
+
+
+def test_results_of_which_all_are_withheld_are_no_predictions(
+    release: Path, tmp_path: Path
+) -> None:
+    _grey(tmp_path / "images" / "page.png")
+    analyze_paths(Analyzer(release), [tmp_path / "images"], tmp_path / "results")
+    with pytest.raises(PredictionsError, match="was withheld"):
+        convert_results(tmp_path / "results", tmp_path / "out")
 
 
 def test_failures_doubles_and_missing_masks_are_refused(

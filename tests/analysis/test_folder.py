@@ -99,6 +99,7 @@ class TestResults:
         assert _names(tmp_path / "out") == ["a", "b", "c", "d", "withheld"]
         assert (outcome.analysed, outcome.reused, outcome.failed, outcome.exit_code) == (5, 0, 0, 0)
         assert (outcome.malignant, outcome.benign, outcome.withheld) == (2, 2, 1)
+        assert outcome.withheld_names == ("withheld.png",)
 
     def test_a_line_holds_the_record_and_the_files_facts(self, skin: Path, tmp_path: Path) -> None:
         _run(skin, tmp_path / "out")
@@ -113,16 +114,19 @@ class TestResults:
         _run(skin, tmp_path / "out")
         with (tmp_path / "out/results.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        assert rows[0]["measures.asymmetry"] == "0.5"
-        assert rows[0]["measures.colours"] == "brown; black"
-        assert (rows[0]["uncertainty"], rows[0]["looks"]) == ("", "8")
-        assert rows[4]["malignant_probability"] == ""
+        assert rows[1]["measures.asymmetry"] == "0.5"
+        assert rows[1]["measures.colours"] == "brown; black"
+        assert (rows[1]["uncertainty"], rows[1]["looks"]) == ("", "8")
+        assert rows[0]["malignant_probability"] == ""
+        assert [row["name"][0] for row in rows] == list("wabcd"), "what is withheld comes first"
         assert not {"thumbnail", "file", "file.bytes"} & set(rows[0])
 
-    def test_the_report_has_the_most_suspicious_first(self, skin: Path, tmp_path: Path) -> None:
+    def test_the_report_has_the_withheld_first_and_then_the_most_suspicious(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
         outcome = _run(skin, tmp_path / "out", facts={"release": "r1"})
         page = (tmp_path / "out/report.html").read_text()
-        places = [page.index(f">{name}.png") for name in ("b", "c", "d", "a", "withheld")]
+        places = [page.index(f">{name}.png") for name in ("withheld", "b", "c", "d", "a")]
         assert places == sorted(places)
         assert page.count("data:image/jpeg;base64,") == 5
         assert "sensitivity 0.95" in page

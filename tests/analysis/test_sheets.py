@@ -42,6 +42,19 @@ class TestTables:
             {"name": "b", "x": "", "y.z": "true"},
         ]
 
+    def test_what_is_withheld_comes_first_and_null_is_no_column_of_its_own(
+        self, tmp_path: Path
+    ) -> None:
+        known = {"malignant_probability": 0.5, "measures": {"pieces": 1}}
+        withheld = {"malignant_probability": None, "measures": None}
+        records = [{"name": "a"} | known, {"name": "b"} | withheld, {"name": "c"} | known]
+        with _journal(tmp_path, records) as journal:
+            write_sheets(journal, survey(journal), tmp_path)
+        rows = _rows(tmp_path / "results.csv")
+        assert [row["name"] for row in rows] == ["b", "a", "c"]
+        assert [row["measures.pieces"] for row in rows] == ["", "1", "1"]
+        assert "measures" not in rows[0]
+
     @pytest.mark.parametrize("name", ["=1+1", "@x", "-x", "+x"])
     def test_a_name_is_no_formula(self, tmp_path: Path, name: str) -> None:
         with _journal(tmp_path, [{"name": name, "x": -0.5}]) as journal:
@@ -73,13 +86,23 @@ class TestSurvey:
         assert found.flagged == 1
         assert found.errors == [("d", "no image")]
         assert math.isnan(found.probabilities[2])
+        assert found.withheld_names == ["c"]
 
     @pytest.mark.parametrize(
         ("record", "flags"),
         [
             ({}, ()),
             ({"quality": None, "uncertainty": None}, ()),
-            ({"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.05}, ()),
+            ({"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.19}, ()),
+            (
+                {"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.21},
+                ("close call",),
+            ),
+            (
+                {"malignant_probability": 0.6, "threshold": 0.5, "uncertainty": 0.21},
+                ("close call",),
+            ),
+            ({"dermoscopy": False}, ("unlike the images learnt from",)),
             ({"malignant_probability": None, "threshold": 0.5, "uncertainty": None}, ()),
             ({"quality": ["too_dark"]}, ("too dark",)),
             ({"quality": {"blur": True, "hair": False}}, ("blur",)),

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.analysis.summaries import draw_thumbnail, mask_file
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.summaries import Pictures, draw_thumbnail, mask_file
 from dermfuse.preprocess import write_mask
+
+from ..small_release import skin, write_small_release
 
 
 def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
@@ -15,6 +18,27 @@ def test_a_thumbnail_is_small_and_keeps_the_aspect() -> None:
     assert thumbnail[:2] == b"\xff\xd8"
     with Image.open(io.BytesIO(thumbnail)) as small:
         assert small.size == (160, 80)
+
+
+def test_a_thumbnail_of_what_is_withheld_has_no_outline() -> None:
+    image, mask = np.full((60, 80, 3), 99, np.uint8), np.zeros((60, 80), bool)
+    mask[20:40, 20:60] = True
+    bare = draw_thumbnail(image, None)
+    assert bare == draw_thumbnail(image, np.zeros((60, 80), bool))
+    assert bare != draw_thumbnail(image, mask)
+
+
+def test_pictures_are_of_what_is_not_withheld_and_an_earlier_ones_go(tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "release", with_gate=True)
+    pictures = Pictures(tmp_path, overlays=True, masks=True)
+    known, page = skin(10), np.full((48, 64, 3), 255, np.uint8)
+    drawn = ["masks/a.png", "overlays/a.activation.png", "overlays/a.outline.png"]
+    for score_all, image, expected in (
+        (False, page, []), (False, known, drawn), (False, page, []), (True, page, drawn),
+    ):  # fmt: skip
+        pictures.write(Analyzer(release, score_all=score_all).analyze(image, name="a"))
+        found = [p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/a.*png")]
+        assert sorted(found) == expected
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "皮"])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.cli import main
-from dermfuse.runs import NOTICE
+from dermfuse.runs import NOTICE, read_json, write_json
 
 from ..small_release import skin, write_small_release
 
@@ -31,8 +31,53 @@ def test_an_image_is_said_in_words_with_the_notice(
     assert "at balanced, threshold 0.500" in said
     assert "sensitivity 0.90 and specificity 0.60" in said
     assert ": benign at balanced" in said
-    assert "% of the frame" in said
+    assert "  lesion share of the frame 25." in said
     assert said.rstrip().endswith(NOTICE)
+
+
+def test_what_is_withheld_is_named_for_eyes_first_and_nothing_is_said_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = write_small_release(tmp_path / "gated", with_gate=True)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(skin(10)).save(images / "known.png")
+    Image.new("RGB", (64, 48), "white").save(images / "page.png")
+    command = ["analyze", str(images), "--release", str(release)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    page = said.partition("page.png\n")[2].partition("\nWithheld")[0].splitlines()
+    assert page[0].startswith("  ! This image is unlike the images the networks learnt from")
+    assert page[-1] == "  probability of melanoma withheld"
+    assert all(line.startswith("  ! ") for line in page[:-1])
+    first = "Withheld, look at these first (unlike the images learnt from): page.png"
+    assert first in said.splitlines()
+    assert main([*command, "--out", str(tmp_path / "out"), "--overlays", "--masks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == first
+    assert lines[1].endswith("1 withheld, 0 called malignant, 1 benign")
+    drawn = {path.name for path in (tmp_path / "out").rglob("*.png")}
+    assert {name.partition(".")[0] for name in drawn} == {"known"}
+    assert main([*command, "--out", str(tmp_path / "all"), "--masks", "--score-all"]) == 0
+    assert len(list((tmp_path / "all" / "masks").iterdir())) == 2
+
+
+def test_a_sensitivity_stands_beside_that_with_withheld_images_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = write_small_release(tmp_path / "gated", with_gate=True)
+    record = read_json(release / "release.json")
+    missed = {"balanced": {"sensitivity": {"value": 0.85, "low": 0.75, "high": 0.9}}}
+    record["classes"]["measured"] = {"withheld": {"operating_points": missed}}
+    write_json(release / "release.json", record)
+    Image.fromarray(skin(10)).save(tmp_path / "a.png")
+    command = ["analyze", str(tmp_path / "a.png"), "--release", str(release)]
+    assert main(command) == 0
+    expected = "; sensitivity 0.85, withheld malignant images counted as missed"
+    assert expected in capsys.readouterr().out
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sensitivity 0.85 (0.75 to 0.90), withheld malignant images counted as missed" in page
 
 
 def test_a_malignant_call_is_said_too(

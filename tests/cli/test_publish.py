@@ -94,6 +94,29 @@ def test_results_of_analyze_are_converted_and_packed(
     assert packed == ["masks.zip", "run.json", "scores.csv"]
 
 
+def test_withheld_images_are_told_by_convert_and_counted_by_evaluate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = write_small_release(tmp_path / "release", with_gate=True)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(skin(10)).save(images / "known.png")
+    Image.new("RGB", (64, 48), "white").save(images / "page.png")
+    (tmp_path / "truth").mkdir()
+    labels = "image_id,label\nknown,benign\npage,malignant\n"
+    (tmp_path / "truth" / "labels.csv").write_text(labels)
+    results, predictions = str(tmp_path / "results"), str(tmp_path / "predictions")
+    assert main(["analyze", str(images), "--release", str(release), "--out", results]) == 0
+    assert main(["convert", results, "--out", predictions]) == 0
+    assert "1 images were withheld" in capsys.readouterr().out
+    assert main(["evaluate", predictions, "--truth", str(tmp_path / "truth")]) == 0
+    said = capsys.readouterr().out
+    assert "withheld: 1 of 1 (100.0 %) malignant and 0 of 1 (0.0 %) benign images" in said
+    assert "sensitivity, withheld malignant images counted as missed" in said
+    assert main(["submit", results, "--out", str(tmp_path / "packed")]) == 2
+    assert "page of" in capsys.readouterr().err
+
+
 def test_a_run_without_its_data_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,13 +49,15 @@ def test_options_reach_the_server(
     (tmp_path / "token").write_text(TOKEN)
     options = ["--host", "0.0.0.0", "--port", "0", "--workers", "3", "--threads", "2"]
     options += ["--release", "r", "--app", "a", "--token-file", str(tmp_path / "token")]
-    options += ["--looks", "4"]
+    options += ["--looks", "4", "--root-path", "/l", "--trusted-proxies", "127.0.0.1, 10.0.0.0/8"]
     options += ["--max-mb", "0.5", "--waiting", "0", "--analysis-seconds", "7"]
     assert main(["serve", *options]) == 0
     settings, address = served[0]
     assert address == {"host": "0.0.0.0", "port": 0, "workers": 3}
     assert (settings.release, settings.app) == (Path("r"), Path("a"))
     assert (settings.threads, settings.token, settings.looks) == (2, TOKEN, 4)
+    assert settings.root_path == "/l"
+    assert settings.trusted_proxies == ("127.0.0.1", "10.0.0.0/8")
     limits = settings.limits
     assert (limits.upload_bytes, limits.held_bytes) == (500_000, 5_000_000)
     assert (limits.waiting, limits.analysis_seconds) == (0, 7.0)
@@ -78,6 +80,8 @@ def test_a_server_that_strangers_reach_without_a_token_says_so(
         (["--token-file", "missing"], "missing cannot be read"),
         (["--port", "65536"], "--port"),
         (["--looks", "3"], "looks is 3"),
+        (["--root-path", "lesions"], 'the root path is "lesions"'),
+        (["--trusted-proxies", "*"], 'the trusted proxy "*" is no address'),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(

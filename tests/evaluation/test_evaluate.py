@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dermfuse.errors import ConfigError, DataError
+from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.evaluation.evaluate import evaluate, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages
 from dermfuse.evaluation.reports import UNDEFINED, Estimate
@@ -55,6 +55,44 @@ def test_another_threshold_moves_the_rates_only(folders: Any) -> None:
     assert found is not None
     assert found.sensitivity.value == 1.0
     assert found.auc.value == 3 / 4
+
+
+def test_withheld_images_are_counted_as_missed_in_a_second_sensitivity(folders: Any) -> None:
+    truth = folders.labels(LABELS | {"e": "malignant", "f": "malignant", "g": "benign"})
+    predictions = folders.scores(SCORES)
+    manifest = Manifest(task="classification", withheld=("e", "f", "g"))
+    write_manifest(predictions, manifest)
+    report = evaluate(predictions, truth, draws=200)
+    found = report.classification
+    assert found is not None
+    assert found.coverage.missing == ()
+    assert found.coverage.withheld == ("e", "f", "g")
+    assert (found.image_count, found.malignant_count) == (4, 2)
+    assert found.sensitivity.value == 1 / 2
+    assert found.withheld is not None
+    assert (found.withheld.malignant, found.withheld.all_malignant) == (2, 4)
+    assert (found.withheld.benign, found.withheld.all_benign) == (1, 3)
+    second = found.withheld.sensitivity
+    assert second.value == 1 / 4, "one of four malignant images is called so"
+    assert second.low <= 1 / 4 <= second.high
+    named = dict(found.rows())
+    assert named["sensitivity, withheld malignant images counted as missed"] == second
+    assert report.to_dict()["classification"]["withheld"]["sensitivity"]["value"] == 1 / 4
+    assert report.to_dict()["classification"]["withheld_images"] == ["e", "f", "g"]
+
+
+def test_where_nothing_was_withheld_there_is_one_sensitivity(folders: Any) -> None:
+    found = evaluate(folders.scores(SCORES), folders.labels(LABELS), draws=50).classification
+    assert found is not None
+    assert found.withheld is None
+    assert [name for name, _ in found.rows() if name.startswith("sensitivity")] == ["sensitivity"]
+
+
+def test_a_withheld_image_that_the_truth_does_not_know_is_refused(folders: Any) -> None:
+    predictions = folders.scores(SCORES)
+    write_manifest(predictions, Manifest(task="classification", withheld=("z",)))
+    with pytest.raises(PredictionsError, match="predicts z, unknown"):
+        evaluate(predictions, folders.labels(LABELS), draws=50)
 
 
 def test_segmentation_by_hand(folders: Any) -> None:

@@ -60,6 +60,14 @@ class TestHead:
         }
         assert "1,203" in _render(ROW)
 
+    def test_what_is_withheld_is_counted_and_named_before_the_calls(self) -> None:
+        summary = FolderSummary(malignant=1, benign=2, withheld=3, flagged=0, failed=0)
+        assert [name for name, _ in summary.counts][:3] == [
+            "images analysed", "withheld", "called malignant",
+        ]  # fmt: skip
+        assert "it needs eyes first" in _render(ROW, summary=summary)
+        assert "it needs eyes first" not in _render(ROW)
+
     def test_failures_are_listed_on_the_first_page(self) -> None:
         summary = FolderSummary(0, 1, 0, 0, failed=7, errors=(("bad.png", "no image"),))
         first = _render(ROW, summary=summary, number=1, pages=2)

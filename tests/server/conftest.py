@@ -25,6 +25,15 @@ from dermfuse.server.settings import ServerSettings
 from ..small_release import skin, write_small_release
 
 OCTETS = {"Content-Type": "application/octet-stream"}
+FORGED = {
+    "Host": "evil.example",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "ftp",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Prefix": "//evil.example",
+    "Forwarded": "for=203.0.113.9;host=evil.example;proto=ftp",
+}
+"""What a client may claim about where it came from."""
 Client = Callable[..., TestClient]
 
 
@@ -115,7 +124,7 @@ def client(release: Path) -> Iterator[Client]:
     opened: list[TestClient] = []
 
     def make(**settings: Any) -> TestClient:
-        app = create_app(ServerSettings(release=release, **settings))
+        app = create_app(ServerSettings(**{"release": release} | settings))
         found = TestClient(app)
         opened.append(found)
         return found.__enter__()

@@ -5,7 +5,7 @@ import pytest
 from dermfuse.errors import ConfigError
 from dermfuse.server.browser import BrowserApp
 
-from .conftest import Client
+from .conftest import FORGED, Client
 
 
 @pytest.fixture
@@ -52,6 +52,25 @@ def test_the_interface_lies_before_the_app(client: Client, built: Path) -> None:
     missing = server.get("/missing.js")
     assert missing.status_code == 404
     assert missing.json()["error"]["found"]
+
+
+def test_a_folder_without_its_stroke_is_led_on_to_by_a_relative_address(
+    client: Client, built: Path
+) -> None:
+    (built / "more").mkdir()
+    (built / "more" / "index.html").write_text("more")
+    answer = client(app=built).get("/more", headers=FORGED, follow_redirects=False)
+    assert answer.status_code == 307
+    assert answer.headers["location"] == "./more/"
+    assert client(app=built).get("/more").text == "more"
+
+
+def test_files_are_found_below_the_path_that_a_proxy_shows(client: Client, built: Path) -> None:
+    server = client(app=built, root_path="/lesions")
+    for path in ("/assets/ort.mjs", "/lesions/assets/ort.mjs"):
+        answer = server.get(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
 
 
 def test_nothing_outside_the_folder_is_served(client: Client, built: Path) -> None:

@@ -12,14 +12,15 @@ from dermfuse.stress.measure import stress
 
 @dataclass(frozen=True)
 class Said:
+    is_dermoscopy: bool | None
     malignant_probability: float | None
-    mask: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None
 
 
 def _ask(image: NDArray[np.uint8]) -> Said:
     """The red level is the probability, the green half of the frame the lesion; blue refuses."""
-    probability = None if image[..., 2].max() > 200 else float(image[..., 0].mean() / 200)
-    return Said(probability, image[..., 1] > 100)
+    known = bool(image[..., 2].max() <= 200)
+    return Said(known, float(image[..., 0].mean() / 200), image[..., 1] > 100)
 
 
 def _image(red: int, green_columns: int = 2) -> NDArray[np.uint8]:
@@ -95,8 +96,8 @@ def test_the_control_has_no_agreement() -> None:
 
 def _corner(image: NDArray[np.uint8]) -> Said:
     """The red of the upper left pixel is the probability, green the lesion; blue there refuses."""
-    probability = None if image[0, 0, 2] > 200 else float(image[0, 0, 0] / 200)
-    return Said(probability, image[..., 1] > 100)
+    known = image[0, 0, 2] <= 200
+    return Said(bool(known), float(image[0, 0, 0] / 200), image[..., 1] > 100)
 
 
 def test_the_call_of_an_image_is_compared_over_all_its_orientations() -> None:
@@ -136,8 +137,16 @@ def test_a_malignant_call_may_change_too_and_one_that_stays_does_not() -> None:
 def test_images_that_are_no_dermoscopy_at_all_are_refused() -> None:
     other = _image(20)
     other[..., 2] = 255
-    with pytest.raises(DataError, match="none of 1 images"):
+    with pytest.raises(DataError, match="all of 1 images are unlike"):
         stress(_ask, [other], release="r", threshold=0.5, chosen={"red +0": _plus(0)})
+
+
+def test_an_analysis_without_a_mask_is_refused() -> None:
+    def ask(image: NDArray[np.uint8]) -> Said:
+        return Said(True, 0.5, None)
+
+    with pytest.raises(DataError, match="score_all=True"):
+        stress(ask, [_image(20)], release="r", threshold=0.5, chosen={"red +0": _plus(0)})
 
 
 def test_progress_counts_images() -> None:

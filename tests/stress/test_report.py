@@ -23,7 +23,7 @@ def test_the_report_is_written_three_times_over(tmp_path: Path) -> None:
     page = write_stress(REPORT, tmp_path / "out").read_text()
     assert NOTICE in page
     assert "hair" in page
-    assert "2 more were not taken for dermoscopy" in page
+    assert "2 more were withheld" in page
     assert "Jaccard 0.80 with the outline before" in page
     record = json.loads((tmp_path / "out" / "stress.json").read_text())
     assert record["rows"][1]["mask_agreement"] == 0.8

@@ -39,6 +39,12 @@ async function save(button, suffix, file) {
   return path;
 }
 
+/** Does as `save` where there is such a button; null where there is none. */
+async function saveIfOffered(button, suffix, file) {
+  const offered = await page.getByRole("button", { name: button }).count();
+  return offered ? save(button, suffix, file) : null;
+}
+
 /** Brings a file to its result, and returns that; what is saved has `mark` in its name. */
 async function inspect(file, { act = analyse, mark = "" } = {}) {
   const state = await act(file);
@@ -47,7 +53,7 @@ async function inspect(file, { act = analyse, mark = "" } = {}) {
     file,
     state,
     record: JSON.parse(readFileSync(await save("Record, JSON", `${mark}.json`, file), "utf8")),
-    mask: await save("Mask, PNG", `${mark}.png`, file),
+    mask: await saveIfOffered("Mask, PNG", `${mark}.png`, file),
     milliseconds: await timesOf(page),
     gauges: await gauges(),
   };
@@ -84,7 +90,7 @@ const cold = { state: await analyse(plan.files[0]), milliseconds: performance.no
 const isolated = await page.evaluate(() => self.crossOriginIsolated);
 const results = [];
 for (const file of plan.files) results.push(await inspect(file));
-await save("Overlay, PNG", "-overlay.png", plan.files.at(-1));
+await saveIfOffered("Overlay, PNG", "-overlay.png", plan.files.at(-1));
 const otherLooks = await inspect(plan.files.at(-1), { act: lookAgain, mark: "-again" });
 const refused = [];
 for (const file of plan.refused) refused.push(await inspect(file));

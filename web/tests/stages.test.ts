@@ -44,7 +44,7 @@ describe.each(vectors.images.map((image) => [image.name, image] as const))("%s",
     expected.forEach((value, i) => expect(found.data[i]).toBeCloseTo(value, 5));
   });
 
-  test("has the same measures", () => {
+  test.runIf(image.analysis["measures"])("has the same measures", () => {
     const found = measureLesion(pixels, maskOf(image.mask));
     expectClose(found, image.analysis["measures"], 1e-4);
   });

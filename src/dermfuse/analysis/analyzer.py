@@ -34,8 +34,9 @@ class Analyzer:
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
             (``dermfuse.looks``); as many as the release was measured with if left out.
         threads: That one image may use.
-        score_all: Whether what does not look like dermoscopy is scored too, as an evaluation on
-            images that are known to be dermoscopy needs it; the warning stays.
+        score_all: Whether images unlike those the networks learnt from are scored and outlined
+            too, as an evaluation on images that are known to be dermoscopy needs it; the warning
+            stays.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
@@ -91,7 +92,7 @@ class Analyzer:
 
     @property
     def score_all(self) -> bool:
-        """Whether an image that does not look like dermoscopy is scored too."""
+        """Whether an image unlike those the networks learnt from is scored and outlined too."""
         return self._score_all
 
     @property
@@ -116,9 +117,9 @@ class Analyzer:
     def score(self, source: Source, *, name: str = "") -> Score:
         """Returns how likely one image is melanoma, without outlining it: faster.
 
-        The class networks alone are asked. The probability, the call and what tells dermoscopy
-        from other pictures are those of ``analyze``; there is no mask, no activation map and no
-        measure, and the quality of the image is not looked at.
+        The class networks alone are asked. The probability, the call and whether the image is
+        like those learnt from are those of ``analyze``; there is no mask, no activation map and
+        no measure, and the quality of the image is not looked at.
 
         Args:
             source: As for ``analyze``.
@@ -150,12 +151,22 @@ class Analyzer:
         answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)
         means, scoring = _means(answers), len(self._classes)
         score = self._score(answers[:scoring], means[:scoring], reduced, name)
+        about = {field.name: getattr(score, field.name) for field in fields(score)}
+        if score.is_withheld:
+            return Analysis(
+                **about,
+                image=pixels,
+                mask=None,
+                activation=None,
+                measures=None,
+                quality=assess_quality(reduced),
+            )
         mask = join_masks(
             means[scoring:], self._release.masks, height=image.height, width=image.width
         )
         measures = measure_lesion(pixels, mask)
         return Analysis(
-            **{field.name: getattr(score, field.name) for field in fields(score)},
+            **about,
             image=pixels,
             mask=mask,
             activation=join_activations(means[:scoring], self._release.classes.members),
@@ -205,7 +216,7 @@ class Analyzer:
     def _recognise(
         self, means: list[Answers], reduced: Reduced
     ) -> tuple[float | None, bool | None]:
-        """Returns the distance from dermoscopy, and whether it is near enough."""
+        """Returns the distance from the images learnt from, and whether it is near enough."""
         gate = self._release.gate
         if gate is None or self._dermoscopy is None:
             return None, None

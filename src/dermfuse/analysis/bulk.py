@@ -15,6 +15,8 @@ from dermfuse.analysis.summaries import Pictures, summarize_with
 from dermfuse.analysis.threaded import in_threads
 from dermfuse.errors import ConfigError
 from dermfuse.looks import describe_looks, describe_other_looks
+from dermfuse.release.operating import Rate
+from dermfuse.words import MISSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,14 +133,18 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:
     point = analyzer.operating_point
+    missed = analyzer.release.classes.sensitivity_with_missed(point)
     other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
     return {
         "Release": analyzer.release.name,
         "Looks": other or f"Each network looks at {describe_looks(analyzer.looks)} of an image",
         "Operating point": (
             f"{point.name}: malignant from {point.threshold:.3f} on; sensitivity "
-            f"{point.sensitivity.value:.2f} ({point.sensitivity.low:.2f} to "
-            f"{point.sensitivity.high:.2f}), specificity {point.specificity.value:.2f} "
-            f"({point.specificity.low:.2f} to {point.specificity.high:.2f})"
+            f"{_rate(point.sensitivity)}, specificity {_rate(point.specificity)}"
+            + (f"; sensitivity {_rate(missed)}, {MISSED}" if missed else "")
         ),
     }
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"

@@ -18,6 +18,7 @@ from dermfuse.predictions import (
     mask_path,
     name_some,
     new_predictions,
+    withheld_error,
     write_manifest,
 )
 from dermfuse.runs import read_json, require_free
@@ -30,31 +31,39 @@ def convert_results(results: Path, out: Path) -> Manifest:
     An image's id is its name without folder and suffix, its score the calibrated probability.
 
     Args:
-        results: A results folder; masks are taken along where all images have one.
+        results: A results folder; masks are taken along where all images have one that are not
+            withheld.
         out: Where to write; new or empty.
 
     Returns:
-        The manifest of the predictions.
+        The manifest of the predictions; it lists what was withheld.
 
     Raises:
         RunError: ``results`` holds none.
-        PredictionsError: An image failed or was not scored, two have one id, or only some have
-            a mask.
+        PredictionsError: An image failed, all are withheld, two have one id, or only some have a
+            mask.
     """
     scores: dict[str, float] = {}
+    withheld: list[str] = []
     masks: dict[str, Path] = {}
     for record in read_results(results):
         image_id = PurePath(record["name"]).stem
-        if image_id in scores:
+        if image_id in scores or image_id in withheld:
             raise PredictionsError(
                 f"{results} holds two images called {image_id}",
                 expected="names that differ without folder and suffix",
                 action="Analyse the folders one by one",
             )
-        scores[image_id] = _score(record, results)
+        score = _score(record, results)
+        if score is None:
+            withheld.append(image_id)
+            continue
+        scores[image_id] = score
         mask = mask_file(results, record["name"])
         if mask.is_file():
             masks[image_id] = mask
+    if not scores:
+        raise withheld_error(results, sorted(withheld))
     if masks and len(masks) < len(scores):
         raise PredictionsError(
             f"{len(scores) - len(masks)} of {len(scores)} images of {results} have no mask "
@@ -66,6 +75,7 @@ def convert_results(results: Path, out: Path) -> Manifest:
         task="joint" if masks else "classification",
         source=_source(results),
         calibrated=True,
+        withheld=tuple(sorted(withheld)),
         details={"analysis": _identity(results)},
     )
     with new_predictions(out) as folder:
@@ -88,16 +98,19 @@ def pack_results(results: Path, out: Path) -> SubmissionReport:
         out: Where to write; new or empty.
 
     Raises:
-        DermfuseError: As for ``convert_results``.
+        DermfuseError: As for ``convert_results``, or an image was withheld.
     """
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:
         converted = Path(scratch) / "predictions"
-        convert_results(results, converted)
+        withheld = convert_results(results, converted).withheld
+        if withheld:
+            raise withheld_error(results, withheld)
         return pack(converted, out)
 
 
-def _score(record: Mapping[str, Any], results: Path) -> float:
+def _score(record: Mapping[str, Any], results: Path) -> float | None:
+    """Returns the probability; None where it is withheld."""
     if "error" in record:
         raise PredictionsError(
             f"{record['name']} of {results} could not be analysed",
@@ -105,13 +118,7 @@ def _score(record: Mapping[str, Any], results: Path) -> float:
             action="See errors.csv; mend or remove the file and analyse again",
         )
     probability = record["malignant_probability"]
-    if probability is None:
-        raise PredictionsError(
-            f"{record['name']} of {results} was not scored: it does not look like dermoscopy",
-            expected="a probability for every image",
-            action="Leave it out, or analyse into a new folder with --score-all",
-        )
-    return float(probability)
+    return None if probability is None else float(probability)
 
 
 def _identity(results: Path) -> Mapping[str, Any]:

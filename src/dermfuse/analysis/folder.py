@@ -2,7 +2,7 @@
 
     analysis.json     what made the results: release, settings
     results.jsonl     one line per image, in the order they were given
-    results.csv       the same, flat
+    results.csv       the same, flat, what is withheld first
     errors.csv        what could not be analysed, and why (only if something failed)
     report.html       the same for a reader; report-2.html and so on beyond 1,000 images
 
@@ -27,7 +27,8 @@ from dermfuse.analysis.sources import Item
 from dermfuse.errors import RunError
 from dermfuse.runs import NOTICE, environment, new_folder, read_json, require_free, write_json
 
-FORMAT = 1
+FORMAT = 2
+"""From 2 on nothing is said about the lesion of an image that is withheld."""
 MANIFEST_NAME = "analysis.json"
 RESULTS_NAME = "results.jsonl"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -82,6 +83,7 @@ class FolderOutcome:
         malignant: Called malignant.
         benign: Called benign.
         withheld: Analysed and called neither.
+        withheld_names: The first 100 of them: they need eyes first.
         errors: Names and reasons of the first 100 that failed; all stand in ``errors.csv``.
         pages: Of the report; 0 without one.
     """
@@ -94,6 +96,7 @@ class FolderOutcome:
     malignant: int
     benign: int
     withheld: int
+    withheld_names: tuple[str, ...]
     errors: tuple[tuple[str, str], ...]
     pages: int
 
@@ -152,7 +155,8 @@ def run_folder(
         pages = write_report(journal, found, out, facts=options.facts) if options.report else 0
     return FolderOutcome(
         folder=out, **counts, dropped=dropped, malignant=found.malignant, benign=found.benign,
-        withheld=found.withheld, errors=tuple(found.errors), pages=pages,
+        withheld=found.withheld, withheld_names=tuple(found.withheld_names),
+        errors=tuple(found.errors), pages=pages,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Telling what is not dermoscopy: how far an image lies from those the networks learnt from.
+"""How far an image lies from those the networks learnt from; what lies too far is withheld.
 
 Two things are looked at: the embeddings of the class networks, each brought to length 1 (what is
 far from skin excites few of their features, so its embedding is short rather than odd), and plain
@@ -73,7 +73,7 @@ class Cloud:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dermoscopy:
-    """What dermoscopy looks like, to the networks and to plain statistics.
+    """Where the images learnt from lie, for the networks and for plain statistics.
 
     Args:
         embedding: Of the joined embeddings, ``join_embeddings``.
@@ -86,7 +86,7 @@ class Dermoscopy:
     def distance(
         self, embeddings: NDArray[np.floating], appearances: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """Returns how far images lie from dermoscopy; about 1 is typical of it.
+        """Returns how far images lie from those learnt from; about 1 is typical of them.
 
         Args:
             embeddings: One row per image. (N, E)

@@ -49,14 +49,13 @@ class LesionMeasures:
     """What a mask and the pixels below it say about the largest lesion of an image.
 
     Lengths are in pixels of the image: no scale is known, so none is in millimetres. A measure is
-    None where it is not defined: all but the first three for an empty mask; asymmetry, compactness
+    None where it is not defined: all but the first two for an empty mask; asymmetry, compactness
     and solidity for a lesion too small (``MIN_AREA_PX``) or cut by the frame
     (``MAX_FRAME_CONTACT``).
 
     Args:
         pieces: How many connected pieces the mask has; all else is of the largest, its holes
             filled.
-        area_share: The lesion's area as a share of the frame, in [0, 1].
         cut_by_frame: Whether so much of the outline lies on the frame that there is no shape.
         kept_share: The largest piece's share of the mask, in (0, 1].
         frame_contact: The share of the outline that lies on the frame, in [0, 1].
@@ -88,7 +87,6 @@ class LesionMeasures:
     """
 
     pieces: int
-    area_share: float
     cut_by_frame: bool
     kept_share: float | None = None
     frame_contact: float | None = None
@@ -142,14 +140,13 @@ def measure_lesion(image: NDArray[np.uint8], mask: Mask) -> LesionMeasures:
         raise ValueError(f"image and mask differ in size: {image.shape[:2]} and {mask.shape}")
     piece = largest_piece(reduce_mask(mask))
     if piece is None:
-        return LesionMeasures(pieces=0, area_share=0.0, cut_by_frame=False)
+        return LesionMeasures(pieces=0, cut_by_frame=False)
     small = piece.mask
     scale = max(mask.shape) / max(small.shape)
     axes = principal_axes(small)
     contact = frame_contact(small)
     return LesionMeasures(
         pieces=piece.count,
-        area_share=float(small.mean()),
         cut_by_frame=contact > MAX_FRAME_CONTACT,
         kept_share=piece.kept_share,
         frame_contact=contact,

@@ -11,15 +11,15 @@ from dermfuse.analysis.measures import LesionMeasures
 from dermfuse.analysis.overlays import draw_activation, draw_outline
 from dermfuse.analysis.quality import QualityFlag
 from dermfuse.looks import describe_looks, describe_other_looks
-from dermfuse.outlines import outline
+from dermfuse.outlines import Ring, outline
 from dermfuse.release.operating import OperatingPoint
 from dermfuse.runs import NOTICE
 from dermfuse.scores import Label
 
 _PROBABILITY_DIGITS = 6
-_NOT_DERMOSCOPY = "This does not look like a dermoscopy image to the networks, so "
-_WITHHELD = _NOT_DERMOSCOPY + "no probability is given."
-_UNFOUNDED = _NOT_DERMOSCOPY + "its probability stands on nothing that they have learnt."
+_UNLIKE = "This image is unlike the images the networks learnt from, so "
+_WITHHELD = _UNLIKE + "no probability, outline or measure is given: a person must look at it first."
+_UNFOUNDED = _UNLIKE + "its probability stands on nothing that they have learnt."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Score:
     Args:
         name: Of the image.
         release: Of the networks.
-        malignant_probability: Of melanoma, calibrated, in [0, 1]; None where the image does not
-            look like dermoscopy, unless the analyzer was told to score all.
+        malignant_probability: Of melanoma, calibrated, in [0, 1]; None where it is withheld: the
+            image is unlike those the networks learnt from, and the analyzer was not told to score
+            all.
         operating_point: At whose threshold the probability becomes a call.
         scores: Of each class network by name, its mean over looks, not calibrated; empty where the
             probability is None.
@@ -39,8 +40,8 @@ class Score:
             one look of one network.
         looks: At how many orientations of the image each network looked.
         measured_looks: With how many the release was calibrated and measured.
-        is_dermoscopy: Whether the image looks like those the networks learnt from; None where
-            the release has no means to tell.
+        is_dermoscopy: Whether the image is like those the networks learnt from; None where the
+            release has no means to tell.
         dermoscopy_distance: How far it is from them, about 1 for what is typical; as above.
     """
 
@@ -54,6 +55,11 @@ class Score:
     measured_looks: int
     is_dermoscopy: bool | None
     dermoscopy_distance: float | None
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether nothing is said about the lesion, as the image is unlike those learnt from."""
+        return self.malignant_probability is None
 
     @property
     def predicted(self) -> Label | None:
@@ -70,15 +76,14 @@ class Score:
             return ""
         parts = [describe_looks(self.looks)] * (self.looks > 1)
         parts += [f"{len(self.scores)} networks"] * (len(self.scores) > 1)
-        return (
-            f"Over {' and '.join(parts)} the probability varies by {self.uncertainty:.3f} "
-            "(standard deviation)"
-        )
+        varies = "less than 0.001" if self.uncertainty < 5e-4 else f"{self.uncertainty:.3f}"
+        over = " and ".join(parts)
+        return f"Over {over} the probability varies by {varies} (standard deviation)"
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What stands against the probability, a sentence each."""
-        found = [_WITHHELD if self.malignant_probability is None else _UNFOUNDED]
+        found = [_WITHHELD if self.is_withheld else _UNFOUNDED]
         found = found if self.is_dermoscopy is False else []
         other_looks = describe_other_looks(self.looks, measured=self.measured_looks)
         return (*found, *([other_looks] if other_looks else []))
@@ -116,19 +121,23 @@ class Score:
 class Analysis(Score):
     """One image, analysed: its score, and what follows. Nothing here is a diagnosis.
 
+    Where the probability is withheld, mask, activation and measures are None, and so is all that
+    follows from them: an outline of what no network has met deserves no trust.
+
     Args:
         image: As it was analysed: RGB, upright, (H, W, 3).
         mask: Where the lesion is, (H, W).
         activation: Where the class networks looked, (h, w), in [0, 1]: 1 speaks most for
             melanoma, 0 is the map's mean or below.
         measures: Of the lesion; those that an empty mask has not are None.
-        quality: What may spoil the answer, and what was checked.
+        quality: What may spoil the answer, and what was checked; without ``lesion_cut`` where
+            there is no mask.
     """
 
     image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    activation: NDArray[np.float32]
-    measures: LesionMeasures
+    mask: NDArray[np.bool_] | None
+    activation: NDArray[np.float32] | None
+    measures: LesionMeasures | None
     quality: tuple[QualityFlag, ...]
 
     @property
@@ -136,13 +145,18 @@ class Analysis(Score):
         """What a reader must know before the numbers, a sentence each."""
         return (*self.doubts, *(flag.sentence for flag in self.quality if flag.raised))
 
-    def contour_overlay(self) -> NDArray[np.uint8]:
-        """Returns the image with the outline of the lesion over it, (H, W, 3)."""
-        return draw_outline(self.image, self.mask)
+    @property
+    def lesion_area_fraction(self) -> float | None:
+        """The lesion share of the frame: of all pixels of the mask, in [0, 1]."""
+        return None if self.mask is None else float(self.mask.mean())
 
-    def activation_overlay(self) -> NDArray[np.uint8]:
+    def contour_overlay(self) -> NDArray[np.uint8] | None:
+        """Returns the image with the outline of the lesion over it, (H, W, 3)."""
+        return None if self.mask is None else draw_outline(self.image, self.mask)
+
+    def activation_overlay(self) -> NDArray[np.uint8] | None:
         """Returns the image with the class activation map over it, (H, W, 3)."""
-        return draw_activation(self.image, self.activation)
+        return None if self.activation is None else draw_activation(self.image, self.activation)
 
     def to_dict(self, *, with_outline: bool = True) -> dict[str, Any]:
         """Returns the analysis as JSON values: everything but pixels, the outline as points.
@@ -150,21 +164,24 @@ class Analysis(Score):
         Args:
             with_outline: Whether the outline is traced, which takes some milliseconds.
         """
-        height, width = self.mask.shape
+        height, width = self.image.shape[:2]
         about = {"name": self.name, "release": self.release, "width_px": width, "height_px": height}
         return {
             **about,
             **self.values(),
-            "lesion_area_fraction": _rounded(float(self.mask.mean())),
-            "measures": self.measures.to_dict(),
+            "lesion_area_fraction": _rounded(self.lesion_area_fraction),
+            "measures": None if self.measures is None else self.measures.to_dict(),
             "quality": {
                 flag.name: {key: value for key, value in flag.to_dict().items() if key != "name"}
                 for flag in self.quality
             },
             "warnings": list(self.warnings),
-            **({"outline": outline(self.mask)} if with_outline else {}),
+            **({"outline": self._outline()} if with_outline else {}),
             "notice": NOTICE,
         }
+
+    def _outline(self) -> list[Ring] | None:
+        return None if self.mask is None else outline(self.mask)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -20,10 +20,12 @@ import numpy as np
 from dermfuse.analysis.journal import Journal
 from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
 from dermfuse.runs import NOTICE, atomic_write, write_text
+from dermfuse.words import UNLIKE, WITHHELD
 
 RESULTS_CSV = "results.csv"
 ERRORS_CSV = "errors.csv"
 _MOST_ERRORS = 100  # on the report's first page; all stand in errors.csv
+_MOST_NAMES = 100  # of what is withheld; all stand first in results.csv
 _NOT_COLUMNS = ("file", "thumbnail")
 _DETAILS = (
     "asymmetry",
@@ -35,6 +37,9 @@ _DETAILS = (
     "equivalent_diameter_px",
 )
 """The measures that the report shows beside the uncertainty; the others stand in the tables."""
+CLOSE = 0.5
+"""A call is close within so many uncertainties of the threshold: about one in nine is, and half of
+those change when the image is compressed, cropped, halved or lit a little (docs/library.md)."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -45,7 +50,8 @@ class Survey:
     Attributes:
         columns: Of the flat table, in the order they appear.
         offsets: Where the line of each image that was analysed begins.
-        probabilities: Of malignancy, as many; NaN where it was withheld.
+        withheld_names: The first of those that were withheld.
+        probabilities: Of melanoma, as many; NaN where it was withheld.
         malignant: How many were called malignant.
         benign: How many were called benign.
         flagged: How many carry at least one flag.
@@ -57,6 +63,7 @@ class Survey:
     columns: dict[str, None] = field(default_factory=dict)
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     probabilities: "array[float]" = field(default_factory=lambda: array("d"))
+    withheld_names: list[str] = field(default_factory=list)
     malignant: int = 0
     benign: int = 0
     flagged: int = 0
@@ -82,15 +89,22 @@ def survey(journal: Journal) -> Survey:
         found.columns.update(dict.fromkeys(flatten(record)))
         found.offsets.append(offset)
         found.probabilities.append(_number(record.get("malignant_probability")))
+        if _is_withheld(record) and len(found.withheld_names) < _MOST_NAMES:
+            found.withheld_names.append(record["name"])
         found.malignant += record.get("predicted") == "malignant"
         found.benign += record.get("predicted") == "benign"
         found.flagged += bool(flags_of(record))
         found.first = found.first or record
+    parents = {column.rpartition(".")[0] for column in found.columns}
+    for column in parents & found.columns.keys():  # null here and an object there
+        del found.columns[column]
     return found
 
 
 def write_sheets(journal: Journal, found: Survey, out: Path) -> None:
     """Writes ``results.csv`` and, if anything failed, ``errors.csv``; an old one goes.
+
+    What is withheld comes first: it needs eyes first.
 
     Raises:
         StorageError: They cannot be written.
@@ -98,8 +112,9 @@ def write_sheets(journal: Journal, found: Survey, out: Path) -> None:
     columns = list(found.columns)
     rows = (
         [flat.get(column) for column in columns]
+        for withheld in (True, False)
         for _, record in journal.records()
-        if "error" not in record and (flat := flatten(record))
+        if "error" not in record and _is_withheld(record) is withheld and (flat := flatten(record))
     )
     _write_csv(out / RESULTS_CSV, columns, rows)
     if found.failed:
@@ -125,7 +140,9 @@ def write_report(journal: Journal, found: Survey, out: Path, *, facts: Mapping[s
     Returns:
         How many pages there are; pages of an earlier, longer report are removed.
     """
-    order = np.argsort(-np.asarray(found.probabilities, dtype=np.float64), kind="stable")
+    probabilities = np.asarray(found.probabilities, dtype=np.float64)
+    ranked = np.where(np.isnan(probabilities), np.inf, probabilities)  # withheld: eyes first
+    order = np.argsort(-ranked, kind="stable")
     pages = max(1, math.ceil(len(order) / PAGE_ROWS))
     summary = _summary(found, facts)
     for number in range(1, pages + 1):
@@ -173,25 +190,29 @@ def flags_of(record: Mapping[str, Any]) -> tuple[str, ...]:
 
     Example:
         >>> flags_of({"quality": ["blur"], "dermoscopy": False})
-        ('blur', 'not dermoscopy')
+        ('blur', 'unlike the images learnt from')
         >>> flags_of({"malignant_probability": 0.4, "threshold": 0.5, "uncertainty": 0.2})
-        ('uncertain call',)
+        ('close call',)
     """
     quality = record.get("quality") or []
     if isinstance(quality, Mapping):
         quality = [_raised(key, value) for key, value in quality.items()]
     flags = [_word(each).replace("_", " ") for each in quality if each]
-    flags += ["uncertain call"] * _is_uncertain(record)
-    flags += ["not dermoscopy"] * (record.get("dermoscopy") is False)
+    flags += ["close call"] * _is_close(record)
+    flags += [UNLIKE] * (record.get("dermoscopy") is False)
     return tuple(flags)
 
 
-def _is_uncertain(record: Mapping[str, Any]) -> bool:
-    """Whether the threshold lies within the uncertainty of the probability, if all are known."""
+def _is_close(record: Mapping[str, Any]) -> bool:
+    """Whether the threshold lies within ``CLOSE`` uncertainties of the probability."""
     probability, threshold, uncertainty = (
         _number(record.get(key)) for key in ("malignant_probability", "threshold", "uncertainty")
     )
-    return abs(probability - threshold) <= uncertainty
+    return abs(probability - threshold) <= CLOSE * uncertainty
+
+
+def _is_withheld(record: Mapping[str, Any]) -> bool:
+    return record.get("malignant_probability") is None
 
 
 def _raised(name: str, check: object) -> str:
@@ -212,7 +233,7 @@ def image_row(record: Mapping[str, Any]) -> ImageRow:
     return ImageRow(
         name=record["name"],
         probability=None if math.isnan(probability) else probability,
-        predicted=str(record.get("predicted") or "withheld"),
+        predicted=str(record.get("predicted") or WITHHELD),
         area_fraction=None if math.isnan(area) else area,
         flags=flags_of(record),
         details=tuple(

@@ -59,7 +59,7 @@ class Pictures:
     masks: bool = False
 
     def write(self, analysis: Analysis) -> None:
-        """Writes them.
+        """Writes them; of what is withheld none, and what an earlier analysis left is removed.
 
         Raises:
             StorageError: They cannot be written.
@@ -70,11 +70,17 @@ class Pictures:
                 ("activation", analysis.activation_overlay()),
             ):
                 path = self.results / "overlays" / f"{_short(analysis.name)}.{what}.png"
+                if drawn is None:
+                    path.unlink(missing_ok=True)
+                    continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as file:
                     file.write(encode_png(drawn))
         if self.masks:
             path = mask_file(self.results, analysis.name)
+            if analysis.mask is None:
+                path.unlink(missing_ok=True)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             write_mask(path, analysis.mask)
 
@@ -127,19 +133,20 @@ def summarize_with(
     return summarize
 
 
-def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bytes:
+def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> bytes:
     """Returns a small JPEG of an image with the lesion outlined.
 
     Args:
         image: RGB, (H, W, 3).
-        mask: The lesion, (H, W).
+        mask: The lesion, (H, W); None draws no outline.
     """
-    scale = min(1.0, THUMBNAIL_PX / max(mask.shape))
-    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
-    small_mask = np.asarray(grey.resize(size, Image.Resampling.BOX)) >= 128
+    if mask is not None:
+        grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+        small = draw_outline(small, np.asarray(grey.resize(size, Image.Resampling.BOX)) >= 128)
     buffer = io.BytesIO()
-    drawn = Image.fromarray(draw_outline(small, small_mask))
-    drawn.save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
+    Image.fromarray(small).save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()

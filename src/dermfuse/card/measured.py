@@ -241,7 +241,7 @@ class Flagged:
 
     Args:
         images: How many.
-        flagged: Share of them that is told not to be dermoscopy, in [0, 1].
+        flagged: Share of them that is unlike the images learnt from, in [0, 1].
     """
 
     images: int

@@ -16,6 +16,7 @@ from dermfuse.release.operating import Rate
 from dermfuse.report.markdown import markdown_table
 from dermfuse.stress.measure import StressReport
 from dermfuse.stress.report import COLUMNS, say_orientations, table_row
+from dermfuse.words import MISSED
 
 _UNMEASURED = "not measured"
 _SETTINGS = {
@@ -46,10 +47,12 @@ def glance(card: Card) -> str:
     """Returns the numbers that a reader looks for first."""
     scoring, outlining = card.measured.scoring, card.measured.outlining
     point, size = card.release.classes.point(), sum(each.bytes for each in card.networks.values())
+    missed = card.release.classes.sensitivity_with_missed(point)
     rows = [
         ("AUC", rate(scoring.fusion.auc) if scoring else _UNMEASURED),
         ("average precision", rate(scoring.fusion.average_precision) if scoring else _UNMEASURED),
         (f"sensitivity at {point.name}", rate(point.sensitivity)),
+        *([(f"the same, {MISSED}", rate(missed))] if missed else []),
         (f"specificity at {point.name}", rate(point.specificity)),
         ("calibration error", f"{scoring.calibration.error_after:.3f}" if scoring else _UNMEASURED),
         ("Jaccard of outlines", rate(outlining.fusion.jaccard) if outlining else _UNMEASURED),
@@ -292,7 +295,7 @@ def withheld(of: Withheld) -> str:
 
 
 def gate(card: Card) -> str:
-    """Returns which images are told not to be dermoscopy."""
+    """Returns which images are unlike those learnt from."""
     rows = [
         (kind, f"{of.images:,}", percent(of.flagged), percent(1 - of.flagged))
         for kind, of in card.measured.flagged.items()

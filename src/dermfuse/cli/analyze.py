@@ -28,9 +28,12 @@ from dermfuse.errors import ConfigError
 if TYPE_CHECKING:
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.folder import FolderOutcome
+    from dermfuse.analysis.measures import LesionMeasures
     from dermfuse.analysis.records import Analysis
+    from dermfuse.release.operating import Rate
 
 SOME_FAILED = 3
+_NAMED = 20  # withheld images on a line; the report has all
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +74,7 @@ def analyze(  # noqa: PLR0913 — an option each
         bool, typer.Option("--masks", help="Write each lesion's mask as a PNG file.")
     ] = False,
     score_all: Annotated[
-        bool, typer.Option("--score-all", help="Score what does not look like dermoscopy too.")
+        bool, typer.Option("--score-all", help="Score images unlike those learnt from, too.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
@@ -132,7 +135,9 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
     from dermfuse.analysis.sources import expand
     from dermfuse.errors import DermfuseError, ImageError
 
-    failed = 0
+    failed = shown = 0
+    point = analyzer.operating_point
+    withheld: list[str] = []
     for item in expand(paths):
         try:
             if item.fault:
@@ -144,9 +149,14 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
             continue
         if json:
             say(json_format.dumps(analysis.to_dict(), allow_nan=False))
-        else:
-            _show(analysis)
+            continue
+        _show(analysis, missed=analyzer.release.classes.sensitivity_with_missed(point))
+        shown += 1
+        if analysis.is_withheld:
+            withheld.append(analysis.name)
     if not json:
+        if shown > 1:
+            _show_withheld(withheld, len(withheld))
         say_notice()
     return failed
 
@@ -156,24 +166,32 @@ def _named(name: str, error: str) -> str:
     return error if error.startswith(name) else f"{name}: {error}"
 
 
-def _show(analysis: "Analysis") -> None:
-    point, measures = analysis.operating_point, analysis.measures
+def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
+    from dermfuse.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
+
+    point = analysis.operating_point
     say(analysis.name or "image")
     for warning in analysis.warnings:
         say(f"  ! {warning}")
-    if analysis.malignant_probability is not None:
-        called = "" if analysis.predicted is None else analysis.predicted.name.lower()
-        say(
-            f"  probability of melanoma {analysis.malignant_probability:.3f}: {called} at "
-            f"{point.name}, threshold {point.threshold:.3f}"
-        )
-        if analysis.variation:
-            say(f"  {analysis.variation[0].lower()}{analysis.variation[1:]}")
-        say(
-            f"  there, sensitivity {point.sensitivity.value:.2f} and specificity "
-            f"{point.specificity.value:.2f} on images that the networks were not trained on"
-        )
-    say(f"  lesion: {100 * float(analysis.mask.mean()):.1f} % of the frame")
+    said = say_probability(analysis.malignant_probability)
+    if analysis.predicted is None:
+        say(f"  {PROBABILITY} {said}")
+        return
+    called = analysis.predicted.name.lower()
+    say(f"  {PROBABILITY} {said}: {called} at {point.name}, threshold {point.threshold:.3f}")
+    if analysis.variation:
+        say(f"  {analysis.variation[0].lower()}{analysis.variation[1:]}")
+    say(
+        f"  there, sensitivity {point.sensitivity.value:.2f} and specificity "
+        f"{point.specificity.value:.2f} on images that the networks were not trained on"
+        + (f"; sensitivity {missed.value:.2f}, {MISSED}" if missed else "")
+    )
+    say(f"  {LESION_SHARE} {say_share(analysis.lesion_area_fraction)}")
+    if analysis.measures is not None:
+        _show_measures(analysis.measures)
+
+
+def _show_measures(measures: "LesionMeasures") -> None:
     described = [
         ("asymmetry", measures.asymmetry),
         ("compactness", measures.compactness),
@@ -185,11 +203,21 @@ def _show(analysis: "Analysis") -> None:
         say(f"  {', '.join(known)}")
 
 
+def _show_withheld(names: Sequence[str], count: int) -> None:
+    """Names the images that nothing is said about: they need eyes first."""
+    from dermfuse.words import UNLIKE
+
+    if count:
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        say(f"Withheld, look at these first ({UNLIKE}): {', '.join(names[:_NAMED])}{more}")
+
+
 def _show_outcome(outcome: "FolderOutcome") -> None:
+    _show_withheld(outcome.withheld_names, outcome.withheld)
     say(
         f"{outcome.analysed} analysed, {outcome.reused} done before, {outcome.failed} failed; "
-        f"{outcome.malignant} called malignant, {outcome.benign} benign, "
-        f"{outcome.withheld} without a call"
+        f"{outcome.withheld} withheld, {outcome.malignant} called malignant, "
+        f"{outcome.benign} benign"
     )
     for name, error in outcome.errors:
         say_error(_named(name, error))
@@ -223,7 +251,7 @@ def stress(
     from dermfuse.stress.report import COLUMNS, say_orientations, table_row, write_stress
 
     require_free(out, what="stress report")
-    analyzer = Analyzer(release, looks=looks)
+    analyzer = Analyzer(release, looks=looks, score_all=True)
     _warn_of_looks(analyzer)
     items = list(islice(expand(paths, skip=out), images))
     with progress("Disturbing images") as advance:

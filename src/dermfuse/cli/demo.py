@@ -19,6 +19,7 @@ from dermfuse.cli.console import (
 from dermfuse.cli.extras import require_train_extra
 from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
+from dermfuse.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:
     from dermfuse.demo import DemoReport
@@ -66,7 +67,7 @@ def _show(report: "DemoReport") -> None:
         say_error(f"{name}: {error}")
     done = [each for each in report.analyses if "error" not in each]
     say_table(
-        ("drawn image", "probability", "call", "varies by", "lesion", "colours"),
+        ("drawn image", PROBABILITY, "call", "varies by", LESION_SHARE, "colours"),
         [_row(each) for each in done],
     )
     for each in done:
@@ -76,14 +77,14 @@ def _show(report: "DemoReport") -> None:
 
 
 def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
-    probability, uncertainty = analysis["malignant_probability"], analysis["uncertainty"]
+    uncertainty, measures = analysis["uncertainty"], analysis["measures"] or {}
     return (
         analysis["name"],
-        "withheld" if probability is None else f"{probability:.3f}",
-        analysis["predicted"] or "none",
+        say_probability(analysis["malignant_probability"]),
+        analysis["predicted"] or WITHHELD,
         "" if uncertainty is None else f"{uncertainty:.3f}",
-        f"{100 * analysis['lesion_area_fraction']:.1f} %",
-        str(analysis["measures"]["colour_count"] or ""),
+        say_share(analysis["lesion_area_fraction"]),
+        str(measures.get("colour_count") or ""),
     )
 
 

@@ -82,6 +82,11 @@ def convert(
 
     manifest = convert_results(results, out)
     say(f"Predictions ({manifest.task}; {manifest.source}) lie in {out}.")
+    if manifest.withheld:
+        say(
+            f"{len(manifest.withheld)} images were withheld and have none; evaluate counts the "
+            "malignant ones as missed in a second sensitivity, the other commands refuse them"
+        )
     say_notice()
 
 

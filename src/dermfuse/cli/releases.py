@@ -6,6 +6,7 @@ from typing import Any
 
 from dermfuse.cli.console import say, say_notice
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
+from dermfuse.words import MISSED, UNLIKE
 
 
 def show_release(release: Release, folder: Path) -> None:
@@ -14,7 +15,7 @@ def show_release(release: Release, folder: Path) -> None:
     for part in (release.classes, release.masks):
         _show_part(part)
     for kind, of in (release.gate.measured if release.gate else {}).items():
-        say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} told not to be dermoscopy")
+        say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} {UNLIKE}")
     say(f"The release lies in {folder}. Try it: dermfuse analyze IMAGE --release {folder}")
     say_notice()
 
@@ -22,9 +23,11 @@ def show_release(release: Release, folder: Path) -> None:
 def _show_points(classes: ClassRelease) -> None:
     for point in classes.operating_points:
         found, kept = point.sensitivity, point.specificity
+        missed = classes.sensitivity_with_missed(point)
         say(
             f"{point.name}: from {point.threshold:.3f} on, sensitivity {found.value:.3f} "
-            f"({found.low:.3f} to {found.high:.3f}), specificity {kept.value:.3f} "
+            f"({found.low:.3f} to {found.high:.3f}"
+            f"{f'; {missed.value:.3f}, {MISSED}' if missed else ''}), specificity {kept.value:.3f} "
             f"({kept.low:.3f} to {kept.high:.3f})"
         )
     if withheld := classes.measured.get("withheld"):

@@ -154,12 +154,22 @@ def _show_evaluation(report: "EvaluationReport") -> None:
             f"malignant at score > {classification.threshold:g}"
         )
         _say_coverage(classification.coverage)
+        if withheld := classification.withheld:
+            say(
+                f"withheld: {_share(withheld.malignant, withheld.all_malignant)} malignant and "
+                f"{_share(withheld.benign, withheld.all_benign)} benign images; of the numbers "
+                "below only the sensitivity that says so counts them"
+            )
         _show_estimates(classification.rows())
     if segmentation:
         say(f"{segmentation.image_count} masks")
         _say_coverage(segmentation.coverage)
         _show_estimates(segmentation.rows())
     say(f"Intervals: 95 %, {report.draws} bootstrap draws, seed {report.seed}.")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({100 * part / whole:.1f} %)" if whole else "0 of 0"
 
 
 def _show_estimates(rows: "list[tuple[str, Estimate]]") -> None:
@@ -196,6 +206,7 @@ def _say_coverage(coverage: "Coverage") -> None:
     for what, ids in (
         ("without a prediction", coverage.missing),
         ("without a truth, left out", coverage.without_truth),
+        ("withheld", coverage.withheld),
     ):
         if ids:
             more = " ..." if len(ids) > _SHOWN_IDS else ""

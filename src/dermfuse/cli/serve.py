@@ -37,6 +37,13 @@ def serve(  # noqa: PLR0913 — an option each
     app: Annotated[
         Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="/PATH", help="Under which a proxy shows the server.")
+    ] = "",
+    trusted_proxies: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS,...", help="Whose X-Forwarded-For and -Proto are believed."),
+    ] = "",
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ask for the token in it; or set DERMFUSE_TOKEN."),
@@ -72,6 +79,8 @@ def serve(  # noqa: PLR0913 — an option each
         limits=limits,
         token=load_token(token_file, os.environ),
         app=app,
+        root_path=root_path,
+        trusted_proxies=tuple(filter(None, map(str.strip, trusted_proxies.split(",")))),
     )
     _warn_of_strangers(host, settings.token)
 

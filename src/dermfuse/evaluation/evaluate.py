@@ -22,6 +22,7 @@ from dermfuse.evaluation.reports import (
     Estimate,
     EvaluationReport,
     SegmentationReport,
+    WithheldReport,
 )
 from dermfuse.evaluation.resampled import (
     SEGMENTATION_METRICS,
@@ -78,7 +79,8 @@ def evaluate(
     if not 0.0 <= threshold <= 1.0:
         raise ConfigError(f"threshold is {threshold}", expected="a number in [0, 1]")
     check_draws(draws)
-    predicted, true = read_predictions(predictions), load_truth(truth)
+    predicted = read_predictions(predictions, allow_withheld=True)
+    true = load_truth(truth)
     scored = match_scores(predicted, true, allow_partial=allow_partial)
     segmented = match_masks(predicted, true, allow_partial=allow_partial)
     if scored is None and segmented is None:
@@ -146,6 +148,31 @@ def evaluate_scores(
         specificity_at_sensitivity=dict(zip(SENSITIVITIES, ranked[2:], strict=True)),
         expected_calibration_error=rates[3],
         brier_score=rates[4],
+        withheld=_count_withheld(images, predicted, draws=draws, seed=seed),
+    )
+
+
+def _count_withheld(
+    images: ScoredImages, predicted: NDArray[np.bool_], *, draws: int, seed: int
+) -> WithheldReport | None:
+    """Returns how many were withheld, and the sensitivity over all images, those missed."""
+    withheld = images.withheld
+    if not withheld.size:
+        return None
+    malignant = np.concatenate([images.malignant, withheld])
+    called = np.concatenate([predicted, np.zeros_like(withheld)])
+    found = sensitivity(count(called, malignant))
+
+    def statistic(draw: NDArray[np.float64]) -> NDArray[np.float64]:
+        return resampled_rates(malignant, called, draw)[1][:, None]
+
+    drawn = resample(statistic, malignant.astype(np.int64), draws=draws, seed=seed)
+    return WithheldReport(
+        malignant=int(withheld.sum()),
+        benign=int((~withheld).sum()),
+        all_malignant=int(malignant.sum()),
+        all_benign=int((~malignant).sum()),
+        sensitivity=_estimates([found], drawn)[0],
     )
 
 

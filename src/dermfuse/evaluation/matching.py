@@ -7,10 +7,11 @@
   ``allow_partial`` is set. So is everything in a plain truth folder, whose split is unknown.
 - Of the training images any number may be predicted: the validation part differs between runs.
   Predictions whose manifest names another split than ``test`` are a subset by their nature.
+- What was withheld (``dermfuse.analysis``) is not missing: it is listed, and counted apart.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,14 @@ class Coverage:
         missing: Should have been predicted and were not (only with ``allow_partial``).
         without_truth: Predicted, and left out as the folder knows no truth for them.
         truth_count: How many images of the truth folder have this kind of truth.
+        withheld: With a truth and without a prediction, as they are unlike those learnt from.
     """
 
     evaluated: tuple[str, ...]
     missing: tuple[str, ...]
     without_truth: tuple[str, ...]
     truth_count: int
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +54,13 @@ class ScoredImages:
         coverage: Which images, in this order.
         malignant: Their labels. (N,)
         scores: Their scores. (N,)
+        withheld: Whether each image that was withheld is malignant. (W,)
     """
 
     coverage: Coverage
     malignant: NDArray[np.bool_]
     scores: NDArray[np.float64]
+    withheld: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ def match_scores(
         coverage,
         np.array([truth.labels[i] is Label.MALIGNANT for i in coverage.evaluated]),
         np.array([scores[i] for i in coverage.evaluated]),
+        np.array([truth.labels[i] is Label.MALIGNANT for i in coverage.withheld], np.bool_),
     )
 
 
@@ -139,7 +145,8 @@ def _cover(
     allow_partial: bool,
 ) -> Coverage:
     ids, true_ids = set(predicted), set(with_truth)
-    unknown = sorted(ids - truth.known)
+    withheld = set(predictions.manifest.withheld)
+    unknown = sorted((ids | withheld) - truth.known)
     if unknown:
         raise PredictionsError(
             f"{predictions.folder} predicts {name_some(unknown)}, unknown in {truth.source}",
@@ -155,7 +162,7 @@ def _cover(
         )
     missing: list[str] = []
     if predictions.manifest.split not in _SUBSETS and ids & truth.complete:
-        missing = sorted((true_ids & truth.complete) - ids)
+        missing = sorted((true_ids & truth.complete) - ids - withheld)
     if missing and not allow_partial:
         raise PredictionsError(
             f"{predictions.folder} does not predict {name_some(missing)}",
@@ -167,4 +174,5 @@ def _cover(
         missing=tuple(missing),
         without_truth=tuple(sorted(ids - true_ids)),
         truth_count=len(true_ids),
+        withheld=tuple(sorted(withheld & true_ids)),
     )

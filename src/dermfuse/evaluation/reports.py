@@ -12,6 +12,7 @@ from dermfuse.evaluation.delong import AucEstimate
 from dermfuse.evaluation.matching import Coverage
 from dermfuse.metrics import Counts
 from dermfuse.runs import NOTICE
+from dermfuse.words import MISSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,25 @@ UNDEFINED = Estimate(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
+class WithheldReport:
+    """Images that were withheld, and the sensitivity that counts them.
+
+    Args:
+        malignant: How many malignant images were withheld.
+        benign: How many benign ones.
+        all_malignant: How many malignant images there are, scored or withheld.
+        all_benign: How many benign ones.
+        sensitivity: At the threshold, withheld malignant images counted as missed.
+    """
+
+    malignant: int
+    benign: int
+    all_malignant: int
+    all_benign: int
+    sensitivity: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class ClassificationReport:
     """Scores against labels.
 
@@ -50,6 +70,7 @@ class ClassificationReport:
         expected_calibration_error: Over 15 bins. Resampling adds noise to every bin, so its
             interval leans upwards.
         brier_score: Mean squared distance of score and label.
+        withheld: What all of this leaves out; None where nothing was withheld.
     """
 
     coverage: Coverage
@@ -64,6 +85,7 @@ class ClassificationReport:
     specificity_at_sensitivity: Mapping[float, Estimate]
     expected_calibration_error: Estimate
     brier_score: Estimate
+    withheld: WithheldReport | None = None
 
     @property
     def image_count(self) -> int:
@@ -79,8 +101,10 @@ class ClassificationReport:
             ("AUC (DeLong)", _as_estimate(delong)),
             ("accuracy", self.accuracy),
             ("sensitivity", self.sensitivity),
-            ("specificity", self.specificity),
         ]
+        if self.withheld:
+            rows.append((f"sensitivity, {MISSED}", self.withheld.sensitivity))
+        rows.append(("specificity", self.specificity))
         rows += [
             (f"specificity at sensitivity {target:.2f}", estimate)
             for target, estimate in self.specificity_at_sensitivity.items()
@@ -110,6 +134,7 @@ class ClassificationReport:
             },
             "expected_calibration_error": asdict(self.expected_calibration_error),
             "brier_score": asdict(self.brier_score),
+            "withheld": asdict(self.withheld) if self.withheld else None,
         }
 
 
@@ -213,6 +238,7 @@ def _coverage_to_dict(coverage: Coverage) -> dict[str, Any]:
         "truth_images": coverage.truth_count,
         "missing": list(coverage.missing),
         "without_truth": list(coverage.without_truth),
+        "withheld_images": list(coverage.withheld),
     }
 
 

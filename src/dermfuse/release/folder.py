@@ -2,7 +2,7 @@
 
 release.json        this record
 NAME.onnx, .json    each network and its card
-dermoscopy.npz      what dermoscopy looks like to a network, to tell what is not
+dermoscopy.npz      where the images learnt from lie, to tell what is unlike them
 out_of_fold.csv     image_id,score: fused scores by networks not trained on the image (optional)
 """
 
@@ -19,7 +19,7 @@ from dermfuse.looks import check_looks
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.release.calibration import Calibration
 from dermfuse.release.cards import NetworkCard, read_card
-from dermfuse.release.operating import OperatingPoint
+from dermfuse.release.operating import OperatingPoint, Rate
 from dermfuse.runs import NOTICE, read_json, write_json
 
 FORMAT = 1
@@ -82,6 +82,14 @@ class ClassRelease:
             expected=f"one of {', '.join(point.name for point in self.operating_points)}",
         )
 
+    def sensitivity_with_missed(self, point: OperatingPoint) -> Rate | None:
+        """Returns a point's sensitivity where withheld malignant images count as missed.
+
+        None where it was not measured: the release has no gate, or is older.
+        """
+        found = self.measured.get("withheld", {}).get("operating_points", {}).get(point.name)
+        return Rate(**found["sensitivity"]) if found else None
+
 
 @dataclass(frozen=True, slots=True)
 class MaskRelease:
@@ -100,12 +108,12 @@ class MaskRelease:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How an image that is not dermoscopy is told.
+    """How an image is told that is unlike those the networks learnt from.
 
     Args:
         file: Of the arrays, beside the record.
         sha256: Of that file.
-        threshold: An image that is farther from dermoscopy than this is not scored.
+        threshold: An image that is farther from them than this is withheld.
         measured: How many of what were told apart.
     """
 

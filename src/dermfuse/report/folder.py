@@ -1,4 +1,4 @@
-"""The pages of a folder's results: counts, then one row per image, the most suspicious first.
+"""The pages of a folder's results: counts, then one row per image: withheld, then by suspicion.
 
 A page loads nothing, links nowhere and runs no script; thumbnails are embedded.
 """
@@ -9,6 +9,7 @@ from importlib import resources
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from dermfuse import words
 from dermfuse.runs import NOTICE
 
 PAGE_ROWS = 1000
@@ -21,9 +22,9 @@ class ImageRow:
 
     Args:
         name: Of the image.
-        probability: Of malignancy, 0 to 1; None where it was withheld.
+        probability: Of melanoma, 0 to 1; None where it was withheld.
         predicted: ``malignant``, ``benign`` or ``withheld``.
-        area_fraction: The lesion's share of the frame, 0 to 1; None where it is not known.
+        area_fraction: The lesion share of the frame, 0 to 1; None where it is not known.
         flags: What to be careful about, in words.
         details: Names and values of further measures.
         thumbnail: A JPEG in base64, with or without ``data:image/jpeg;base64,``; or empty.
@@ -74,17 +75,16 @@ class FolderSummary:
     @property
     def counts(self) -> tuple[tuple[str, int], ...]:
         """Names and numbers at the head; zeros of rare things are left out."""
-        always = (
+        counts = (
             ("images analysed", self.analysed),
+            ("withheld", self.withheld),
             ("called malignant", self.malignant),
             ("called benign", self.benign),
-        )
-        rare = (
-            ("withheld", self.withheld),
             ("with a flag", self.flagged),
             ("not analysed", self.failed),
         )
-        return (*always, *(each for each in rare if each[1]))
+        rare = ("withheld", "with a flag", "not analysed")
+        return tuple((name, count) for name, count in counts if count or name not in rare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ def render_folder(page: FolderPage) -> str:
     )
     return environment.get_template("folder.html").render(
         page=page,
+        words=words,
         summary=page.summary,
         notice=NOTICE,
         style=Markup(texts["page.css"] + texts["folder.css"]),  # noqa: S704 — our own files

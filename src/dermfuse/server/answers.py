@@ -5,17 +5,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.overlays import encode_png
 from dermfuse.analysis.records import Analysis
 from dermfuse.errors import ConfigError
 from dermfuse.release.operating import OperatingPoint
 
-OVERLAYS: Mapping[str, Callable[[Analysis], bytes]] = {
-    "outline": lambda analysis: encode_png(analysis.contour_overlay()),
-    "activation": lambda analysis: encode_png(analysis.activation_overlay()),
+OVERLAYS: Mapping[str, Callable[[Analysis], NDArray[np.uint8] | None]] = {
+    "outline": Analysis.contour_overlay,
+    "activation": Analysis.activation_overlay,
 }
-"""What can be asked for, and how it becomes the bytes of a PNG file."""
+"""What can be asked for, and how it is drawn; of what is withheld nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,11 @@ def answer(analyzer: Analyzer, image: bytes, question: Question) -> Answer:
     analysis = replace(analyzer.analyze(image), operating_point=question.point)
     record = analysis.to_dict()
     if question.overlays:
-        record["overlays"] = {
-            name: base64.b64encode(OVERLAYS[name](analysis)).decode() for name in question.overlays
-        }
+        record["overlays"] = {name: _packed(OVERLAYS[name](analysis)) for name in question.overlays}
     body = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
     return Answer(body, record["predicted"] or "withheld")
+
+
+def _packed(drawn: NDArray[np.uint8] | None) -> str | None:
+    """Returns a picture as a PNG file in base64."""
+    return None if drawn is None else base64.b64encode(encode_png(drawn)).decode()

@@ -14,7 +14,9 @@ from dermfuse.errors import DermfuseError
 from dermfuse.runs import NOTICE
 from dermfuse.server.browser import BrowserApp
 from dermfuse.server.documents import render_home, render_reference
+from dermfuse.server.methods import HeadAsGet, allow, options_response
 from dermfuse.server.metrics import Metrics
+from dermfuse.server.paths import UnderPath
 from dermfuse.server.queue import AnalysisQueue
 from dermfuse.server.refusals import RefusedError, error_response, status_of
 from dermfuse.server.routes import make_router
@@ -49,7 +51,10 @@ def create_app(settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the pages that come with FastAPI load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # to where a client's Host says
     )
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(UnderPath, root_path=settings.root_path)
     app.add_middleware(Watch, metrics=service.metrics)
     app.add_exception_handler(DermfuseError, _explain)
     app.add_exception_handler(HTTPException, _explain_http)
@@ -76,8 +81,8 @@ def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None
     async def docs() -> HTMLResponse:
         return HTMLResponse(render_reference(app.openapi()))
 
-    if settings.app is not None:
-        app.mount("/", BrowserApp(settings.app))
+    if settings.app is not None:  # last: a mount would hide that an address has other methods
+        app.router.default = BrowserApp(settings.app)
         return
 
     @app.get("/", include_in_schema=False)
@@ -96,7 +101,10 @@ async def _explain_http(request: Request, error: Exception) -> Response:
     """Answers what the framework refuses: an unknown path, another method."""
     if not isinstance(error, HTTPException):
         raise error
-    refused = RefusedError(
-        error.status_code, error.detail, action="See /docs", headers=error.headers
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = allow(headers.get("Allow", ""))
+        if request.method == "OPTIONS":
+            return options_response(headers["Allow"])
+    refused = RefusedError(error.status_code, error.detail, action="See /docs", headers=headers)
     return error_response(refused, request_id=request.state.request_id)

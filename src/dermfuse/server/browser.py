@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import PathLike, StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from dermfuse.errors import ConfigError
 
@@ -25,6 +27,7 @@ TYPES = {
 }
 """By suffix; a machine's own table may be missing or wrong."""
 
+_ALLOW = {"Allow": "GET"}
 _HASHED = "/assets/"  # Vite writes a digest into the names of what lies here
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -48,6 +51,29 @@ class BrowserApp(StaticFiles):
                 action="Check --app",
             )
         super().__init__(directory=folder, html=True)
+        self.path = "/"  # the route that the log and the counts name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        scope["route"] = self
+        await super().__call__(scope, receive, send)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Returns a file; 405 for a method that no file knows, 404 where there is none.
+
+        A folder without its stroke is led on to by a relative address: the host that a client
+        names may be another's.
+        """
+        is_read = scope["method"] in ("GET", "HEAD")
+        response = await super().get_response(
+            path, scope if is_read else {**scope, "method": "GET"}
+        )
+        if not is_read:
+            raise HTTPException(404 if response.status_code == 404 else 405, headers=_ALLOW)
+        if isinstance(response, RedirectResponse):
+            name = quote(scope["path"].rpartition("/")[2])
+            response.headers["Location"] = f"./{name}/"
+        return response
 
     def file_response(
         self,
@@ -61,6 +87,6 @@ class BrowserApp(StaticFiles):
         known = TYPES.get(Path(full_path).suffix.lower())
         if known and response.status_code != 304:
             response.headers["Content-Type"] = known
-        is_hashed = scope["path"].startswith(_HASHED)
+        is_hashed = scope["path"].removeprefix(scope.get("root_path", "")).startswith(_HASHED)
         response.headers["Cache-Control"] = _FOREVER if is_hashed else _ASK_AGAIN
         return response

@@ -9,6 +9,7 @@ from dermfuse.errors import ConfigError
 from dermfuse.server.access import require_token
 from dermfuse.server.answers import OVERLAYS, read_question
 from dermfuse.server.forms import FIELD
+from dermfuse.server.schemas import AnalysisRecord, ErrorRecord, HealthRecord, ModelRecord
 from dermfuse.server.service import Service
 from dermfuse.server.uploads import FORM, RAW
 
@@ -25,14 +26,24 @@ _BODY = {
     }
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "A form without a file, or a parameter that is not known"},
-    401: {"description": "No token, or another than the server's"},
-    408: {"description": "The body took too long"},
-    413: {"description": "The body is too large"},
-    415: {"description": "A type of body, or a format, that is not read"},
-    422: {"description": "An image that cannot be read: damaged, too small, too many pixels"},
-    503: {"description": "The server is busy; Retry-After says when to come again"},
-    504: {"description": "The analysis took too long"},
+    400: {
+        "model": ErrorRecord,
+        "description": "A form without a file, or a parameter that is not known",
+    },
+    401: {"model": ErrorRecord, "description": "No token, or another than the server's"},
+    408: {"model": ErrorRecord, "description": "The body took too long"},
+    413: {"model": ErrorRecord, "description": "The body is too large"},
+    415: {"model": ErrorRecord, "description": "A type of body, or a format, that is not read"},
+    422: {
+        "model": ErrorRecord,
+        "description": "An image that cannot be read: damaged, too small, too many pixels",
+    },
+    500: {"model": ErrorRecord, "description": "A fault of the server"},
+    503: {
+        "model": ErrorRecord,
+        "description": "The server is busy; Retry-After says when to come again",
+    },
+    504: {"model": ErrorRecord, "description": "The analysis took too long"},
 }
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,7 +63,7 @@ def make_router(service: Service, token: str | None) -> APIRouter:
         dependencies=guard,
         openapi_extra=_BODY,
         response_description="The analysis",
-        responses=_ERRORS,
+        responses={200: {"model": AnalysisRecord}, **_ERRORS},
         tags=["analysis"],
     )
     async def analyze(
@@ -78,14 +89,21 @@ def make_router(service: Service, token: str | None) -> APIRouter:
     @router.get(
         "/v1/model",
         dependencies=guard,
+        response_model=ModelRecord,
         response_description="The release's record",
+        responses={401: _ERRORS[401]},
         tags=["server"],
     )
     async def model() -> dict[str, Any]:
         """Say what the networks are, their operating points, and what was measured of them."""
         return service.model()
 
-    @router.get("/v1/health", response_description="It runs", tags=["server"])
+    @router.get(
+        "/v1/health",
+        response_model=HealthRecord,
+        response_description="It runs",
+        tags=["server"],
+    )
     async def health() -> dict[str, Any]:
         """Say that the server runs, and what it has to do."""
         return service.health()

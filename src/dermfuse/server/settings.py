@@ -1,12 +1,15 @@
 """What a server is told when it starts."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 from dermfuse.errors import ConfigError
 from dermfuse.looks import check_looks
 
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _LOWEST = {"waiting": 0, "upload_seconds": 0.001, "analysis_seconds": 0.001}
 
 
@@ -58,6 +61,12 @@ class ServerSettings:
         limits: What it takes on.
         token: That ``/v1/analyze`` and ``/v1/model`` ask for; None for no question.
         app: The folder of the browser app; a plain page if None.
+        root_path: Under which a proxy shows the server, like ``/lesions``; empty for its root.
+        trusted_proxies: Addresses or networks whose ``X-Forwarded-For`` and ``-Proto`` are
+            believed; of nobody if empty.
+
+    Raises:
+        ConfigError: A value cannot be used.
     """
 
     release: Path | None = None
@@ -66,9 +75,29 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
     token: str | None = field(default=None, repr=False)
     app: Path | None = None
+    root_path: str = ""
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads is {self.threads}", expected="1 or more")
         if self.looks is not None:
             check_looks(self.looks)
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
+            raise ConfigError(
+                f'the root path is "{self.root_path}"',
+                expected="parts of letters, digits and -._~ that each begin with a stroke",
+                action="Write it like /lesions",
+            )
+        for address in self.trusted_proxies:
+            _check_network(address)
+
+
+def _check_network(address: str) -> None:
+    try:
+        ip_network(address)
+    except ValueError as error:
+        raise ConfigError(
+            f'the trusted proxy "{address}" is no address',
+            expected="addresses or networks, like 127.0.0.1 or 10.0.0.0/8",
+        ) from error

@@ -45,7 +45,7 @@ class FittedGate:
 
     Attributes:
         gate: For the release.
-        withheld: Whether each held-back image is told not to be dermoscopy, by its id; share and
+        withheld: Whether each held-back image is unlike those learnt from, by its id; share and
             threshold for a fold were chosen on the others.
     """
 

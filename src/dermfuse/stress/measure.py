@@ -21,11 +21,15 @@ class Answer(Protocol):
     """What is asked of an analysis: ``dermfuse.Analysis`` has it."""
 
     @property
-    def malignant_probability(self) -> float | None:
-        """Calibrated; None where the image was not taken for dermoscopy."""
+    def is_dermoscopy(self) -> bool | None:
+        """Whether the image is like those the networks learnt from; False refuses it."""
 
     @property
-    def mask(self) -> NDArray[np.bool_]:
+    def malignant_probability(self) -> float | None:
+        """Calibrated; what is said of an image that is refused is not looked at."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
         """Where the lesion is."""
 
 
@@ -46,7 +50,7 @@ class StressRow:
         name: Of the disturbance.
         kind: Of it.
         images: That were scored before they were disturbed.
-        refused: Share of them that is no longer taken for dermoscopy.
+        refused: Share of them that is then unlike the images learnt from, and withheld.
         median_shift: Median of the absolute change of the probability, of those still scored.
         largest_shift: Its 95th percentile.
         mean_change: Mean of the change itself: above 0 the disturbance speaks for melanoma.
@@ -75,7 +79,7 @@ class StressReport:
     Args:
         release: Of the networks.
         images: That were looked at.
-        refused: Of them, not taken for dermoscopy before any disturbance; they are left out.
+        refused: Of them, withheld before any disturbance; they are left out.
         threshold: At which a probability becomes a call.
         seed: Of the disturbances.
         looks: At how many orientations of an image each network looked.
@@ -126,7 +130,8 @@ def stress(  # noqa: PLR0913 — what stands in the report
     The lesion that a disturbance keeps clear of, or removes, is the one outlined before.
 
     Args:
-        ask: Analyses an image.
+        ask: Analyses an image, and outlines it even if it is withheld
+            (``Analyzer(score_all=True)``).
         images: RGB, (H, W, 3) each.
         release: Name of the networks.
         threshold: Calibrated probability from which on an image is called malignant.
@@ -136,7 +141,7 @@ def stress(  # noqa: PLR0913 — what stands in the report
         progress: Called with the number of images done.
 
     Raises:
-        DataError: No image is taken for dermoscopy.
+        DataError: All images are withheld.
     """
     kinds = disturbances() if chosen is None else chosen
     seen = {name: _Seen([], [], [], []) for name in kinds}
@@ -144,18 +149,18 @@ def stress(  # noqa: PLR0913 — what stands in the report
     for index, image in enumerate(images):
         looked += 1
         before = ask(image)
-        if before.malignant_probability is None:
+        if _probability(before) is None:
             refused += 1
         else:
             for number, (name, one) in enumerate(kinds.items()):
                 rng = np.random.default_rng((seed, index, number))
-                disturbed = ask(one.apply(image, before.mask, rng))
+                disturbed = ask(one.apply(image, _mask(before), rng))
                 _note(seen[name], one, before, disturbed)
         if progress:
             progress(looked)
     if looked == refused:
         raise DataError(
-            f"none of {looked} images is taken for dermoscopy",
+            f"all of {looked} images are unlike those the networks learnt from",
             expected="dermoscopy images",
         )
     rows = [_row(one, seen[name], threshold) for name, one in kinds.items()]
@@ -167,12 +172,26 @@ def stress(  # noqa: PLR0913 — what stands in the report
 
 
 def _note(seen: _Seen, one: Disturbance, before: Answer, after: Answer) -> None:
-    seen.before.append(float(before.malignant_probability or 0.0))
-    seen.after.append(after.malignant_probability)
-    mask = one.restore(after.mask)
-    if before.mask.any():  # without an outline before, there is none to keep
-        seen.agreement.append(jaccard(count(mask, before.mask)))
-        seen.area.append(float(mask.mean() / before.mask.mean()))
+    seen.before.append(_probability(before) or 0.0)
+    seen.after.append(_probability(after))
+    known, mask = _mask(before), one.restore(_mask(after))
+    if known.any():  # without an outline before, there is none to keep
+        seen.agreement.append(jaccard(count(mask, known)))
+        seen.area.append(float(mask.mean() / known.mean()))
+
+
+def _probability(answer: Answer) -> float | None:
+    return None if answer.is_dermoscopy is False else answer.malignant_probability
+
+
+def _mask(answer: Answer) -> NDArray[np.bool_]:
+    if answer.mask is None:
+        raise DataError(
+            "an analysis without a mask",
+            expected="one for every image, also where it is withheld",
+            action="Ask an Analyzer with score_all=True",
+        )
+    return answer.mask
 
 
 def _row(one: Disturbance, seen: _Seen, threshold: float) -> StressRow:

@@ -87,7 +87,7 @@ def build_page(report: StressReport) -> Page:
                 note=(
                     f"{report.images - report.refused} images"
                     + (
-                        f"; {report.refused} more were not taken for dermoscopy to begin with"
+                        f"; {report.refused} more were withheld to begin with"
                         if report.refused
                         else ""
                     )

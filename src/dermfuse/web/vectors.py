@@ -17,6 +17,7 @@ from PIL import Image
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.appearance import FEATURES, appearance
 from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.networks import Network, ask_all, load_networks
 from dermfuse.analysis.reduction import reduce_image
 from dermfuse.looks import mean_looks
@@ -96,18 +97,23 @@ def _stages(
     analyzer: Analyzer, networks: list[Network], name: str, image: NDArray[np.uint8]
 ) -> dict[str, Any]:
     """Returns one image and what each stage makes of it."""
-    analysis = analyzer.analyze(image, name=name)
     reduced = reduce_image(image)
     apart = ask_all(networks, Image.fromarray(image), looks=analyzer.looks)
     answers = {network.card.name: found for network, found in zip(networks, apart, strict=True)}
+    classes, masks = analyzer.release.classes, analyzer.release.masks
+    means = {network: mean_looks(answer) for network, answer in answers.items()}
+    height, width = image.shape[:2]
+    outlined = [means[member.name] for member in masks.members]
+    mask = join_masks(outlined, masks, height=height, width=width)
+    scored = [means[member.name] for member in classes.members]
     sizes = sorted({network.card.input.size for network in networks})
     return {
         "name": name,
         "rgb": pack_bytes(image),
         "squeezed": {str(size): pack_bytes(squeeze(image, size)) for size in sizes},
         "answers": {
-            network: {key: pack_floats(value) for key, value in mean_looks(answer).items()}
-            for network, answer in answers.items()
+            network: {key: pack_floats(value) for key, value in mean.items()}
+            for network, mean in means.items()
         },
         "malignant_by_look": {
             network: pack_floats(answer["malignant"])
@@ -116,9 +122,9 @@ def _stages(
         },
         "reduced_sha256": hashlib.sha256(reduced.image.tobytes()).hexdigest(),
         "appearance": appearance(reduced).tolist(),
-        "mask": pack_bytes(analysis.mask.view(np.uint8)),
-        "activation": pack_floats(analysis.activation),
-        "analysis": analysis.to_dict(),
+        "mask": pack_bytes(mask.view(np.uint8)),
+        "activation": pack_floats(join_activations(scored, classes.members)),
+        "analysis": analyzer.analyze(image, name=name).to_dict(),
     }
 
 

@@ -11,7 +11,10 @@ import { area, type FloatMap, type Mask, type Raster } from "./raster";
 import { reduceImage } from "./reduction";
 
 const WITHHELD =
-  "This does not look like a dermoscopy image to the networks, so no probability is given.";
+  "This image is unlike the images the networks learnt from, so no probability, outline or " +
+  "measure is given: a person must look at it first.";
+
+const NO_MAP: FloatMap = { width: 1, height: 1, data: new Float32Array(1) };
 
 /** What an analysis found; nothing in it is a diagnosis. */
 export interface Analysis {
@@ -19,7 +22,7 @@ export interface Analysis {
   readonly notice: string;
   readonly width: number;
   readonly height: number;
-  /** Calibrated, of melanoma; null where the image does not look like dermoscopy. */
+  /** Calibrated, of melanoma; null where it is unlike the images learnt from. */
   readonly probability: number | null;
   readonly scores: Readonly<Record<string, number>>;
   /** Standard deviation of the probability over looks and networks; null where there is but one. */
@@ -63,8 +66,9 @@ export function analyse(
     distance = dermoscopyDistance(dermoscopy, embeddings, appearance(reduced));
   }
   const isDermoscopy = gate && distance !== null ? distance <= gate.threshold : null;
+  const withheld = isDermoscopy === false; // then nothing is said or drawn of the lesion
   const scored =
-    isDermoscopy === false
+    withheld
       ? { probability: null, scores: {}, uncertainty: null }
       : fuseScores(classAnswers, classes.members, classes.calibration);
   return {
@@ -78,10 +82,10 @@ export function analyse(
     isDermoscopy,
     distance,
     mask,
-    activation: fuseActivation(classAnswers, classes.members),
+    activation: withheld ? NO_MAP : fuseActivation(classAnswers, classes.members),
     measures,
-    quality: assessQuality(reduced, Math.min(width, height), measures.frame_contact),
-    outline: outline(mask),
+    quality: assessQuality(reduced, Math.min(width, height), withheld ? null : measures.frame_contact),
+    outline: withheld ? [] : outline(mask),
   };
 }
 
@@ -104,6 +108,7 @@ export function callAt(analysis: Analysis, point: OperatingPoint): "malignant" |
 
 /** Returns an analysis as `dermfuse analyze --json` prints it. */
 export function toRecord(analysis: Analysis, point: OperatingPoint, name: string): object {
+  const withheld = analysis.isDermoscopy === false;
   return {
     name,
     release: analysis.release,
@@ -122,11 +127,11 @@ export function toRecord(analysis: Analysis, point: OperatingPoint, name: string
     looks: analysis.looks,
     dermoscopy: analysis.isDermoscopy,
     dermoscopy_distance: rounded(analysis.distance),
-    lesion_area_fraction: rounded(area(analysis.mask) / analysis.mask.data.length),
-    measures: analysis.measures,
+    lesion_area_fraction: withheld ? null : rounded(area(analysis.mask) / analysis.mask.data.length),
+    measures: withheld ? null : analysis.measures,
     quality: analysis.quality,
     warnings: warningsOf(analysis),
-    outline: analysis.outline,
+    outline: withheld ? null : analysis.outline,
     notice: analysis.notice,
   };
 }

@@ -15,7 +15,6 @@ const MARGIN = 0.15; // around the lesion's bounding box, of its longer side
 /** What a mask and its pixels say of the largest lesion; null where a measure is not defined. */
 export interface Measures {
   readonly pieces: number;
-  readonly area_share: number;
   readonly cut_by_frame: boolean;
   readonly kept_share: number | null;
   readonly frame_contact: number | null;
@@ -36,7 +35,7 @@ export interface Measures {
 }
 
 const UNDEFINED: Measures = {
-  pieces: 0, area_share: 0, cut_by_frame: false, kept_share: null, frame_contact: null,
+  pieces: 0, cut_by_frame: false, kept_share: null, frame_contact: null,
   centroid_px: null, equivalent_diameter_px: null, longest_diameter_px: null, axes_px: null,
   angle_degrees: null, asymmetry_longer: null, asymmetry_shorter: null, colour_asymmetry: null,
   compactness: null, solidity: null, border_step: null, colour_shares: null, colour_count: null,
@@ -54,7 +53,6 @@ export function measureLesion(image: Raster, mask: Mask): Measures {
   return {
     ...UNDEFINED,
     pieces: piece.count,
-    area_share: area(small) / small.data.length,
     cut_by_frame: contact > MAX_FRAME_CONTACT,
     kept_share: piece.keptShare,
     frame_contact: contact,

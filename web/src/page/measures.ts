@@ -1,5 +1,6 @@
 /** The cards of measures and quality. */
 import type { Analysis } from "../analysis/analysis";
+import { area } from "../analysis/raster";
 import { make } from "./elements";
 import { percent } from "./words";
 
@@ -13,7 +14,7 @@ const SWATCHES: Readonly<Record<string, string>> = {
 };
 
 /** Returns what was measured of the lesion. */
-export function measuresCard({ measures }: Analysis): HTMLElement {
+export function measuresCard({ measures, mask }: Analysis): HTMLElement {
   const list = make("dl", { className: "values" });
   const group = (name: string) => list.append(make("dt", { className: "group" }, name));
   const row = (name: string | Node, value: number | null, write: (value: number) => string) =>
@@ -36,7 +37,7 @@ export function measuresCard({ measures }: Analysis): HTMLElement {
     row(make("span", { className: "shade" }, swatch, name), share, (value) => percent(value, 0));
   }
   group("Size");
-  row("Share of the frame", measures.area_share, percent);
+  row("Lesion share of the frame", area(mask) / mask.data.length, percent);
   row("Longest diameter", measures.longest_diameter_px, pixels);
   row("Pieces of the outline", measures.pieces, String);
   const note = measures.cut_by_frame

@@ -22,7 +22,7 @@ export function probabilityCard(
   if (analysis.probability === null) {
     card.append(
       make("p", { className: "figure" }, make("strong", {}, "Withheld")),
-      make("p", { className: "small" }, "The networks have learnt from dermoscopy alone."),
+      make("p", { className: "small" }, "The image is unlike the images the networks learnt from."),
       looks,
     );
     return card;

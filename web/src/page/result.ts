@@ -37,7 +37,7 @@ export function resultCards(shown: Shown): HTMLElement[] {
   return [
     ...(warnings.length ? [warningCard("Read this first", warnings)] : []),
     probabilityCard(analysis, shown.release, point, shown.looks, choose),
-    measuresCard(analysis),
+    ...(analysis.probability === null ? [] : [measuresCard(analysis)]),
     qualityCard(analysis),
     exportCard(shown, () => point),
     aboutCard(shown),
@@ -79,8 +79,12 @@ function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
     make(
       "div",
       { className: "exports" },
-      button("Overlay, PNG", () => overlayFile(viewer), "-overlay.png"),
-      button("Mask, PNG", () => maskFile(viewer.analysis), "-mask.png"),
+      ...(viewer.analysis.probability === null
+        ? []
+        : [
+            button("Overlay, PNG", () => overlayFile(viewer), "-overlay.png"),
+            button("Mask, PNG", () => maskFile(viewer.analysis), "-mask.png"),
+          ]),
       button("Record, JSON", () => jsonFile(toRecord(viewer.analysis, point(), name)), ".json"),
     ),
   );
@@ -94,7 +98,7 @@ function aboutCard({ viewer, release, milliseconds, threads }: Shown): HTMLEleme
   row("Release", release.name);
   row("Image", `${analysis.width} × ${analysis.height} px`);
   if (analysis.distance !== null) {
-    row("Distance from dermoscopy, 1 is typical", analysis.distance.toFixed(2));
+    row("Distance from the images learnt from, 1 is typical", analysis.distance.toFixed(2));
   }
   row("Orientations", String(analysis.looks));
   row("Time on this device", `${milliseconds.total.toFixed(0)} ms`);

@@ -1,0 +1,33 @@
+"""What a number is called, wherever it is said; docs/analysis.md has the table."""
+
+PROBABILITY = "probability of melanoma"
+"""``malignant_probability``: calibrated, of all networks and looks together."""
+LESION_SHARE = "lesion share of the frame"
+"""``lesion_area_fraction``: of all pixels of the mask."""
+WITHHELD = "withheld"
+"""The call where there is none: the image is unlike those the networks learnt from."""
+UNLIKE = "unlike the images learnt from"
+"""``dermoscopy`` is false: farther from them than the release allows."""
+
+MISSED = "withheld malignant images counted as missed"
+"""Of a second sensitivity, wherever one is reported of images of which some are withheld."""
+
+
+def say_probability(value: float | None) -> str:
+    """Returns a probability as it is said: three decimals.
+
+    Example:
+        >>> say_probability(0.09649), say_probability(None)
+        ('0.096', 'withheld')
+    """
+    return WITHHELD if value is None else f"{value:.3f}"
+
+
+def say_share(value: float | None) -> str:
+    """Returns a share as it is said: percent, one decimal.
+
+    Example:
+        >>> say_share(0.31349), say_share(None)
+        ('31.3 %', 'withheld')
+    """
+    return WITHHELD if value is None else f"{100 * value:.1f} %"
