@@ -19,9 +19,11 @@ from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.runs import read_json, write_json
 from dermfuse.web.build import add_release
 from dermfuse.web.hosting import host_folder
+from dermfuse.words import say_share
 
 from ..shipped_release import shipped_release
 from .browsers import browser_tool
+from .paper import read_sheets
 from .pictures import write_pictures, write_rarities, write_unreadable
 from .releases import write_release_for_drawings
 
@@ -103,11 +105,16 @@ def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release
         if expected.mask is None:
             assert result["mask"] is None, "no outline of what is withheld"
             assert (found["measures"], found["outline"]) == (None, None)
+            nothing = {"controls": 0, "outline": False, "measures": False, "share": None}
+            assert result["lesion"] == nothing, result["file"]
         else:
             mask = read_mask(Path(result["mask"]))
             assert jaccard(count(mask, expected.mask)) >= LEAST_JACCARD, result["file"]
             share = expected.lesion_area_fraction
             assert found["lesion_area_fraction"] == pytest.approx(share, abs=0.005)
+            shown = say_share(found["lesion_area_fraction"]).replace(" ", "\u00a0")
+            everything = {"controls": 2, "outline": bool(expected.mask.any()), "measures": True}
+            assert result["lesion"] == everything | {"share": shown}, result["file"]
         assert found["warnings"] == list(expected.warnings), result["file"]
     assert scored >= 5
 
@@ -167,6 +174,21 @@ def test_the_bar_is_as_wide_as_the_probability_and_the_tick_at_the_threshold(
             drawn.add(round(gauge["level"]))
     assert len(drawn) >= 3
     assert len(thresholds) >= 2
+
+
+def test_every_printed_sheet_names_the_file_and_the_day_and_holds_the_notice(
+    driven: dict[str, Any],
+) -> None:
+    printed = driven["printed"]
+    sheets = read_sheets(Path(printed["path"]))
+    assert len(sheets) >= 2
+    for sheet in sheets:
+        assert sheet.startswith(f"{Path(printed['file']).name}\u00b7{printed['day']}")
+        assert "Researchsoftware,notamedicaldevice.Nothingitshowsisadiagnosis." in sheet
+    assert printed["position"] == "static"  # a notice that stays in sight would hide what is below
+    assert len(printed["headings"]) >= 4
+    for heading in printed["headings"]:
+        assert sum(heading.replace(" ", "") in sheet for sheet in sheets) == 1, heading
 
 
 def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:

@@ -56,6 +56,12 @@ async function inspect(file, { act = analyse, mark = "" } = {}) {
     mask: await saveIfOffered("Mask, PNG", `${mark}.png`, file),
     milliseconds: await timesOf(page),
     gauges: await gauges(),
+    lesion: await page.evaluate(() => ({
+      controls: document.querySelectorAll("#show-contour, #show-activation").length,
+      outline: document.querySelector(".contour").getAttribute("d").length > 0,
+      measures: document.querySelector("#result").innerText.includes("Measures of the lesion"),
+      share: document.querySelector("#lesion-share")?.textContent ?? null,
+    })),
   };
 }
 
@@ -78,6 +84,17 @@ async function gauges() {
   return found;
 }
 
+/** Prints the page, and returns where the sheets lie and which headings stand on the screen. */
+async function print(file) {
+  const path = join(plan.out, "printed.pdf");
+  await page.pdf({ path, format: "A4" });
+  const headings = await page.getByRole("heading").allInnerTexts();
+  await page.emulateMedia({ media: "print" });
+  const position = await page.locator(".notice").evaluate((notice) => getComputedStyle(notice).position);
+  await page.emulateMedia({ media: null });
+  return { path, file, headings, position, day: await page.evaluate(() => new Date().toLocaleDateString("sv")) };
+}
+
 /** Chooses another number of looks at the image on the page. */
 async function lookAgain() {
   await answered(page, () => page.selectOption("#looks", String(plan.looks)));
@@ -92,6 +109,7 @@ const results = [];
 for (const file of plan.files) results.push(await inspect(file));
 await saveIfOffered("Overlay, PNG", "-overlay.png", plan.files.at(-1));
 const otherLooks = await inspect(plan.files.at(-1), { act: lookAgain, mark: "-again" });
+const printed = await print(plan.files.at(-1));
 const refused = [];
 for (const file of plan.refused) refused.push(await inspect(file));
 const notice = await page.isVisible(".notice");
@@ -113,4 +131,4 @@ const foreign = requests.filter((url) => {
   const { origin: found, protocol } = new URL(url);
   return found !== origin && protocol !== "blob:" && protocol !== "data:";
 });
-console.log(JSON.stringify({ cold, isolated, results, otherLooks, refused, notice, offline, foreign, errors }));
+console.log(JSON.stringify({ cold, isolated, results, otherLooks, printed, refused, notice, offline, foreign, errors }));

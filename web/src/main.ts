@@ -7,6 +7,7 @@ import { looksField } from "./page/looks";
 import { resultCards, spoken, warningCard } from "./page/result";
 import { Viewer } from "./page/viewer";
 import { megabytes } from "./page/words";
+import { openForPrint, sheetLine } from "./page/print";
 import { startWorker } from "./page/worker";
 import type { Release } from "./release/records";
 import type { Reply, Request } from "./worker/protocol";
@@ -37,6 +38,7 @@ ask({ kind: "load", threads, base });
 listen(analyse);
 byId("another").addEventListener("click", () => byId<HTMLInputElement>("file").click());
 void keepApp();
+openForPrint(panel);
 
 function ask(request: Request): void {
   working.then((worker) => worker.postMessage(request), () => undefined);
@@ -102,6 +104,7 @@ function show(reply: Extract<Reply, { kind: "analysed" }>): void {
     ...resultCards({ name, viewer, release: release!, milliseconds, threads, looks: field }),
   );
   if (hadFocus) byId("looks").focus();
+  byId("sheet").textContent = sheetLine(name, release!.name);
   panel.dataset["milliseconds"] = JSON.stringify(milliseconds);
   byId("intake").hidden = true;
   viewerPlace.hidden = false;
@@ -119,6 +122,7 @@ function refuse(message: string): void {
   byId("intake").hidden = false;
   byId("another").hidden = true;
   byId("main").classList.remove("done");
+  byId("sheet").textContent = sheetLine(current?.name ?? "image", "not analysed");
   current = null;
   finish("refused", `This image cannot be analysed. ${message}`);
 }

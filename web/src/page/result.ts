@@ -65,6 +65,9 @@ export function spoken(analysis: Analysis, release: Release): string {
 
 function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
   const { viewer, name } = shown;
+  const withheld = viewer.analysis.probability === null;
+  const mask = withheld ? null : maskFile(viewer.analysis); // ready when it is asked for
+  mask?.catch(() => undefined); // whoever asks hears of it
   const stem = name.replace(/\.[^.]*$/, "") || "image";
   const button = (text: string, make_: () => Promise<Blob> | Blob, suffix: string) =>
     make(
@@ -79,14 +82,15 @@ function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
     make(
       "div",
       { className: "exports" },
-      ...(viewer.analysis.probability === null
-        ? []
-        : [
+      ...(mask
+        ? [
             button("Overlay, PNG", () => overlayFile(viewer), "-overlay.png"),
-            button("Mask, PNG", () => maskFile(viewer.analysis), "-mask.png"),
-          ]),
+            button("Mask, PNG", () => mask, "-mask.png"),
+          ]
+        : []),
       button("Record, JSON", () => jsonFile(toRecord(viewer.analysis, point(), name)), ".json"),
     ),
+    make("p", { className: "small paper" }, "The app saves overlay, mask and record as files."),
   );
 }
 
