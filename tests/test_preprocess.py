@@ -212,6 +212,19 @@ class TestReadImage:
         assert _corners(read_image(_encode(_quarters(), "GIF"))) == [RED, GREEN, BLUE, WHITE]
 
 
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 40), (255, 40), (51, 212)])
+def test_a_fourth_byte_of_bmp_that_is_zero_throughout_is_no_alpha(
+    alpha: int, expected: int
+) -> None:
+    image = Image.new("RGBA", (16, 16), (40, 40, 40, alpha))  # 51 is a fifth
+    data = _encode(image, "BMP")
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 16, 16, 1, 32, 3, 1024, 0, 0, 0, 0) + masks
+    start = 14 + 108
+    whole = b"BM" + struct.pack("<IHHI", start + 1024, 0, 0, start) + header + bytes(52)
+    assert read_image(whole + data[-1024:])[0, 0].tolist() == [expected] * 3
+
+
 class TestRefusals:
     def test_animation(self) -> None:
         frames = [Image.new("RGB", (20, 20), colour) for colour in (RED, GREEN)]
@@ -250,7 +263,7 @@ class TestRefusals:
 
     def test_pillows_own_limit_does_not_speak_below_ours(self) -> None:
         with pytest.raises(
-            ImageError, match="is cut off"
+            ImageError, match="ends before the picture does"
         ):  # and no warning, which is an error here
             read_image(_png_claiming(9_500, 10_000))
 

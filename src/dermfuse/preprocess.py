@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from dermfuse.decoding.entropy import find_damage
 from dermfuse.decoding.jpeg import is_jpeg, read_frame
 from dermfuse.decoding.kinds import name_kind
-from dermfuse.decoding.png import is_png, opaque_png
+from dermfuse.decoding.png import find_png_damage, is_png, opaque_png
 from dermfuse.decoding.tiff import (
     check_page,
     embedded_jpegs,
@@ -299,15 +299,22 @@ def _upright_of_file(data: bytes, name: str) -> Image.Image:
         _check_coding(data, name)
     with _identified(data, name) as image:
         _check(image, name)
+        png = data if is_png(data) else b""
         if is_jpeg(data):
             _check_whole(data, name)
-        return _upright_pixels(image, name, png=data if is_png(data) else b"")
+        if png:
+            _refuse_damage("PNG", find_png_damage(png), name)
+        return _upright_pixels(image, name, png=png)
 
 
 def _check_whole(jpeg: bytes, name: str) -> None:
-    if damage := find_damage(jpeg):
+    _refuse_damage("JPEG", find_damage(jpeg), name)
+
+
+def _refuse_damage(kind: str, damage: str, name: str) -> None:
+    if damage:
         raise ImageError(
-            f"{name}: the JPEG image is damaged inside: {damage}",
+            f"{name}: the {kind} image is damaged inside: {damage}",
             expected=_EXPECTED,
             action="Fetch the file again",
         )
@@ -375,13 +382,19 @@ def _upright_pixels(image: Image.Image, name: str, *, png: bytes = b"") -> Image
     _check(image, name)
     try:
         image.load()
-        pixels = opaque_png(image, png) if png else image
+        pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
         upright = _turned(pixels, _orientation(image))
     except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
         raise _damaged(name, error) from error
     if upright.mode == "I":
         _check_range(upright, name)
     return upright
+
+
+def _without_blank_alpha(image: Image.Image) -> Image.Image:
+    """Returns a BMP whose fourth byte is zero throughout as what it shows: it is no alpha then."""
+    blank = image.format == "BMP" and image.mode == "RGBA" and not image.getbbox(alpha_only=True)
+    return image.convert("RGB") if blank else image
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

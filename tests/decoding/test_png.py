@@ -1,22 +1,28 @@
 """A PNG's transparent colour is compared in the file's own depth, and becomes white."""
 
+import io
 import struct
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from dermfuse.decoding.png import find_png_damage
+from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image
 
 SIDE = 16
 
 
-def _png(depth: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG, 16 x 16, whose rows are alike."""
+def _png(
+    depth: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes], rows: int = SIDE
+) -> bytes:
+    """A PNG, 16 x 16, whose rows are alike, as many as it holds."""
     header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour, 0, 0, 0)
-    rows = (b"\0" + row) * SIDE
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    coded = zlib.compress((b"\0" + row) * rows)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", coded), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in parts
@@ -63,6 +69,41 @@ def test_colours_of_sixteen_bits_are_rounded_as_grey_is() -> None:
 def test_alpha_of_sixteen_bits_is_laid_on_white() -> None:
     row = struct.pack(">HHHH", 0, 0, 0, 257 * 100).ljust(8 * SIDE, b"\0")
     assert np.abs(np.array(_first(_png(16, 6, row), 1)) - 155).max() <= 1
+
+
+def test_grey_with_alpha_of_sixteen_bits_keeps_its_upper_byte() -> None:
+    row = struct.pack(">HHHH", 0x64FF, 0xFFFF, 0x64FF, 0x0000).ljust(4 * SIDE, b"\0")
+    assert _first(_png(16, 4, row), 2) == [[0x64] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize(("depth", "colour", "row_bytes"), [(1, 0, 2), (8, 2, 48), (16, 6, 128)])
+def test_rows_that_are_missing_are_told(depth: int, colour: int, row_bytes: int) -> None:
+    row = bytes(row_bytes)
+    assert find_png_damage(_png(depth, colour, row)) == ""
+    assert find_png_damage(_png(depth, colour, row, rows=SIDE + 1)) == ""
+    with pytest.raises(ImageError, match="ends before the picture does"):
+        read_image(_png(depth, colour, row, rows=SIDE - 1))
+
+
+def test_a_palette_that_is_missing_is_told() -> None:
+    with pytest.raises(ImageError, match="its palette is missing"):
+        read_image(_png(8, 3, bytes(SIDE)))
+
+
+def test_an_interlaced_image_is_whole_with_all_its_passes() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (19, 17), 7).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[28] = 1  # says: seven passes of 3, 3, 2, 5, 4, 9 and 8 rows
+    header = bytes(data[12:29])
+    data[29:33] = struct.pack(">I", zlib.crc32(header))
+    start = data.index(b"IDAT") - 4
+    for short, found in ((0, ""), (1, "its coded data ends before the picture does")):
+        coded = zlib.compress(
+            bytes(3 * 4 + 3 * 3 + 2 * 6 + 5 * 6 + 4 * 11 + 9 * 10 + 8 * 20 - short)
+        )
+        body = struct.pack(">I", len(coded)) + b"IDAT" + coded + bytes(4)
+        assert find_png_damage(bytes(data[:start]) + body) == found
 
 
 def test_a_transparent_colour_in_an_image_that_is_turned() -> None:

@@ -1,19 +1,41 @@
-"""Ten files of one lesion each: the kinds of image that browsers and Pillow may read apart."""
+"""Files of one lesion each: the kinds of image that browsers and Pillow may read apart."""
 
-from collections.abc import Callable
+import io
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.demo import example_images
+
+from .files import XMP, exif, png
 
 _ORIENTATION = 0x0112
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Writes the files and returns them by name."""
+    """Writes ten files as people have them, and returns them by name."""
+    return _write(folder, _SAVES)
+
+
+def write_rarities(folder: Path) -> list[Path]:
+    """Writes files that are turned, transparent or deep in rarer ways, and returns them by name."""
+    return _write(folder, _RARITIES)
+
+
+def write_unreadable(folder: Path) -> list[Path]:
+    """Writes files that are refused, and returns them by name."""
+    return _write(folder, _UNREADABLE)
+
+
+def _write(folder: Path, saves: Mapping[str, Callable[[Path], object]]) -> list[Path]:
     folder.mkdir(parents=True)
-    for name, save in _SAVES.items():
+    for name, save in saves.items():
         save(folder / name)
     return sorted(folder.iterdir())
 
@@ -51,4 +73,111 @@ _SAVES: dict[str, Callable[[Path], None]] = {
     "progressive.jpg": lambda path: _drawn(211, 640).save(path, progressive=True, subsampling=0),
     "rotated.jpg": lambda path: _turned(path, 6),
     "transparent.png": _transparent,
+}
+
+
+def _pixels() -> NDArray[np.uint8]:
+    return np.asarray(_drawn(240, 180))
+
+
+def _keyed(path: Path, values: NDArray[Any], depth: int, colour: int, **options: bool) -> None:
+    """Writes a PNG whose left third has the transparent colour, and in which others are near it."""
+    values = values.copy()
+    values[:, : values.shape[1] // 3] = values[0, 0]
+    if depth == 16:
+        values[:60, -80:] = values[0, 0] + 1
+    key = struct.pack(f">{values.shape[2]}H", *values[0, 0].tolist())
+    path.write_bytes(png(values, depth, colour, (b"tRNS", key), **options))
+
+
+def _grey(depth: int) -> NDArray[np.integer[Any]]:
+    levels = np.asarray(_drawn(240, 180).convert("L")).astype(np.uint16)[..., None]
+    return levels * 257 if depth == 16 else levels >> (8 - depth)
+
+
+def _deep() -> NDArray[np.integer[Any]]:
+    return _pixels().astype(np.uint16) * 256 + 131  # rounds up, where the upper byte alone is less
+
+
+def _xmp_png(path: Path) -> None:
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    _drawn(240, 180).save(path, pnginfo=info)
+
+
+def _see_through(path: Path, **options: Any) -> None:
+    image = _drawn(240, 180)
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(path, **options)
+
+
+def _exif(orientation: int) -> bytes:
+    return b"Exif\0\0" + exif(orientation)
+
+
+_RARITIES: dict[str, Callable[[Path], object]] = {
+    "alpha.webp": lambda path: _see_through(path, lossless=True, exact=True),
+    "exif-3.webp": lambda path: _drawn(240, 180).save(path, lossless=True, exif=_exif(3)),
+    "exif-6-lossy.webp": lambda path: _drawn(240, 180).save(path, quality=90, exif=_exif(6)),
+    "exif-7.png": lambda path: _drawn(240, 180).save(path, exif=_exif(7)),
+    "exif-8-16-bit.png": lambda path: path.write_bytes(png(_deep(), 16, 2, (b"eXIf", exif(8)))),
+    "gamma.png": lambda path: path.write_bytes(
+        png(_pixels(), 8, 2, (b"gAMA", struct.pack(">I", 100_000)))
+    ),
+    "grey-1.png": lambda path: path.write_bytes(png(_grey(1), 1, 0)),
+    "grey-2-key.png": lambda path: _keyed(path, _grey(2), 2, 0),
+    "grey-4-key-interlaced.png": lambda path: _keyed(path, _grey(4), 4, 0, interlaced=True),
+    "grey-16-key.png": lambda path: _keyed(path, _grey(16), 16, 0),
+    "palette.bmp": lambda path: _drawn(240, 180).quantize(64).save(path),
+    "rgb-8-key.png": lambda path: _keyed(path, _pixels(), 8, 2),
+    "rgb-16.png": lambda path: path.write_bytes(png(_deep(), 16, 2)),
+    "rgb-16-key.png": lambda path: _keyed(path, _deep(), 16, 2),
+    "transparent.gif": lambda path: _drawn(240, 180).quantize(64).save(path, transparency=5),
+    "xmp-6.jpg": lambda path: _drawn(240, 180).save(path, quality=95, xmp=XMP),
+    "xmp-6.png": _xmp_png,
+    "xmp-6.webp": lambda path: _drawn(240, 180).save(path, lossless=True, xmp=XMP),
+    "xmp-6-exif-3.jpg": lambda path: _drawn(240, 180).save(path, xmp=XMP, exif=_exif(3)),
+}
+
+
+def _jpeg(**options: Any) -> bytes:
+    buffer = io.BytesIO()
+    _drawn(640, 480).save(buffer, "JPEG", quality=90, **options)
+    return buffer.getvalue()
+
+
+def _zeroed(path: Path, **options: Any) -> None:
+    whole = _jpeg(**options)
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + bytes(4096) + whole[half + 4096 :])
+
+
+def _of_twelve_bits(path: Path) -> None:
+    whole = bytearray(_jpeg())
+    whole[whole.index(b"\xff\xc0") + 4] = 12
+    path.write_bytes(whole)
+
+
+def _ended_early(path: Path) -> None:
+    whole = _jpeg()
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+
+
+def _moving(path: Path) -> None:
+    _drawn(240, 180).save(path, save_all=True, append_images=[_drawn(240, 180).rotate(90)])
+
+
+_UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "avif.jpg": lambda path: path.write_bytes(b"\0\0\0\x1cftypavif" + bytes(100)),
+    "dicom.jpg": lambda path: path.write_bytes(bytes(128) + b"DICM" + bytes(100)),
+    "ended-early.jpg": _ended_early,
+    "iphone.jpg": lambda path: path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)),
+    "jpeg2000.jpg": lambda path: _drawn(240, 180).save(path, "JPEG2000"),
+    "moving.gif": _moving,
+    "moving.png": _moving,
+    "moving.webp": _moving,
+    "tiff.jpg": lambda path: _drawn(240, 180).save(path, "TIFF", compression="tiff_lzw"),
+    "twelve-bits.jpg": _of_twelve_bits,
+    "zeroed.jpg": _zeroed,
+    "zeroed-progressive.jpg": lambda path: _zeroed(path, progressive=True),
 }

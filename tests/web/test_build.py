@@ -1,4 +1,7 @@
+import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,13 @@ def app(tmp_path: Path) -> Path:
     """An app as it is compiled, in small."""
     folder = tmp_path / "app"
     (folder / "assets").mkdir(parents=True)
-    (folder / "index.html").write_text("<!doctype html>")
+    (folder / "index.html").write_text(
+        '<!doctype html><script src="./guard.js"></script>'
+        '<link rel="icon" href="./icon.svg"><link rel="stylesheet" crossorigin href="./a.css">'
+        '<script type="module" crossorigin src="./assets/index.js"></script>'
+    )
+    for name in ("guard.js", "a.css", "assets/index.js"):
+        (folder / name).write_text(name)
     (folder / "assets" / "ort.wasm").write_bytes(b"wasm")
     (folder / "sw.js").write_text('const build = "__BUILD__";')
     return folder
@@ -37,7 +46,7 @@ def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path)
         "release/greens.onnx", "release/dermoscopy.json",
     }  # fmt: skip
     assert {file["path"] for file in record["shell"]} == {
-        "index.html", "release/release.json",
+        "index.html", "guard.js", "a.css", "assets/index.js", "release/release.json",
         "release/reds-a.json", "release/reds-b.json", "release/greens.json",
     }  # fmt: skip
     listed = [*record["heavy"], *record["shell"]]
@@ -46,6 +55,28 @@ def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path)
     for file in listed:
         assert digest_file(app / file["path"]) == file["sha256"]
     assert (app / "sw.js").read_text() == f'const build = "{built.build}";'
+
+
+def test_the_page_takes_only_scripts_and_styles_of_the_build(app: Path, tmp_path: Path) -> None:
+    before = (app / "index.html").read_text()
+    add_release(app, write_small_release(tmp_path / "small"))
+    page = (app / "index.html").read_text()
+    for name in ("guard.js", "a.css", "assets/index.js"):
+        digest = base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+        assert f'"./{name}" integrity="sha256-{digest}"' in page
+    assert page.count("integrity=") == 3
+    assert re.sub(r' integrity="[^"]*"', "", page) == before
+
+
+def test_a_builds_name_follows_from_its_files(app: Path, tmp_path: Path) -> None:
+    built = add_release(app, write_small_release(tmp_path / "small"))
+    record = json.loads((app / "build.json").read_text())
+    lines = [
+        f"{file['sha256']} {file['bytes']} {file['path']}\n"
+        for file in [*record["shell"], *record["heavy"]]
+    ]
+    assert hashlib.sha256("".join(lines).encode()).hexdigest().startswith(built.build)
+    assert len(built.build) == 16
 
 
 def test_the_gate_keeps_its_shape(app: Path, tmp_path: Path) -> None:
@@ -85,7 +116,7 @@ def test_an_app_that_was_compiled_elsewhere_gets_its_networks(app: Path, tmp_pat
     built = build_web(tmp_path / "out", release=release, compiled=app)
     assert (built.out / "index.html").is_file()
     assert (built.out / "release" / "greens.onnx").is_file()
-    assert sorted(path.name for path in app.iterdir()) == ["assets", "index.html", "sw.js"]
+    assert not (app / "release").exists()
     with pytest.raises(RunError, match="no compiled app without networks"):
         build_web(tmp_path / "again", release=release, compiled=built.out)  # its networks are there
     assert not (tmp_path / "again").exists()

@@ -2,9 +2,9 @@
  * Drives the built app in Chromium as a person would, and prints what it found as JSON.
  *
  * node drive.mjs PLAN.json, where the plan is
- *   { url, chromium, files, out, looks }
+ *   { url, chromium, files, refused, out, looks }
  * Every file is chosen, its record and mask are saved into `out`; then the last one is looked
- * at in `looks` orientations. At the end the connection is cut, the page reloaded and the first file
+ * at in `looks` orientations, and those are chosen that the page should refuse. At the end the connection is cut, the page reloaded and the first file
  * analysed again.
  */
 import { readFileSync } from "node:fs";
@@ -68,7 +68,44 @@ async function inspect(file, { act = analyse, mark = "" } = {}) {
     record: JSON.parse(readFileSync(await save("Record, JSON", `${mark}.json`, file), "utf8")),
     mask: await saveIfOffered("Mask, PNG", `${mark}.png`, file),
     milliseconds: await timesOf(page),
+    gauges: await gauges(),
+    lesion: await page.evaluate(() => ({
+      controls: document.querySelectorAll("#show-contour, #show-activation").length,
+      outline: document.querySelector(".contour").getAttribute("d").length > 0,
+      measures: document.querySelector("#result").innerText.includes("Measures of the lesion"),
+      share: document.querySelector("#lesion-share")?.textContent ?? null,
+    })),
   };
+}
+
+/** Returns how wide the probability's bar is drawn, and where its tick is, at each point; in px. */
+async function gauges() {
+  const select = page.locator("#point");
+  if (!(await select.count())) return [];
+  const before = await select.inputValue();
+  const names = await select.locator("option").evaluateAll((all) => all.map(({ value }) => value));
+  const found = [];
+  for (const name of [...names, before]) {
+    await select.selectOption(name);
+    found.push(await page.locator(".gauge").evaluate((gauge, point) => {
+      const whole = gauge.getBoundingClientRect();
+      const tick = gauge.querySelector(".tick").getBoundingClientRect();
+      const level = gauge.querySelector(".level").getBoundingClientRect();
+      return { point, width: whole.width, level: level.width, tick: tick.left - whole.left };
+    }, name));
+  }
+  return found;
+}
+
+/** Prints the page, and returns where the sheets lie and which headings stand on the screen. */
+async function print(file) {
+  const path = join(plan.out, "printed.pdf");
+  await page.pdf({ path, format: "A4" });
+  const headings = await page.getByRole("heading").allInnerTexts();
+  await page.emulateMedia({ media: "print" });
+  const position = await page.locator(".notice").evaluate((notice) => getComputedStyle(notice).position);
+  await page.emulateMedia({ media: null });
+  return { path, file, headings, position, day: await page.evaluate(() => new Date().toLocaleDateString("sv")) };
 }
 
 /** Chooses another number of looks at the image on the page. */
@@ -85,6 +122,9 @@ const results = [];
 for (const file of plan.files) results.push(await inspect(file));
 await saveIfOffered("Overlay, PNG", "-overlay.png", plan.files.at(-1));
 const otherLooks = await inspect(plan.files.at(-1), { act: lookAgain, mark: "-again" });
+const printed = await print(plan.files.at(-1));
+const refused = [];
+for (const file of plan.refused) refused.push(await inspect(file));
 const notice = await page.isVisible(".notice");
 
 await page.evaluate(() => navigator.serviceWorker.ready);
@@ -102,4 +142,4 @@ const foreign = requests.filter((url) => {
   const { origin: found, protocol } = new URL(url);
   return found !== origin && protocol !== "blob:" && protocol !== "data:";
 });
-console.log(JSON.stringify({ cold, isolated, results, otherLooks, notice, offline, foreign, errors }));
+console.log(JSON.stringify({ cold, isolated, results, otherLooks, printed, refused, notice, offline, foreign, errors }));

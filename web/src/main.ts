@@ -2,10 +2,13 @@
 import type { Looks } from "./analysis/looks";
 import { byId, make } from "./page/elements";
 import { listen } from "./page/intake";
+import { keepApp } from "./page/keeping";
 import { looksField } from "./page/looks";
 import { resultCards, spoken, warningCard } from "./page/result";
 import { Viewer } from "./page/viewer";
 import { megabytes } from "./page/words";
+import { openForPrint, sheetLine } from "./page/print";
+import { startWorker } from "./page/worker";
 import type { Release } from "./release/records";
 import type { Reply, Request } from "./worker/protocol";
 
@@ -16,7 +19,7 @@ const threads = self.crossOriginIsolated
 const base = new URL("./", document.baseURI).href;
 const panel = byId("result");
 const viewerPlace = byId("viewer");
-const worker = new Worker(new URL("./worker/worker.ts", import.meta.url), { type: "module" });
+const working = startWorker(base);
 
 let release: Release | null = null;
 let looks: Looks = 1; // of the release, then as chosen
@@ -25,16 +28,20 @@ let waiting: File | null = null; // given before the networks were loaded
 let current: File | null = null;
 let turn = 0; // of the image that was given last; answers of earlier ones are left aside
 
-worker.addEventListener("message", (event: MessageEvent<Reply>) => take(event.data));
-worker.addEventListener("error", () => fail("The analysis stopped. Reload the page."));
+working.then((worker) => {
+  worker.addEventListener("message", (event: MessageEvent<Reply>) => take(event.data));
+  worker.addEventListener("error", () => fail("The analysis stopped. Reload the page."));
+}, (error: Error) => fail(error.message));
+if (location.search) history.replaceState(null, "", base); // what guard.js asked for
 document.body.dataset["threads"] = String(threads);
 ask({ kind: "load", threads, base });
 listen(analyse);
 byId("another").addEventListener("click", () => byId<HTMLInputElement>("file").click());
-if ("serviceWorker" in navigator) void navigator.serviceWorker.register("./sw.js");
+void keepApp();
+openForPrint(panel);
 
 function ask(request: Request): void {
-  worker.postMessage(request);
+  working.then((worker) => worker.postMessage(request), () => undefined);
 }
 
 function analyse(file: File): void {
@@ -97,6 +104,7 @@ function show(reply: Extract<Reply, { kind: "analysed" }>): void {
     ...resultCards({ name, viewer, release: release!, milliseconds, threads, looks: field }),
   );
   if (hadFocus) byId("looks").focus();
+  byId("sheet").textContent = sheetLine(name, release!.name);
   panel.dataset["milliseconds"] = JSON.stringify(milliseconds);
   byId("intake").hidden = true;
   viewerPlace.hidden = false;
@@ -114,6 +122,7 @@ function refuse(message: string): void {
   byId("intake").hidden = false;
   byId("another").hidden = true;
   byId("main").classList.remove("done");
+  byId("sheet").textContent = sheetLine(current?.name ?? "image", "not analysed");
   current = null;
   finish("refused", `This image cannot be analysed. ${message}`);
 }

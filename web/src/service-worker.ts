@@ -3,8 +3,9 @@
  * server does not: threads need it.
  */
 /// <reference lib="webworker" />
-import type { Build } from "./release/records";
-import { HEAVY_CACHE, heavyUrl } from "./worker/files";
+import type { Build, BuiltFile } from "./release/records";
+import { buildId } from "./worker/digests";
+import { BUILD_PATH, HEAVY_CACHE, heavyUrl, loadFile, openCache, readBuild } from "./worker/files";
 
 declare const self: ServiceWorkerGlobalScope;
 
@@ -16,6 +17,8 @@ const ISOLATION = {
   "Cross-Origin-Resource-Policy": "same-origin",
 };
 const base = self.registration.scope;
+const urlOf = (path: string) => new URL(path, base).href;
+let known: Build | null = null;
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
@@ -26,14 +29,16 @@ self.addEventListener("fetch", (event) => {
   }
 });
 
+/** Keeps the page's own files; where the browser keeps nothing, there is no worker. */
 async function install(): Promise<void> {
   const cache = await caches.open(SHELL_CACHE);
-  const response = await fetch(new URL("build.json", base), { cache: "no-cache" });
-  const build: Build = await response.clone().json();
-  await cache.put(new URL("build.json", base), response);
-  await cache.addAll(
-    build.shell.map(({ path }) => new Request(new URL(path, base), { cache: "no-cache" })),
-  );
+  const build = await readBuild(base);
+  for (const file of build.shell) {
+    const { content, type } = await loadFile(null, urlOf(file.path), file);
+    await cache.put(urlOf(file.path), response(content, type));
+  }
+  const record = new TextEncoder().encode(JSON.stringify(build));
+  await cache.put(urlOf(BUILD_PATH), response(record, "application/json"));
 }
 
 /** Removes what other builds left behind. */
@@ -41,21 +46,46 @@ async function activate(): Promise<void> {
   for (const name of await caches.keys()) {
     if (name.startsWith("dermfuse-shell-") && name !== SHELL_CACHE) await caches.delete(name);
   }
-  const build: Build = await (await caches.match(new URL("build.json", base)))!.json();
-  const wanted = new Set(build.heavy.map((file) => heavyUrl(base, file)));
-  const heavy = await caches.open(HEAVY_CACHE);
-  for (const { url } of await heavy.keys()) if (!wanted.has(url)) await heavy.delete(url);
+  const build = await keptBuild();
+  if (build) {
+    const wanted = new Set(build.heavy.map((file) => heavyUrl(base, file)));
+    const heavy = await caches.open(HEAVY_CACHE);
+    for (const { url } of await heavy.keys()) if (!wanted.has(url)) await heavy.delete(url);
+  }
   await self.clients.claim();
 }
 
+/** Answers with what was kept if it still fits, and else as if there were no worker. */
 async function answer(request: Request): Promise<Response> {
-  const isPage = request.mode === "navigate" && [base, `${base}index.html`].includes(request.url);
-  const kept = await caches.match(isPage ? new URL("index.html", base) : request);
-  return kept ? isolated(kept) : fetch(request);
+  try {
+    const isPage = request.mode === "navigate" && [base, urlOf("index.html")].includes(request.url);
+    const url = isPage ? urlOf("index.html") : request.url;
+    const build = await keptBuild();
+    if (build && url === urlOf(BUILD_PATH)) {
+      return response(new TextEncoder().encode(JSON.stringify(build)), "application/json");
+    }
+    const file = build?.shell.find(({ path }: BuiltFile) => urlOf(path) === url);
+    if (file) {
+      const { content, type } = await loadFile(await openCache(SHELL_CACHE), url, file);
+      return response(content, type);
+    }
+  } catch {
+    // Damaged twice, or there is no connection: whoever asked hears it from the browser.
+  }
+  return fetch(request);
 }
 
-function isolated(response: Response): Response {
-  const headers = new Headers(response.headers);
-  for (const [name, value] of Object.entries(ISOLATION)) headers.set(name, value);
-  return new Response(response.body, { status: response.status, headers });
+/** Returns what this worker was built with, as it was kept; null if that was lost. */
+async function keptBuild(): Promise<Build | null> {
+  if (known) return known;
+  const cache = await openCache(SHELL_CACHE);
+  const kept = await cache?.match(urlOf(BUILD_PATH));
+  const build: Build | null = (await kept?.json().catch(() => null)) ?? null;
+  if (build?.build === BUILD && (await buildId(build)) === BUILD) known = build;
+  return known;
+}
+
+function response(content: Uint8Array, type: string): Response {
+  const headers = { ...ISOLATION, "Content-Type": type, "Content-Length": String(content.length) };
+  return new Response(content as BodyInit, { headers });
 }

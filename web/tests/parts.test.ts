@@ -10,7 +10,6 @@ import { averageCells, smallSize } from "../src/analysis/reduction";
 import { resize, resizeMap } from "../src/analysis/resample";
 import { solidity } from "../src/analysis/shapes";
 import { percentiles, roundHalfEven } from "../src/analysis/statistics";
-import { pointName } from "../src/page/words";
 
 /** Returns a mask drawn in letters: # is lesion. */
 function drawn(...rows: string[]): Mask {
@@ -115,8 +114,4 @@ describe("pixels", () => {
     expect(smallSize(600, 800, 256)).toEqual([256, 192]);
     expect(smallSize(60, 80, 256)).toEqual([80, 60]);
   });
-});
-
-test("operating points are read out", () => {
-  expect([pointName("balanced"), pointName("sensitivity95")]).toEqual(["Balanced", "Sensitivity 95\u00a0%"]);
 });

@@ -1,27 +1,47 @@
 /** Files are told by their first bytes, and what cannot be analysed is refused with a reason. */
 import { describe, expect, test } from "vitest";
+import { crc32 } from "../src/decoding/crc";
 import { checkFile, checkSize } from "../src/worker/sniff";
 
 const text = (letters: string) => Array.from(letters, (letter) => letter.charCodeAt(0));
 const big = (value: number) => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];
+const chunk = (name: string, ...body: number[]) => {
+  const content = [...text(name), ...body];
+  return [...big(body.length), ...content, ...big(crc32(Uint8Array.from(content)))];
+};
 const png = (width: number, height: number, ...chunks: number[][]) =>
   Uint8Array.from([
     ...text("\x89PNG\r\n\x1a\n"),
-    ...big(13), ...text("IHDR"), ...big(width), ...big(height), 8, 2, 0, 0, 0, ...big(0),
+    ...chunk("IHDR", ...big(width), ...big(height), 8, 2, 0, 0, 0),
     ...chunks.flat(),
+    ...chunk("IDAT", 0),
   ]);
-const control = (frames: number) =>
-  [...big(8), ...text("acTL"), ...big(frames), ...big(0), ...big(0)];
+const control = (frames: number) => chunk("acTL", ...big(frames), ...big(0));
+const frameControl = chunk("fcTL", ...Array(26).fill(0));
 const jpeg = (width: number, height: number) =>
   Uint8Array.from([
     0xff, 0xd8,
     0xff, 0xe1, 0, 4, 9, 9, // a segment to skip
-    0xff, 0xc2, 0, 17, 8, height >> 8, height & 255, width >> 8, width & 255, 3, 0, 0,
+    0xff, 0xc2, 0, 17, 8, height >> 8, height & 255, width >> 8, width & 255, 3,
+    1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0,
   ]);
-const frame = [0x2c, 0, 0, 0, 0, 20, 0, 20, 0, 0, 2, 1, 0, 0];
-const gif = (frames: number) =>
+const webp = (frames: number) =>
   Uint8Array.from([
-    ...text("GIF89a"), 20, 0, 20, 0, 0, 0, 0,
+    ...text("RIFF0000WEBPVP8X"), 10, 0, 0, 0, 2, ...Array(9).fill(0),
+    ...Array.from({ length: frames }, () => [...text("ANMF"), 3, 0, 0, 0, 1, 2, 3, 0]).flat(),
+  ]);
+const bmp = (width: number, height: number) => {
+  const view = new DataView(new ArrayBuffer(54));
+  text("BM").forEach((letter, i) => view.setUint8(i, letter));
+  view.setUint32(14, 40, true);
+  view.setInt32(18, width, true);
+  view.setInt32(22, height, true);
+  return new Uint8Array(view.buffer);
+};
+const frame = [0x2c, 0, 0, 0, 0, 20, 0, 20, 0, 0, 2, 1, 0, 0];
+const gif = (frames: number, width = 20) =>
+  Uint8Array.from([
+    ...text("GIF89a"), width, 0, 20, 0, 0, 0, 0,
     ...Array.from({ length: frames }, () => frame).flat(),
     ...Array(12).fill(0x3b),
   ]);
@@ -29,10 +49,11 @@ const gif = (frames: number) =>
 describe("what can be analysed passes", () => {
   test.each([
     ["PNG", png(20, 20)],
-    ["a PNG of one frame", png(20, 20, control(1))],
-    ["JPEG", jpeg(20, 20)],
+    ["a PNG of one frame", png(20, 20, control(1), frameControl)],
     ["GIF of one frame", gif(1)],
-    ["BMP", Uint8Array.from(text("BM123456"))],
+    ["WebP of one frame", webp(1)],
+    ["BMP from the bottom", bmp(20, 20)],
+    ["BMP from the top", bmp(20, -20)],
   ])("%s", (_, bytes) => expect(() => checkFile(bytes)).not.toThrow());
 });
 
@@ -41,12 +62,28 @@ describe("what cannot is refused", () => {
     ["an empty file", new Uint8Array(), /empty/],
     ["text", Uint8Array.from(text("# dermfuse")), /not an image/],
     ["TIFF", Uint8Array.from(text("II*\0....")), /TIFF.*dermfuse analyze/],
-    ["HEIC", Uint8Array.from([0, 0, 0, 24, ...text("ftypheic")]), /HEIC/],
+    ["TIFF of more than 4 GB", Uint8Array.from(text("MM\0+....")), /TIFF.*dermfuse analyze/],
+    ["HEIC", Uint8Array.from([0, 0, 0, 24, ...text("ftypheic")]), /HEIC image.*Most Compatible/],
+    [
+      "HEIC that calls itself a picture first",
+      Uint8Array.from([0, 0, 0, 24, ...text("ftypmif1\0\0\0\0mif1heic")]),
+      /HEIC/,
+    ],
+    ["AVIF", Uint8Array.from([0, 0, 0, 24, ...text("ftypavif")]), /AVIF/],
+    ["a film", Uint8Array.from([0, 0, 0, 24, ...text("ftypqt  ")]), /film.*one frame/],
+    ["JPEG 2000", Uint8Array.from(text("\0\0\0\x0cjP  \r\n")), /JPEG 2000/],
+    ["a codestream", Uint8Array.of(0xff, 0x4f, 0xff, 0x51), /JPEG 2000/],
+    ["an archive", Uint8Array.from(text("PK\x03\x04")), /ZIP archive.*Unpack/],
+    ["a drawing", Uint8Array.from(text("<svg xmlns=''>")), /text document/],
     ["DICOM", Uint8Array.from([...Array(128).fill(0), ...text("DICM")]), /DICOM/],
-    ["an animated PNG", png(20, 20, control(2)), /animated/],
+    ["DICOM without its preamble", Uint8Array.from(text("\x02\0\0\0UL")), /DICOM/],
+    ["an animated PNG", png(20, 20, control(2), frameControl), /animated/],
+    ["a PNG of one frame behind another image", png(20, 20, control(1)), /animated/],
     ["an animated GIF", gif(2), /animated/],
-    ["an animated WebP", Uint8Array.from([...text("RIFF0000WEBPVP8X0000"), 2]), /animated/],
+    ["a GIF that is larger than the image in it", gif(1, 30), /part of its frame/],
+    ["an animated WebP", webp(2), /animated/],
     ["a huge PNG", png(20_000, 20_000), /20000 × 20000 pixels: too many/],
+    ["a huge BMP", bmp(20_000, -20_000), /20000 × 20000 pixels: too many/],
     ["a thin JPEG", jpeg(300, 15), /300 × 15 pixels: too few/],
   ])("%s", (_, bytes, reason) => expect(() => checkFile(bytes)).toThrow(reason));
 });

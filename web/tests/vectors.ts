@@ -7,7 +7,7 @@ import type { Looks } from "../src/analysis/looks";
 import type { Mask, Raster } from "../src/analysis/raster";
 import type { Release } from "../src/release/records";
 
-interface PackedBytes {
+export interface PackedBytes {
   readonly shape: readonly number[];
   readonly zlib: string;
 }

@@ -6,6 +6,8 @@ of another depth. Here it is compared in the file's own depth; what has it becom
 
 import io
 import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,65 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB = 0, 2  # colour types that a transparent colour may belong to
+_GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # colour types; the first two may have a transparent one
+_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, _RGBA: 4}
+_WHOLE = ((0, 0, 1, 1),)  # first pixel and step, across and down
+_ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+_PIECE = 2**20  # bytes that are inflated at a time
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
 
 
 def is_png(head: bytes) -> bool:
     """Returns whether a file that begins with these bytes is meant to be PNG."""
     return head.startswith(_SIGNATURE)
+
+
+def find_png_damage(data: bytes) -> str:
+    """Returns what a PNG lacks that Pillow does not miss, in words; nothing if it is whole.
+
+    Pillow leaves rows black that the coded data does not hold.
+
+    Args:
+        data: A file that Pillow opens.
+    """
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    chunks = list(_chunks(data))
+    if colour == _PALETTE and not any(name == b"PLTE" for name, _ in chunks):
+        return "its palette is missing"
+    row_bits = _CHANNELS.get(colour, 0) * depth
+    expected = 0
+    for left, top, right, down in _ADAM7 if data[28] else _WHOLE:
+        across, rows = -(-(width - left) // right), -(-(height - top) // down)
+        expected += rows * (1 + -(-across * row_bits // 8)) if across > 0 and rows > 0 else 0
+    coded = b"".join(body for name, body in chunks if name == b"IDAT")
+    short = _inflated_bytes(coded, expected) < expected
+    return "its coded data ends before the picture does" if short else ""
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_SIGNATURE)
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        yield name, data[at + 8 : at + 8 + length]
+        at += length + 12
+
+
+def _inflated_bytes(coded: bytes, enough: int) -> int:
+    """Returns how many bytes a zlib stream holds, counted up to ``enough``."""
+    inflater, count = zlib.decompressobj(), 0
+    try:
+        while count < enough:
+            piece = inflater.decompress(coded, _PIECE)
+            coded = inflater.unconsumed_tail
+            count += len(piece)
+            if not piece:
+                break
+    except zlib.error:
+        return enough  # Pillow meets it too, and finds the words
+    return count
 
 
 def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
@@ -35,7 +89,7 @@ def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
     """
     depth, colour = struct.unpack_from("BB", data, 24)
     key = image.info.get("transparency") if colour in (_GREY, _RGB) else None
-    if depth == 16 and image.mode in ("RGB", "RGBA"):
+    if depth == 16 and colour in (_RGB, _RGBA):
         values = _sixteen_bits(image, data)
         levels = ((values + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
     elif key is not None:

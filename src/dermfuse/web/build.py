@@ -6,8 +6,10 @@ release/               release.json, the networks and their cards, the gate as d
 build.json             every file with its size and SHA-256
 """
 
+import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +30,10 @@ SOURCE = Path(__file__).parents[3] / "web"
 """The app's source, in a source checkout."""
 
 _SERVICE_WORKER = "sw.js"
+_PAGE = "index.html"
+_LOADED = re.compile(
+    r'<(?:script\b[^>]*\bsrc|link rel="stylesheet"[^>]*\bhref)="\./(?P<path>[^"]+)"'
+)
 _PLACEHOLDER = "__BUILD__"
 
 
@@ -161,7 +167,11 @@ class _File:
 
 
 def _seal(app: Path, release: str) -> WebBuild:
-    """Writes what the app consists of, and names the build in its service worker."""
+    """Writes what the app consists of, and names the build in its service worker.
+
+    The build's name follows from its files; ``web/src/worker/digests.ts`` makes it again.
+    """
+    _seal_page(app)
     files = [
         _File(path.relative_to(app).as_posix(), path.stat().st_size, digest_file(path))
         for path in sorted(app.rglob("*"))
@@ -171,7 +181,11 @@ def _seal(app: Path, release: str) -> WebBuild:
         "shell": [asdict(file) for file in files if not file.is_heavy],
         "heavy": [asdict(file) for file in files if file.is_heavy],
     }
-    build = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    lines = [
+        f"{file['sha256']} {file['bytes']} {file['path']}\n"
+        for file in [*parts["shell"], *parts["heavy"]]
+    ]
+    build = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
     write_json(app / BUILD_NAME, {"build": build, **parts})
     worker = app / _SERVICE_WORKER
     write_text(worker, worker.read_text(encoding="utf-8").replace(_PLACEHOLDER, build))
@@ -183,6 +197,18 @@ def _seal(app: Path, release: str) -> WebBuild:
         bytes=sum(file.bytes for file in files),
         heavy_bytes=sum(file.bytes for file in files if file.is_heavy),
     )
+
+
+def _seal_page(app: Path) -> None:
+    """Writes the digests of scripts and style sheets into the page: browsers refuse others."""
+    page = app / _PAGE
+
+    def sealed(tag: re.Match[str]) -> str:
+        content = (app / tag["path"]).read_bytes()
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return f'{tag[0]} integrity="sha256-{digest}"'
+
+    write_text(page, _LOADED.sub(sealed, page.read_text(encoding="utf-8")))
 
 
 def _is_installed(source: Path) -> bool:

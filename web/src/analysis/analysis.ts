@@ -14,8 +14,6 @@ const WITHHELD =
   "This image is unlike the images the networks learnt from, so no probability, outline or " +
   "measure is given: a person must look at it first.";
 
-const NO_MAP: FloatMap = { width: 1, height: 1, data: new Float32Array(1) };
-
 /** What an analysis found; nothing in it is a diagnosis. */
 export interface Analysis {
   readonly release: string;
@@ -82,11 +80,16 @@ export function analyse(
     isDermoscopy,
     distance,
     mask,
-    activation: withheld ? NO_MAP : fuseActivation(classAnswers, classes.members),
+    activation: withheld ? blankMap() : fuseActivation(classAnswers, classes.members),
     measures,
     quality: assessQuality(reduced, Math.min(width, height), withheld ? null : measures.frame_contact),
     outline: withheld ? [] : outline(mask),
   };
+}
+
+/** Returns a map that says nothing; a new one each time, for the worker gives maps away. */
+function blankMap(): FloatMap {
+  return { width: 1, height: 1, data: new Float32Array(1) };
 }
 
 /** Returns what a reader must know before the numbers, a sentence each. */

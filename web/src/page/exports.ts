@@ -1,5 +1,6 @@
 /** Files to keep: the overlay and the mask as PNG, the record as JSON. */
 import type { Analysis } from "../analysis/analysis";
+import { greyPng } from "../decoding/greypng";
 import { make } from "./elements";
 import { AGAINST_WORDS, FOR_WORDS, legendStops } from "./tint";
 import type { Viewer } from "./viewer";
@@ -20,13 +21,11 @@ export function jsonFile(record: object): Blob {
   return new Blob([`${JSON.stringify(record, null, 2)}\n`], { type: "application/json" });
 }
 
-/** Returns the mask as the challenge has it: 0 and 255. */
+/** Returns the mask as the challenge and `dermfuse.preprocess.write_mask` have it: 0 and 255, grey. */
 export function maskFile({ mask }: Analysis): Promise<Blob> {
-  const image = new ImageData(mask.width, mask.height);
-  mask.data.forEach((inside, i) => image.data.set([255 * inside, 255 * inside, 255 * inside, 255], 4 * i));
-  const canvas = make("canvas", { width: mask.width, height: mask.height });
-  canvas.getContext("2d")!.putImageData(image, 0, 0);
-  return pngOf(canvas);
+  const levels = new Uint8Array(mask.data.length);
+  for (let i = 0; i < levels.length; i++) levels[i] = 255 * mask.data[i];
+  return greyPng(levels, mask.width, mask.height);
 }
 
 /** Returns the image with the overlays that are shown, their legend and the notice below it. */

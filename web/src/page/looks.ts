@@ -5,6 +5,8 @@ import type { Release } from "../release/records";
 import { make } from "./elements";
 import { percent } from "./words";
 
+const LEAST_SHOWN = 5e-4; // less would be rounded to nothing
+
 /**
  * Returns the field in which a person chooses; it begins with what the release was measured with.
  *
@@ -31,8 +33,6 @@ export function uncertaintySentence({ uncertainty, looks, scores }: Analysis): s
     ...(looks > 1 ? [describeLooks(looks)] : []),
     ...(networks > 1 ? [`${networks} networks`] : []),
   ];
-  return (
-    `Over ${over.join(" and ")} the probability varies by ${percent(uncertainty)} ` +
-    "(standard deviation)."
-  );
+  const varies = uncertainty < LEAST_SHOWN ? `less than ${percent(2 * LEAST_SHOWN)}` : percent(uncertainty);
+  return `Over ${over.join(" and ")} the probability varies by ${varies} (standard deviation).`;
 }

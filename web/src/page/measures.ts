@@ -17,8 +17,8 @@ const SWATCHES: Readonly<Record<string, string>> = {
 export function measuresCard({ measures, mask }: Analysis): HTMLElement {
   const list = make("dl", { className: "values" });
   const group = (name: string) => list.append(make("dt", { className: "group" }, name));
-  const row = (name: string | Node, value: number | null, write: (value: number) => string) =>
-    list.append(make("dt", {}, name), make("dd", {}, value === null ? "not defined" : write(value)));
+  const row = (name: string | Node, value: number | null, write: (value: number) => string, id = "") =>
+    list.append(make("dt", {}, name), make("dd", id ? { id } : {}, value === null ? "not defined" : write(value)));
   const decimal = (value: number) => value.toFixed(2);
   const pixels = (value: number) => `${value.toFixed(0)} px`;
   group("Asymmetry");
@@ -37,7 +37,7 @@ export function measuresCard({ measures, mask }: Analysis): HTMLElement {
     row(make("span", { className: "shade" }, swatch, name), share, (value) => percent(value, 0));
   }
   group("Size");
-  row("Lesion share of the frame", area(mask) / mask.data.length, percent);
+  row("Lesion share of the frame", area(mask) / mask.data.length, percent, "lesion-share");
   row("Longest diameter", measures.longest_diameter_px, pixels);
   row("Pieces of the outline", measures.pieces, String);
   const note = measures.cut_by_frame

@@ -3,7 +3,7 @@ import { type Analysis, callAt } from "../analysis/analysis";
 import type { OperatingPoint, Rate, Release } from "../release/records";
 import { make } from "./elements";
 import { uncertaintySentence } from "./looks";
-import { percent, pointName } from "./words";
+import { cssPercent, percent, pointName } from "./words";
 
 /**
  * Returns the card.
@@ -58,10 +58,10 @@ export function probabilityCard(
 function callAndGauge(analysis: Analysis, point: OperatingPoint): HTMLElement[] {
   const call = callAt(analysis, point)!;
   const level = make("div", { className: "level" });
-  level.style.width = percent(analysis.probability!).replace(" ", "");
+  level.style.width = cssPercent(analysis.probability!);
   const edge = point.threshold < 0.15 ? " first" : point.threshold > 0.85 ? " last" : "";
   const tick = make("div", { className: `tick${edge}` }, make("span", {}, `threshold ${percent(point.threshold)}`));
-  tick.style.left = percent(point.threshold).replace(" ", "");
+  tick.style.left = cssPercent(point.threshold);
   const gauge = make("div", { className: `gauge ${call}` }, level, tick);
   gauge.setAttribute("aria-hidden", "true");
   const side = call === "malignant" ? "at or above" : "below";

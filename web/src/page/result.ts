@@ -4,6 +4,7 @@ import type { OperatingPoint, Release } from "../release/records";
 import type { Milliseconds } from "../worker/protocol";
 import { make } from "./elements";
 import { jsonFile, maskFile, overlayFile, save } from "./exports";
+import { serviceWorkers } from "./keeping";
 import { measuresCard, qualityCard } from "./measures";
 import { probabilityCard } from "./probability";
 import type { Viewer } from "./viewer";
@@ -64,6 +65,9 @@ export function spoken(analysis: Analysis, release: Release): string {
 
 function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
   const { viewer, name } = shown;
+  const withheld = viewer.analysis.probability === null;
+  const mask = withheld ? null : maskFile(viewer.analysis); // ready when it is asked for
+  mask?.catch(() => undefined); // whoever asks hears of it
   const stem = name.replace(/\.[^.]*$/, "") || "image";
   const button = (text: string, make_: () => Promise<Blob> | Blob, suffix: string) =>
     make(
@@ -78,14 +82,15 @@ function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
     make(
       "div",
       { className: "exports" },
-      ...(viewer.analysis.probability === null
-        ? []
-        : [
+      ...(mask
+        ? [
             button("Overlay, PNG", () => overlayFile(viewer), "-overlay.png"),
-            button("Mask, PNG", () => maskFile(viewer.analysis), "-mask.png"),
-          ]),
+            button("Mask, PNG", () => mask, "-mask.png"),
+          ]
+        : []),
       button("Record, JSON", () => jsonFile(toRecord(viewer.analysis, point(), name)), ".json"),
     ),
+    make("p", { className: "small paper" }, "The app saves overlay, mask and record as files."),
   );
 }
 
@@ -112,8 +117,8 @@ function aboutCard({ viewer, release, milliseconds, threads }: Shown): HTMLEleme
 
 function threadNote(threads: number): string {
   if (self.crossOriginIsolated) return `The networks run on ${threads} of this device's cores.`;
-  return navigator.serviceWorker?.controller || "serviceWorker" in navigator
+  return serviceWorkers()
     ? "The networks run on one core. Reload the page once to let them use more."
-    : "The networks run on one core: this page was not loaded over HTTPS, so the browser allows " +
-        "neither more cores nor use without a connection.";
+    : "The networks run on one core: this page was not loaded over HTTPS, or may keep nothing, " +
+        "so the browser allows neither more cores nor use without a connection.";
 }

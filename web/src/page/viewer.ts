@@ -40,8 +40,9 @@ export class Viewer {
     );
     viewport.append(zoomButtons(new Zoom(viewport, scene, width, height)));
     this.element = document.createDocumentFragment();
+    this.element.append(viewport);
+    if (analysis.probability === null) return; // withheld: there is nothing to lay over the image
     this.element.append(
-      viewport,
       make(
         "div",
         { className: "card controls" },

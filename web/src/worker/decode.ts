@@ -1,6 +1,9 @@
-/** From a file to upright, opaque pixels: as `dermfuse.preprocess` reads it, as near as can be. */
+/** From a file to upright, opaque pixels: as `dermfuse.preprocess` reads it. */
 import type { Raster } from "../analysis/raster";
-import { checkFile, checkSize, Refusal } from "./sniff";
+import { Damage } from "../decoding/damage";
+import { plainJpeg, plainWebp, readOrientation, turned } from "../decoding/orientation";
+import { decodePng, readPng } from "../decoding/png";
+import { checkFile, checkSize, damaged, type Format, Refusal } from "./sniff";
 
 /** An image's pixels, and the same for the screen. */
 export interface Decoded {
@@ -8,38 +11,71 @@ export interface Decoded {
   readonly picture: ImageBitmap;
 }
 
+const JPEG_END = Uint8Array.of(0xff, 0xd9); // some files lack it, and Pillow does not miss it
+
 /**
  * Returns the pixels of a file: EXIF orientation applied, colour profiles left alone,
  * transparency laid on white.
  */
 export async function decode(file: Blob): Promise<Decoded> {
-  checkFile(new Uint8Array(await file.arrayBuffer()));
-  const bitmap = await bitmapOf(file);
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const format = checkFile(bytes);
+  const pixels = await (format === "PNG" ? readOwn(bytes) : readByBrowser(bytes, format));
+  return { pixels, picture: pictureOf(pixels) };
+}
+
+async function readOwn(bytes: Uint8Array): Promise<Raster> {
+  const png = readPng(bytes);
+  try {
+    return turned(await decodePng(png), readOrientation(png.exif));
+  } catch (error) {
+    if (error instanceof RangeError) throw tooLarge(png.width, png.height);
+    throw error instanceof Damage ? damaged("PNG", error.message) : error;
+  }
+}
+
+async function readByBrowser(bytes: Uint8Array, format: Format): Promise<Raster> {
+  const plain =
+    format === "JPEG" ? plainJpeg(bytes)
+    : format === "WebP" ? plainWebp(bytes)
+    : { bytes, orientation: 1 };
+  const bitmap = await bitmapOf(new Blob([plain.bytes as BlobPart, ...(format === "JPEG" ? [JPEG_END] : [])]));
   const { width, height } = bitmap;
   checkSize(width, height);
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
-  if (!context) throw tooLarge(width, height);
+  const context = drawingOf(width, height);
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const data = new Uint8Array(readPixels(context, width, height).data.buffer);
-  return { pixels: { width, height, channels: 4, data }, picture: canvas.transferToImageBitmap() };
+  return turned({ width, height, channels: 4, data }, plain.orientation);
 }
 
-async function bitmapOf(file: Blob): Promise<ImageBitmap> {
+/** Returns a blob's image, as stored: nothing in it turns it any more. */
+async function bitmapOf(blob: Blob): Promise<ImageBitmap> {
   try {
-    return await createImageBitmap(file, {
-      colorSpaceConversion: "none",
-      premultiplyAlpha: "none",
-      imageOrientation: "from-image",
-    });
+    return await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     throw new Refusal(
       "The image is damaged, or of a kind that this browser cannot decode. Save it as PNG.",
     );
   }
+}
+
+function pictureOf({ width, height, data }: Raster): ImageBitmap {
+  const context = drawingOf(width, height);
+  const pixels = new Uint8ClampedArray(data.buffer as ArrayBuffer, data.byteOffset, data.length);
+  context.putImageData(new ImageData(pixels, width, height), 0, 0);
+  return context.canvas.transferToImageBitmap();
+}
+
+function drawingOf(width: number, height: number): OffscreenCanvasRenderingContext2D {
+  const context = new OffscreenCanvas(width, height).getContext("2d", {
+    willReadFrequently: true,
+    colorSpace: "srgb",
+  });
+  if (!context) throw tooLarge(width, height);
+  return context;
 }
 
 function readPixels(

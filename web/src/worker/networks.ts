@@ -1,7 +1,7 @@
 /** The networks of a release, run by ONNX Runtime in WebAssembly. */
 import * as ort from "onnxruntime-web/wasm";
-import gluePath from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
-import wasmPath from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import glueUrl from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
+import wasmUrl from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import type { Answers } from "../analysis/fusion";
 import { type Answer, gatherLooks, type Looks, spreadLooks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
@@ -14,12 +14,17 @@ export interface Network {
   readonly session: ort.InferenceSession;
 }
 
+/** Returns the path of ONNX Runtime's script below the app's own address. */
+export function gluePath(base: string): string {
+  return new URL(glueUrl, base).href.slice(base.length);
+}
+
 /** Prepares ONNX Runtime; once, before any network is loaded. */
 export function prepareRuntime(threads: number, base: string, wasm: Uint8Array): void {
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = {
-    mjs: new URL(gluePath, base).href,
-    wasm: new URL(wasmPath, base).href,
+    mjs: new URL(glueUrl, base).href,
+    wasm: new URL(wasmUrl, base).href,
   };
   ort.env.wasm.wasmBinary = wasm.buffer as ArrayBuffer;
   ort.env.logLevel = "error";

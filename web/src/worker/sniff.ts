@@ -1,5 +1,12 @@
 /** What a file is, told by its first bytes, before anything decodes it. */
 
+import { findDamage } from "../decoding/entropy";
+import { Damage } from "../decoding/damage";
+import { readFrame, unreadCoding } from "../decoding/jpeg";
+import { nameKind } from "../decoding/kinds";
+import { readPng } from "../decoding/png";
+import { webpChunks } from "../decoding/webp";
+
 /** Why a file is refused, in words for the person who chose it. */
 export class Refusal extends Error {}
 
@@ -8,20 +15,28 @@ const MIN_SIDE_PX = 16;
 const MAX_BYTES = 700_000_000;
 const EXPECTED = "Choose one JPEG, PNG, WebP, GIF or BMP image.";
 
-interface Header {
-  readonly size: readonly [number, number] | null;
-  readonly animated: boolean;
-}
+export type Format = "JPEG" | "PNG" | "WebP" | "GIF" | "BMP";
 
-/** Refuses what the app does not analyse: other formats, animations, sizes beyond the limits. */
-export function checkFile(bytes: Uint8Array): void {
+/**
+ * Returns what a file is; refuses what the app does not analyse: other formats, files that are
+ * damaged, animations, sizes beyond the limits.
+ */
+export function checkFile(bytes: Uint8Array): Format {
   if (!bytes.length) throw new Refusal(`The file is empty. ${EXPECTED}`);
   if (bytes.length > MAX_BYTES) throw new Refusal("The file is too large. Shrink the image.");
-  const header = readHeader(bytes);
-  if (header.animated) {
-    throw new Refusal("The image is animated. Save one frame as PNG.");
+  const format = formatOf(bytes);
+  try {
+    CHECKS[format](bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  } catch (error) {
+    if (error instanceof RangeError) throw damaged(format, "it is cut off");
+    throw error instanceof Damage ? damaged(format, error.message) : error;
   }
-  if (header.size) checkSize(...header.size);
+  return format;
+}
+
+/** Returns the refusal of a damaged file. */
+export function damaged(format: Format, found: string): Refusal {
+  return new Refusal(`The ${format} image is damaged inside: ${found}. Fetch the file again.`);
 }
 
 /** Refuses images too large to be decoded and too small to show a lesion. */
@@ -33,78 +48,76 @@ export function checkSize(width: number, height: number): void {
   }
 }
 
-function readHeader(bytes: Uint8Array): Header {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function formatOf(bytes: Uint8Array): Format {
   const starts = (text: string, at = 0) =>
     [...text].every((letter, i) => bytes[at + i] === letter.charCodeAt(0));
-  if (bytes[0] === 0xff && bytes[1] === 0xd8) return { size: jpegSize(view), animated: false };
-  if (starts("\x89PNG")) return pngHeader(view);
-  if (starts("GIF8")) return { size: pair(view, 6), animated: countGifFrames(view) > 1 };
-  if (starts("BM")) return { size: null, animated: false };
-  if (starts("RIFF") && starts("WEBP", 8)) {
-    return { size: null, animated: starts("VP8X", 12) && (bytes[20] & 2) !== 0 };
-  }
-  if (starts("II*\0") || starts("MM\0*")) throw unsupported("a TIFF image");
-  if (starts("DICM", 128)) throw unsupported("a DICOM file");
-  if (starts("ftyp", 4)) throw unsupported("an HEIC or AVIF image");
-  throw new Refusal(`This is not an image that can be read. ${EXPECTED}`);
+  if (starts("\xff\xd8")) return "JPEG";
+  if (starts("\x89PNG\r\n\x1a\n")) return "PNG";
+  if (starts("GIF8")) return "GIF";
+  if (starts("BM")) return "BMP";
+  if (starts("RIFF") && starts("WEBP", 8)) return "WebP";
+  const known = nameKind(bytes);
+  if (!known) throw new Refusal(`This is not an image that can be read. ${EXPECTED}`);
+  const [found, action] = known;
+  throw new Refusal(`This is ${found}, which the browser app does not read. ${action}`);
 }
 
-function unsupported(what: string): Refusal {
-  return new Refusal(
-    `This is ${what}, which the browser app does not read. Save it as JPEG or PNG, or use: ` +
-      "dermfuse analyze",
-  );
-}
-
-function pair(view: DataView, at: number): [number, number] | null {
-  if (view.byteLength < at + 4) return null;
-  return [view.getUint16(at, true), view.getUint16(at + 2, true)];
-}
-
-/** Returns the size in a JPEG's first frame header. */
-function jpegSize(view: DataView): [number, number] | null {
-  for (let at = 2; at + 9 < view.byteLength; ) {
-    if (view.getUint8(at) !== 0xff) return null;
-    const marker = view.getUint8(at + 1);
-    if (marker === 0xff) {
-      at += 1;
-    } else if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
-      return [view.getUint16(at + 7), view.getUint16(at + 5)];
-    } else {
-      at += 2 + view.getUint16(at + 2);
+const CHECKS: Readonly<Record<Format, (bytes: Uint8Array, view: DataView) => void>> = {
+  JPEG(bytes) {
+    const frame = readFrame(bytes);
+    const unread = unreadCoding(frame);
+    if (unread) throw new Refusal(`This is ${unread}, which browsers do not read. Save it as PNG.`);
+    checkSize(frame.width, frame.height);
+    const damage = findDamage(bytes);
+    if (damage) throw new Damage(damage);
+  },
+  PNG(bytes) {
+    const { width, height, frames } = readPng(bytes);
+    if (frames > 1) throw animated();
+    checkSize(width, height);
+  },
+  GIF(_, view) {
+    const [width, height] = [view.getUint16(6, true), view.getUint16(8, true)];
+    const frames = gifFrames(view);
+    if (frames.length > 1) throw animated();
+    checkSize(width, height);
+    if (frames.some((frame) => frame.width < width || frame.height < height)) {
+      throw new Refusal("The image leaves a part of its frame blank. Save it as PNG.");
     }
-  }
-  return null;
+  },
+  WebP(bytes) {
+    if (countWebpFrames(bytes) > 1) throw animated();
+  },
+  BMP(_, view) {
+    if (view.getUint32(14, true) < 40) return; // the oldest header has 16 bits for each side
+    checkSize(Math.abs(view.getInt32(18, true)), Math.abs(view.getInt32(22, true)));
+  },
+};
+
+function animated(): Refusal {
+  return new Refusal("The image is animated. Save one frame as PNG.");
 }
 
-/** Returns a PNG's size, and whether animation control stands before its pixels. */
-function pngHeader(view: DataView): Header {
-  if (view.byteLength < 24) return { size: null, animated: false };
-  const size = [view.getUint32(16), view.getUint32(20)] as const;
-  for (let at = 8; at + 8 <= view.byteLength; at += 12 + view.getUint32(at)) {
-    const chunk = view.getUint32(at + 4);
-    if (chunk === 0x49444154) break; // IDAT
-    if (chunk === 0x6163544c) return { size, animated: view.getUint32(at + 8) > 1 }; // acTL
-  }
-  return { size, animated: false };
+/** Returns how many frames the animation in a WebP has, none if there is none. */
+function countWebpFrames(bytes: Uint8Array): number {
+  return [...webpChunks(bytes)].filter(({ name }) => name === "ANMF").length;
 }
 
-/** Returns how many images a GIF holds, two at most. */
-function countGifFrames(view: DataView): number {
+/** Returns the sizes of the images that a GIF holds, of two at most. */
+function gifFrames(view: DataView): { width: number; height: number }[] {
   const table = (flags: number) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
-  if (view.byteLength < 13) return 0;
-  let [at, frames] = [13 + table(view.getUint8(10)), 0];
+  const frames: { width: number; height: number }[] = [];
+  let at = 13 + table(view.getUint8(10));
   const skipBlocks = () => {
     while (at < view.byteLength && view.getUint8(at)) at += view.getUint8(at) + 1;
     at += 1;
   };
-  while (at + 10 < view.byteLength && frames < 2) {
+  while (at + 10 < view.byteLength && frames.length < 2) {
     const kind = view.getUint8(at);
     if (kind === 0x21) {
       at += 2;
     } else if (kind === 0x2c) {
-      frames += 1;
+      frames.push({ width: view.getUint16(at + 5, true), height: view.getUint16(at + 7, true) });
       at += 11 + table(view.getUint8(at + 9));
     } else break;
     skipBlocks();

@@ -3,11 +3,11 @@ import { analyse, type Analysis } from "../analysis/analysis";
 import { type Dermoscopy, unpackDermoscopy } from "../analysis/gate";
 import type { Looks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
-import type { Build, Card, Release } from "../release/records";
+import type { Card, Release } from "../release/records";
 import { readRelease } from "../release/reading";
 import { decode } from "./decode";
-import { fetchHeavy } from "./files";
-import { type Advance, askAll, loadNetwork, type Network, prepareRuntime } from "./networks";
+import { fetchHeavy, fetchSmall, readBuild } from "./files";
+import { type Advance, askAll, gluePath, loadNetwork, type Network, prepareRuntime } from "./networks";
 import type { Milliseconds, Reply, Request } from "./protocol";
 import { Refusal } from "./sniff";
 
@@ -59,20 +59,20 @@ async function start(threads: number, base: string): Promise<void> {
 }
 
 async function load(threads: number, base: string): Promise<Loaded> {
-  const build: Build = await readJson(base, "build.json");
+  const build = await readBuild(base);
   const total = build.heavy.reduce((sum, file) => sum + file.bytes, 0);
   const contents = fetchHeavy(base, build, (bytes) => {
     reply({ kind: "progress", loaded: bytes, total });
   });
-  const release = readRelease(await readJson(base, "release/release.json"));
+  const json = async (path: string) => parse(await fetchSmall(base, build, path));
+  const release = readRelease(await json("release/release.json"));
   const { members } = release.classes;
-  const cards = await Promise.all(
-    [...members, ...release.masks.members].map(({ name }) =>
-      readJson<Card>(base, `release/${name}.json`),
-    ),
+  const cards: Card[] = await Promise.all(
+    [...members, ...release.masks.members].map(({ name }) => json(`release/${name}.json`)),
   );
   const wasm = [...contents].find(([path]) => path.endsWith(".wasm"));
   if (!wasm) throw new Error("The build holds no WebAssembly. Build the app again.");
+  await fetchSmall(base, build, gluePath(base)); // the browser then has it as it was built
   prepareRuntime(threads, base, await wasm[1]);
   const networks: Network[] = [];
   for (const card of cards) {
@@ -83,14 +83,12 @@ async function load(threads: number, base: string): Promise<Loaded> {
     release,
     classes: networks.slice(0, members.length),
     masks: networks.slice(members.length),
-    dermoscopy: gate ? unpackDermoscopy(JSON.parse(new TextDecoder().decode(gate))) : null,
+    dermoscopy: gate ? unpackDermoscopy(parse(gate)) : null,
   };
 }
 
-async function readJson<T>(base: string, path: string): Promise<T> {
-  const response = await fetch(new URL(path, base)).catch(() => null);
-  if (!response?.ok) throw new Error(`${path} could not be loaded. Reload the page to try again.`);
-  return response.json();
+function parse(content: Uint8Array) {
+  return JSON.parse(new TextDecoder().decode(content));
 }
 
 /** Analyses grey once, so that the first image does not wait for memory and compilation. */
