@@ -49,6 +49,14 @@ def test_masks_and_maps_are_found_by_image(tmp_path: Path) -> None:
     assert predictions.score_by_id() == {}
 
 
+def test_masks_of_other_programs_are_found_whatever_their_suffix(tmp_path: Path) -> None:
+    write_mask(tmp_path / "masks" / "a_Segmentation.PNG", SQUARE)
+    write_mask(tmp_path / "masks" / "b_segmentation.png", SQUARE)
+    (tmp_path / "masks" / "c.tif").touch()
+    (tmp_path / "masks" / "notes.txt").touch()
+    assert list(read_predictions(tmp_path).masks) == ["a", "b", "c"]
+
+
 def test_a_manifest_survives_writing(tmp_path: Path) -> None:
     write_two_scores(tmp_path)
     manifest = Manifest(

@@ -16,11 +16,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.errors import ImageError, StorageError
+from dermfuse.masks import read_mask
 from dermfuse.preprocess import (
     MAX_PIXELS,
     MIN_SIDE_PX,
     read_image,
-    read_mask,
     read_probability,
     resize_probability,
     squeeze,

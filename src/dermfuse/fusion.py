@@ -26,6 +26,7 @@ from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError, PredictionsError
+from dermfuse.masks import read_mask
 from dermfuse.metrics import Counts, average_precision, jaccard
 from dermfuse.predictions import (
     Manifest,
@@ -36,7 +37,6 @@ from dermfuse.predictions import (
     size_in_words,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask
 from dermfuse.runs import NOTICE
 from dermfuse.scores import Label
 

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError, RunError
+from dermfuse.masks import MASK_SUFFIX, image_of_mask
+from dermfuse.preprocess import image_files
 from dermfuse.runs import NOTICE, read_json, whole_folder, write_json
 from dermfuse.scores import ScoreTable, read_scores
 
@@ -33,7 +35,6 @@ MASKS_NAME = "masks"
 PROBABILITIES_NAME = "probabilities"
 
 _TASKS: tuple[Task, ...] = get_args(Task)
-_MASK_SUFFIX = "_Segmentation"
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -115,7 +116,7 @@ def read_predictions(folder: Path) -> Predictions:
         folder=folder,
         manifest=manifest,
         scores=read_scores(scores_path) if scores_path.is_file() else None,
-        masks=_files_by_id(folder / MASKS_NAME, suffix=_MASK_SUFFIX),
+        masks=_files_by_id(folder / MASKS_NAME, masks=True),
         probabilities=_files_by_id(folder / PROBABILITIES_NAME),
     )
     _check_task(predictions)
@@ -138,7 +139,7 @@ def mask_path(folder: Path, image_id: str) -> Path:
         >>> mask_path(Path("out"), "ISIC_0000003").as_posix()
         'out/masks/ISIC_0000003_Segmentation.png'
     """
-    return folder / MASKS_NAME / f"{image_id}{_MASK_SUFFIX}.png"
+    return folder / MASKS_NAME / f"{image_id}{MASK_SUFFIX}.png"
 
 
 def probability_path(folder: Path, image_id: str) -> Path:
@@ -244,15 +245,13 @@ def _check_task(predictions: Predictions) -> None:
     )
 
 
-def _files_by_id(folder: Path, *, suffix: str = "") -> dict[str, Path]:
-    """Returns the PNG of each image id in a folder that may be missing, sorted by id."""
+def _files_by_id(folder: Path, *, masks: bool = False) -> dict[str, Path]:
+    """Returns the file of each image id in a folder that may be missing, sorted by id."""
     files: dict[str, Path] = {}
     if not folder.is_dir():
         return files
-    for path in sorted(folder.glob("*.png")):
-        image_id = path.stem.removesuffix(suffix)
-        if path.name.startswith("."):  # left by a file manager or an interrupted write
-            continue
+    for path in image_files(folder):
+        image_id = image_of_mask(path) if masks else path.stem
         if image_id in files:
             raise PredictionsError(
                 f"{folder} holds {files[image_id].name} and {path.name}",

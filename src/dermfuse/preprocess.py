@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,13 +22,15 @@ from PIL import Image, UnidentifiedImageError
 from dermfuse.decoding.entropy import find_damage
 from dermfuse.decoding.jpeg import is_jpeg, read_frame
 from dermfuse.decoding.kinds import name_kind
-from dermfuse.decoding.png import is_png, opaque_png
+from dermfuse.decoding.png import has_own_samples, is_png, opaque_png, png_samples
+from dermfuse.decoding.samples import Samples, image_samples, turn_samples
 from dermfuse.decoding.tiff import (
     check_page,
     embedded_jpegs,
     is_tiff,
     layout_of,
     page_image,
+    page_samples,
     read_page,
 )
 from dermfuse.errors import ImageError
@@ -39,6 +42,11 @@ MIN_SIDE_PX = 16
 """Images with a shorter side are refused: no lesion can be told in them."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+)
+"""What the names of such files end in, in either case."""
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
@@ -53,6 +61,7 @@ _UPRIGHT = {
 }
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
+_MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
@@ -92,6 +101,25 @@ def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.u
     return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Returns what is named like an image in a folder, in either case and sorted by name.
+
+    Hidden files are left out: file managers and interrupted writes leave them.
+
+    Raises:
+        ImageError: The folder cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: the folder cannot be read ({error.strerror or error})",
+            expected="a folder that may be read",
+            action="Correct its permissions",
+        ) from error
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+
+
 @contextmanager
 def silent_decoders() -> Iterator[None]:
     """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
@@ -104,21 +132,26 @@ def silent_decoders() -> Iterator[None]:
         yield
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Returns a mask file as truth values: lesion where a pixel is above 128 of 255.
-
-    Args:
-        path: A mask image; 1-bit masks count white as lesion.
-
-    Returns:
-        The mask, (H, W).
+def read_samples(path: Path) -> Samples:
+    """Returns a file's pixels upright and at its own depth, for what is not a photograph.
 
     Raises:
         ImageError: As ``read_image``.
     """
-    with _decoded(path) as image:
-        lesion: NDArray[np.bool_] = _to_grey(image) > 128
-    return lesion
+    name = str(path)
+    with _opened(path, name) as file:
+        data = file.read()
+    image = _upright_of_file(data, name)  # finds every fault
+    if is_tiff(data) and (page := read_page(data)).is_ours:
+        return turn_samples(page_samples(data, page, name), page.orientation)
+    if is_png(data) and has_own_samples(data):
+        samples, stored = png_samples(data)
+        return turn_samples(samples, _orientation(stored))
+    try:
+        samples = image_samples(image)
+    except ValueError as error:  # colours that Pillow does not convert
+        raise _damaged(name, error) from error
+    return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
 
 
 def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.conversion import convert_results
 from dermfuse.errors import PredictionsError, RunError
+from dermfuse.masks import read_mask
 from dermfuse.predictions import read_predictions
-from dermfuse.preprocess import read_mask
 
 from ..small_release import skin, write_small_release
 

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from dermfuse import preprocess
 from dermfuse.analysis.lists import check_list, is_list, read_list
 from dermfuse.analysis.reading import MAX_BYTES, SNIFFED
 from dermfuse.errors import DataError
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
-) | {".dcm", ".dicom"}
+SUFFIXES = preprocess.SUFFIXES | {".dcm", ".dicom"}
 """What a file in a folder must end in, in either case, to be taken for an image."""
 
 STANDARD_INPUT = "-"

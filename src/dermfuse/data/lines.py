@@ -6,6 +6,13 @@ from pathlib import Path
 
 from dermfuse.errors import DataError
 
+ID_COLUMN = "image_id"
+"""What the column of the image ids is called."""
+OTHER_ID_COLUMNS = frozenset(
+    ("id", "isic_id", "image", "image_name", "img", "img_id", "file", "filename", "file_name")
+) | {"name", "path", "lesion_id", "patient_id"}
+"""What other programs call it: no image has such an id, so a line that says so is a header."""
+
 
 def read_lines(path: Path, *, action: str) -> list[tuple[int, list[str]]]:
     """Returns (line number, stripped fields) of each line that is not blank.

@@ -22,8 +22,9 @@ from dermfuse.figures.sources import (
     shrunk_mask,
 )
 from dermfuse.figures.style import Basis
+from dermfuse.masks import read_mask
 from dermfuse.predictions import Predictions
-from dermfuse.preprocess import read_image, read_mask, read_probability, resize_probability
+from dermfuse.preprocess import read_image, read_probability, resize_probability
 
 MEASURED_PX = 256
 """Longer side at which hardness is measured, whatever the image's size."""

@@ -21,9 +21,10 @@ from dermfuse.errors import DataError, DermfuseError, RunError
 from dermfuse.evaluation.matching import match_masks, match_scores
 from dermfuse.figures.curves import History
 from dermfuse.figures.ranking import ScoredNetwork
+from dermfuse.masks import read_mask
 from dermfuse.metrics import jaccard
 from dermfuse.predictions import Predictions, read_predictions
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.preprocess import read_image
 from dermfuse.runs import RunFolder
 
 _LOG = logging.getLogger(__name__)

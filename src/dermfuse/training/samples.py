@@ -19,7 +19,7 @@ from dermfuse.data.loaders import SampleSource, load_cache
 from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
-from dermfuse.preprocess import read_mask
+from dermfuse.masks import read_mask
 from dermfuse.training.lessons import Lessons
 
 
