@@ -1,5 +1,6 @@
 """A results folder as a predictions folder: for evaluation, comparison and fusion."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -27,7 +28,9 @@ from dermfuse.scores import ScoreTable, write_scores
 def convert_results(results: Path, out: Path) -> Manifest:
     """Writes what ``dermfuse analyze`` left as a predictions folder; all or nothing.
 
-    An image's id is its name without folder and suffix, its score the calibrated probability.
+    An image's id is its name without folder and suffix, its score the calibrated probability, and
+    the manifest's threshold that of the operating point: a score above it is called malignant
+    where the analysis said so, and nowhere else.
 
     Args:
         results: A results folder; masks are taken along where all images have one.
@@ -43,6 +46,7 @@ def convert_results(results: Path, out: Path) -> Manifest:
     """
     scores: dict[str, float] = {}
     masks: dict[str, Path] = {}
+    points: dict[str, float] = {}
     for record in read_results(results):
         image_id = PurePath(record["name"]).stem
         if image_id in scores:
@@ -52,6 +56,7 @@ def convert_results(results: Path, out: Path) -> Manifest:
                 action="Analyse the folders one by one",
             )
         scores[image_id] = _score(record, results)
+        points[record["operating_point"]] = float(record["threshold"])
         mask = mask_file(results, record["name"])
         if mask.is_file():
             masks[image_id] = mask
@@ -62,11 +67,13 @@ def convert_results(results: Path, out: Path) -> Manifest:
             expected="a mask for every image, or for none",
             action="Analyse them again into a new folder with --masks",
         )
+    point, threshold = _operating_point(points, results)
     manifest = Manifest(
         task="joint" if masks else "classification",
         source=_source(results),
+        threshold=_just_below(threshold),
         calibrated=True,
-        details={"analysis": _identity(results)},
+        details={"analysis": _identity(results), "operating_point": point},
     )
     with new_predictions(out) as folder:
         ids = sorted(scores)
@@ -111,7 +118,34 @@ def _score(record: Mapping[str, Any], results: Path) -> float:
             expected="a probability for every image",
             action="Leave it out, or analyse into a new folder with --score-all",
         )
-    return float(probability)
+    return _on_its_side(float(probability), record)
+
+
+def _on_its_side(probability: float, record: Mapping[str, Any]) -> float:
+    """Returns a probability from the threshold on if the image was called malignant, else below.
+
+    Results are rounded, and may have crossed the threshold by that; nothing else moves.
+    """
+    threshold = float(record["threshold"])
+    if record["predicted"] == "malignant":
+        return max(probability, threshold)
+    return min(probability, _just_below(threshold))
+
+
+def _just_below(threshold: float) -> float:
+    """Returns the number that is exceeded from the threshold on: evaluations call above theirs."""
+    return math.nextafter(threshold, -1.0)
+
+
+def _operating_point(points: Mapping[str, float], results: Path) -> tuple[str, float]:
+    if len(points) != 1:
+        raise PredictionsError(
+            f"{results} holds {len(points) or 'no'} operating points",
+            expected="results of one analysis",
+            action="Analyse the images again into a new folder",
+        )
+    ((name, threshold),) = points.items()
+    return name, threshold
 
 
 def _identity(results: Path) -> Mapping[str, Any]:

@@ -226,7 +226,9 @@ def scored_groups(sources: Sources) -> list[ScoredGroup]:
     groups: dict[tuple[str, tuple[str, ...]], list[ScoredNetwork]] = {}
     for predictions, scored in _matched(sources, match_scores):
         key = predictions.manifest.split, scored.coverage.evaluated
-        network = ScoredNetwork(name_of(predictions), scored.malignant, scored.scores)
+        network = ScoredNetwork(
+            name_of(predictions), scored.malignant, scored.scores, predictions.manifest.threshold
+        )
         groups.setdefault(key, []).append(network)
     return [ScoredGroup(*key, tuple(networks)) for key, networks in groups.items()]
 

@@ -8,7 +8,7 @@ OUT/model-card.md, .json     its model card
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -150,7 +150,7 @@ def prepare_release(
     found = estimate_runs(runs, request.place, jobs=jobs, progress=progress)
     by_name = {each.name: each for each in found.runs}
     ordered = order_runs(runs, {name: each.seconds for name, each in by_name.items()})
-    estimate = RunsEstimate(tuple(by_name[run.name] for run in ordered), jobs, found.seconds)
+    estimate = replace(found, runs=tuple(by_name[run.name] for run in ordered))
     return Prepared(plan, networks, ordered, estimate)
 
 

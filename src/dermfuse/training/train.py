@@ -43,7 +43,13 @@ from dermfuse.training.kinds import MODULES
 from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
-from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
+from dermfuse.training.samples import (
+    Samples,
+    TrainingSet,
+    load_samples,
+    require_classes,
+    select_lesions,
+)
 from dermfuse.training.start import load_start, read_origin, require_no_origin
 from dermfuse.training.teachers import ask_teachers
 
@@ -122,6 +128,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if processes.first and not resume:
         require_free(run, what="run")
     chosen = select_lesions(data, config, leave_out=leave_out)
+    require_classes(chosen, config)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)
