@@ -83,16 +83,17 @@ class _Tones:
         return self.tones.ravel() if self.visible is None else self.tones[self.visible]
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """Returns a mask file as truth values, (H, W): where the lesion is.
 
     Raises:
         ImageError: As ``decide_mask``.
     """
+    path = Path(path)
     return decide_mask(path).lesion
 
 
-def decide_mask(path: Path) -> Mask:
+def decide_mask(path: str | Path) -> Mask:
     """Returns what a mask file says, and by which rule it was understood.
 
     Args:
@@ -101,6 +102,7 @@ def decide_mask(path: Path) -> Mask:
     Raises:
         ImageError: As ``read_image``; or no rule fits, and the message says what was found.
     """
+    path = Path(path)
     samples, name = read_samples(path), str(path)
     alpha = samples.alpha
     if alpha is None or (alpha.min() == alpha.max() > 0):

@@ -45,7 +45,7 @@ class SubmissionReport:
 
 
 def pack(
-    predictions: Path, out: Path, *, record: Mapping[str, Any] | None = None
+    predictions: str | Path, out: str | Path, *, record: Mapping[str, Any] | None = None
 ) -> SubmissionReport:
     """Packs predictions, all or nothing.
 
@@ -57,6 +57,8 @@ def pack(
     Raises:
         DermfuseError: If the predictions cannot be read.
     """
+    predictions = Path(predictions)
+    out = Path(out)
     predicted = read_predictions(predictions)
     with new_predictions(out) as folder:
         if predicted.scores is not None:

@@ -97,13 +97,14 @@ class Predictions:
         return dict(zip(self.scores.image_ids, self.scores.scores.tolist(), strict=True))
 
 
-def read_predictions(folder: Path) -> Predictions:
+def read_predictions(folder: str | Path) -> Predictions:
     """Returns what a predictions folder holds.
 
     Raises:
         PredictionsError: The folder is missing or holds neither scores nor masks; the manifest
             is damaged or promises what is not there; the score table is not valid.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise PredictionsError(
             f"{folder} is {'not a folder' if folder.exists() else 'missing'}",

@@ -65,7 +65,7 @@ _MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG 
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
-def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
+def read_image(source: str | Path | bytes | BinaryIO) -> NDArray[np.uint8]:
     """Returns an image file as upright, opaque 8-bit RGB.
 
     Palette, grey, CMYK and other depths are converted, transparency is laid on white, the EXIF
@@ -82,7 +82,7 @@ def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
             kind that is not read, has a side below ``MIN_SIDE_PX`` or more than ``MAX_PIXELS``
             pixels.
     """
-    with _decoded(source) as image:
+    with _decoded(Path(source) if isinstance(source, str) else source) as image:
         return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
 
 
@@ -132,12 +132,13 @@ def silent_decoders() -> Iterator[None]:
         yield
 
 
-def read_samples(path: Path) -> Samples:
+def read_samples(path: str | Path) -> Samples:
     """Returns a file's pixels upright and at its own depth, for what is not a photograph.
 
     Raises:
         ImageError: As ``read_image``.
     """
+    path = Path(path)
     name = str(path)
     with _opened(path, name) as file:
         data = file.read()
@@ -260,16 +261,17 @@ def resize_probability(
     return clipped
 
 
-def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
     """Writes a mask as the challenge has it: an 8-bit PNG of 0 and 255.
 
     Raises:
         StorageError: The file cannot be written.
     """
+    path = Path(path)
     _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
 
 
-def write_probability(path: Path, probability: NDArray[np.float32]) -> None:
+def write_probability(path: str | Path, probability: NDArray[np.float32]) -> None:
     """Writes a probability map as an 8-bit PNG, ``round(255 p)``.
 
     Args:
@@ -279,15 +281,17 @@ def write_probability(path: Path, probability: NDArray[np.float32]) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
+    path = Path(path)
     _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
-def read_probability(path: Path) -> NDArray[np.float32]:
+def read_probability(path: str | Path) -> NDArray[np.float32]:
     """Returns a probability map that ``write_probability`` wrote, in [0, 1].
 
     Raises:
         ImageError: As ``read_image``.
     """
+    path = Path(path)
     with _decoded(path) as image:
         return _to_grey(image).astype(np.float32) / np.float32(255.0)
 

@@ -25,7 +25,7 @@ from dermfuse.runs import read_json, require_free
 from dermfuse.scores import ScoreTable, write_scores
 
 
-def convert_results(results: Path, out: Path) -> Manifest:
+def convert_results(results: str | Path, out: str | Path) -> Manifest:
     """Writes what ``dermfuse analyze`` left as a predictions folder; all or nothing.
 
     An image's id is its name without folder and suffix, its score the calibrated probability, and
@@ -44,6 +44,8 @@ def convert_results(results: Path, out: Path) -> Manifest:
         PredictionsError: An image failed or was not scored, two have one id, or only some have
             a mask.
     """
+    results = Path(results)
+    out = Path(out)
     scores: dict[str, float] = {}
     masks: dict[str, Path] = {}
     points: dict[str, float] = {}
@@ -87,7 +89,7 @@ def convert_results(results: Path, out: Path) -> Manifest:
     return manifest
 
 
-def pack_results(results: Path, out: Path) -> SubmissionReport:
+def pack_results(results: str | Path, out: str | Path) -> SubmissionReport:
     """Packs results as predictions are packed for scoring elsewhere; all or nothing.
 
     Args:
@@ -97,6 +99,8 @@ def pack_results(results: Path, out: Path) -> SubmissionReport:
     Raises:
         DermfuseError: As for ``convert_results``.
     """
+    results = Path(results)
+    out = Path(out)
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:
         converted = Path(scratch) / "predictions"

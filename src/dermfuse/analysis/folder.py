@@ -112,7 +112,7 @@ class FolderOutcome:
 def run_folder(
     items: Iterable[Item],
     lines: LineSource,
-    out: Path,
+    out: str | Path,
     *,
     options: FolderOptions | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -135,6 +135,7 @@ def run_folder(
             settings, exists although ``resume`` is off, or is in use by another process.
         StorageError: It cannot be written.
     """
+    out = Path(out)
     options = options or FolderOptions()
     _claim(out, options)
     counts: dict[State, int] = {"analysed": 0, "reused": 0, "failed": 0}
@@ -156,12 +157,13 @@ def run_folder(
     )  # fmt: skip
 
 
-def read_results(folder: Path) -> Iterator[dict[str, Any]]:
+def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yields every line of a results folder: an image's record, or its ``error``.
 
     Raises:
         RunError: The folder holds no results.
     """
+    folder = Path(folder)
     path = folder / RESULTS_NAME
     if not path.is_file():
         raise RunError(

@@ -72,7 +72,7 @@ class DownloadedPart:
 
 
 def download_isic2016(
-    folder: Path,
+    folder: str | Path,
     *,
     base_url: str = BASE_URL,
     parts: Sequence[PartName] = tuple(PARTS),
@@ -95,6 +95,7 @@ def download_isic2016(
             file fails a check.
         StorageError: The folder cannot be written or the disk is full.
     """
+    folder = Path(folder)
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not base_url.startswith(("https://", "http://")):
         raise DataError(

@@ -32,7 +32,7 @@ from dermfuse.preprocess import read_image, squeeze
 
 _T = TypeVar("_T")
 
-DataFolders = Path | Sequence[Path]
+DataFolders = str | Path | Sequence[str | Path]
 """A dataset folder, or several that are joined."""
 
 SAME_PHOTOGRAPH_LEVELS = 10
@@ -99,7 +99,7 @@ def list_folders(data: DataFolders) -> tuple[Path, ...]:
     Raises:
         DataError: There is none, or one is named twice.
     """
-    folders = (data,) if isinstance(data, Path) else tuple(data)
+    folders = tuple(Path(each) for each in ([data] if isinstance(data, str | Path) else data))
     if not folders:
         raise DataError("no dataset folder is named", expected="one or more")
     resolved = [folder.resolve() for folder in folders]

@@ -147,7 +147,7 @@ class SplitFiles:
         return frozenset((*self.images, *self.masks, *self.labels))
 
 
-def load_isic2016(folder: Path, split: Split) -> Isic2016:
+def load_isic2016(folder: str | Path, split: Split) -> Isic2016:
     """Returns one split's records from a folder in the official layout.
 
     Groups are left aside: ``dermfuse.data.folders.load_dataset`` reads them, and joins several
@@ -160,6 +160,7 @@ def load_isic2016(folder: Path, split: Split) -> Isic2016:
     Raises:
         DataError: The image folder is missing or holds no image, or the labels are damaged.
     """
+    folder = Path(folder)
     paths = find_split(folder, split)
     labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
     return collect_split(folder, split, paths, labels)
@@ -262,7 +263,7 @@ def collect_files(
     return SplitFiles(images, masks, labels, paths.labels_csv, tuple(odd))
 
 
-def load_labels(path: Path) -> dict[str, Label]:
+def load_labels(path: str | Path) -> dict[str, Label]:
     """Returns the class of each image id in a CSV of ids and labels.
 
     Args:
@@ -272,6 +273,7 @@ def load_labels(path: Path) -> dict[str, Label]:
         DataError: Naming the line: a wrong column count, an empty or duplicate id, an unknown
             label; or the file is missing, empty or not text.
     """
+    path = Path(path)
     labels, errors = read_labels(path)
     if errors:
         raise errors[0]

@@ -138,7 +138,7 @@ class VerificationReport:
 
 
 def verify_isic2016(
-    folder: Path, *, progress: Callable[[int, int], None] | None = None
+    folder: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> VerificationReport:
     """Returns what a folder in the official layout holds, after reading every file in it.
 
@@ -149,6 +149,7 @@ def verify_isic2016(
     Raises:
         DataError: The folder holds images of neither split.
     """
+    folder = Path(folder)
     present = [split for split in OFFICIAL_TOTALS if locate_split(folder, split).image_folders]
     if not present:
         find_split(folder, "train")  # raises, saying where it looked

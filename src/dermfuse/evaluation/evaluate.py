@@ -50,7 +50,7 @@ from dermfuse.predictions import Predictions, read_predictions
 
 
 def evaluate(
-    predictions: Path,
+    predictions: str | Path,
     truth: DataFolders,
     *,
     draws: int = DRAWS,
@@ -76,6 +76,7 @@ def evaluate(
         DataError: The truth cannot be read, or is of another kind than the predictions.
         ConfigError: ``draws`` or ``threshold`` is out of range.
     """
+    predictions = Path(predictions)
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise ConfigError(f"threshold is {threshold}", expected="a number in [0, 1]")
     check_draws(draws)

@@ -94,6 +94,11 @@ class Request:
     draws: int = DRAWS
     blind: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        if self.imagenet is not None:
+            object.__setattr__(self, "imagenet", Path(self.imagenet))
+
     @property
     def place(self) -> Workplace:
         """Where the runs are trained."""

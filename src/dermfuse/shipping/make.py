@@ -60,6 +60,12 @@ class MakeRequest:
     jobs: int | None = None
     minutes: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("out", "imagenet", "leave_out"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
+
     @property
     def place(self) -> Workplace:
         """Where the runs are trained."""

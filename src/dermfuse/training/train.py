@@ -90,10 +90,10 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     config: Config,
     *,
     data: DataFolders,
-    run: Path,
-    imagenet: Path | None = None,
-    start: Path | None = None,
-    leave_out: Path | None = None,
+    run: str | Path,
+    imagenet: str | Path | None = None,
+    start: str | Path | None = None,
+    leave_out: str | Path | None = None,
     resume: bool = False,
     devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -122,6 +122,10 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     Raises:
         DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
     """
+    run = Path(run)
+    imagenet = None if imagenet is None else Path(imagenet)
+    start = None if start is None else Path(start)
+    leave_out = None if leave_out is None else Path(leave_out)
     processes = find_processes(devices)
     require_devices(processes, accelerator_of(config))
     require_compiler(config.train, accelerator_of(config))
