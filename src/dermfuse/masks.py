@@ -129,7 +129,8 @@ def image_of_mask(path: Path) -> str:
         >>> image_of_mask(Path("ISIC_0000003_segmentation.PNG"))
         'ISIC_0000003'
     """
-    return path.stem[: -len(MASK_SUFFIX)] if has_mask_name(path) else path.stem
+    stem = path.stem[: -len(MASK_SUFFIX)] if has_mask_name(path) else path.stem
+    return stem.strip()
 
 
 def has_mask_name(path: Path) -> bool:

@@ -23,7 +23,7 @@ from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.masks import MASK_SUFFIX, image_of_mask
 from dermfuse.preprocess import image_files
-from dermfuse.runs import NOTICE, read_json, whole_folder, write_json
+from dermfuse.runs import NAME_BYTES, NOTICE, read_json, short_name, whole_folder, write_json
 from dermfuse.scores import ScoreTable, read_scores
 
 FORMAT = 1
@@ -113,12 +113,14 @@ def read_predictions(folder: str | Path) -> Predictions:
         )
     manifest = _read_manifest(folder)
     scores_path = folder / SCORES_NAME
+    scores = read_scores(scores_path) if scores_path.is_file() else None
+    ids = scores.image_ids if scores else ()
     predictions = Predictions(
         folder=folder,
         manifest=manifest,
-        scores=read_scores(scores_path) if scores_path.is_file() else None,
-        masks=_files_by_id(folder / MASKS_NAME, masks=True),
-        probabilities=_files_by_id(folder / PROBABILITIES_NAME),
+        scores=scores,
+        masks=_with_whole_ids(_files_by_id(folder / MASKS_NAME, masks=True), ids),
+        probabilities=_with_whole_ids(_files_by_id(folder / PROBABILITIES_NAME), ids),
     )
     _check_task(predictions)
     return predictions
@@ -140,7 +142,7 @@ def mask_path(folder: Path, image_id: str) -> Path:
         >>> mask_path(Path("out"), "ISIC_0000003").as_posix()
         'out/masks/ISIC_0000003_Segmentation.png'
     """
-    return folder / MASKS_NAME / f"{image_id}{MASK_SUFFIX}.png"
+    return folder / MASKS_NAME / f"{_file_id(image_id)}{MASK_SUFFIX}.png"
 
 
 def probability_path(folder: Path, image_id: str) -> Path:
@@ -150,7 +152,7 @@ def probability_path(folder: Path, image_id: str) -> Path:
         >>> probability_path(Path("out"), "ISIC_0000003").as_posix()
         'out/probabilities/ISIC_0000003.png'
     """
-    return folder / PROBABILITIES_NAME / f"{image_id}.png"
+    return folder / PROBABILITIES_NAME / f"{_file_id(image_id)}.png"
 
 
 @contextmanager
@@ -244,6 +246,17 @@ def _check_task(predictions: Predictions) -> None:
     raise PredictionsError(
         f"{folder} holds {found}", expected=expected, action="Write it with: dermfuse predict"
     )
+
+
+def _file_id(image_id: str) -> str:
+    """Returns an image id as it can stand in the names of its files."""
+    return short_name(image_id, most_bytes=NAME_BYTES - len(f"{MASK_SUFFIX}.png"))
+
+
+def _with_whole_ids(files: Mapping[str, Path], image_ids: Sequence[str]) -> dict[str, Path]:
+    """Returns files by the ids of the score table, whose names may be too long for a file."""
+    whole = {_file_id(image_id): image_id for image_id in image_ids}
+    return dict(sorted((whole.get(each, each), path) for each, path in files.items()))
 
 
 def _files_by_id(folder: Path, *, masks: bool = False) -> dict[str, Path]:

@@ -6,6 +6,7 @@ What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``
 """
 
 import io
+import stat
 import struct
 import threading
 import warnings
@@ -99,6 +100,14 @@ def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.u
     data = _undecoded(image)
     upright = _upright_of_file(data, name) if data else _upright_pixels(image, name)
     return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
+
+
+def is_plain_file(path: Path) -> bool:
+    """Returns whether a path leads to a plain file; one that cannot be looked at does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -445,6 +454,9 @@ def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield source
         return
     try:
+        mode = source.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe would be waited for
+            raise ImageError(f"{name}: not a plain file", expected=_EXPECTED, action="Name a file")
         file = source.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)

@@ -113,7 +113,10 @@ def write_scores(path: str | Path, table: ScoreTable) -> None:
     """
     path = Path(path)
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    returns = any("\r" in image_id for image_id in table.image_ids)  # else left unquoted
+    writer = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    )
     writer.writerow(_COLUMNS)
     ordered = table.in_order()
     for image_id, score in zip(ordered.image_ids, ordered.scores, strict=True):
@@ -125,7 +128,7 @@ def write_scores(path: str | Path, table: ScoreTable) -> None:
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yields (line number, image id, score as text) of each row that is not blank."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise PredictionsError(
             f"{path} does not exist",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
-from dermfuse.analysis.conversion import convert_results
+from dermfuse.analysis.conversion import convert_results, pack_results
 from dermfuse.analysis.folder import read_results
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.evaluation.evaluate import evaluate
@@ -110,6 +110,39 @@ def test_results_of_two_operating_points_are_refused(
     (results / "results.jsonl").write_text(text.replace(name, "another", 1))
     with pytest.raises(PredictionsError, match="holds 2 operating points"):
         convert_results(results, tmp_path / "out")
+
+
+def test_a_damaged_line_is_named_and_an_analysis_mends_it(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    analyze_paths(Analyzer(release), [images], results)
+    whole = (results / "results.jsonl").read_bytes()
+    first, second, _ = whole.split(b"\n")
+    for damaged, number in ((first[:50] + b"\n" + second + b"\n", 1), (whole[:-9], 2)):
+        (results / "results.jsonl").write_bytes(damaged)
+        with pytest.raises(RunError, match=rf"results\.jsonl, line {number} is damaged or cut off"):
+            convert_results(results, tmp_path / "out")
+        assert analyze_paths(Analyzer(release), [images], results).analysed == 1
+        assert len(list(read_results(results))) == 2
+    (results / "results.jsonl").write_bytes(b'{"name": "a.png"}\n')
+    with pytest.raises(PredictionsError, match=r"the line of a\.png lacks what"):
+        convert_results(results, tmp_path / "out")
+
+
+def test_names_of_every_kind_become_ids(release: Path, tmp_path: Path) -> None:
+    names = ["line\nbreak", "return\rhere", " space ", 'comma,quote"', "x" * 251, "\x1b[31m"]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.fromarray(skin(10)).save(tmp_path / "images" / f"{name}.png")
+    results = tmp_path / "results"
+    options = BulkOptions(masks=True, overlays=True)
+    done = analyze_paths(Analyzer(release), [tmp_path / "images"], results, options=options)
+    assert (done.analysed, done.failed) == (len(names), 0)
+    convert_results(results, tmp_path / "out")
+    predicted = read_predictions(tmp_path / "out")
+    assert set(predicted.masks) == set(predicted.score_by_id()) == {name.strip() for name in names}
+    assert pack_results(results, tmp_path / "packed").images == len(names)
 
 
 def test_without_masks_they_are_scores_alone(release: Path, images: Path, tmp_path: Path) -> None:

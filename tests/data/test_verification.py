@@ -158,3 +158,17 @@ def test_masks_of_class_numbers_are_unreadable_and_counted_by_no_rule(tmp_path: 
     assert split.mask_rules == {}
     assert [odd.kind for odd in split.odd][:1] == ["unreadable mask"]
     assert "3 levels from 0 to 2 of 255, as the numbers of classes do" in split.odd[0].sentence
+
+
+def test_links_pipes_and_folders_of_images_lose_themselves_alone(tmp_path: Path) -> None:
+    _write(tmp_path, 1, _disc(12))
+    images = tmp_path / IMAGES
+    (images / "ISIC_9000002.jpg").symlink_to("nowhere.jpg")
+    (images / "ISIC_9000003.jpg").symlink_to("ISIC_9000003.jpg")
+    (images / "ISIC_9000004.jpg").mkdir()
+    os.mkfifo(images / "ISIC_9000005.jpg")
+    os.mkfifo(tmp_path / MASKS / "ISIC_9000001_segmentation.png")
+    split = verify_isic2016(tmp_path).splits[0]
+    assert (split.found.images, split.found.masks) == (1, 1)
+    unknown = [odd.sentence for odd in split.odd if "something unknown" in odd.sentence]
+    assert len(unknown) == 5

@@ -50,15 +50,22 @@ def convert_results(results: str | Path, out: str | Path) -> Manifest:
     masks: dict[str, Path] = {}
     points: dict[str, float] = {}
     for record in read_results(results):
-        image_id = PurePath(record["name"]).stem
+        image_id = PurePath(record["name"]).stem.strip()  # as every table of ids is read
         if image_id in scores:
             raise PredictionsError(
                 f"{results} holds two images called {image_id}",
                 expected="names that differ without folder and suffix",
                 action="Analyse the folders one by one",
             )
-        scores[image_id] = _score(record, results)
-        points[record["operating_point"]] = float(record["threshold"])
+        try:
+            scores[image_id] = _score(record, results)
+            points[record["operating_point"]] = float(record["threshold"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PredictionsError(
+                f"{results}: the line of {record['name']} lacks what an analysis says ({error})",
+                expected="results of dermfuse analyze",
+                action="Analyse the images again into a new folder",
+            ) from error
         mask = mask_file(results, record["name"])
         if mask.is_file():
             masks[image_id] = mask

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dermfuse.analysis.journal import Journal
+from dermfuse.analysis.journal import Journal, parse_line
 from dermfuse.analysis.lines import LineSource, Work, file_facts, plain
 from dermfuse.analysis.sheets import survey, write_report, write_sheets
 from dermfuse.analysis.sources import Item
@@ -161,7 +161,7 @@ def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yields every line of a results folder: an image's record, or its ``error``.
 
     Raises:
-        RunError: The folder holds no results.
+        RunError: The folder holds no results, or a line of them is damaged or cut off.
     """
     folder = Path(folder)
     path = folder / RESULTS_NAME
@@ -172,7 +172,14 @@ def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
             action="Write one with: dermfuse analyze ... --out",
         )
     with path.open("rb") as lines:
-        yield from map(json.loads, lines)
+        for number, line in enumerate(lines, start=1):
+            if (record := parse_line(line)) is None:
+                raise RunError(
+                    f"{path}, line {number} is damaged or cut off",
+                    expected="a whole line for each image",
+                    action="Call the same dermfuse analyze again: it keeps what is whole",
+                )
+            yield record
 
 
 def _claim(out: Path, options: FolderOptions) -> None:

@@ -274,6 +274,8 @@ def _compare(pair: tuple[str, Path, Path]) -> DataError | None:
             return None
     except ImageError as error:
         return error
+    except OSError as error:  # it was there when the folder was listed
+        return DataError(f"{error.filename} cannot be read ({error.strerror})")
     return DataError(
         f"{image_id} is one photograph in {one} and another in {other}",
         expected="the same photograph, at whichever size",

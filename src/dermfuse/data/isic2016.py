@@ -25,7 +25,7 @@ from typing import Literal
 from dermfuse.data.lines import ID_COLUMN, OTHER_ID_COLUMNS, read_lines
 from dermfuse.errors import DataError
 from dermfuse.masks import MASK_SUFFIX
-from dermfuse.preprocess import SUFFIXES
+from dermfuse.preprocess import SUFFIXES, is_plain_file
 from dermfuse.scores import Label
 
 Split = Literal["train", "test"]
@@ -314,7 +314,7 @@ def _files_by_id(
         in_folder: dict[str, Path] = {}
         for path in _listing(folder):
             match = name.fullmatch(path.name)
-            if match and path.is_file():
+            if match and is_plain_file(path):
                 image_id = match.group(1).upper()
                 if image_id in in_folder:
                     odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")

@@ -18,7 +18,7 @@ from dermfuse.data.groups import GROUPS_NAME
 from dermfuse.data.isic2016 import load_labels
 from dermfuse.errors import DataError
 from dermfuse.masks import has_mask_name, image_of_mask
-from dermfuse.preprocess import image_files
+from dermfuse.preprocess import image_files, is_plain_file
 from dermfuse.scores import Label
 
 _OFFICIAL_NAME = re.compile(
@@ -143,7 +143,7 @@ def _label_files(folder: Path) -> list[Path]:
     return [
         path
         for path in _listing(folder)
-        if path.suffix.lower() == ".csv" and path.name != GROUPS_NAME and path.is_file()
+        if path.suffix.lower() == ".csv" and path.name != GROUPS_NAME and is_plain_file(path)
     ]
 
 
