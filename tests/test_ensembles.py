@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dermfuse.ensembles import average, join
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.fusion import fuse
+from dermfuse.masks import read_mask
 from dermfuse.predictions import (
     Manifest,
     mask_path,
@@ -17,7 +18,7 @@ from dermfuse.predictions import (
     read_predictions,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask, read_probability, write_mask, write_probability
+from dermfuse.preprocess import read_probability, write_mask, write_probability
 from dermfuse.scores import ScoreTable, write_scores
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dermfuse.errors import ConfigError, DataError, PredictionsError, RunError
 from dermfuse.fusion import WEIGHTS, FitOn, count_fused, fit_score_weight, fuse, fuse_scores
+from dermfuse.masks import read_mask
 from dermfuse.metrics import average_precision, count
 from dermfuse.predictions import (
     Manifest,
@@ -20,7 +21,7 @@ from dermfuse.predictions import (
     read_predictions,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask, read_probability, write_mask, write_probability
+from dermfuse.preprocess import read_probability, write_mask, write_probability
 from dermfuse.scores import ScoreTable, write_scores
 
 

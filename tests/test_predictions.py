@@ -49,6 +49,25 @@ def test_masks_and_maps_are_found_by_image(tmp_path: Path) -> None:
     assert predictions.score_by_id() == {}
 
 
+@pytest.mark.parametrize("length", [238, 239, 251, 300])
+def test_a_long_id_has_its_mask_and_its_map(tmp_path: Path, length: int) -> None:
+    ids = ("x" * length, "x" * length + "y")
+    write_scores(tmp_path / "scores.csv", ScoreTable(ids, np.array([0.25, 0.75])))
+    for image_id in ids:
+        write_mask(mask_path(tmp_path, image_id), SQUARE)
+        write_probability(probability_path(tmp_path, image_id), SQUARE.astype(np.float32))
+    predictions = read_predictions(tmp_path)
+    assert set(predictions.masks) == set(predictions.probabilities) == set(ids)
+
+
+def test_masks_of_other_programs_are_found_whatever_their_suffix(tmp_path: Path) -> None:
+    write_mask(tmp_path / "masks" / "a_Segmentation.PNG", SQUARE)
+    write_mask(tmp_path / "masks" / "b_segmentation.png", SQUARE)
+    (tmp_path / "masks" / "c.tif").touch()
+    (tmp_path / "masks" / "notes.txt").touch()
+    assert list(read_predictions(tmp_path).masks) == ["a", "b", "c"]
+
+
 def test_a_manifest_survives_writing(tmp_path: Path) -> None:
     write_two_scores(tmp_path)
     manifest = Manifest(

@@ -1,6 +1,7 @@
 """Odd but valid files give the right pixels; the others are refused in one line."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,11 +17,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.errors import ImageError, StorageError
+from dermfuse.masks import read_mask
 from dermfuse.preprocess import (
     MAX_PIXELS,
     MIN_SIDE_PX,
+    is_plain_file,
     read_image,
-    read_mask,
     read_probability,
     resize_probability,
     squeeze,
@@ -282,6 +284,12 @@ class TestRefusals:
     def test_postscript_starts_no_interpreter(self) -> None:
         with pytest.raises(ImageError, match="not an image"):
             read_image(_encode(_quarters(), "EPS"))
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(ImageError, match="not a plain file"):
+            read_image(tmp_path / "pipe.png")
+        assert not is_plain_file(tmp_path / "pipe.png")
 
     def test_floating_point_and_wide_integer_pixels(self) -> None:
         with pytest.raises(ImageError, match="floating-point"):

@@ -109,3 +109,9 @@ def test_a_table_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         write_scores(tmp_path / "file" / "scores.csv", table(a=0.5))
+
+
+def test_ids_with_line_ends_and_commas_are_read_back(tmp_path: Path) -> None:
+    ids = ('a"b,c', "line\nbreak", "return\rhere")
+    write_scores(tmp_path / "scores.csv", ScoreTable(ids, np.array([0.1, 0.2, 0.3])))
+    assert read_scores(tmp_path / "scores.csv").image_ids == ids

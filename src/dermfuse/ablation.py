@@ -102,10 +102,10 @@ class _Asked:
 
 
 def measure_steps(
-    steps: Sequence[tuple[str, Path]],
-    truth: Path,
+    steps: Sequence[tuple[str, str | Path]],
+    truth: str | Path,
     *,
-    within: Path | None = None,
+    within: str | Path | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Ablation:
@@ -123,6 +123,8 @@ def measure_steps(
         PredictionsError: They have no image or no task in common.
         DermfuseError: A folder cannot be used.
     """
+    truth = Path(truth)
+    within = None if within is None else Path(within)
     if len(steps) < 2:
         raise ConfigError(
             f"{len(steps)} step", expected="a baseline and at least one step, as NAME=FOLDER"

@@ -555,12 +555,13 @@ def find_config(name: str) -> Config:
     return replace(config, name=Path(name).stem) if config.name == UNNAMED else config
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: str | Path) -> Config:
     """Returns the configuration in a TOML file.
 
     Raises:
         ConfigError: If the file is missing, is no TOML, or holds what no run can be made from.
     """
+    path = Path(path)
     try:
         mapping = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -55,7 +55,7 @@ class EnsembleReport:
         return {**asdict(self), "notice": NOTICE}
 
 
-def join(folders: Sequence[Path], out: Path) -> EnsembleReport:
+def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
     """Writes the predictions of disjoint images as one folder, of the validation split.
 
     With the validation predictions of every fold of a cross-validation, each image is predicted
@@ -73,7 +73,8 @@ def join(folders: Sequence[Path], out: Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    predicted = _read_all(folders)
+    out = Path(out)
+    predicted = _read_all([Path(each) for each in folders])
     task = _only_task(predicted)
     split = _joined_split(predicted)
     _refuse_overlaps(predicted, task)
@@ -97,7 +98,7 @@ def join(folders: Sequence[Path], out: Path) -> EnsembleReport:
     return EnsembleReport("join", task, split, len(predicted), count)
 
 
-def average(folders: Sequence[Path], out: Path) -> EnsembleReport:
+def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
     """Writes the unweighted mean of the predictions of the same images as one folder.
 
     Scores are averaged, and probability maps; a pixel of a mean map is lesion from 0.5 on.
@@ -111,7 +112,8 @@ def average(folders: Sequence[Path], out: Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    predicted = _read_all(folders)
+    out = Path(out)
+    predicted = _read_all([Path(each) for each in folders])
     task, ids = match_folders(predicted)
     splits = {one.manifest.split for one in predicted}
     split = splits.pop() if len(splits) == 1 else ""

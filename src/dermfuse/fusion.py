@@ -26,6 +26,7 @@ from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import ConfigError, DataError, PredictionsError
+from dermfuse.masks import read_mask
 from dermfuse.metrics import Counts, average_precision, jaccard
 from dermfuse.predictions import (
     Manifest,
@@ -36,7 +37,6 @@ from dermfuse.predictions import (
     size_in_words,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask
 from dermfuse.runs import NOTICE
 from dermfuse.scores import Label
 
@@ -59,6 +59,10 @@ class FitOn:
     validation_a: Path
     validation_b: Path
     truth: DataFolders
+
+    def __post_init__(self) -> None:
+        for name in ("validation_a", "validation_b"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,12 @@ class FusionReport:
 
 
 def fuse(
-    a: Path, b: Path, out: Path, *, weight: float | None = None, fit: FitOn | None = None
+    a: str | Path,
+    b: str | Path,
+    out: str | Path,
+    *,
+    weight: float | None = None,
+    fit: FitOn | None = None,
 ) -> FusionReport:
     """Writes the weighted mean of two predictions folders as a third.
 
@@ -125,6 +134,9 @@ def fuse(
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
+    a = Path(a)
+    b = Path(b)
+    out = Path(out)
     if weight is not None and fit is not None:
         raise ConfigError(
             "both a weight and predictions to fit it on", expected="one of them, or neither"

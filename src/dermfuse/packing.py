@@ -7,6 +7,7 @@ run.json      what predicted: of a run its configuration, seed, epochs, validati
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ class SubmissionReport:
 
 
 def pack(
-    predictions: Path, out: Path, *, record: Mapping[str, Any] | None = None
+    predictions: str | Path, out: str | Path, *, record: Mapping[str, Any] | None = None
 ) -> SubmissionReport:
     """Packs predictions, all or nothing.
 
@@ -57,6 +58,8 @@ def pack(
     Raises:
         DermfuseError: If the predictions cannot be read.
     """
+    predictions = Path(predictions)
+    out = Path(out)
     predicted = read_predictions(predictions)
     with new_predictions(out) as folder:
         if predicted.scores is not None:
@@ -75,7 +78,8 @@ def _zipped(masks: list[Path]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path in masks:
-            name = zipfile.ZipInfo(f"{MASKS_NAME}/{path.name}", _EPOCH_OF_ZIP)
+            kept = os.fsencode(path.name).decode(errors="backslashreplace")  # a zip holds UTF-8
+            name = zipfile.ZipInfo(f"{MASKS_NAME}/{kept}", _EPOCH_OF_ZIP)
             name.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(name, path.read_bytes())
     return buffer.getvalue()

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError, RunError
-from dermfuse.runs import NOTICE, read_json, whole_folder, write_json
+from dermfuse.masks import MASK_SUFFIX, image_of_mask
+from dermfuse.preprocess import image_files
+from dermfuse.runs import NAME_BYTES, NOTICE, read_json, short_name, whole_folder, write_json
 from dermfuse.scores import ScoreTable, read_scores
 
 FORMAT = 1
@@ -33,7 +35,6 @@ MASKS_NAME = "masks"
 PROBABILITIES_NAME = "probabilities"
 
 _TASKS: tuple[Task, ...] = get_args(Task)
-_MASK_SUFFIX = "_Segmentation"
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -99,7 +100,7 @@ class Predictions:
         return dict(zip(self.scores.image_ids, self.scores.scores.tolist(), strict=True))
 
 
-def read_predictions(folder: Path, *, allow_withheld: bool = False) -> Predictions:
+def read_predictions(folder: str | Path, *, allow_withheld: bool = False) -> Predictions:
     """Returns what a predictions folder holds.
 
     Args:
@@ -111,6 +112,7 @@ def read_predictions(folder: Path, *, allow_withheld: bool = False) -> Predictio
             is damaged or promises what is not there; the score table is not valid; images were
             withheld.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise PredictionsError(
             f"{folder} is {'not a folder' if folder.exists() else 'missing'}",
@@ -119,12 +121,14 @@ def read_predictions(folder: Path, *, allow_withheld: bool = False) -> Predictio
         )
     manifest = _read_manifest(folder)
     scores_path = folder / SCORES_NAME
+    scores = read_scores(scores_path) if scores_path.is_file() else None
+    ids = scores.image_ids if scores else ()
     predictions = Predictions(
         folder=folder,
         manifest=manifest,
-        scores=read_scores(scores_path) if scores_path.is_file() else None,
-        masks=_files_by_id(folder / MASKS_NAME, suffix=_MASK_SUFFIX),
-        probabilities=_files_by_id(folder / PROBABILITIES_NAME),
+        scores=scores,
+        masks=_with_whole_ids(_files_by_id(folder / MASKS_NAME, masks=True), ids),
+        probabilities=_with_whole_ids(_files_by_id(folder / PROBABILITIES_NAME), ids),
     )
     _check_task(predictions)
     _check_withheld(predictions)
@@ -159,7 +163,7 @@ def mask_path(folder: Path, image_id: str) -> Path:
         >>> mask_path(Path("out"), "ISIC_0000003").as_posix()
         'out/masks/ISIC_0000003_Segmentation.png'
     """
-    return folder / MASKS_NAME / f"{image_id}{_MASK_SUFFIX}.png"
+    return folder / MASKS_NAME / f"{_file_id(image_id)}{MASK_SUFFIX}.png"
 
 
 def probability_path(folder: Path, image_id: str) -> Path:
@@ -169,7 +173,7 @@ def probability_path(folder: Path, image_id: str) -> Path:
         >>> probability_path(Path("out"), "ISIC_0000003").as_posix()
         'out/probabilities/ISIC_0000003.png'
     """
-    return folder / PROBABILITIES_NAME / f"{image_id}.png"
+    return folder / PROBABILITIES_NAME / f"{_file_id(image_id)}.png"
 
 
 @contextmanager
@@ -279,15 +283,24 @@ def _check_withheld(predictions: Predictions) -> None:
         )
 
 
-def _files_by_id(folder: Path, *, suffix: str = "") -> dict[str, Path]:
-    """Returns the PNG of each image id in a folder that may be missing, sorted by id."""
+def _file_id(image_id: str) -> str:
+    """Returns an image id as it can stand in the names of its files."""
+    return short_name(image_id, most_bytes=NAME_BYTES - len(f"{MASK_SUFFIX}.png"))
+
+
+def _with_whole_ids(files: Mapping[str, Path], image_ids: Sequence[str]) -> dict[str, Path]:
+    """Returns files by the ids of the score table, whose names may be too long for a file."""
+    whole = {_file_id(image_id): image_id for image_id in image_ids}
+    return dict(sorted((whole.get(each, each), path) for each, path in files.items()))
+
+
+def _files_by_id(folder: Path, *, masks: bool = False) -> dict[str, Path]:
+    """Returns the file of each image id in a folder that may be missing, sorted by id."""
     files: dict[str, Path] = {}
     if not folder.is_dir():
         return files
-    for path in sorted(folder.glob("*.png")):
-        image_id = path.stem.removesuffix(suffix)
-        if path.name.startswith("."):  # left by a file manager or an interrupted write
-            continue
+    for path in image_files(folder):
+        image_id = image_of_mask(path) if masks else path.stem
         if image_id in files:
             raise PredictionsError(
                 f"{folder} holds {files[image_id].name} and {path.name}",

@@ -6,11 +6,13 @@ What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``
 """
 
 import io
+import stat
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,13 +23,21 @@ from PIL import Image, UnidentifiedImageError
 from dermfuse.decoding.entropy import find_damage
 from dermfuse.decoding.jpeg import is_jpeg, read_frame
 from dermfuse.decoding.kinds import name_kind
-from dermfuse.decoding.png import find_png_damage, is_png, opaque_png
+from dermfuse.decoding.png import (
+    find_png_damage,
+    has_own_samples,
+    is_png,
+    opaque_png,
+    png_samples,
+)
+from dermfuse.decoding.samples import Samples, image_samples, turn_samples
 from dermfuse.decoding.tiff import (
     check_page,
     embedded_jpegs,
     is_tiff,
     layout_of,
     page_image,
+    page_samples,
     read_page,
 )
 from dermfuse.errors import ImageError
@@ -39,6 +49,11 @@ MIN_SIDE_PX = 16
 """Images with a shorter side are refused: no lesion can be told in them."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+)
+"""What the names of such files end in, in either case."""
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
@@ -53,10 +68,11 @@ _UPRIGHT = {
 }
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
+_MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
-def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
+def read_image(source: str | Path | bytes | BinaryIO) -> NDArray[np.uint8]:
     """Returns an image file as upright, opaque 8-bit RGB.
 
     Palette, grey, CMYK and other depths are converted, transparency is laid on white, the EXIF
@@ -73,7 +89,7 @@ def read_image(source: Path | bytes | BinaryIO) -> NDArray[np.uint8]:
             kind that is not read, has a side below ``MIN_SIDE_PX`` or more than ``MAX_PIXELS``
             pixels.
     """
-    with _decoded(source) as image:
+    with _decoded(Path(source) if isinstance(source, str) else source) as image:
         return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
 
 
@@ -92,6 +108,33 @@ def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.u
     return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
 
 
+def is_plain_file(path: Path) -> bool:
+    """Returns whether a path leads to a plain file; one that cannot be looked at does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Returns what is named like an image in a folder, in either case and sorted by name.
+
+    Hidden files are left out: file managers and interrupted writes leave them.
+
+    Raises:
+        ImageError: The folder cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: the folder cannot be read ({error.strerror or error})",
+            expected="a folder that may be read",
+            action="Correct its permissions",
+        ) from error
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+
+
 @contextmanager
 def silent_decoders() -> Iterator[None]:
     """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
@@ -104,21 +147,27 @@ def silent_decoders() -> Iterator[None]:
         yield
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Returns a mask file as truth values: lesion where a pixel is above 128 of 255.
-
-    Args:
-        path: A mask image; 1-bit masks count white as lesion.
-
-    Returns:
-        The mask, (H, W).
+def read_samples(path: str | Path) -> Samples:
+    """Returns a file's pixels upright and at its own depth, for what is not a photograph.
 
     Raises:
         ImageError: As ``read_image``.
     """
-    with _decoded(path) as image:
-        lesion: NDArray[np.bool_] = _to_grey(image) > 128
-    return lesion
+    path = Path(path)
+    name = str(path)
+    with _opened(path, name) as file:
+        data = file.read()
+    image = _upright_of_file(data, name)  # finds every fault
+    if is_tiff(data) and (page := read_page(data)).is_ours:
+        return turn_samples(page_samples(data, page, name), page.orientation)
+    if is_png(data) and has_own_samples(data):
+        samples, stored = png_samples(data)
+        return turn_samples(samples, _orientation(stored))
+    try:
+        samples = image_samples(image)
+    except ValueError as error:  # colours that Pillow does not convert
+        raise _damaged(name, error) from error
+    return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
 
 
 def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
@@ -227,16 +276,17 @@ def resize_probability(
     return clipped
 
 
-def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
     """Writes a mask as the challenge has it: an 8-bit PNG of 0 and 255.
 
     Raises:
         StorageError: The file cannot be written.
     """
+    path = Path(path)
     _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
 
 
-def write_probability(path: Path, probability: NDArray[np.float32]) -> None:
+def write_probability(path: str | Path, probability: NDArray[np.float32]) -> None:
     """Writes a probability map as an 8-bit PNG, ``round(255 p)``.
 
     Args:
@@ -246,15 +296,17 @@ def write_probability(path: Path, probability: NDArray[np.float32]) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
+    path = Path(path)
     _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
-def read_probability(path: Path) -> NDArray[np.float32]:
+def read_probability(path: str | Path) -> NDArray[np.float32]:
     """Returns a probability map that ``write_probability`` wrote, in [0, 1].
 
     Raises:
         ImageError: As ``read_image``.
     """
+    path = Path(path)
     with _decoded(path) as image:
         return _to_grey(image).astype(np.float32) / np.float32(255.0)
 
@@ -421,6 +473,9 @@ def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield source
         return
     try:
+        mode = source.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe would be waited for
+            raise ImageError(f"{name}: not a plain file", expected=_EXPECTED, action="Name a file")
         file = source.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)

@@ -12,6 +12,7 @@ A run folder holds everything one training leaves behind:
     tensorboard/        the same curves for TensorBoard
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -30,6 +31,9 @@ from dermfuse.errors import RunError, StorageError
 NOTICE = "dermfuse is research software, not a medical device: nothing it prints is a diagnosis."
 """Said with every output that a person may read."""
 
+NAME_BYTES = 255
+"""What file systems allow for one name."""
+_TEMPORARY_BYTES = 10  # what the name of an unfinished file has more
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
@@ -54,7 +58,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        prefix = f".{short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)}."
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=path.parent)
         with os.fdopen(descriptor, "wb") as handle:
             os.fchmod(handle.fileno(), 0o666 & ~_umask())
             yield handle
@@ -71,6 +76,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def short_name(name: str, *, most_bytes: int) -> str:
+    """Returns a file name of so many bytes at most; a long one ends in the start of its SHA-256.
+
+    Example:
+        >>> short_name("lesion", most_bytes=40)
+        'lesion'
+        >>> short_name("x" * 50, most_bytes=20)
+        'xxx-77cf12060d47183e'
+    """
+    written = name.encode(errors="surrogatepass")
+    if len(written) <= most_bytes:
+        return name
+    digest = hashlib.sha256(written).hexdigest()[:16]
+    kept = written[: most_bytes - len(digest) - 1].decode(errors="ignore")
+    return f"{kept}-{digest}"
 
 
 def _umask() -> int:

@@ -74,7 +74,7 @@ class ScoreTable:
         return ScoreTable(tuple(self.image_ids[i] for i in order), self.scores[order])
 
 
-def read_scores(path: Path) -> ScoreTable:
+def read_scores(path: str | Path) -> ScoreTable:
     """Returns the score table in a CSV file, sorted by image id.
 
     The columns may stand in any order and beside others, which are not read.
@@ -86,6 +86,7 @@ def read_scores(path: Path) -> ScoreTable:
         PredictionsError: The file is missing, empty or not UTF-8, lacks a column or has no rows;
             or a line repeats an image, has no id, or a score that is not a number in [0, 1].
     """
+    path = Path(path)
     seen: dict[str, int] = {}
     scores: list[float] = []
     for line, image_id, text in _read_rows(path):
@@ -104,14 +105,18 @@ def read_scores(path: Path) -> ScoreTable:
     return ScoreTable(tuple(seen), np.array(scores, dtype=np.float64)).in_order()
 
 
-def write_scores(path: Path, table: ScoreTable) -> None:
+def write_scores(path: str | Path, table: ScoreTable) -> None:
     """Writes a score table as CSV, sorted by image id, with every digit of the scores.
 
     Raises:
         StorageError: The file cannot be written.
     """
+    path = Path(path)
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    returns = any("\r" in image_id for image_id in table.image_ids)  # else left unquoted
+    writer = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    )
     writer.writerow(_COLUMNS)
     ordered = table.in_order()
     for image_id, score in zip(ordered.image_ids, ordered.scores, strict=True):
@@ -123,7 +128,7 @@ def write_scores(path: Path, table: ScoreTable) -> None:
 def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yields (line number, image id, score as text) of each row that is not blank."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise PredictionsError(
             f"{path} does not exist",

@@ -32,7 +32,9 @@ class Measured:
     report: EvaluationReport
 
 
-def measure(folders: Sequence[Path], *, truth: DataFolders, draws: int = 2000) -> list[Measured]:
+def measure(
+    folders: Sequence[str | Path], *, truth: DataFolders, draws: int = 2000
+) -> list[Measured]:
     """Returns the evaluation of each predictions folder.
 
     Raises:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ from PIL import Image
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.conversion import convert_results, pack_results
+from dermfuse.analysis.folder import read_results
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.evaluation.evaluate import evaluate
+from dermfuse.masks import read_mask
 from dermfuse.predictions import read_predictions
-from dermfuse.preprocess import read_mask
 
 from ..small_release import skin, write_small_release
 
@@ -48,6 +50,99 @@ def test_results_become_predictions_with_the_same_numbers_and_masks(
     assert list(predicted.score_by_id()) == ["a", "b"]
     assert predicted.score_by_id()["a"] == pytest.approx(alone.malignant_probability, abs=1e-6)
     assert np.array_equal(read_mask(predicted.masks["a"]), alone.mask)
+
+
+@pytest.mark.parametrize("malignant", ["a", "b"])
+def test_an_evaluation_calls_malignant_what_the_analysis_called_so(
+    release: Path, images: Path, tmp_path: Path, malignant: str
+) -> None:
+    results = tmp_path / "results"
+    analyze_paths(Analyzer(release), [images], results)
+    called = [record["predicted"] for record in read_results(results)]
+    (tmp_path / "labels.csv").write_text(
+        "".join(f"{i},{int(i == malignant)}\n" for i in ("a", "b"))
+    )
+    manifest = convert_results(results, tmp_path / "out")
+    point = Analyzer(release).operating_point
+    assert manifest.threshold == pytest.approx(point.threshold)
+    assert manifest.details["operating_point"] == point.name
+    found = evaluate(tmp_path / "out", tmp_path, draws=2).classification
+    assert found is not None
+    right = [
+        (word == "malignant") == (i == malignant) for i, word in zip("ab", called, strict=True)
+    ]
+    assert found.accuracy.value == sum(right) / 2
+
+
+@pytest.mark.parametrize(
+    ("threshold", "shown", "called"),
+    [
+        (0.25, 0.25, "malignant"),  # at the threshold
+        (0.2499996, 0.249999, "malignant"),  # rounded to below it
+        (0.2499996, 0.25, "benign"),  # rounded to above it
+        (1.0, 1.0, "malignant"),
+        (0.7, 0.1, "benign"),
+        (0.04, 0.3, "malignant"),
+    ],
+)
+def test_rounding_moves_no_image_over_the_threshold(
+    release: Path, images: Path, tmp_path: Path, threshold: float, shown: float, called: str
+) -> None:
+    results = tmp_path / "results"
+    analyze_paths(Analyzer(release), [images], results)
+    lines = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"threshold": threshold, "malignant_probability": shown, "predicted": called}
+    (results / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = convert_results(results, tmp_path / "out")
+    scores = read_predictions(tmp_path / "out").score_by_id()
+    assert {score > manifest.threshold for score in scores.values()} == {called == "malignant"}
+    assert scores["a"] == pytest.approx(shown, abs=1e-6)
+
+
+def test_results_of_two_operating_points_are_refused(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    analyze_paths(Analyzer(release), [images], results)
+    text = (results / "results.jsonl").read_text()
+    name = Analyzer(release).operating_point.name
+    (results / "results.jsonl").write_text(text.replace(name, "another", 1))
+    with pytest.raises(PredictionsError, match="holds 2 operating points"):
+        convert_results(results, tmp_path / "out")
+
+
+def test_a_damaged_line_is_named_and_an_analysis_mends_it(
+    release: Path, images: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    analyze_paths(Analyzer(release), [images], results)
+    whole = (results / "results.jsonl").read_bytes()
+    first, second, _ = whole.split(b"\n")
+    for damaged, number in ((first[:50] + b"\n" + second + b"\n", 1), (whole[:-9], 2)):
+        (results / "results.jsonl").write_bytes(damaged)
+        with pytest.raises(RunError, match=rf"results\.jsonl, line {number} is damaged or cut off"):
+            convert_results(results, tmp_path / "out")
+        assert analyze_paths(Analyzer(release), [images], results).analysed == 1
+        assert len(list(read_results(results))) == 2
+    (results / "results.jsonl").write_bytes(b'{"name": "a.png"}\n')
+    with pytest.raises(PredictionsError, match=r"the line of a\.png lacks what"):
+        convert_results(results, tmp_path / "out")
+
+
+def test_names_of_every_kind_become_ids(release: Path, tmp_path: Path) -> None:
+    names = ["line\nbreak", "return\rhere", " space ", 'comma,quote"', "x" * 251, "\x1b[31m"]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.fromarray(skin(10)).save(tmp_path / "images" / f"{name}.png")
+    results = tmp_path / "results"
+    options = BulkOptions(masks=True, overlays=True)
+    done = analyze_paths(Analyzer(release), [tmp_path / "images"], results, options=options)
+    assert (done.analysed, done.failed) == (len(names), 0)
+    convert_results(results, tmp_path / "out")
+    predicted = read_predictions(tmp_path / "out")
+    assert set(predicted.masks) == set(predicted.score_by_id()) == {name.strip() for name in names}
+    assert pack_results(results, tmp_path / "packed").images == len(names)
 
 
 def test_without_masks_they_are_scores_alone(release: Path, images: Path, tmp_path: Path) -> None:

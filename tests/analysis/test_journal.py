@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.analysis.journal import Journal
+from dermfuse.analysis.journal import Journal, parse_line
 from dermfuse.errors import RunError, StorageError
 
 FACTS = {"bytes": 3, "mtime_ns": 5}
@@ -104,3 +104,10 @@ class TestRefusals:
             journal._file = full  # type: ignore[assignment]
             with pytest.raises(StorageError, match="what is done is kept"):
                 journal.append(_line("a"))
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"[]\n", b"{}\n", b'{"name": 5}\n', b'{"name": "a"', b"\xff\x00\n", b"[" * 9999]
+)
+def test_a_damaged_line_is_none(line: bytes) -> None:
+    assert parse_line(line) is None

@@ -1,6 +1,7 @@
 """Tables hold what the records hold, whatever that is, and are written by streaming."""
 
 import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from dermfuse.analysis.journal import Journal
 from dermfuse.analysis.sheets import (
+    _csv_lines,
     flags_of,
     flatten,
     image_row,
@@ -143,3 +145,10 @@ class TestReport:
         assert "n2000." in pages[0]
         assert "n0." in pages[2]
         assert not list(tmp_path.glob("report-[45].html"))
+
+
+def test_a_return_in_a_name_ends_no_row(tmp_path: Path) -> None:
+    rows = [["a\rb.jpg", 0.5], ["c.jpg", 0.25]]
+    text = b"".join(_csv_lines(["name", "score"], rows)).decode()
+    with io.StringIO(text, newline="") as file:
+        assert list(csv.reader(file)) == [["name", "score"], ["a\rb.jpg", "0.5"], ["c.jpg", "0.25"]]

@@ -1,8 +1,10 @@
 """Paths expand to each image once, in a stable order, under names a reader would use."""
 
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.sources import Item, expand
@@ -152,3 +154,17 @@ class TestRefusals:
     def test_a_missing_path_is_refused_before_anything_is_read(self, tree: Path, name: str) -> None:
         with pytest.raises(DataError, match="is missing"):
             expand([tree, tree / name])
+
+
+def test_a_folder_too_deep_to_be_read_is_one_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save("top.png")
+    for _ in range(20):  # of 240 bytes each: a path has 4,096 at most
+        Path("d" * 240).mkdir()
+        os.chdir("d" * 240)
+    items = list(expand([tmp_path]))
+    assert items[0].name == "top.png"
+    assert [bool(item.fault) for item in items] == [False, True]
+    assert "the folder cannot be read" in items[1].fault

@@ -53,3 +53,13 @@ def test_a_picture_of_a_long_name_can_be_written(tmp_path: Path, letter: str) ->
 
 def test_a_name_that_fits_is_kept(tmp_path: Path) -> None:
     assert mask_file(tmp_path, "x" * 230).name == "x" * 230 + ".png"
+
+
+def test_a_deep_folder_is_left_out_of_a_pictures_path(tmp_path: Path) -> None:
+    deep = "/".join(["d" * 240] * 10)
+    paths = [mask_file(tmp_path, f"{deep}/{name}.jpg") for name in ("a", "b")]
+    paths.append(mask_file(tmp_path, f"{deep}e/a.jpg"))
+    for path in paths:
+        write_mask(path, np.ones((16, 16), np.bool_))
+        assert path.parent == tmp_path / "masks"
+    assert len({*paths}) == 3

@@ -189,6 +189,18 @@ def test_stress_writes_a_page_and_a_table(
     assert main(["stress", str(image), "--release", release, "--out", str(out), "--json"]) == 2
 
 
+def test_what_a_stress_cannot_read_is_told_and_the_rest_goes_on(
+    release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = tmp_path / "loop.jpg"
+    loop.symlink_to(loop.name)
+    arguments = ["stress", str(image.parent), "--release", release, "--out"]
+    assert main([*arguments, str(tmp_path / "stress")]) == 3
+    said, error = capsys.readouterr()
+    assert "loop.jpg: Too many levels" in error
+    assert "lesion removed" in said
+
+
 def test_files_are_written_into_out_alone(
     release: str, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,8 @@ import pytest
 from dermfuse.cli import extras, main
 from dermfuse.release.cards import read_card
 from dermfuse.runs import NOTICE
+from dermfuse.shipping import build
+from dermfuse.shipping.build import ReleaseRequest
 
 
 def test_an_export_is_a_table_or_one_json_object(
@@ -41,3 +43,28 @@ def test_a_missing_package_is_named_with_the_extra(
     error = capsys.readouterr().err
     assert "needs onnx, not installed here" in error
     assert ".[export]" in error
+
+
+class _Stop(Exception):  # noqa: N818 — ends the command once it has asked
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "precision"), [([], "int8-weights"), (["--precision", "float32"], "float32")]
+)
+def test_a_release_lies_in_8_bits_and_computes_in_float32_unless_told_otherwise(
+    options: list[str], precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ReleaseRequest] = []
+
+    def answer(request: ReleaseRequest, **_: object) -> None:
+        asked.append(request)
+        raise _Stop
+
+    monkeypatch.setattr(build, "build_release", answer)
+    arguments = ["export", "run", "--folds", "fold", "--data", "d", "--out", str(tmp_path / "o")]
+    with pytest.raises(_Stop):
+        main([*arguments, *options])
+    assert [request.precision for request in asked] == [precision]
+    unasked = ReleaseRequest(runs=[], folds=[], data=tmp_path, out=tmp_path, name="small")
+    assert unasked.precision == "int8-weights"

@@ -6,6 +6,7 @@ import pytest
 
 from dermfuse.cli import main, overview
 from dermfuse.jobs import estimate
+from dermfuse.jobs.estimate import Pace
 from dermfuse.jobs.progress import RunProgress
 from dermfuse.reproduction import reproduce
 from dermfuse.reproduction.outcome import Outcome, RunResult
@@ -88,7 +89,7 @@ def test_a_dry_run_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     out = tmp_path / "out"
     arguments = ["reproduce", "--data", str(drawn), "--out", str(out), "--tables", "V"]
     assert main([*arguments, "--dry-run"]) == 0

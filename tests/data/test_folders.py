@@ -15,7 +15,8 @@ from dermfuse.data.folders import (
     same_photograph,
 )
 from dermfuse.errors import DataError, ImageError
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.masks import read_mask
+from dermfuse.preprocess import read_image
 from dermfuse.scores import Label
 
 from ..two_folders import IMAGES, LABELS, MASKS, name, write_folder, write_scene

@@ -149,6 +149,12 @@ class TestLabels:
             ("a,benign,0.5\n", "line 1: 3 columns"),
             ("label,score\nbenign,1\n", "line 1: no image_id column in the header"),
             ("image_id,score\na,1\n", "line 1: no label column in the header"),
+            ("image_id,benign\na,1\n", "no label column in the header image_id,benign"),
+            ("image_id,malignant\na,1\n", "no label column in the header image_id,malignant"),
+            ("isic_id,malignant\na,1\n", "no image_id column in the header isic_id,malignant"),
+            ("image,benign\na,benign\n", "no image_id column in the header image,benign"),
+            ("benign,image_id\n1,a\n", "line 1: no label column in the header"),
+            ("picture,Benign\na1,1\na2,0\n", "no image_id column in the header picture,benign"),
             ("", r"labels\.csv is empty"),
             ("\n,\n", r"labels\.csv is empty"),
             ('a,"benign\n', "cannot be read"),
@@ -158,6 +164,10 @@ class TestLabels:
         with pytest.raises(DataError, match=message) as caught:
             load_labels(_csv(tmp_path, text))
         assert "\n" not in str(caught.value)
+
+    def test_words_and_numbers_may_be_mixed(self, tmp_path: Path) -> None:
+        labels = load_labels(_csv(tmp_path, "a1,benign\na2,1\n"))
+        assert labels == {"a1": Label.BENIGN, "a2": Label.MALIGNANT}
 
     def test_a_header_alone_states_no_label(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"labels\.csv is empty"):

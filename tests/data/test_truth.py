@@ -53,6 +53,32 @@ def test_other_files_beside_the_official_ones_are_not_read(tmp_path: Path) -> No
     assert set(load_truth(tmp_path).labels) == {"ISIC_9000003"}
 
 
+def test_suffixes_count_in_either_case_and_masks_may_be_of_any_kind(tmp_path: Path) -> None:
+    name = "ISBI2016_ISIC_Part1_Test_GroundTruth"
+    write_mask(tmp_path / name / "ISIC_9000003_Segmentation.PNG", SQUARE)
+    write_mask(tmp_path / name / "ISIC_9000004_segmentation.png", SQUARE)
+    (tmp_path / name / "ISIC_9000005_Segmentation.JPG").touch()
+    (tmp_path / "ISBI2016_ISIC_Part3_Test_GroundTruth.CSV").write_text("ISIC_9000003,0.0\n")
+    truth = load_truth(tmp_path)
+    assert list(truth.masks) == ["ISIC_9000003", "ISIC_9000004", "ISIC_9000005"]
+    assert truth.labels == {"ISIC_9000003": Label.BENIGN}
+
+    plain = tmp_path / "plain"
+    write_mask(plain / "masks" / "a.PNG", SQUARE)
+    (plain / "masks" / "b.tif").touch()
+    (plain / "LABELS.CSV").write_text("a,1\n")
+    truth = load_truth(plain)
+    assert list(truth.masks) == ["a", "b"]
+    assert truth.labels == {"a": Label.MALIGNANT}
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path: Path) -> None:
+    write_mask(tmp_path / "masks" / "a.png", SQUARE)
+    write_mask(tmp_path / "masks" / "a_Segmentation.PNG", SQUARE)
+    with pytest.raises(DataError, match=r"holds a\.png and a_Segmentation\.PNG"):
+        load_truth(tmp_path)
+
+
 def test_a_plain_folder_is_complete(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image_id,label\na,benign\nb,1\n")
     write_mask(tmp_path / "masks" / "c.png", SQUARE)

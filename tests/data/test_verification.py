@@ -132,3 +132,43 @@ def test_the_real_data_holds_no_unreadable_file() -> None:
         pytest.skip("DERMFUSE_ISIC2016 does not name a folder")
     kinds = {odd.kind for split in verify_isic2016(Path(folder)).splits for odd in split.odd}
     assert not kinds & {"unreadable image", "unreadable mask", "mask size", "labels"}
+
+
+def test_the_rule_of_each_mask_is_counted_and_another_than_most_is_told(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        _write(tmp_path, number, _disc(12) // np.uint8(255))  # 0 and 1
+    _write(tmp_path, 4, _disc(12))
+    (tmp_path / MASKS / "ISIC_9000001_Segmentation.png").rename(
+        tmp_path / MASKS / "ISIC_9000001_segmentation.PNG"
+    )
+    report = verify_isic2016(tmp_path)
+    split = report.splits[0]
+    assert split.mask_rules == {"two levels: 0 and 1": 3, "two levels: 0 and 255": 1}
+    assert [(odd.kind, odd.image_id) for odd in split.odd if odd.image_id] == [
+        ("mask rule", "ISIC_9000004")
+    ]
+    assert "read as: two levels: 0 and 255; most are: two levels: 0 and 1." in split.odd[0].sentence
+    assert report.to_dict()["splits"][0]["mask_rules"] == split.mask_rules
+
+
+def test_masks_of_class_numbers_are_unreadable_and_counted_by_no_rule(tmp_path: Path) -> None:
+    classes = _disc(12) // np.uint8(255) + _disc(6) // np.uint8(255)
+    _write(tmp_path, 1, classes)
+    split = verify_isic2016(tmp_path).splits[0]
+    assert split.mask_rules == {}
+    assert [odd.kind for odd in split.odd][:1] == ["unreadable mask"]
+    assert "3 levels from 0 to 2 of 255, as the numbers of classes do" in split.odd[0].sentence
+
+
+def test_links_pipes_and_folders_of_images_lose_themselves_alone(tmp_path: Path) -> None:
+    _write(tmp_path, 1, _disc(12))
+    images = tmp_path / IMAGES
+    (images / "ISIC_9000002.jpg").symlink_to("nowhere.jpg")
+    (images / "ISIC_9000003.jpg").symlink_to("ISIC_9000003.jpg")
+    (images / "ISIC_9000004.jpg").mkdir()
+    os.mkfifo(images / "ISIC_9000005.jpg")
+    os.mkfifo(tmp_path / MASKS / "ISIC_9000001_segmentation.png")
+    split = verify_isic2016(tmp_path).splits[0]
+    assert (split.found.images, split.found.masks) == (1, 1)
+    unknown = [odd.sentence for odd in split.odd if "something unknown" in odd.sentence]
+    assert len(unknown) == 5

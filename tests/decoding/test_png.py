@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.decoding.png import find_png_damage
+from dermfuse.decoding.png import find_png_damage, png_samples
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image
 
@@ -113,3 +113,21 @@ def test_a_transparent_colour_in_an_image_that_is_turned() -> None:
     pixels = read_image(_png(16, 2, row, *chunks))
     assert pixels[0, -1].tolist() == [255] * 3
     assert pixels[0, 0].tolist() == [0] * 3
+
+
+def test_grey_and_alpha_of_sixteen_bits() -> None:
+    values = (0, 65535, 65535, 65535, 384, 65535, 0, 0)  # grey, alpha
+    row = struct.pack(">8H", *values).ljust(4 * SIDE, b"\0")
+    assert _first(_png(16, 4, row), 4) == [[0] * 3, [255] * 3, [1] * 3, [255] * 3]
+
+
+def test_samples_keep_their_depth_and_what_is_transparent() -> None:
+    grey, _ = png_samples(_png(16, 0, struct.pack(">HH", 5, 6).ljust(2 * SIDE, b"\0"),
+                               (b"tRNS", struct.pack(">H", 5))))  # fmt: skip
+    assert grey.top == 65_535
+    assert grey.values[0, :3, 0].tolist() == [5, 6, 0]
+    assert grey.alpha is not None
+    assert grey.alpha[0, :3].tolist() == [0, 65_535, 65_535]
+    colours, _ = png_samples(_png(16, 2, struct.pack(">HHH", 1, 2, 258).ljust(6 * SIDE, b"\0")))
+    assert colours.values[0, 0].tolist() == [1, 2, 258]
+    assert colours.alpha is None

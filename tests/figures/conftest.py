@@ -9,6 +9,7 @@ import pytest
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.splits import Split, write_split
+from dermfuse.masks import read_mask
 from dermfuse.predictions import (
     Manifest,
     mask_path,
@@ -16,7 +17,7 @@ from dermfuse.predictions import (
     probability_path,
     write_manifest,
 )
-from dermfuse.preprocess import read_mask, write_mask, write_probability
+from dermfuse.preprocess import write_mask, write_probability
 from dermfuse.runs import RunFolder, write_text
 from dermfuse.scores import ScoreTable, write_scores
 

@@ -1,10 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dermfuse.config import Config, load_preset
 from dermfuse.jobs import estimate as module
-from dermfuse.jobs.estimate import Counts, estimate_runs, order_runs, passes_per_epoch
+from dermfuse.jobs.estimate import Counts, Pace, estimate_runs, order_runs, passes_per_epoch
 from dermfuse.jobs.execution import Workplace
 from dermfuse.jobs.run import Run
 from dermfuse.reproduction.estimate import estimate
@@ -36,12 +37,12 @@ def test_an_epoch_passes_the_papers_samples() -> None:
 def test_a_plan_is_estimated_and_nothing_is_written(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     plan = make_plan(["IV"], folds=0, overrides=SMALL)
     place = Workplace(tmp_path / "out", drawn, None)
     found = estimate(plan, place, jobs=2)
     assert not (tmp_path / "out").exists()
-    assert [each.basis for each in found.runs] == ["one timed step"] * 4
+    assert [each.basis for each in found.runs] == ["timed steps"] * 4
     assert found.runs[0].disk_mb == 16.0
     a, b, c, d = sorted((each.seconds for each in found.runs), reverse=True)
     assert found.seconds == pytest.approx(max(a + d, b + c), abs=0.1)  # the longest first
@@ -51,7 +52,7 @@ def test_a_plan_is_estimated_and_nothing_is_written(
 def test_a_finished_run_tells_how_long_an_epoch_takes(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     plan = make_plan(["V"], seeds=2, folds=0, overrides=SMALL)
     place = Workplace(tmp_path / "out", drawn, None)
     done = place.run_folder(plan.runs[0])
@@ -62,14 +63,39 @@ def test_a_finished_run_tells_how_long_an_epoch_takes(
     assert runs["mobilenetv1-seed0-holdout"].seconds == 0.0
     again = runs["mobilenetv1-seed1-holdout"]
     assert (again.seconds, again.basis) == (70.0, "a finished run")
-    assert runs["densenet121-seed0-holdout"].basis == "one timed step"
+    assert runs["densenet121-seed0-holdout"].basis == "timed steps"
 
 
 @pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
 def test_a_step_is_timed_on_this_machine(preset: str) -> None:
-    seconds, parameters = module._time_step(load_preset(preset).override(SMALL), threads=1)
-    assert 0 < seconds < 60
-    assert parameters > 3_000_000
+    pace = module._time_steps(load_preset(preset).override(SMALL), threads=1)
+    assert 0 < pace.least <= pace.most < 60
+    assert pace.parameters > 3_000_000
+
+
+def test_the_fastest_and_the_slowest_of_several_steps_make_a_range(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter([0.0, 50.0, 50.0, 58.0, 60.0, 64.0])  # 50 s to warm up, then 8 s and 4 s
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(module, "_TIMED_SECONDS", 60.0)
+    config = load_preset("mobilenetv1").override([*SMALL, "train.batch_size=8"])
+    shapes = []
+    build = module.build_network
+
+    def watched(model: Any) -> Any:
+        network = build(model)
+        network.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[0]))
+        return network
+
+    monkeypatch.setattr(module, "build_network", watched)
+    found = estimate_runs(
+        [Run("a", "mobilenetv1", config)], Workplace(tmp_path / "out", drawn, None)
+    )
+    passes = passes_per_epoch(config, module._counts(drawn))
+    assert shapes == [8, 8, 8]
+    assert found.seconds == pytest.approx(config.train.epochs * passes * 4 / 8, abs=0.1)
+    assert found.most_seconds == pytest.approx(config.train.epochs * passes * 8 / 8, abs=0.1)
 
 
 def test_sizes_are_those_of_what_is_deployed() -> None:
@@ -93,7 +119,7 @@ def test_runs_that_the_longest_work_hangs_on_begin_first() -> None:
 def test_a_pupil_waits_for_its_teachers_in_the_estimate(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
     place = Workplace(tmp_path / "out", drawn, None)
     chained = [_run("a"), _run("b", "a"), _run("c", "b")]
@@ -106,7 +132,7 @@ def test_a_pupil_waits_for_its_teachers_in_the_estimate(
 def test_processes_on_one_card_do_not_all_run_at_full_speed(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(module, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: True)
     place = Workplace(tmp_path / "out", drawn, None)
     runs = [_run(name) for name in "abcdefgh"]

@@ -8,8 +8,9 @@ import pytest
 
 from dermfuse.data.truth import load_truth
 from dermfuse.jobs.run import Run
+from dermfuse.masks import read_mask
 from dermfuse.predictions import MANIFEST_NAME, Predictions, read_predictions
-from dermfuse.preprocess import read_mask, read_probability
+from dermfuse.preprocess import read_probability
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest, tasks_with_test_truth
 from dermfuse.reproduction.reproduce import Request, plan_request, reproduce
 

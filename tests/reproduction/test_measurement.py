@@ -8,9 +8,10 @@ from dermfuse.errors import DataError
 from dermfuse.evaluation.compare import compare_scores
 from dermfuse.evaluation.evaluate import evaluate_masks, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages, SegmentedImages
+from dermfuse.masks import read_mask
 from dermfuse.metrics import Counts
 from dermfuse.predictions import Manifest, mask_path, write_manifest
-from dermfuse.preprocess import read_mask, write_mask
+from dermfuse.preprocess import write_mask
 from dermfuse.reproduction.measurement import (
     Drawn,
     compare_drawn,

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from dermfuse.cli import main
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.jobs import estimate as estimate_module
+from dermfuse.jobs.estimate import Pace
 from dermfuse.jobs.execution import Workplace
 from dermfuse.jobs.progress import RunProgress, State
 from dermfuse.jobs.run import Run
@@ -46,7 +48,9 @@ def plan(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate_module, "_time_step", lambda *_, **__: (0.01, 1_000_000))
+    monkeypatch.setattr(
+        estimate_module, "_time_steps", lambda *_, **__: Pace(0.01, 0.02, 1_000_000)
+    )
 
 
 @pytest.fixture
@@ -81,10 +85,11 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
         assert max(names.index(f"{teachers}{k}of2") for k in (1, 2)) < names.index(pupil)
     arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
     assert main([*arguments, "--dry-run", "--jobs", "2"]) == 0
-    assert "14 runs" in capsys.readouterr().out
+    assert re.search(r"14 runs, about .* to .* of training", capsys.readouterr().out)
     assert main([*arguments, "--dry-run", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in record["runs"]] == ["waiting"] * 14
+    assert record["most_seconds"] == pytest.approx(2 * record["seconds"], rel=0.01)
     assert not request.out.exists()
 
 
@@ -173,7 +178,9 @@ def test_at_the_deadline_the_rest_is_left(request_for: Callable[..., MakeRequest
 def test_a_deadline_before_the_first_epoch_is_refused_before_anything_is_written(
     request_for: Callable[..., MakeRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate_module, "_time_step", lambda *_, **__: (10.0, 1_000_000))
+    monkeypatch.setattr(
+        estimate_module, "_time_steps", lambda *_, **__: Pace(10.0, 10.0, 1_000_000)
+    )
     request = request_for(minutes=1.0)
     with pytest.raises(ConfigError, match="a deadline of 1 minutes leaves no time for one epoch"):
         make_release(request)

@@ -11,11 +11,16 @@ def test_a_folder_and_a_list_name_images(drawn: Path, tmp_path: Path) -> None:
     found = read_subsets([drawn, tmp_path / "few.csv"])
     assert found["few"] == {"ISIC_0000001", "ISIC_0000002"}
     assert len(found["data"]) == 30
+    (tmp_path / "more.csv").write_text("age,image_id\n50,ISIC_0000003\n")
+    assert read_subsets([tmp_path / "more.csv"])["more"] == {"ISIC_0000003"}
 
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.csv").write_text("image_id\n")
     with pytest.raises(DataError, match=r"none.csv names no image"):
+        read_subsets([tmp_path / "none.csv"])
+    (tmp_path / "none.csv").write_text("isic_id,age\nISIC_0000001,5\n")
+    with pytest.raises(DataError, match="no image_id column in the header isic_id,age"):
         read_subsets([tmp_path / "none.csv"])
     with pytest.raises(DataError, match="cannot be read"):
         read_subsets([tmp_path / "missing.csv"])

@@ -8,8 +8,9 @@ from PIL import Image
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import DataError, RunError
+from dermfuse.masks import read_mask
 from dermfuse.predictions import read_predictions
-from dermfuse.preprocess import read_image, read_mask, read_probability, squeeze
+from dermfuse.preprocess import read_image, read_probability, squeeze
 from dermfuse.runs import RunFolder
 from dermfuse.tabulation import measure, render_tables
 from dermfuse.training import predict, train

@@ -20,7 +20,12 @@ from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.release.cards import digest_file
 from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
-from dermfuse.training.modules import ClassifierModule, PairModule, TrainingModule
+from dermfuse.training.modules import (
+    ClassifierModule,
+    PairModule,
+    SegmentationModule,
+    TrainingModule,
+)
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights
 from dermfuse.training.train import accelerator_of, precision_of
@@ -322,6 +327,65 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
         train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
     assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "joint-mobilenetv1"])
+def test_answers_that_are_not_finite_in_validation_stop_the_training(
+    preset: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        TrainingModule, "on_validation_epoch_start", lambda self: _poison(self.network)
+    )
+    with pytest.raises(TrainingError, match="an answer of the network in validation is not finite"):
+        train(_tiny(preset), data=drawn, run=tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def _poison(network: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_measure_that_is_not_finite_stops_the_training(
+    value: float, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        SegmentationModule, "measure", lambda *_: {"validation_loss": value, "rank": 0.5}
+    )
+    with pytest.raises(TrainingError, match=f"validation loss is {value} in epoch 1") as caught:
+        train(_tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def test_a_side_without_one_of_the_classes_is_refused_before_anything_is_written(
+    drawn: Path, tmp_path: Path
+) -> None:
+    for name in ("ISBI2016_ISIC_Part3_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth"):
+        (tmp_path / name).symlink_to(drawn / name)
+    labels = "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
+    ids = [line.split(",")[0] for line in (drawn / labels).read_text().splitlines()]
+
+    def label(malignant: int) -> None:
+        lines = [f"{name},{int(number < malignant)}" for number, name in enumerate(ids)]
+        (tmp_path / labels).write_text("\n".join(lines))
+
+    label(1)  # too few for both sides
+    with pytest.raises(DataError, match=r"none of the \d+ images that are .* on is malignant"):
+        train(_tiny("mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+    label(len(ids))
+    for preset in ("dc-mobilenetv1", "joint-mobilenetv1"):
+        with pytest.raises(DataError, match="images that are trained on is benign"):
+            train(_tiny(preset), data=tmp_path, run=tmp_path / "run")
+    label(0)
+    for split in ("paper", "all"):
+        config = _tiny("dc-mobilenetv1-cosine", f"data.split={split}")
+        with pytest.raises(DataError, match=r"images that are (used|trained on) is malignant"):
+            train(config, data=tmp_path, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(_tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "masks")  # needs no class
 
 
 def test_missing_weights_are_an_error_before_anything_is_written(

@@ -13,8 +13,8 @@ import pytest
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ImageError
+from dermfuse.masks import read_mask
 from dermfuse.metrics import count, jaccard
-from dermfuse.preprocess import read_mask
 from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.runs import read_json, write_json
 from dermfuse.web.build import add_release

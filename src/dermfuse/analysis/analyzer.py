@@ -48,7 +48,7 @@ class Analyzer:
 
     def __init__(
         self,
-        release: Path | None = None,
+        release: str | Path | None = None,
         *,
         operating_point: str | None = None,
         looks: int | None = None,

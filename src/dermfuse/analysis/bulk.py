@@ -60,7 +60,7 @@ class BulkOptions:
 def analyze_paths(
     analyzer: Analyzer,
     paths: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     options: BulkOptions | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -81,6 +81,7 @@ def analyze_paths(
         RunError: As for ``run_folder``; or Ray's workers cannot go on.
         StorageError: The folder cannot be written.
     """
+    out = Path(out)
     options = options or BulkOptions()
     items = expand(paths, skip=out)
 

@@ -1,5 +1,6 @@
 """A results folder as a predictions folder: for evaluation, comparison and fusion."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -25,10 +26,12 @@ from dermfuse.runs import read_json, require_free
 from dermfuse.scores import ScoreTable, write_scores
 
 
-def convert_results(results: Path, out: Path) -> Manifest:
+def convert_results(results: str | Path, out: str | Path) -> Manifest:
     """Writes what ``dermfuse analyze`` left as a predictions folder; all or nothing.
 
-    An image's id is its name without folder and suffix, its score the calibrated probability.
+    An image's id is its name without folder and suffix, its score the calibrated probability, and
+    the manifest's threshold that of the operating point: a score above it is called malignant
+    where the analysis said so, and nowhere else.
 
     Args:
         results: A results folder; masks are taken along where all images have one that are not
@@ -43,18 +46,29 @@ def convert_results(results: Path, out: Path) -> Manifest:
         PredictionsError: An image failed, all are withheld, two have one id, or only some have a
             mask.
     """
+    results = Path(results)
+    out = Path(out)
     scores: dict[str, float] = {}
     withheld: list[str] = []
     masks: dict[str, Path] = {}
+    points: dict[str, float] = {}
     for record in read_results(results):
-        image_id = PurePath(record["name"]).stem
+        image_id = PurePath(record["name"]).stem.strip()  # as every table of ids is read
         if image_id in scores or image_id in withheld:
             raise PredictionsError(
                 f"{results} holds two images called {image_id}",
                 expected="names that differ without folder and suffix",
                 action="Analyse the folders one by one",
             )
-        score = _score(record, results)
+        try:
+            score = _score(record, results)
+            points[record["operating_point"]] = float(record["threshold"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PredictionsError(
+                f"{results}: the line of {record['name']} lacks what an analysis says ({error})",
+                expected="results of dermfuse analyze",
+                action="Analyse the images again into a new folder",
+            ) from error
         if score is None:
             withheld.append(image_id)
             continue
@@ -71,12 +85,14 @@ def convert_results(results: Path, out: Path) -> Manifest:
             expected="a mask for every image, or for none",
             action="Analyse them again into a new folder with --masks",
         )
+    point, threshold = _operating_point(points, results)
     manifest = Manifest(
         task="joint" if masks else "classification",
         source=_source(results),
+        threshold=_just_below(threshold),
         calibrated=True,
         withheld=tuple(sorted(withheld)),
-        details={"analysis": _identity(results)},
+        details={"analysis": _identity(results), "operating_point": point},
     )
     with new_predictions(out) as folder:
         ids = sorted(scores)
@@ -90,7 +106,7 @@ def convert_results(results: Path, out: Path) -> Manifest:
     return manifest
 
 
-def pack_results(results: Path, out: Path) -> SubmissionReport:
+def pack_results(results: str | Path, out: str | Path) -> SubmissionReport:
     """Packs results as predictions are packed for scoring elsewhere; all or nothing.
 
     Args:
@@ -100,6 +116,8 @@ def pack_results(results: Path, out: Path) -> SubmissionReport:
     Raises:
         DermfuseError: As for ``convert_results``, or an image was withheld.
     """
+    results = Path(results)
+    out = Path(out)
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:
         converted = Path(scratch) / "predictions"
@@ -118,7 +136,34 @@ def _score(record: Mapping[str, Any], results: Path) -> float | None:
             action="See errors.csv; mend or remove the file and analyse again",
         )
     probability = record["malignant_probability"]
-    return None if probability is None else float(probability)
+    return None if probability is None else _on_its_side(float(probability), record)
+
+
+def _on_its_side(probability: float, record: Mapping[str, Any]) -> float:
+    """Returns a probability from the threshold on if the image was called malignant, else below.
+
+    Results are rounded, and may have crossed the threshold by that; nothing else moves.
+    """
+    threshold = float(record["threshold"])
+    if record["predicted"] == "malignant":
+        return max(probability, threshold)
+    return min(probability, _just_below(threshold))
+
+
+def _just_below(threshold: float) -> float:
+    """Returns the number that is exceeded from the threshold on: evaluations call above theirs."""
+    return math.nextafter(threshold, -1.0)
+
+
+def _operating_point(points: Mapping[str, float], results: Path) -> tuple[str, float]:
+    if len(points) != 1:
+        raise PredictionsError(
+            f"{results} holds {len(points) or 'no'} operating points",
+            expected="results of one analysis",
+            action="Analyse the images again into a new folder",
+        )
+    ((name, threshold),) = points.items()
+    return name, threshold
 
 
 def _identity(results: Path) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dermfuse.analysis.journal import Journal
+from dermfuse.analysis.journal import Journal, parse_line
 from dermfuse.analysis.lines import LineSource, Work, file_facts, plain
 from dermfuse.analysis.sheets import survey, write_report, write_sheets
 from dermfuse.analysis.sources import Item
@@ -115,7 +115,7 @@ class FolderOutcome:
 def run_folder(
     items: Iterable[Item],
     lines: LineSource,
-    out: Path,
+    out: str | Path,
     *,
     options: FolderOptions | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -138,6 +138,7 @@ def run_folder(
             settings, exists although ``resume`` is off, or is in use by another process.
         StorageError: It cannot be written.
     """
+    out = Path(out)
     options = options or FolderOptions()
     _claim(out, options)
     counts: dict[State, int] = {"analysed": 0, "reused": 0, "failed": 0}
@@ -160,12 +161,13 @@ def run_folder(
     )  # fmt: skip
 
 
-def read_results(folder: Path) -> Iterator[dict[str, Any]]:
+def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yields every line of a results folder: an image's record, or its ``error``.
 
     Raises:
-        RunError: The folder holds no results.
+        RunError: The folder holds no results, or a line of them is damaged or cut off.
     """
+    folder = Path(folder)
     path = folder / RESULTS_NAME
     if not path.is_file():
         raise RunError(
@@ -174,7 +176,14 @@ def read_results(folder: Path) -> Iterator[dict[str, Any]]:
             action="Write one with: dermfuse analyze ... --out",
         )
     with path.open("rb") as lines:
-        yield from map(json.loads, lines)
+        for number, line in enumerate(lines, start=1):
+            if (record := parse_line(line)) is None:
+                raise RunError(
+                    f"{path}, line {number} is damaged or cut off",
+                    expected="a whole line for each image",
+                    action="Call the same dermfuse analyze again: it keeps what is whole",
+                )
+            yield record
 
 
 def _claim(out: Path, options: FolderOptions) -> None:

@@ -11,7 +11,6 @@ import json
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -120,10 +119,8 @@ class Journal:
         while offset < self._end:
             self._file.seek(offset)
             line = self._file.readline()
-            with suppress(ValueError):  # a line that is damaged is as good as none
-                record = json.loads(line)
-                if isinstance(record, dict) and isinstance(record.get("name"), str):
-                    yield offset, record
+            if (record := parse_line(line)) is not None:  # a damaged one is as good as none
+                yield offset, record
             offset += len(line)
 
     def _index(self) -> None:
@@ -158,6 +155,21 @@ class Journal:
             expected="a writable folder with free space",
             action="Choose another folder or free some space; what is done is kept",
         )
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    r"""Returns a line's object; None if it is damaged, or cut off before its end.
+
+    Example:
+        >>> parse_line(b'{"name": "a.jpg"}\n'), parse_line(b'{"name": "a.j'), parse_line(b"[]\n")
+        ({'name': 'a.jpg'}, None, None)
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    named = isinstance(record, dict) and isinstance(record.get("name"), str)
+    return record if named and line.endswith(b"\n") else None
 
 
 def name_key(name: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from dermfuse.analysis.journal import name_key
 from dermfuse.errors import DataError, DependencyError, installing
+from dermfuse.preprocess import is_plain_file
 
 PATH_COLUMN = "path"
 NAME_COLUMN = "name"
@@ -74,7 +75,8 @@ def read_list(path: Path) -> Iterator[Entry]:
             continue
         seen.add(key)
         image = path.parent / where
-        fault = "" if image.is_file() else f"{name}: no file {image} (row {number} of {path.name})."
+        missing = f"{name}: no file {image} (row {number} of {path.name})."
+        fault = "" if is_plain_file(image) else missing.encode(errors="replace").decode()
         yield Entry(name, image, fault)
 
 
@@ -91,6 +93,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is not a plain file", expected=f"a list: {_EXPECTED}")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             _require_column(path, reader.fieldnames or ())

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from dermfuse import preprocess
 from dermfuse.analysis.lists import check_list, is_list, read_list
 from dermfuse.analysis.reading import MAX_BYTES, SNIFFED
 from dermfuse.errors import DataError
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
-) | {".dcm", ".dicom"}
+SUFFIXES = preprocess.SUFFIXES | {".dcm", ".dicom"}
 """What a file in a folder must end in, in either case, to be taken for an image."""
 
 STANDARD_INPUT = "-"
@@ -193,7 +192,8 @@ def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[
         with os.scandir(folder) as entries:
             kinds = sorted(_kept(entries))
     except OSError as error:
-        fault = f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions."
+        where, why = _text(str(folder)), error.strerror
+        fault = f"{where}: the folder cannot be read ({why}). Check its permissions."
         yield Item(prefix, folder, fault), real
         return
     for is_folder, name in kinds:
@@ -245,7 +245,10 @@ def _is_image(name: str) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    return any((folder / name).exists() for name in _OUR_FOLDERS)
+    try:
+        return any((folder / name).exists() for name in _OUR_FOLDERS)
+    except OSError:  # too deep, or closed to us: reading it says so
+        return False
 
 
 def _text(name: str) -> str:

@@ -1,6 +1,5 @@
 """What of an analysis goes into a results folder: its record, a thumbnail, overlays, a mask."""
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from dermfuse.analysis.lines import Analyze
 from dermfuse.analysis.overlays import draw_outline, encode_png
 from dermfuse.analysis.records import Analysis
 from dermfuse.preprocess import write_mask
-from dermfuse.runs import atomic_write
+from dermfuse.runs import atomic_write, short_name
 
-_NAME_BYTES = 230
+_NAME_BYTES = 230  # a suffix and the name of the unfinished file take 25
+_PATH_BYTES = 1500  # of 4,096 that a path may have, the results folder's own included
 THUMBNAIL_PX = 160
 """Longer side of the pictures in a report."""
 
@@ -100,17 +100,15 @@ def mask_file(results: Path, name: str) -> Path:
 
 
 def _short(name: str) -> str:
-    """Returns a name to which a suffix can be added; a long one ends in the start of its SHA-256.
+    """Returns a name to which a suffix can be added.
 
-    File systems allow 255 bytes, a suffix and the name of the unfinished file take 25.
+    A last part of many bytes is shortened; where the folders before it are long in all, they are
+    left out, for a path has its limit as a name has.
     """
     folder, stroke, last = name.rpartition("/")
-    written = last.encode(errors="surrogatepass")
-    if len(written) <= _NAME_BYTES:
-        return name
-    digest = hashlib.sha256(written).hexdigest()[:16]
-    kept = written[: _NAME_BYTES - len(digest) - 1].decode(errors="ignore")
-    return f"{folder}{stroke}{kept}-{digest}"
+    if len(name.encode(errors="surrogatepass")) > _PATH_BYTES:
+        return short_name(f"{last}/{name}", most_bytes=_NAME_BYTES).replace("/", "-")
+    return f"{folder}{stroke}{short_name(last, most_bytes=_NAME_BYTES)}"
 
 
 def summarize_with(

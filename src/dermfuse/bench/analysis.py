@@ -75,9 +75,9 @@ class AnalysisOptions:
 
 
 def bench_analysis(
-    release: Path | None = None,
+    release: str | Path | None = None,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     options: AnalysisOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> AnalysisReport:
@@ -95,6 +95,8 @@ def bench_analysis(
         ImageError: One of them cannot be read.
         ConfigError: A count is out of range, or PyTorch cannot build a network of the release.
     """
+    release = None if release is None else Path(release)
+    data = None if data is None else Path(data)
     options = options or AnalysisOptions()
     folder = choose_release(release)
     found = read_release(folder)

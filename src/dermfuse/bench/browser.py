@@ -147,7 +147,7 @@ class BrowserReport:
 
 
 def bench_browser(
-    release: Path | None = None,
+    release: str | Path | None = None,
     *,
     options: BrowserOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -166,6 +166,7 @@ def bench_browser(
         DependencyError: Node.js, the app's source or the browser is missing, or fails.
         ConfigError: A count is out of range.
     """
+    release = None if release is None else Path(release)
     options = options or BrowserOptions()
     folder = choose_release(release)
     found = read_release(folder)

@@ -64,9 +64,9 @@ class ServingReport:
 
 
 def bench_serving(
-    images: Sequence[Path],
+    images: Sequence[str | Path],
     *,
-    release: Path | None = None,
+    release: str | Path | None = None,
     requests: int = 1_000,
     clients: int = 16,
     threads: int = 2,
@@ -89,6 +89,7 @@ def bench_serving(
         ReleaseError: The release cannot be used.
         OSError: An image cannot be read.
     """
+    release = None if release is None else Path(release)
     for name, value, low in (
         ("requests", requests, TURNS),
         ("clients", clients, 1),
@@ -97,7 +98,7 @@ def bench_serving(
     ):
         if value < low:
             raise ConfigError(f"{name} is {value}", expected=f"{low} or more")
-    bodies = [path.read_bytes() for path in images]
+    bodies = [Path(path).read_bytes() for path in images]
     analyzer = Analyzer(release)
     blocks = [(requests + turn) // TURNS for turn in range(TURNS)]
     turns, memory = [], []

@@ -11,8 +11,9 @@ from dermfuse.analysis.skin import TONES, SkinTone, measure_skin, name_tone
 from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
+from dermfuse.masks import read_mask
 from dermfuse.parsing import JsonSource, build_record
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.preprocess import read_image
 from dermfuse.runs import read_json
 from dermfuse.scores import Label
 

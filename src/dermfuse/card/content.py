@@ -34,6 +34,11 @@ class CardSources:
     stress: Path | None = None
     bench: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("release", "stress", "bench"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
     @property
     def command(self) -> str:
         """The command that makes a card of these, without the names of this machine."""

@@ -56,7 +56,7 @@ def render_summary(card: Card) -> str:
     return f"{tables.glance(card)}\n\n{' '.join(parts)}"
 
 
-def write_card_page(card: Card, out: Path) -> Path:
+def write_card_page(card: Card, out: str | Path) -> Path:
     """Writes the card, and its content as JSON beside it; returns the JSON's path.
 
     The JSON keeps the census of the training images, so that a later card need not count again.
@@ -64,6 +64,7 @@ def write_card_page(card: Card, out: Path) -> Path:
     Raises:
         StorageError: They cannot be written.
     """
+    out = Path(out)
     beside = out.with_suffix(".json")
     page = render_card(card)
     write_json(beside, card.to_dict())

@@ -39,6 +39,7 @@ from dermfuse.errors import DermfuseError
 __all__ = ["app", "main"]
 
 _STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NAME_ERRNOS = {errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}  # of a named file
 # Typer re-exports BadParameter alone; its base is what every usage error shares, whether Typer
 # uses the click package or its own copy of it.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -105,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error("the machine's memory is full. Use smaller images or a smaller batch.")
         return 2
     except OSError as error:
-        if error.errno not in _STORAGE_ERRNOS:
+        gone = error.errno in _NAME_ERRNOS and error.filename  # since it was listed, say
+        if error.errno not in _STORAGE_ERRNOS and not gone:
             raise
         where = f"{error.filename} " if error.filename else "a file "
         say_error(f"{where}cannot be read or written ({error.strerror}).")

@@ -7,7 +7,7 @@ exit    3 where some files could not be analysed; the others were
 
 import json as json_format
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,10 +26,14 @@ from dermfuse.cli.models import LooksOption, ReleaseFolder
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.folder import FolderOutcome
     from dermfuse.analysis.measures import LesionMeasures
     from dermfuse.analysis.records import Analysis
+    from dermfuse.analysis.sources import Item
     from dermfuse.release.operating import Rate
 
 SOME_FAILED = 3
@@ -243,7 +247,6 @@ def stress(
     from itertools import islice
 
     from dermfuse.analysis.analyzer import Analyzer
-    from dermfuse.analysis.reading import read_any
     from dermfuse.analysis.sources import expand
     from dermfuse.looks import describe_looks
     from dermfuse.runs import require_free
@@ -253,11 +256,11 @@ def stress(
     require_free(out, what="stress report")
     analyzer = Analyzer(release, looks=looks, score_all=True)
     _warn_of_looks(analyzer)
-    items = list(islice(expand(paths, skip=out), images))
+    items, lost = list(islice(expand(paths, skip=out), images)), list[str]()
     with progress("Disturbing images") as advance:
         report = measure_stress(
             analyzer.analyze,
-            (read_any(item.source, name=item.name) for item in items),
+            _readable(items, lost),
             release=analyzer.release.name,
             threshold=analyzer.operating_point.threshold,
             looks=analyzer.looks,
@@ -267,8 +270,27 @@ def stress(
     page = write_stress(report, out)
     if json:
         say_json(report.to_dict())
-        return
-    say_table(COLUMNS, [table_row(row) for row in report.rows])
-    say(f"{say_orientations(report)} Each network looks at {describe_looks(report.looks)}.")
-    say(f"Open in a browser: {page}")
-    say_notice()
+    else:
+        say_table(COLUMNS, [table_row(row) for row in report.rows])
+        say(f"{say_orientations(report)} Each network looks at {describe_looks(report.looks)}.")
+        say(f"Open in a browser: {page}")
+        say_notice()
+    if lost:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _readable(items: "Sequence[Item]", lost: list[str]) -> "Iterator[NDArray[np.uint8]]":
+    """Yields the pixels of what can be read; the rest is told and noted, unless nothing is left."""
+    from dermfuse.analysis.reading import read_any
+    from dermfuse.errors import DermfuseError, ImageError
+
+    for item in items:
+        try:
+            if item.fault:
+                raise ImageError(item.fault)
+            yield read_any(item.source, name=item.name)
+        except DermfuseError as error:
+            lost.append(item.name)
+            if len(lost) == len(items):
+                raise
+            say_error(_named(item.name, str(error)))

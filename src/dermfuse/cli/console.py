@@ -43,7 +43,7 @@ FileAdvance = Callable[[str, int, int | None], None]
 
 def say(text: str = "") -> None:
     """Writes a line of the result to stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_printable(text) + "\n")
 
 
 def say_notice() -> None:
@@ -64,7 +64,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a path may hold [brackets]
+        table.add_row(*(Text(_printable(cell)) for cell in row))  # Text: a path may hold [brackets]
     _console(stderr=False).print(table)
 
 
@@ -83,7 +83,28 @@ def estimate_cells(estimate: "Estimate", *, sign: str = "") -> tuple[str, str]:
 
 def say_error(message: str) -> None:
     """Writes one line to stderr."""
-    sys.stderr.write(f"dermfuse: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"dermfuse: error: {_printable(' '.join(message.split()))}\n")
+
+
+def _printable(text: str) -> str:
+    r"""Returns a text that steers no terminal and can be encoded: names of files may hold anything.
+
+    Example:
+        >>> _printable("a\x1b[31m\udcff.jpg")
+        'a\\x1b[31m\\xff.jpg'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each in "\n\t" or each.isprintable() else _escaped(each) for each in text
+    )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def on_terminal() -> bool:
@@ -176,7 +197,7 @@ class _StderrHandler(logging.Handler):
     """Writes to stderr as it is at that moment: a progress bar may stand in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{record.getMessage()}\n")
+        sys.stderr.write(f"{_printable(record.getMessage())}\n")
 
 
 def _console(*, stderr: bool) -> Console:

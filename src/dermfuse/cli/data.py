@@ -156,6 +156,8 @@ def _show_verification(report: "VerificationReport") -> None:
                 say(
                     f"{split.split}: {len(ids)} missing {kind}: {', '.join(ids[:_SHOWN_IDS])}{more}"
                 )
+        for rule, count in split.mask_rules.items():
+            say(f"{split.split}: {count} mask{'s' * (count != 1)} read as: {rule}")
         for odd in split.odd:
             subject = f"{odd.image_id}: " if odd.image_id else ""
             say(f"{split.split}: {odd.kind}: {subject}{odd.sentence}")

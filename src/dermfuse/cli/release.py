@@ -93,7 +93,7 @@ def release(  # noqa: PLR0913 — an option each
         minutes=deadline,
     )
     read_plan(plan)  # what is no plan is refused before anything is timed
-    with progress("Timing a step of each network") as advance:
+    with progress("Timing steps of each network") as advance:
         prepared = prepare_release(request, progress=advance)
     if dry_run:
         say_json(prepared.to_dict()) if json else _show_plan(prepared)
@@ -107,17 +107,22 @@ def release(  # noqa: PLR0913 — an option each
 
 
 def _show_plan(prepared: "Prepared") -> None:
-    from dermfuse.jobs.progress import duration_in_words
+    from dermfuse.jobs.progress import range_in_words
 
     rows = [
-        (each.name, each.state, str(each.epochs), duration_in_words(each.seconds), each.basis)
+        (
+            *(each.name, each.state, str(each.epochs)),
+            range_in_words(each.seconds, each.most_seconds),
+            each.basis,
+        )
         for each in prepared.estimate.runs
     ]
     say_table(("run", "state", "epochs left", "time", "from"), rows)
-    jobs, seconds = prepared.estimate.jobs, prepared.estimate.seconds
+    found, jobs = prepared.estimate, prepared.estimate.jobs
+    time = range_in_words(found.seconds, found.most_seconds)
     side = f", {jobs} side by side" if jobs > 1 else ""
     say(
-        f"{prepared.plan.name}: {len(rows)} runs, about {duration_in_words(seconds)} of"
+        f"{prepared.plan.name}: {len(rows)} runs, about {time} of"
         f" training{side}. Nothing was written."
     )
     say_notice()

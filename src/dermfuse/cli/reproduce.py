@@ -127,7 +127,7 @@ def reproduce(  # noqa: PLR0913 — an option each
     if dry_run:
         from dermfuse.reproduction.estimate import estimate
 
-        with progress("Timing a step of each network") as advance:
+        with progress("Timing steps of each network") as advance:
             plan = plan_request(request)
             plan = replace(plan, runs=plan.runs_to_train(request.only))
             found = estimate(plan, request.place, jobs=jobs, progress=advance)
@@ -163,16 +163,21 @@ def _overview(jobs: int) -> "Iterator[Callable[[Sequence[RunProgress]], None]]":
 
 
 def _show_estimate(found: "PlanEstimate") -> None:
-    from dermfuse.jobs.progress import duration_in_words
+    from dermfuse.jobs.progress import range_in_words
 
     rows = [
-        (each.name, each.state, str(each.epochs), duration_in_words(each.seconds), each.basis)
+        (
+            *(each.name, each.state, str(each.epochs)),
+            range_in_words(each.seconds, each.most_seconds),
+            each.basis,
+        )
         for each in found.runs
     ]
     say_table(("run", "state", "epochs left", "time", "from"), rows)
+    time = range_in_words(found.seconds, found.most_seconds)
     side = f", {found.jobs} side by side" if found.jobs > 1 else ""
     say(
-        f"{len(found.runs)} runs: about {duration_in_words(found.seconds)} of training{side}, "
+        f"{len(found.runs)} runs: about {time} of training{side}, "
         f"{found.disk_mb / 1000:.1f} GB. Nothing was written."
     )
     say_notice()

@@ -81,7 +81,10 @@ def evaluate(
     json: Json = False,
     draws: Draws = 2000,
     seed: Seed = 0,
-    threshold: Annotated[float, typer.Option(help="A score above it is malignant.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="A score above it is malignant; else what the predictions name, or 0.5."),
+    ] = None,
     partial: Partial = False,
 ) -> None:
     """Print the challenge's metrics.

@@ -24,6 +24,8 @@ from dermfuse.data.archives import FETCH_AFRESH, storage_faults, unpack_archive
 from dermfuse.data.isic2016 import Split, load_labels, locate_split
 from dermfuse.data.transfer import Fetch, Progress, Published
 from dermfuse.errors import DataError
+from dermfuse.masks import has_mask_name
+from dermfuse.preprocess import image_files
 from dermfuse.runs import atomic_write
 
 BASE_URL = "https://isic-challenge-data.s3.amazonaws.com/2016/"
@@ -70,7 +72,7 @@ class DownloadedPart:
 
 
 def download_isic2016(
-    folder: Path,
+    folder: str | Path,
     *,
     base_url: str = BASE_URL,
     parts: Sequence[PartName] = tuple(PARTS),
@@ -93,6 +95,7 @@ def download_isic2016(
             file fails a check.
         StorageError: The folder cannot be written or the disk is full.
     """
+    folder = Path(folder)
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not base_url.startswith(("https://", "http://")):
         raise DataError(
@@ -139,10 +142,13 @@ def _is_present(folder: Path, part: PartName) -> bool:
     paths = locate_split(folder, split)
     if part.endswith("-labels"):
         return paths.labels_csv is not None
-    folders, pattern = paths.image_folders, "ISIC_*.jpg"
-    if part.endswith("-masks"):
-        folders, pattern = paths.mask_folders, "ISIC_*_Segmentation.png"
-    return any(True for found in folders for _ in found.glob(pattern))
+    masks = part.endswith("-masks")
+    folders = paths.mask_folders if masks else paths.image_folders
+    return any(
+        path.name.upper().startswith("ISIC_") and has_mask_name(path) is masks
+        for found in folders
+        for path in image_files(found)
+    )
 
 
 def _install(folder: Path, part: PartName, path: Path, published: Published) -> DownloadedPart:

@@ -32,7 +32,7 @@ from dermfuse.preprocess import read_image, squeeze
 
 _T = TypeVar("_T")
 
-DataFolders = Path | Sequence[Path]
+DataFolders = str | Path | Sequence[str | Path]
 """A dataset folder, or several that are joined."""
 
 SAME_PHOTOGRAPH_LEVELS = 10
@@ -99,7 +99,7 @@ def list_folders(data: DataFolders) -> tuple[Path, ...]:
     Raises:
         DataError: There is none, or one is named twice.
     """
-    folders = (data,) if isinstance(data, Path) else tuple(data)
+    folders = tuple(Path(each) for each in ([data] if isinstance(data, str | Path) else data))
     if not folders:
         raise DataError("no dataset folder is named", expected="one or more")
     resolved = [folder.resolve() for folder in folders]
@@ -274,6 +274,8 @@ def _compare(pair: tuple[str, Path, Path]) -> DataError | None:
             return None
     except ImageError as error:
         return error
+    except OSError as error:  # it was there when the folder was listed
+        return DataError(f"{error.filename} cannot be read ({error.strerror})")
     return DataError(
         f"{image_id} is one photograph in {one} and another in {other}",
         expected="the same photograph, at whichever size",

@@ -17,13 +17,15 @@ A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.folde
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dermfuse.data.lines import read_lines
+from dermfuse.data.lines import ID_COLUMN, OTHER_ID_COLUMNS, read_lines
 from dermfuse.errors import DataError
+from dermfuse.masks import MASK_SUFFIX
+from dermfuse.preprocess import SUFFIXES, is_plain_file
 from dermfuse.scores import Label
 
 Split = Literal["train", "test"]
@@ -45,8 +47,9 @@ TRAIN_DUPLICATES: tuple[tuple[str, str], ...] = (
 
 _OFFICIAL_NAME: Mapping[Split, str] = {"train": "Training", "test": "Test"}
 _PARTS = ("Part1", "Part3", "Part3B", "Part2", "Part2B")  # all hold the same photographs
-_IMAGE_NAME = re.compile(r"(ISIC_\d{7})\.(jpg|jpeg|png)", re.IGNORECASE)
-_MASK_NAME = re.compile(r"(ISIC_\d{7})_Segmentation\.png", re.IGNORECASE)
+_SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in SUFFIXES))
+_IMAGE_NAME = re.compile(rf"(ISIC_\d{{7}})({_SUFFIX})", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(ISIC_\d{{7}}){MASK_SUFFIX}({_SUFFIX})", re.IGNORECASE)
 _LABELS = {
     "benign": Label.BENIGN,
     "malignant": Label.MALIGNANT,
@@ -55,7 +58,10 @@ _LABELS = {
     "1": Label.MALIGNANT,
     "1.0": Label.MALIGNANT,
 }
-_COLUMNS = ("image_id", "label")
+_NUMBERS = frozenset(_LABELS) - {"benign", "malignant"}
+_COLUMNS = (ID_COLUMN, "label")
+_DIGIT = re.compile(r"\d")
+_IMAGE_ID = re.compile(r"isic_\d+", re.IGNORECASE)
 _IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -141,7 +147,7 @@ class SplitFiles:
         return frozenset((*self.images, *self.masks, *self.labels))
 
 
-def load_isic2016(folder: Path, split: Split) -> Isic2016:
+def load_isic2016(folder: str | Path, split: Split) -> Isic2016:
     """Returns one split's records from a folder in the official layout.
 
     Groups are left aside: ``dermfuse.data.folders.load_dataset`` reads them, and joins several
@@ -154,6 +160,7 @@ def load_isic2016(folder: Path, split: Split) -> Isic2016:
     Raises:
         DataError: The image folder is missing or holds no image, or the labels are damaged.
     """
+    folder = Path(folder)
     paths = find_split(folder, split)
     labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
     return collect_split(folder, split, paths, labels)
@@ -178,7 +185,9 @@ def locate_split(folder: Path, split: Split) -> SplitPaths:
     image_folders = tuple(path for path in images if path.is_dir())
     # Part 1 is the segmentation task; Part 3B ships its masks beside its images.
     with_masks = [truths[0], *(path for path in image_folders if "_Part3B_" in path.name)]
-    csv_paths = (path.with_name(f"{path.name}.csv") for path in truths)
+    csv_paths = (
+        path.with_name(f"{path.name}{suffix}") for path in truths for suffix in (".csv", ".CSV")
+    )
     return SplitPaths(
         image_folders=image_folders,
         mask_folders=tuple(path for path in with_masks if path.is_dir()),
@@ -254,7 +263,7 @@ def collect_files(
     return SplitFiles(images, masks, labels, paths.labels_csv, tuple(odd))
 
 
-def load_labels(path: Path) -> dict[str, Label]:
+def load_labels(path: str | Path) -> dict[str, Label]:
     """Returns the class of each image id in a CSV of ids and labels.
 
     Args:
@@ -264,6 +273,7 @@ def load_labels(path: Path) -> dict[str, Label]:
         DataError: Naming the line: a wrong column count, an empty or duplicate id, an unknown
             label; or the file is missing, empty or not text.
     """
+    path = Path(path)
     labels, errors = read_labels(path)
     if errors:
         raise errors[0]
@@ -304,7 +314,7 @@ def _files_by_id(
         in_folder: dict[str, Path] = {}
         for path in _listing(folder):
             match = name.fullmatch(path.name)
-            if match and path.is_file():
+            if match and is_plain_file(path):
                 image_id = match.group(1).upper()
                 if image_id in in_folder:
                     odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
@@ -342,15 +352,16 @@ def _without_header(
     """Returns the column of the image ids, and the lines below the header if there is one."""
     id_index = 0
     names = [field.lower() for field in rows[0][1]] if rows else []
-    if names and not any(name in _LABELS or name.startswith("isic_") for name in names):
+    if names and (_is_header(names) or _is_hidden_header(names, [row for _, row in rows[1:]])):
         for name in _COLUMNS:
             if name not in names:
+                unknown = " and ".join(each for each in names if each not in _COLUMNS)
                 raise DataError(
                     f"{path}, line {rows[0][0]}: no {name} column in the header {','.join(names)}",
                     expected=f"the header {','.join(_COLUMNS)}, or none",
-                    action="Correct the header",
+                    action=f"Correct the header; what {unknown or 'it'} means is not guessed",
                 )
-        id_index, rows = names.index(_COLUMNS[0]), rows[1:]
+        id_index, rows = names.index(ID_COLUMN), rows[1:]
     if not rows:
         raise DataError(
             f"{path} is empty",
@@ -358,6 +369,27 @@ def _without_header(
             action="Fetch the file again",
         )
     return id_index, rows
+
+
+def _is_header(names: Sequence[str]) -> bool:
+    """Returns whether the first line names columns: it has one of a known name, or no label."""
+    if any(name in _COLUMNS or name in OTHER_ID_COLUMNS for name in names):
+        return True
+    return not any(name in _LABELS or _IMAGE_ID.fullmatch(name) for name in names)
+
+
+def _is_hidden_header(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Returns whether the first line looks like a header that is named after a class.
+
+    Its label is a word above numbers, and its id alone of all has no digit in it.
+    """
+    is_word = first[-1].lower() in _LABELS and first[-1] not in _NUMBERS
+    return (
+        is_word
+        and not _DIGIT.search(first[0])
+        and bool(below)
+        and all(row[-1] in _NUMBERS and _DIGIT.search(row[0]) for row in below)
+    )
 
 
 def _parse_row(row: list[str], id_index: int, where: str) -> tuple[str, Label]:

@@ -6,6 +6,13 @@ from pathlib import Path
 
 from dermfuse.errors import DataError
 
+ID_COLUMN = "image_id"
+"""What the column of the image ids is called."""
+OTHER_ID_COLUMNS = frozenset(
+    ("id", "isic_id", "image", "image_name", "img", "img_id", "file", "filename", "file_name")
+) | {"name", "path", "lesion_id", "patient_id"}
+"""What other programs call it: no image has such an id, so a line that says so is a header."""
+
 
 def read_lines(path: Path, *, action: str) -> list[tuple[int, list[str]]]:
     """Returns (line number, stripped fields) of each line that is not blank.
@@ -17,8 +24,10 @@ def read_lines(path: Path, *, action: str) -> list[tuple[int, list[str]]]:
     Raises:
         DataError: The file is missing, is not text or is no CSV.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is not a plain file", expected="a CSV file", action=action)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -15,12 +15,12 @@ from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.pairs import match_same_class, pairing_method
 from dermfuse.data.pixels import PlanTensors, hide_, recolour_, spoil_, turn, warp_
 from dermfuse.errors import ImageError
+from dermfuse.masks import read_mask
 from dermfuse.preprocess import (
     letterbox,
     letterbox_mask,
     letterbox_probability,
     read_image,
-    read_mask,
     resize_letterboxed,
     resize_probability,
     squeeze,

@@ -3,11 +3,13 @@
 Images are not needed. A folder is read as one of:
 
 - the official layout of ISIC 2016, either split or both, as far as it is there;
-- a plain folder of ``*.csv`` (lines of ``image_id,label``) and, or, ``masks/*.png``.
+- a plain folder of ``*.csv`` (lines of ``image_id,label``) and, or, masks in ``masks/``.
+
+Suffixes count in either case.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.groups import GROUPS_NAME
 from dermfuse.data.isic2016 import load_labels
 from dermfuse.errors import DataError
+from dermfuse.masks import has_mask_name, image_of_mask
+from dermfuse.preprocess import image_files, is_plain_file
 from dermfuse.scores import Label
 
 _OFFICIAL_NAME = re.compile(
-    r"ISBI2016_ISIC_Part(?P<part>\w+?)_(?P<split>Training|Test)_(?P<kind>Data|GroundTruth)(\.csv)?"
+    r"ISBI2016_ISIC_Part(?P<part>\w+?)_(?P<split>Training|Test)_(?P<kind>Data|GroundTruth)((?i:\.csv))?"
 )
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-_MASK_SUFFIX = "_Segmentation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _load_folder(folder: Path) -> Truth:
             expected="a folder of labels and masks, such as ISIC 2016",
             action="Check the folder's name",
         )
-    official = [path for path in sorted(folder.iterdir()) if _OFFICIAL_NAME.fullmatch(path.name)]
+    official = [path for path in _listing(folder) if _OFFICIAL_NAME.fullmatch(path.name)]
     truth = _load_official(folder, official) if official else _load_plain(folder)
     if not truth.labels and not truth.masks:
         raise DataError(
@@ -103,21 +105,17 @@ def _load_official(folder: Path, paths: list[Path]) -> Truth:
     complete: set[str] = set()
     for path in paths:
         here: set[str] = set()
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             if "_Part3" in path.name:  # the CSVs of other parts hold no labels
                 loaded = load_labels(path)
                 labels.update(loaded)
                 here.update(loaded)
         elif path.is_dir():
-            loaded_masks = dict(_mask_files(path, needs_suffix=True))
+            loaded_masks = _mask_files(path, needs_suffix=True)
             masks.update(loaded_masks)
             here.update(loaded_masks)
             if path.name.endswith("_Data"):
-                here.update(
-                    file.stem
-                    for file in path.iterdir()
-                    if file.suffix.lower() in _IMAGE_SUFFIXES and _MASK_SUFFIX not in file.stem
-                )
+                here.update(file.stem for file in image_files(path) if not has_mask_name(file))
         known |= here
         if "_Test_" in path.name:
             complete |= here
@@ -126,7 +124,7 @@ def _load_official(folder: Path, paths: list[Path]) -> Truth:
 
 def _load_plain(folder: Path) -> Truth:
     labels: dict[str, Label] = {}
-    for path in sorted(set(folder.glob("*.csv")) - {folder / GROUPS_NAME}):
+    for path in _label_files(folder):
         loaded = load_labels(path)
         repeated = sorted(labels.keys() & loaded.keys())
         if repeated:
@@ -136,13 +134,45 @@ def _load_plain(folder: Path) -> Truth:
             )
         labels.update(loaded)
     masks_folder = folder / "masks"
-    masks = dict(_mask_files(masks_folder)) if masks_folder.is_dir() else {}
+    masks = _mask_files(masks_folder) if masks_folder.is_dir() else {}
     known = frozenset(labels.keys() | masks.keys())
     return Truth(str(folder), labels, masks, known=known, complete=known)
 
 
-def _mask_files(folder: Path, *, needs_suffix: bool = False) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.glob("*.png")):
-        is_mask = path.stem.endswith(_MASK_SUFFIX) or not needs_suffix
-        if is_mask and not path.name.startswith("."):
-            yield path.stem.removesuffix(_MASK_SUFFIX), path
+def _label_files(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in _listing(folder)
+        if path.suffix.lower() == ".csv" and path.name != GROUPS_NAME and is_plain_file(path)
+    ]
+
+
+def _mask_files(folder: Path, *, needs_suffix: bool = False) -> dict[str, Path]:
+    """Returns the mask of each image id in a folder.
+
+    Raises:
+        DataError: The folder cannot be read, or holds two masks of one image.
+    """
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        if not (has_mask_name(path) or not needs_suffix):
+            continue
+        other = found.setdefault(image_of_mask(path), path)
+        if other != path:
+            raise DataError(
+                f"{folder} holds {other.name} and {path.name}",
+                expected="one mask for each image",
+                action="Remove one of them",
+            )
+    return found
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read ({error.strerror or error})",
+            expected="a folder that may be read",
+            action="Correct its permissions",
+        ) from error

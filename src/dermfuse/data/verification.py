@@ -4,7 +4,8 @@ Every image and mask is decoded once. Nothing stops at the first odd file: whoev
 repair a folder wants the whole list.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from dermfuse.data.isic2016 import (
     read_labels,
 )
 from dermfuse.errors import DataError, ImageError
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.masks import ONE_LEVEL, decide_mask
+from dermfuse.preprocess import read_image
 from dermfuse.scores import Label
 
 TINY_FRACTION = 0.01
@@ -62,7 +64,8 @@ class OddFile:
 
     Args:
         kind: ``unreadable image``, ``unreadable mask``, ``mask size``, ``empty mask``,
-            ``whole-frame mask``, ``tiny mask``, ``huge mask``, ``labels`` or ``folder``.
+            ``whole-frame mask``, ``tiny mask``, ``huge mask``, ``mask rule`` (read by another rule
+            than most masks are), ``labels`` or ``folder``.
         image_id: Whose file it is; empty where it belongs to no image.
         sentence: What is odd about it.
     """
@@ -84,6 +87,8 @@ class SplitReport:
         missing_masks: Ids that have no mask.
         missing_labels: Ids that have no label.
         odd: Everything odd, images first.
+        mask_rules: How many masks were read by which rule (see ``dermfuse.masks``), the most
+            frequent first.
     """
 
     split: Split
@@ -93,6 +98,7 @@ class SplitReport:
     missing_masks: tuple[str, ...]
     missing_labels: tuple[str, ...]
     odd: tuple[OddFile, ...]
+    mask_rules: Mapping[str, int]
 
     @property
     def complete(self) -> bool:
@@ -132,7 +138,7 @@ class VerificationReport:
 
 
 def verify_isic2016(
-    folder: Path, *, progress: Callable[[int, int], None] | None = None
+    folder: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> VerificationReport:
     """Returns what a folder in the official layout holds, after reading every file in it.
 
@@ -143,6 +149,7 @@ def verify_isic2016(
     Raises:
         DataError: The folder holds images of neither split.
     """
+    folder = Path(folder)
     present = [split for split in OFFICIAL_TOTALS if locate_split(folder, split).image_folders]
     if not present:
         find_split(folder, "train")  # raises, saying where it looked
@@ -173,10 +180,17 @@ def _report(
     data: Isic2016, label_errors: Iterable[DataError], advance: Callable[[], None]
 ) -> SplitReport:
     odd: list[OddFile] = []
+    rules: dict[str, str] = {}
     with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
-        for found in pool.map(_odd_files, data.lesions):
+        for lesion, (found, rule) in zip(
+            data.lesions, pool.map(_inspect, data.lesions), strict=True
+        ):
             odd += found
+            if rule:
+                rules[lesion.image_id] = rule
             advance()
+    counts = Counter(rules.values())
+    odd += _other_rules(rules, counts)
     odd += [OddFile("labels", "", str(error)) for error in label_errors]
     odd += [OddFile("folder", "", sentence) for sentence in data.odd]
     return SplitReport(
@@ -187,7 +201,17 @@ def _report(
         missing_masks=data.missing_masks,
         missing_labels=data.missing_labels,
         odd=tuple(odd),
+        mask_rules=dict(counts.most_common()),
     )
+
+
+def _other_rules(rules: Mapping[str, str], counts: Counter[str]) -> Iterator[OddFile]:
+    """Yields the masks that were read by another rule than most of the folder."""
+    usual = counts.most_common(1)[0][0] if counts else ""
+    for image_id, rule in rules.items():
+        if rule != usual and not rule.startswith(ONE_LEVEL):  # those are odd by their area
+            sentence = f"its mask is read as: {rule}; most are: {usual}."
+            yield OddFile("mask rule", image_id, sentence)
 
 
 def _totals(data: Isic2016) -> Totals:
@@ -200,8 +224,8 @@ def _totals(data: Isic2016) -> Totals:
     )
 
 
-def _odd_files(lesion: Lesion) -> list[OddFile]:
-    """Returns what is odd about one lesion's image and mask."""
+def _inspect(lesion: Lesion) -> tuple[list[OddFile], str]:
+    """Returns what is odd about one lesion's image and mask, and how the mask was read."""
     odd: list[OddFile] = []
     shape: tuple[int, int] | None = None  # (H, W)
     try:
@@ -210,11 +234,12 @@ def _odd_files(lesion: Lesion) -> list[OddFile]:
     except ImageError as error:
         odd.append(OddFile("unreadable image", lesion.image_id, str(error)))
     if lesion.mask_path is None:
-        return odd
+        return odd, ""
     try:
-        mask = read_mask(lesion.mask_path)
+        decided = decide_mask(lesion.mask_path)
     except ImageError as error:
-        return [*odd, OddFile("unreadable mask", lesion.image_id, str(error))]
+        return [*odd, OddFile("unreadable mask", lesion.image_id, str(error))], ""
+    mask = decided.lesion
     name = lesion.mask_path.name
     if shape is not None and mask.shape != shape:
         sentence = (
@@ -226,7 +251,7 @@ def _odd_files(lesion: Lesion) -> list[OddFile]:
     if kind:
         sentence = f"{name} covers {mask.mean():.1%} of the frame."
         odd.append(OddFile(kind, lesion.image_id, sentence))
-    return odd
+    return odd, decided.rule
 
 
 def _odd_area(mask: NDArray[np.bool_]) -> str:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from dermfuse.decoding.samples import Samples, image_samples
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # colour types; the first two may have a transparent one
-_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, _RGBA: 4}
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
+_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
 _WHOLE = ((0, 0, 1, 1),)  # first pixel and step, across and down
 _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
@@ -89,9 +91,10 @@ def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
     """
     depth, colour = struct.unpack_from("BB", data, 24)
     key = image.info.get("transparency") if colour in (_GREY, _RGB) else None
-    if depth == 16 and colour in (_RGB, _RGBA):
-        values = _sixteen_bits(image, data)
-        levels = ((values + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
+    mode = "LA" if colour == _GREY_ALPHA else image.mode
+    if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
+        values = _grey_and_alpha(data) if mode == "LA" else _sixteen_bits(image, data)
+        levels = _levels(values, depth)
     elif key is not None:
         values = np.asarray(image)
         levels = _levels(values, depth)
@@ -100,8 +103,44 @@ def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
     if key is not None:
         levels[_has(values, key, depth)] = 255
     return Image.frombytes(
-        "L" if levels.ndim == 2 else image.mode, image.size, np.ascontiguousarray(levels).tobytes()
+        "L" if levels.ndim == 2 else mode, image.size, np.ascontiguousarray(levels).tobytes()
     )
+
+
+def has_own_samples(data: bytes) -> bool:
+    """Returns whether ``opaque_png`` changes a PNG: it has 16 bits or a transparent colour."""
+    return data[24:25] == b"\x10" or b"tRNS" in data[: data.find(b"IDAT")]
+
+
+def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
+    """Returns what a whole PNG holds in its own depth, as stored, and Pillow's image of it."""
+    depth, colour = struct.unpack_from("BB", data, 24)
+    image = PngImageFile(io.BytesIO(data))
+    image.load()
+    if depth < 16 and colour not in (_GREY, _RGB):
+        return image_samples(image), image
+    values = np.asarray(image)
+    if depth == 16 and colour == _GREY_ALPHA:
+        values = _grey_and_alpha(data)
+    elif depth == 16 and colour != _GREY:
+        values = _sixteen_bits(image, data)
+    top, alpha = (65_535 if depth == 16 else 1 if depth == 1 else 255), None
+    if colour in (_GREY_ALPHA, _RGB_ALPHA):
+        values, alpha = values[..., :-1], values[..., -1].astype(np.uint16)
+    elif (key := image.info.get("transparency")) is not None:
+        alpha = np.where(_has(values, key, depth), np.uint16(0), np.uint16(top))
+    grid = values if values.ndim == 3 else values[..., None]
+    return Samples(grid.astype(np.uint16), top=top, alpha=alpha, alpha_top=top), image
+
+
+def _grey_and_alpha(data: bytes) -> NDArray[np.uint16]:
+    """Returns 16-bit grey and alpha, (H, W, 2): four bytes a pixel, as Pillow's RGBA has them."""
+    with PngImageFile(io.BytesIO(data)) as image:
+        image._mode = "RGBA"
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        octets = np.asarray(image)  # (H, W, 4)
+    values: NDArray[np.uint16] = octets[..., 0::2].astype(np.uint16) * np.uint16(256)
+    return values + octets[..., 1::2].astype(np.uint16)
 
 
 def _sixteen_bits(image: Image.Image, data: bytes) -> NDArray[np.uint32]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from dermfuse.decoding.samples import Samples, image_samples
 from dermfuse.errors import ImageError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -34,6 +35,7 @@ _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
 _ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
 _SIGNED, _FLOAT = 2, 3  # of SampleFormat
 _PREDICTED = (8, 16, 32)  # depths that differences are defined for
+_BYTE = 255
 _PIECE = 2**22  # samples that are interpreted at a time
 _MAX_SAMPLES = 16
 _ACTION = "Save the image as PNG"
@@ -212,23 +214,62 @@ def page_image(data: bytes, page: Page, name: str) -> Image.Image:
     Raises:
         ImageError: Grey values in 32 bits that do not fit into 16.
     """
-    taken = _taken(page)
-    stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
     alpha, colours = (
         _alpha(page),
         3 if page.photometric == _PALETTE else _CHANNELS[page.photometric],
     )
     levels = np.empty((page.height, page.width, colours + (alpha is not None)), np.uint8)
-    step = max(_PIECE // (page.width * page.samples), 1)
-    for start in range(0, page.height, step):
-        rows = slice(start, start + step)
-        pieces = [_samples(plane[rows], page) for plane in stored]  # (h, W, S) or, each, (h, W, 1)
-        values = pieces[0][..., taken] if page.planes == 1 else np.concatenate(pieces, axis=2)
+    for rows, values in _pieces(data, page):
         levels[rows] = _levels(values, page, name)
     mode = "CMYK" if page.photometric == _CMYK else "L" if colours == 1 else "RGB"
     if alpha is not None:
         mode += "a" if alpha[1] == _ASSOCIATED else "A"
     return Image.frombytes(mode, (page.width, page.height), levels.tobytes())
+
+
+def page_samples(data: bytes, page: Page, name: str) -> Samples:
+    """Returns what a page of a known coding holds, in its own depth, as stored (not turned).
+
+    Grey is inverted if white is zero; CMYK and palettes become RGB of 8 bits.
+
+    Args:
+        data: The whole file.
+        page: What ``read_page`` says of it, after ``check_page``.
+        name: For messages.
+
+    Raises:
+        ImageError: As ``page_image``.
+    """
+    if page.photometric == _CMYK:
+        return image_samples(page_image(data, page, name))
+    values = np.concatenate([values for _, values in _pieces(data, page)])  # (H, W, S)
+    if page.bits == 32 or page.first(339, 1) == _SIGNED:
+        values = _narrowed(values, name)
+    channels, top = _CHANNELS[page.photometric], 2 ** min(page.bits, 16) - 1
+    own = values.astype(np.uint16)
+    colours, indices, alpha = own[..., :channels], None, _alpha(page)
+    if page.photometric == _PALETTE:
+        indices, colours = own[..., 0], _colour_map(page)[own[..., 0]].astype(np.uint16)
+    elif page.photometric == _WHITE_IS_ZERO:
+        colours = (top - colours).astype(np.uint16)
+    return Samples(
+        colours,
+        top=_BYTE if page.photometric == _PALETTE else top,
+        alpha=None if alpha is None else own[..., channels],
+        alpha_top=top,
+        indices=indices,
+    )
+
+
+def _pieces(data: bytes, page: Page) -> Iterator[tuple[slice, NDArray[np.integer[Any]]]]:
+    """Yields rows and the samples in them that count, (h, W, S), alpha last."""
+    taken = _taken(page)
+    stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
+    step = max(_PIECE // (page.width * page.samples), 1)
+    for start in range(0, page.height, step):
+        rows = slice(start, start + step)
+        pieces = [_samples(plane[rows], page) for plane in stored]  # (h, W, S) or, each, (h, W, 1)
+        yield rows, pieces[0][..., taken] if page.planes == 1 else np.concatenate(pieces, axis=2)
 
 
 def _alpha(page: Page) -> tuple[int, int] | None:
@@ -257,15 +298,20 @@ def _levels(values: NDArray[np.integer[Any]], page: Page, name: str) -> NDArray[
         values = _narrowed(values, name)
     scale = _scale(16 if page.bits == 32 else page.bits)
     if page.photometric == _PALETTE:
-        table = np.array(page.tags[320][: 3 * 2**page.bits]).reshape(3, -1).T
-        table = table if table.max() < 256 else table // 256
-        colours = table.astype(np.uint8)[values[..., 0]]
+        colours = _colour_map(page)[values[..., 0]]
         shown: NDArray[np.uint8] = np.concatenate([colours, scale[values[..., 1:]]], axis=2)
         return shown
     levels: NDArray[np.uint8] = scale[values]
     if page.photometric == _WHITE_IS_ZERO:
         levels[..., 0] = 255 - levels[..., 0]
     return levels
+
+
+def _colour_map(page: Page) -> NDArray[np.uint8]:
+    """Returns the colour of each palette entry in 8 bits, (entries, 3)."""
+    table = np.array(page.tags[320][: 3 * 2**page.bits]).reshape(3, -1).T
+    table = table if table.max() < 256 else table // 256
+    return table.astype(np.uint8)
 
 
 def _scale(bits: int) -> NDArray[np.uint8]:

@@ -61,7 +61,7 @@ def example_images() -> tuple[Path, ...]:
     return found
 
 
-def analyze_examples(out: Path, *, release: Path | None = None) -> DemoReport:
+def analyze_examples(out: str | Path, *, release: str | Path | None = None) -> DemoReport:
     """Analyses the example images into a results folder, with overlays and a report.
 
     Args:
@@ -73,6 +73,8 @@ def analyze_examples(out: Path, *, release: Path | None = None) -> DemoReport:
         RunError: The folder holds something else.
         StorageError: It cannot be written.
     """
+    out = Path(out)
+    release = None if release is None else Path(release)
     began = time.monotonic()
     outcome = analyze_paths(
         Analyzer(release), example_images(), out, options=BulkOptions(overlays=True)

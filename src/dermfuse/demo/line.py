@@ -81,7 +81,7 @@ class LineReport:
 
 
 def run_line(
-    out: Path, *, settings: LineSettings | None = None, stage: Stage | None = None
+    out: str | Path, *, settings: LineSettings | None = None, stage: Stage | None = None
 ) -> LineReport:
     """Runs the whole line on synthetic dermoscopy and writes a report page.
 
@@ -94,6 +94,7 @@ def run_line(
         RunError: The folder exists and is not empty.
         StorageError: It cannot be written.
     """
+    out = Path(out)
     settings = settings or LineSettings()
     began = time.monotonic()
     new_folder(out, what="demo")

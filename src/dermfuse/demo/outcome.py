@@ -16,9 +16,10 @@ from dermfuse.evaluation.reports import (
     SegmentationReport,
 )
 from dermfuse.fusion import FusionReport
+from dermfuse.masks import read_mask
 from dermfuse.metrics import count, jaccard
 from dermfuse.predictions import mask_path, read_predictions
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.preprocess import read_image
 from dermfuse.report import Chart, Example, Finding, Page, Series, Table
 from dermfuse.report.curves import precision_recall_series, roc_series
 from dermfuse.runs import RunFolder, environment, read_json

@@ -126,8 +126,8 @@ class ComparisonReport:
 
 
 def compare(
-    a: Path,
-    b: Path,
+    a: str | Path,
+    b: str | Path,
     truth: DataFolders,
     *,
     draws: int = DRAWS,
@@ -150,6 +150,8 @@ def compare(
         DataError: The truth cannot be read or is of another kind, or a class is missing.
         ConfigError: ``draws`` is out of range.
     """
+    a = Path(a)
+    b = Path(b)
     check_draws(draws)
     predicted_a, predicted_b, true = read_predictions(a), read_predictions(b), load_truth(truth)
     has_scores, has_masks = _common_tasks(predicted_a, predicted_b)

@@ -51,12 +51,12 @@ from dermfuse.predictions import Predictions, read_predictions
 
 
 def evaluate(
-    predictions: Path,
+    predictions: str | Path,
     truth: DataFolders,
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     allow_partial: bool = False,
 ) -> EvaluationReport:
     """Returns the challenge's metrics of a predictions folder, with bootstrap intervals.
@@ -67,7 +67,8 @@ def evaluate(
             a CSV of ``image_id,label`` or with ``masks/``; or several of these, joined.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
-        threshold: A score above it is called malignant; the challenge's is 0.5.
+        threshold: A score above it is called malignant; None takes what the predictions name:
+            the operating point of an analysis, else the challenge's 0.5.
         allow_partial: Evaluate what is there when images of the test split are not predicted;
             the report lists them.
 
@@ -76,11 +77,13 @@ def evaluate(
         DataError: The truth cannot be read, or is of another kind than the predictions.
         ConfigError: ``draws`` or ``threshold`` is out of range.
     """
-    if not 0.0 <= threshold <= 1.0:
+    predictions = Path(predictions)
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise ConfigError(f"threshold is {threshold}", expected="a number in [0, 1]")
     check_draws(draws)
     predicted = read_predictions(predictions, allow_withheld=True)
     true = load_truth(truth)
+    threshold = predicted.manifest.threshold if threshold is None else threshold
     scored = match_scores(predicted, true, allow_partial=allow_partial)
     segmented = match_masks(predicted, true, allow_partial=allow_partial)
     if scored is None and segmented is None:

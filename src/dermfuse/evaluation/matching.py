@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from dermfuse.data.truth import Truth
 from dermfuse.errors import DataError, PredictionsError
+from dermfuse.masks import read_mask
 from dermfuse.metrics import Counts, count
 from dermfuse.predictions import Predictions, name_some, size_in_words
-from dermfuse.preprocess import read_mask
 from dermfuse.scores import Label
 
 _SUBSETS = ("train", "validation")

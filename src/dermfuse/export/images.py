@@ -13,8 +13,9 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.export.execution import run_onnx
+from dermfuse.masks import read_mask
 from dermfuse.metrics import auc, average_precision, count, jaccard
-from dermfuse.preprocess import read_mask, resize_probability
+from dermfuse.preprocess import resize_probability
 from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, split_lesions
 
 CALIBRATION_IMAGES = 64

@@ -76,10 +76,10 @@ class ExportReport:
 
 
 def export_runs(
-    runs: Sequence[Path],
+    runs: Sequence[str | Path],
     *,
     data: DataFolders,
-    out: Path,
+    out: str | Path,
     int8: bool = False,
     calibration: int = CALIBRATION_IMAGES,
     progress: Callable[[int, int], None] | None = None,
@@ -98,7 +98,8 @@ def export_runs(
         DermfuseError: A run, the data or the folder cannot be used; an export answers otherwise
             than torch.
     """
-    _require_distinct(runs)
+    out = Path(out)
+    _require_distinct([Path(run) for run in runs])
     networks: list[ExportedNetwork] = []
     for done, run in enumerate(runs, start=1):
         networks += _export_run(load_run(run), data, out, int8=int8, calibration=calibration)

@@ -22,8 +22,9 @@ from dermfuse.figures.sources import (
     shrunk_mask,
 )
 from dermfuse.figures.style import Basis
+from dermfuse.masks import read_mask
 from dermfuse.predictions import Predictions
-from dermfuse.preprocess import read_image, read_mask, read_probability, resize_probability
+from dermfuse.preprocess import read_image, read_probability, resize_probability
 
 MEASURED_PX = 256
 """Longer side at which hardness is measured, whatever the image's size."""
@@ -33,7 +34,6 @@ _WORST = 8
 _WORST_ACROSS = 4
 _WRONG = 4
 _MAPPED_IMAGES = 4
-_THRESHOLD = 0.5
 
 Hardness = Mapping[str, Mapping[str, float]]
 """Rule, image id to the rule's number; images that a rule cannot measure are not there."""
@@ -132,7 +132,7 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
         for is_malignant, words, sign in ((True, "melanoma missed", 1), (False, "false alarm", -1)):
             wrong = np.flatnonzero(
                 (network.malignant == is_malignant)
-                & ((network.scores > _THRESHOLD) != is_malignant)
+                & ((network.scores > network.threshold) != is_malignant)
             )
             surest = wrong[np.argsort(sign * network.scores[wrong], kind="stable")]
             panels = [
@@ -145,6 +145,7 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
             ][:_WRONG]
             if panels:
                 rows.append(Row(f"{network.name}: {words}", tuple(panels)))
+    thresholds = sorted({f"{network.threshold:.3g}" for network in group.networks})
     if not rows:
         raise DataError(
             "no image is classified wrongly, or its photograph is not there", expected="one or more"
@@ -154,9 +155,9 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
         name=name,
         title="Failures of classification",
         caption=(
-            f"The images each network is surest and wrong about, malignant at a score above "
-            f"{_THRESHOLD}: missed melanomas from the lowest score on, false alarms from the "
-            "highest."
+            "The images each network is surest and wrong about, malignant at a score above "
+            f"{' or '.join(thresholds)}: missed melanomas from the lowest score on, false alarms "
+            "from the highest."
         ),
         basis=basis_of(group),
     )

@@ -45,8 +45,8 @@ CAPTIONS_NAME = "figures.json"
 
 
 def draw_figures(
-    runs: Sequence[Path],
-    predictions: Sequence[Path],
+    runs: Sequence[str | Path],
+    predictions: Sequence[str | Path],
     *,
     data: DataFolders,
     draws: int = 2000,
@@ -69,7 +69,8 @@ def draw_figures(
     Raises:
         DermfuseError: A folder cannot be used, or no figure can be drawn.
     """
-    sources = read_sources(runs, predictions, data=data)
+    made = [Path(run) for run in runs], [Path(folder) for folder in predictions]
+    sources = read_sources(*made, data=data)
     skip = skipped or (lambda figure, why: _LOG.warning("%s is not drawn: %s", figure, why))
     pictures: list[Picture] = []
     reasons: list[str] = []

@@ -45,6 +45,7 @@ class ScoredNetwork:
         name: The network.
         malignant: Labels. (N,)
         scores: Of malignancy, in [0, 1]. (N,)
+        threshold: A score above it is called malignant.
 
     Raises:
         DataError: The columns differ in length.
@@ -53,6 +54,7 @@ class ScoredNetwork:
     name: str
     malignant: NDArray[np.bool_]
     scores: Values
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         require_equal([len(self.malignant), len(self.scores)], f"labels and scores of {self.name}")

@@ -21,9 +21,10 @@ from dermfuse.errors import DataError, DermfuseError, RunError
 from dermfuse.evaluation.matching import match_masks, match_scores
 from dermfuse.figures.curves import History
 from dermfuse.figures.ranking import ScoredNetwork
+from dermfuse.masks import read_mask
 from dermfuse.metrics import jaccard
 from dermfuse.predictions import Predictions, read_predictions
-from dermfuse.preprocess import read_image, read_mask
+from dermfuse.preprocess import read_image
 from dermfuse.runs import RunFolder
 
 _LOG = logging.getLogger(__name__)
@@ -225,7 +226,9 @@ def scored_groups(sources: Sources) -> list[ScoredGroup]:
     groups: dict[tuple[str, tuple[str, ...]], list[ScoredNetwork]] = {}
     for predictions, scored in _matched(sources, match_scores):
         key = predictions.manifest.split, scored.coverage.evaluated
-        network = ScoredNetwork(name_of(predictions), scored.malignant, scored.scores)
+        network = ScoredNetwork(
+            name_of(predictions), scored.malignant, scored.scores, predictions.manifest.threshold
+        )
         groups.setdefault(key, []).append(network)
     return [ScoredGroup(*key, tuple(networks)) for key, networks in groups.items()]
 

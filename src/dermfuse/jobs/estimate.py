@@ -1,4 +1,4 @@
-"""What trainings would cost before they are begun: time from a timed step, and disk."""
+"""What trainings would cost before they are begun: time from timed steps, and disk."""
 
 import heapq
 import os
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,13 +18,16 @@ from dermfuse.data.pairs import CYCLE
 from dermfuse.jobs.execution import Workplace, survey
 from dermfuse.jobs.progress import RunProgress
 from dermfuse.jobs.run import Run
+from dermfuse.jobs.sides import require_sides
 from dermfuse.models import count_parameters
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.scores import Label
+from dermfuse.training.memory import explain_memory
 from dermfuse.training.train import accelerator_of, precision_of
 
-_TIMED_BATCH = {"cpu": 4, "cuda": 32}
+_TIMED_STEPS = 4
+_TIMED_SECONDS = 20.0  # after which no further step of a network is begun, once one is timed
 _FORWARD_SHARE = 1 / 3  # of a training step: the backward pass costs about twice the forward
 _STATES = 4  # numbers kept per parameter: best weights, last weights, Adam's two moments
 _CARD_SHARE = 0.5  # of a run's time on a GPU the card computes; the rest may be another run's
@@ -37,7 +41,8 @@ class RunEstimate:
         name: Of the run.
         state: ``waiting``, ``reused`` or ``failed``, as the folder says.
         epochs: That are left to train.
-        seconds: Until it is trained; 0 where it is.
+        seconds: Until it is trained, at the least; 0 where it is.
+        most_seconds: The same at the pace of the slowest step that was timed.
         basis: What that is inferred from.
         disk_mb: Of the run folder, in 10^6 bytes.
     """
@@ -46,6 +51,7 @@ class RunEstimate:
     state: str
     epochs: int
     seconds: float
+    most_seconds: float
     basis: str
     disk_mb: float
 
@@ -57,12 +63,29 @@ class RunsEstimate:
     Attributes:
         runs: In the order they were given.
         jobs: How many are trained side by side.
-        seconds: Of all trainings, side by side and each after those it waits for.
+        seconds: Of all trainings, side by side and each after those it waits for, at the least.
+        most_seconds: The same at the pace of the slowest steps.
     """
 
     runs: tuple[RunEstimate, ...]
     jobs: int
     seconds: float
+    most_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a training step of a network takes on this machine.
+
+    Attributes:
+        least: Seconds per image of the fastest step that was timed.
+        most: Of the slowest.
+        parameters: Of the network.
+    """
+
+    least: float
+    most: float
+    parameters: int
 
 
 def default_jobs() -> int:
@@ -86,7 +109,8 @@ def estimate_runs(
     """Returns what runs will cost on this machine; nothing is written.
 
     A network that a finished run of the folder has trained is taken to need as long per epoch
-    again; of any other one step is timed.
+    again; of any other some steps are timed at the run's own batch size. The fastest of them says
+    what the machine can do, the slowest what it does while others use it.
 
     Args:
         runs: What is to be trained.
@@ -95,8 +119,9 @@ def estimate_runs(
         progress: Called with (done, all) runs.
 
     Raises:
-        DermfuseError: The dataset cannot be read.
+        DermfuseError: The dataset cannot be read, or holds one class alone on a side of a split.
     """
+    require_sides(runs, place)
     counts = _counts(place.data)
     states = survey(runs, place)
     known = {
@@ -110,7 +135,11 @@ def estimate_runs(
         estimates.append(_estimate_run(run.config, state, known, timer, counts))
         if progress:
             progress(number, len(runs))
-    return RunsEstimate(tuple(estimates), jobs, round(_seconds_of_all(runs, estimates, jobs), 1))
+    least, most = (
+        round(_seconds_of_all(runs, {each.name: of(each) for each in estimates}, jobs), 1)
+        for of in (attrgetter("seconds"), attrgetter("most_seconds"))
+    )
+    return RunsEstimate(tuple(estimates), jobs, least, most)
 
 
 def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, ...]:
@@ -133,9 +162,8 @@ def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, 
     return tuple(by_name[name] for name in sorted(by_name, key=lambda name: -chain(name)))
 
 
-def _seconds_of_all(runs: Sequence[Run], estimates: Sequence[RunEstimate], jobs: int) -> float:
+def _seconds_of_all(runs: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
     """Returns how long all runs take, by giving each to the first free job in their order."""
-    seconds = {each.name: each.seconds for each in estimates}
     waiting = list(order_runs(runs, seconds))
     ended: dict[str, float] = {}
     going: list[tuple[float, str]] = []  # when a run ends, and which
@@ -213,15 +241,19 @@ def _estimate_run(
     timer: "_Timer",
     counts: Counts,
 ) -> RunEstimate:
-    per_image, parameters = timer.time(config)
+    pace = timer.time(config)
     left = 0 if state.state == "reused" else config.train.epochs - state.epoch
     rate = state.seconds_per_epoch or known.get(_kind(config))
-    basis = "a finished run" if rate else "one timed step"
+    basis = "a finished run" if rate else "timed steps"
     if state.state == "reused":
         basis = "finished"
-    rate = rate or per_image * passes_per_epoch(config, counts)
-    disk = 4 * parameters * _STATES / 1e6
-    return RunEstimate(state.name, state.state, left, round(left * rate, 1), basis, round(disk, 1))
+    passes = passes_per_epoch(config, counts)
+    least, most = (rate or per_image * passes for per_image in (pace.least, pace.most))
+    disk = 4 * pace.parameters * _STATES / 1e6
+    return RunEstimate(
+        state.name, state.state, left, round(left * least, 1), round(left * most, 1), basis,
+        round(disk, 1),
+    )  # fmt: skip
 
 
 def _kind(config: Config) -> tuple[object, ...]:
@@ -230,7 +262,7 @@ def _kind(config: Config) -> tuple[object, ...]:
 
 
 class _Timer:
-    """Times one step of each network once.
+    """Times the steps of each network once.
 
     Args:
         threads: That a run has which names none; 0 for PyTorch's choice.
@@ -238,28 +270,33 @@ class _Timer:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._known: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._known: dict[tuple[object, ...], Pace] = {}
 
-    def time(self, config: Config) -> tuple[float, int]:
-        """Returns seconds per image of a training step, and the network's parameters."""
-        model = config.model
-        key = (model.network, model.backbone, config.data.input_size, config.train.precision)
+    def time(self, config: Config) -> Pace:
+        """Returns what a training step takes, and the network's parameters."""
+        model, train = config.model, config.train
+        key = (
+            *(model.network, model.backbone, config.data.input_size),
+            *(train.batch_size, train.precision),
+        )
         if key not in self._known:
-            threads = config.train.threads or self._threads
-            self._known[key] = _time_step(config, threads=threads)
+            threads = train.threads or self._threads
+            with explain_memory(config):
+                self._known[key] = _time_steps(config, threads=threads)
         return self._known[key]
 
 
-def _time_step(config: Config, *, threads: int) -> tuple[float, int]:
+def _time_steps(config: Config, *, threads: int) -> Pace:
+    """Returns the pace of some steps at the configuration's batch size; the first one warms up."""
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(accelerator_of(config))
     network = build_network(config.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batch, size = _TIMED_BATCH[device.type], config.data.input_size
+    batch, size = config.train.batch_size, config.data.input_size
     images = torch.rand(batch, 3, size, size, device=device)
     half = precision_of(config) == "bf16-mixed"
-    seconds = 0.0
-    for _ in range(2):  # the first warms up
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= _TIMED_STEPS and sum(seconds) < _TIMED_SECONDS):
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             # The discriminant branch costs next to nothing beside the backbone.
@@ -269,8 +306,10 @@ def _time_step(config: Config, *, threads: int) -> tuple[float, int]:
         torch.autograd.backward(loss)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
-    return seconds / batch, count_parameters(network, trainable=False)
+        seconds.append(time.perf_counter() - began)
+    timed = seconds[1:]
+    parameters = count_parameters(network, trainable=False)
+    return Pace(min(timed) / batch, max(timed) / batch, parameters)
 
 
 def _tensors(answer: Any) -> list[Tensor]:  # noqa: ANN401 — a network's own record

@@ -101,3 +101,14 @@ def duration_in_words(seconds: float) -> str:
     first = next((i for i, (value, _) in enumerate(parts) if value), 3)
     shown = [(value, unit) for value, unit in parts[first : first + 2] if value]
     return " ".join(f"{value} {unit}" for value, unit in shown) or "0 s"
+
+
+def range_in_words(least: float, most: float) -> str:
+    """Returns a range of durations, or one of them where both are the same in words.
+
+    Example:
+        >>> range_in_words(3600, 5400), range_in_words(61.2, 61.4)
+        ('1 h to 1 h 30 min', '1 min 1 s')
+    """
+    words = [duration_in_words(seconds) for seconds in (least, most)]
+    return words[0] if words[0] == words[1] else " to ".join(words)

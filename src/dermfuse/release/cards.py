@@ -180,13 +180,14 @@ class NetworkCard:
         return card.parent / self.file
 
 
-def read_card(path: Path) -> NetworkCard:
+def read_card(path: str | Path) -> NetworkCard:
     """Returns a network's card, having checked that the file beside it is the one it describes.
 
     Raises:
         ReleaseError: The card is missing, damaged or of another format; the network file is
             missing, of another size, or not the one whose SHA-256 the card names.
     """
+    path = Path(path)
     try:
         record = read_json(path)
     except RunError as error:

@@ -179,21 +179,23 @@ def bundled_release() -> Path:
     return folder
 
 
-def choose_release(folder: Path | None) -> Path:
+def choose_release(folder: str | Path | None) -> Path:
     """Returns a release folder of the user's, or that of the package where there is none.
 
     Raises:
         ReleaseError: As for ``bundled_release``.
     """
+    folder = None if folder is None else Path(folder)
     return bundled_release() if folder is None else folder
 
 
-def read_release(folder: Path) -> Release:
+def read_release(folder: str | Path) -> Release:
     """Returns what a release folder says.
 
     Raises:
         ReleaseError: The folder or its record is missing, damaged, or does not add up.
     """
+    folder = Path(folder)
     path = folder / RELEASE_NAME
     if not path.is_file():
         raise ReleaseError(

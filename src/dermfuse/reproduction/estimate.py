@@ -20,13 +20,15 @@ class PlanEstimate:
     Attributes:
         runs: In the plan's order.
         jobs: How many are trained side by side.
-        seconds: Of all trainings, side by side.
+        seconds: Of all trainings, side by side, at the least.
+        most_seconds: The same at the pace of the slowest steps that were timed.
         disk_mb: Of all folders, predictions with maps included, in 10^6 bytes.
     """
 
     runs: tuple[RunEstimate, ...]
     jobs: int
     seconds: float
+    most_seconds: float
     disk_mb: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,11 +52,11 @@ def estimate(
         progress: Called with (done, all) runs.
 
     Raises:
-        DermfuseError: The dataset cannot be read.
+        DermfuseError: The dataset cannot be read, or holds one class alone on a side of a split.
     """
     found = estimate_runs(plan.runs, place, jobs=jobs, progress=progress)
     disk = sum(each.disk_mb for each in found.runs) + _predictions_mb(plan, place.data)
-    return PlanEstimate(found.runs, jobs, found.seconds, round(disk, 1))
+    return PlanEstimate(found.runs, jobs, found.seconds, found.most_seconds, round(disk, 1))
 
 
 def _predictions_mb(plan: Plan, data: DataFolders) -> float:

@@ -20,6 +20,7 @@ from dermfuse.jobs.execution import (
 )
 from dermfuse.jobs.progress import RunProgress
 from dermfuse.jobs.run import Run
+from dermfuse.jobs.sides import require_sides
 from dermfuse.report import render_page
 from dermfuse.reproduction.assembly import Assembler
 from dermfuse.reproduction.documents import render_csv, render_markdown
@@ -93,6 +94,11 @@ class Request:
     draws: int = DRAWS
     blind: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        if self.imagenet is not None:
+            object.__setattr__(self, "imagenet", Path(self.imagenet))
+
     @property
     def place(self) -> Workplace:
         """Where the runs are trained."""
@@ -164,6 +170,7 @@ def reproduce(
     announce = stage or (lambda *_: None)
     plan, place = plan_request(request), request.place
     to_train = () if report_only else plan.runs_to_train(request.only)
+    require_sides(to_train, place)
     _open(request.out, must_exist=report_only)
     trained: dict[str, RunProgress] = {}
     if to_train:

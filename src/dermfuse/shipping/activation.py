@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dermfuse.analysis.maps import join_activations
 from dermfuse.data.isic2016 import Lesion
-from dermfuse.preprocess import read_mask, squeeze_mask
+from dermfuse.masks import read_mask
+from dermfuse.preprocess import squeeze_mask
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Member
 from dermfuse.scores import Label

@@ -56,6 +56,11 @@ class ReleaseRequest:
     looks: Looks = 1
     report_on: Sequence[Path] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        for name in ("runs", "folds", "report_on"):
+            object.__setattr__(self, name, [Path(each) for each in getattr(self, name)])
+
 
 def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Release:
     """Writes a release folder and returns its record.

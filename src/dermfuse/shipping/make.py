@@ -8,7 +8,7 @@ OUT/model-card.md, .json     its model card
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +59,12 @@ class MakeRequest:
     report_on: Sequence[Path] = ()
     jobs: int | None = None
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("out", "imagenet", "leave_out"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
 
     @property
     def place(self) -> Workplace:
@@ -150,7 +156,7 @@ def prepare_release(
     found = estimate_runs(runs, request.place, jobs=jobs, progress=progress)
     by_name = {each.name: each for each in found.runs}
     ordered = order_runs(runs, {name: each.seconds for name, each in by_name.items()})
-    estimate = RunsEstimate(tuple(by_name[run.name] for run in ordered), jobs, found.seconds)
+    estimate = replace(found, runs=tuple(by_name[run.name] for run in ordered))
     return Prepared(plan, networks, ordered, estimate)
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
 from dermfuse.looks import Looks
+from dermfuse.masks import read_mask
 from dermfuse.metrics import count, jaccard
-from dermfuse.preprocess import read_image, read_mask, resize_probability
+from dermfuse.preprocess import read_image, resize_probability
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import MaskRelease, Member
 from dermfuse.shipping.out_of_fold import FoldNetwork, each_image, look_at

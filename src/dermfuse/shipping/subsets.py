@@ -1,10 +1,10 @@
 """Images that are measured apart as well, named by a folder or a list of their ids."""
 
-import csv
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dermfuse.data.isic2016 import load_isic2016
+from dermfuse.data.lines import ID_COLUMN, OTHER_ID_COLUMNS, read_lines
 from dermfuse.errors import DataError
 
 
@@ -12,8 +12,8 @@ def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
     """Returns the image ids of each subset by its name, that of the folder or of the list.
 
     Args:
-        paths: Dataset folders, whose training images are meant, and CSV files whose first column
-            holds ids.
+        paths: Dataset folders, whose training images are meant, and CSV files with a column
+            ``image_id``, or whose first column holds ids.
 
     Raises:
         DataError: A path is neither, or names no image.
@@ -45,15 +45,18 @@ def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, 
 def _read_ids(path: Path) -> frozenset[str]:
     if path.is_dir():
         return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            ids = [row[0].strip() for row in csv.reader(lines) if row and row[0].strip()]
-    except (OSError, UnicodeDecodeError) as error:
+    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
+    column, rows = 0, [row for _, row in lines]
+    names = [field.lower() for field in rows[0]] if rows else []
+    if ID_COLUMN in names:
+        column, rows = names.index(ID_COLUMN), rows[1:]
+    elif names and OTHER_ID_COLUMNS.intersection(names):
         raise DataError(
-            f"{path} cannot be read ({error})",
-            expected="a dataset folder or a CSV of image ids",
-        ) from error
-    return _checked(path, frozenset(ids) - {"image_id"})
+            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
+            expected=f"a column {ID_COLUMN}, or ids alone",
+            action="Correct the header",
+        )
+    return _checked(path, [row[column] for row in rows if len(row) > column and row[column]])
 
 
 def _checked(path: Path, ids: Collection[str]) -> frozenset[str]:

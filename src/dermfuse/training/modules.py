@@ -176,11 +176,8 @@ class TrainingModule(LightningModule):
         loss = self.step_loss(share) * weight
         whole = mean_over_processes(loss.detach(), self.processes)
         if not torch.isfinite(whole):
-            raise TrainingError(
-                f"the loss is {whole.item()} in epoch {self.current_epoch + 1}, step {index + 1}",
-                expected="a finite number",
-                action="Lower train.learning_rate or set train.precision=float32",
-            )
+            step = f", step {index + 1}"
+            raise _not_finite(f"the loss is {whole.item()}", self.current_epoch, step)
         self._losses.append(whole)
         return loss
 
@@ -189,10 +186,21 @@ class TrainingModule(LightningModule):
         self._outputs = []
 
     def on_validation_epoch_end(self) -> None:
-        """Measures."""
+        """Measures.
+
+        Raises:
+            TrainingError: An answer or a measure is not finite; all processes raise it then.
+        """
         outputs = [torch.cat(parts) for parts in zip(*self._outputs, strict=True)]
-        measured = self.measure(gather_in_order(outputs, self.processes))
-        self.measured = as_the_first(measured, self.processes)
+        gathered = gather_in_order(outputs, self.processes)
+        if not all(bool(torch.isfinite(part).all()) for part in gathered):
+            raise _not_finite(
+                "an answer of the network in validation is not finite", self.current_epoch
+            )
+        self.measured = as_the_first(self.measure(gathered), self.processes)
+        for name, value in self.measured.items():
+            if not math.isfinite(value):
+                raise _not_finite(f"{name.replace('_', ' ')} is {value}", self.current_epoch)
 
     def epoch_row(self) -> Epoch:
         """Returns the row of ``metrics.csv`` for the epoch that ends, and starts a new one."""
@@ -436,6 +444,14 @@ class SegmentationModule(TrainingModule):
             predicted = fit_back(small, height, width, self.config.data.fit) >= 0.5
             counts = metrics.count(predicted, truth)
             yield metrics.jaccard(counts), metrics.dice(counts)
+
+
+def _not_finite(found: str, epoch: int, step: str = "") -> TrainingError:
+    return TrainingError(
+        f"{found} in epoch {epoch + 1}{step}",
+        expected="a finite number",
+        action="Lower train.learning_rate or set train.precision=float32",
+    )
 
 
 def deployed_head(measured: Epoch) -> Literal["a", "b"]:

@@ -84,7 +84,7 @@ class PredictionReport:
         return {**asdict(self), "out": str(self.out)}
 
 
-def load_run(run: Path, *, mean_head: bool = False) -> TrainedNetwork:
+def load_run(run: str | Path, *, mean_head: bool = False) -> TrainedNetwork:
     """Returns the network of a run folder, ready to predict.
 
     Args:
@@ -95,6 +95,7 @@ def load_run(run: Path, *, mean_head: bool = False) -> TrainedNetwork:
     Raises:
         RunError: If the folder is no run, or has no finished epoch.
     """
+    run = Path(run)
     folder = RunFolder(run)
     folder.require_run()
     config = load_config(folder.config)
@@ -108,11 +109,11 @@ def load_run(run: Path, *, mean_head: bool = False) -> TrainedNetwork:
 
 
 def predict(
-    run: Path,
+    run: str | Path,
     *,
     data: DataFolders,
     split: PredictedSplit,
-    out: Path,
+    out: str | Path,
     probabilities: bool = False,
     tta: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -134,6 +135,8 @@ def predict(
     Raises:
         DermfuseError: If the run, the data or an image cannot be used.
     """
+    run = Path(run)
+    out = Path(out)
     trained = load_run(run)
     lesions = split_lesions(trained, data, split)
     task = trained.config.model.task

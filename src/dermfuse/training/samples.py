@@ -19,7 +19,8 @@ from dermfuse.data.loaders import SampleSource, load_cache
 from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
-from dermfuse.preprocess import read_mask
+from dermfuse.masks import read_mask
+from dermfuse.scores import Label
 from dermfuse.training.lessons import Lessons
 
 
@@ -137,6 +138,40 @@ def select_lesions(
     return TrainingSet(usable, split, left_out, fingerprint, whole.validation, listed)
 
 
+def require_classes(chosen: TrainingSet, config: Config, *, run: str = "") -> None:
+    """Refuses a split whose sides do not hold images of both classes, where classes are learnt.
+
+    Args:
+        chosen: The images.
+        config: What is learnt from them.
+        run: Whose split it is, for the message, where there are several.
+
+    Raises:
+        DataError: A side has no malignant, or no benign image.
+    """
+    if not has_scores(config.model.task):
+        return
+    labels = {lesion.image_id: int(lesion.label or 0) for lesion in chosen.lesions}
+    sides = {"trained on": chosen.split.train, "validated on": chosen.split.validation}
+    if config.data.split == "paper":  # which divides rows, not images
+        sides = {"used": tuple(labels)}
+    for words, ids in sides.items():
+        _require_both([labels[image_id] for image_id in ids], f"images that are {words}", run)
+
+
+def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
+    """Refuses labels of one class; none at all are fine."""
+    for label in (Label.MALIGNANT, Label.BENIGN):
+        if len(labels) and int(label) not in labels:
+            raise DataError(
+                f"{f'{run}: ' if run else ''}none of the {len(labels)} {what} is"
+                f" {label.name.lower()}",
+                expected="malignant and benign images to train on and to validate on",
+                action="Add labelled images of both classes, or set data.validation_fraction,"
+                " data.folds or train.seed to another value",
+            )
+
+
 def load_samples(
     chosen: TrainingSet,
     config: Config,
@@ -144,13 +179,16 @@ def load_samples(
     lessons: Lessons | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Samples:
-    """Returns the decoded images with their plan; see ``load_cache`` for the errors.
+    """Returns the decoded images with their plan; see ``load_cache`` for more errors.
 
     Args:
         chosen: The images.
         config: Says how large they are, and how they are augmented.
         lessons: What the teachers say about them, if there are any.
         progress: Called with (done, all).
+
+    Raises:
+        DataError: What is trained or validated on is of one class.
     """
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
@@ -158,9 +196,12 @@ def load_samples(
     held_out = np.isin(image_ids, chosen.split.validation)
     plan = _plan(lesions, config, held_out, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
+    labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
+    if has_scores(config.model.task):
+        _require_both(labels[train_rows], "samples that are trained on")
+        _require_both(labels[validation_rows], "samples that are validated on")
     size, fit = config.data.input_size, config.data.fit
     cache = load_cache(lesions, size, masks=masks, fit=fit, progress=progress)
-    labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
     measured = validation_rows[plan.original[validation_rows] & masks]
     own_masks = {
         index: read_mask(path)

@@ -14,10 +14,10 @@ from dermfuse.training.prediction import predict
 
 
 def submit(
-    run: Path,
+    run: str | Path,
     *,
     data: DataFolders,
-    out: Path,
+    out: str | Path,
     tta: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
@@ -34,6 +34,8 @@ def submit(
     Raises:
         DermfuseError: If the run is not finished, or the run or the data cannot be used.
     """
+    run = Path(run)
+    out = Path(out)
     _finished_record(run)
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:

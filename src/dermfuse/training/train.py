@@ -43,7 +43,13 @@ from dermfuse.training.kinds import MODULES
 from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
-from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
+from dermfuse.training.samples import (
+    Samples,
+    TrainingSet,
+    load_samples,
+    require_classes,
+    select_lesions,
+)
 from dermfuse.training.start import load_start, read_origin, require_no_origin
 from dermfuse.training.teachers import ask_teachers
 
@@ -84,10 +90,10 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     config: Config,
     *,
     data: DataFolders,
-    run: Path,
-    imagenet: Path | None = None,
-    start: Path | None = None,
-    leave_out: Path | None = None,
+    run: str | Path,
+    imagenet: str | Path | None = None,
+    start: str | Path | None = None,
+    leave_out: str | Path | None = None,
     resume: bool = False,
     devices: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -116,12 +122,17 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     Raises:
         DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
     """
+    run = Path(run)
+    imagenet = None if imagenet is None else Path(imagenet)
+    start = None if start is None else Path(start)
+    leave_out = None if leave_out is None else Path(leave_out)
     processes = find_processes(devices)
     require_devices(processes, accelerator_of(config))
     require_compiler(config.train, accelerator_of(config))
     if processes.first and not resume:
         require_free(run, what="run")
     chosen = select_lesions(data, config, leave_out=leave_out)
+    require_classes(chosen, config)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)

@@ -55,7 +55,7 @@ class WrittenVectors:
     images: int
 
 
-def write_vectors(out: Path, *, release: Path | None = None) -> WrittenVectors:
+def write_vectors(out: str | Path, *, release: str | Path | None = None) -> WrittenVectors:
     """Writes ``vectors.json`` into a new folder.
 
     Args:
@@ -67,6 +67,8 @@ def write_vectors(out: Path, *, release: Path | None = None) -> WrittenVectors:
         RunError: ``out`` exists and is not empty.
         StorageError: It cannot be written.
     """
+    out = Path(out)
+    release = None if release is None else Path(release)
     record = make_vectors(choose_release(release))
     path = new_folder(out, what="vectors") / VECTORS_NAME
     write_text(path, json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")

@@ -89,7 +89,7 @@ class _Part:
 
 
 def synthesize_isic2016(  # noqa: PLR0913 — each is a choice of the command
-    folder: Path,
+    folder: str | Path,
     *,
     train_count: int,
     test_count: int,
@@ -121,6 +121,7 @@ def synthesize_isic2016(  # noqa: PLR0913 — each is a choice of the command
         RunError: If the folder exists and is not empty.
         StorageError: If it cannot be written.
     """
+    folder = Path(folder)
     check_between("train_count", train_count, 1, _MOST_IMAGES)
     check_between("test_count", test_count, 0, _MOST_IMAGES)
     check_between("seed", seed, 0, 2**63 - 1)
