@@ -90,7 +90,11 @@ function exportCard(shown: Shown, point: () => OperatingPoint): HTMLElement {
         : []),
       button("Record, JSON", () => jsonFile(toRecord(viewer.analysis, point(), name)), ".json"),
     ),
-    make("p", { className: "small paper" }, "The app saves overlay, mask and record as files."),
+    make(
+      "p",
+      { className: "small paper" },
+      `The app saves ${mask ? "overlay, mask and record as files" : "the record as a file"}.`,
+    ),
   );
 }
 
