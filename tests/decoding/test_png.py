@@ -71,9 +71,9 @@ def test_alpha_of_sixteen_bits_is_laid_on_white() -> None:
     assert np.abs(np.array(_first(_png(16, 6, row), 1)) - 155).max() <= 1
 
 
-def test_grey_with_alpha_of_sixteen_bits_keeps_its_upper_byte() -> None:
+def test_grey_with_alpha_of_sixteen_bits_is_rounded() -> None:
     row = struct.pack(">HHHH", 0x64FF, 0xFFFF, 0x64FF, 0x0000).ljust(4 * SIDE, b"\0")
-    assert _first(_png(16, 4, row), 2) == [[0x64] * 3, [255] * 3]
+    assert _first(_png(16, 4, row), 2) == [[0x65] * 3, [255] * 3]
 
 
 @pytest.mark.parametrize(("depth", "colour", "row_bytes"), [(1, 0, 2), (8, 2, 48), (16, 6, 128)])

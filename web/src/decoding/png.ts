@@ -181,7 +181,7 @@ type Write = (
 
 /** Returns what writes a row of samples as opaque pixels. */
 function writer({ depth, colour, palette, transparent }: PngHeader): Write {
-  const level = levels(depth, colour);
+  const level = levels(depth);
   const key = (i: number) => (transparent ? ((transparent[2 * i] << 8) | transparent[2 * i + 1]) & (2 ** depth - 1) : -1);
   const [first, second, third] = [key(0), key(1), key(2)];
   if (colour === PALETTE) {
@@ -212,10 +212,9 @@ function writer({ depth, colour, palette, transparent }: PngHeader): Write {
   };
 }
 
-/** Returns the level of each value: 0 to 255, rounded; grey with alpha keeps the upper byte. */
-function levels(depth: number, colour: number): Uint8Array {
+/** Returns the level of each value: 0 to 255, rounded. */
+function levels(depth: number): Uint8Array {
   const top = 2 ** depth - 1;
-  if (depth === 16 && colour === GREY_ALPHA) return Uint8Array.from({ length: top + 1 }, (_, value) => value >> 8);
   return Uint8Array.from({ length: top + 1 }, (_, value) => Math.floor((value * 510 + top) / (2 * top)));
 }
 
