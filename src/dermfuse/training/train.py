@@ -48,6 +48,7 @@ from dermfuse.training.samples import (
     TrainingSet,
     load_samples,
     require_classes,
+    require_classes_of_rows,
     select_lesions,
 )
 from dermfuse.training.start import load_start, read_origin, require_no_origin
@@ -149,6 +150,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         record |= load_start(network, start, model=config.model, validation=chosen.held_out)
     lessons = ask_teachers(config, data, chosen.split.train)
     samples = load_samples(chosen, config, lessons=lessons, progress=progress)
+    require_classes_of_rows(samples, config)
     module = _module(network, samples, config, processes)
     if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
