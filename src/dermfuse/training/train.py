@@ -132,8 +132,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     require_compiler(config.train, accelerator_of(config))
     if processes.first and not resume:
         require_free(run, what="run")
-    chosen = select_lesions(data, config, leave_out=leave_out)
-    require_classes(chosen, config)
+    chosen = _choose(data, config, leave_out)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)
@@ -167,6 +166,12 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if processes.first:
         recorder.write_record("finished")
     return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
+
+
+def _choose(data: DataFolders, config: Config, leave_out: Path | None) -> TrainingSet:
+    chosen = select_lesions(data, config, leave_out=leave_out)
+    require_classes(chosen, config)
+    return chosen
 
 
 def precision_of(config: Config) -> str:
