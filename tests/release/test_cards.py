@@ -61,7 +61,7 @@ def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> N
     record = json.loads((tmp_path / "net.json").read_text())
     assert not {"measured", "quantization"} & record.keys()
     assert read_card(tmp_path / "net.json").measured is None
-    assert record["format"] == 1
+    assert record["format"] == 2
     assert record["input"]["layout"] == "NHWC"
 
 

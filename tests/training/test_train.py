@@ -101,7 +101,16 @@ def _rates(run: Path) -> list[float]:
     return [float(line.split(",")[1]) for line in lines[1:]]
 
 
-@pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "dc-mobilenetv1",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mobilenetv1", "u-mobilenetv1", "joint-mobilenetv1")
+        ),
+    ],
+)
 def test_a_resumed_run_follows_the_plateau_rule(preset: str, drawn: Path, tmp_path: Path) -> None:
     plateaus = ("train.plateau_patience=1", "train.new_layer_factor=3", "train.learning_rate=0.01")
     once, often = tmp_path / "once", tmp_path / "often"

@@ -15,8 +15,8 @@ from dermfuse.config import Task
 from dermfuse.errors import ReleaseError, RunError
 from dermfuse.runs import NOTICE, read_json, write_json
 
-FORMAT = 1
-"""The version of the card's layout."""
+FORMAT = 2
+"""The version of the card's layout; 2: activation maps are log-odds, no longer the malignant logit."""
 RESIZE = (
     "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
 )
