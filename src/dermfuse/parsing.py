@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dermfuse.errors import DermfuseError
 
 _T = TypeVar("_T")
+_SHOWN_LETTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,14 @@ def _value(value: Any, hint: Any, source: JsonSource, where: str) -> Any:  # noq
     return value
 
 
-def _require(value: object, wanted: type, source: JsonSource, where: str) -> None:
-    if type(value) is not wanted:
+def _require(value: object, wanted: Any, source: JsonSource, where: str) -> None:  # noqa: ANN401
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise source.error(
+                f"{source.name}: {where} is {str(value)[:_SHOWN_LETTERS]!r}",
+                expected=f"one of {', '.join(map(str, get_args(wanted)))}",
+            )
+    elif type(value) is not wanted:
         raise source.error(
             f"{source.name}: {where} is a {type(value).__name__}", expected=f"a {wanted.__name__}"
         )

@@ -16,7 +16,7 @@ from dermfuse.errors import ReleaseError, RunError
 from dermfuse.runs import NOTICE, read_json, write_json
 
 FORMAT = 2
-"""The version of the card's layout; 2: activation maps are log-odds, no longer the malignant logit."""
+"""The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
 RESIZE = (
     "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
 )
