@@ -211,3 +211,23 @@ def test_files_are_written_into_out_alone(
     assert (tmp_path / "out" / "masks" / "lesion.png.png").is_file()
     assert main([*command[:-1], "--out", str(tmp_path / "out")]) == 2
     assert "masks True" in capsys.readouterr().err
+
+
+def test_a_fault_over_one_image_does_not_end_the_others(
+    release: str, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dermfuse.analysis.analyzer import Analyzer
+
+    whole = Analyzer.analyze
+
+    def analyze(self: Analyzer, source: object, *, name: str = "") -> object:
+        if name.startswith("a"):
+            raise ZeroDivisionError
+        return whole(self, source, name=name)
+
+    (image.parent / "a.png").write_bytes(image.read_bytes())
+    monkeypatch.setattr(Analyzer, "analyze", analyze)
+    assert main(["analyze", str(image.parent), "--release", release]) == 3
+    said = capsys.readouterr()
+    assert "a.png: A fault of dermfuse itself (ZeroDivisionError)." in said.err
+    assert image.name in said.out

@@ -77,8 +77,17 @@ def make_line(work: Work, analyze: Analyze) -> bytes:
     except Exception as error:
         # One image must not end the work on 100,000, nor stand in the way of going on with it.
         _LOG.exception("%s: a fault of dermfuse itself", item.name)
-        said = f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
-        return error_line(work, said)
+        return error_line(work, describe_fault(error))
+
+
+def describe_fault(error: Exception) -> str:
+    """Returns what is said of an image over which dermfuse itself fails.
+
+    Example:
+        >>> describe_fault(ZeroDivisionError())
+        'A fault of dermfuse itself (ZeroDivisionError). Please report it.'
+    """
+    return f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
 
 
 def error_line(work: Work, error: str) -> bytes:

@@ -137,19 +137,14 @@ def _require_out(out: Path | None, **options: bool) -> None:
 def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:
     """Prints every analysis as it is made; returns how many files failed."""
     from dermfuse.analysis.sources import expand
-    from dermfuse.errors import DermfuseError, ImageError
 
     failed = shown = 0
     point = analyzer.operating_point
     withheld: list[str] = []
     for item in expand(paths):
-        try:
-            if item.fault:
-                raise ImageError(item.fault)
-            analysis = analyzer.analyze(item.source, name=item.name)
-        except DermfuseError as error:
+        analysis = _analyze_one(analyzer, item)
+        if analysis is None:
             failed += 1
-            say_error(_named(item.name, str(error)))
             continue
         if json:
             say(json_format.dumps(analysis.to_dict(), allow_nan=False))
@@ -163,6 +158,23 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
             _show_withheld(withheld, len(withheld))
         say_notice()
     return failed
+
+
+def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
+    """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
+    from dermfuse.analysis.lines import describe_fault
+    from dermfuse.errors import DermfuseError
+
+    if item.fault:
+        say_error(_named(item.name, item.fault))
+        return None
+    try:
+        return analyzer.analyze(item.source, name=item.name)
+    except DermfuseError as error:
+        say_error(_named(item.name, str(error)))
+    except Exception as error:
+        say_error(f"{item.name}: {describe_fault(error)}")
+    return None
 
 
 def _named(name: str, error: str) -> str:
