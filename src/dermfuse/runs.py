@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -33,7 +34,9 @@ NOTICE = "dermfuse is research software, not a medical device: nothing it prints
 
 NAME_BYTES = 255
 """What file systems allow for one name."""
-_TEMPORARY_BYTES = 10  # what the name of an unfinished file has more
+_UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
+_UNFINISHED_NAME = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
@@ -59,7 +62,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)}."
-        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, prefix, path.parent)
         with os.fdopen(descriptor, "wb") as handle:
             os.fchmod(handle.fileno(), 0o666 & ~_umask())
             yield handle
@@ -76,6 +79,88 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def sweep_unfinished(folder: Path, name: str | None = None) -> int:
+    """Removes what killed calls of ``atomic_write`` have left in a folder and those below it.
+
+    Only for whoever alone writes there: what another process is writing would go, too. Files of
+    other names are left alone, and links to folders are not followed.
+
+    Args:
+        folder: It may be missing.
+        name: Of the file whose unfinished ones are removed, in the folder itself; None removes all.
+
+    Returns:
+        How many files were removed.
+
+    Raises:
+        StorageError: One cannot be removed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / ".a.txt.k3_x9q2a.dermfuse").touch()
+        ...     (Path(folder) / ".a.txt.swp").touch()
+        ...     sweep_unfinished(Path(folder)), [path.name for path in Path(folder).iterdir()]
+        (1, ['.a.txt.swp'])
+    """
+    removed = 0
+    for where in [folder] if name is not None else folders_below(folder):
+        for path in _unfinished(where, name):
+            remove_file(path)
+            removed += 1
+    return removed
+
+
+def _unfinished(folder: Path, name: str | None) -> list[Path]:
+    try:
+        found = [(_UNFINISHED_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    except OSError:  # it is missing, or closed to us: writing into it says so
+        return []
+    return [path for match, path in found if match and name in (None, match["name"])]
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """Returns a folder and all below it, each before its own; links to folders are not followed.
+
+    Folders that cannot be read are left out.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / "a" / "b").mkdir(parents=True)
+        ...     [found.name for found in folders_below(Path(folder))][1:]
+        ['a', 'b']
+    """
+    found, waiting = [], [folder]
+    while waiting:  # no recursion: it ends at 1,000 levels
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as entries:
+                waiting += [where / e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        found.append(where)
+    return found
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file if there is one.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be removed ({error.strerror or error})",
+            expected="a writable folder",
+            action="Correct its permissions",
+        ) from error
 
 
 def short_name(name: str, *, most_bytes: int) -> str:

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def test_other_looks_are_in_the_records_and_the_report_and_are_not_gone_on_with(
         other.analyze(images / "a.png").uncertainty, abs=1e-6
     )
     assert all("measured with 1." in record["warnings"][0] for record in records)
-    header = (out / "results.csv").read_text().splitlines()[0].split(",")
-    assert {"looks", "uncertainty"} <= set(header)
+    with (out / "results.csv").open(newline="") as file:
+        assert {"looks", "uncertainty"} <= set(next(csv.reader(file)))
     page = (out / "report.html").read_text()
     assert "Each network looked at 4 orientations; probability" in page
     assert "uncertainty 0." in page

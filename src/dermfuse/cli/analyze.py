@@ -6,7 +6,6 @@ exit    3 where some files could not be analysed; the others were
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
 import json as json_format
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +14,13 @@ import typer
 
 from dermfuse.cli.console import (
     count_progress,
+    one_line,
     progress,
     say,
     say_error,
     say_json,
     say_notice,
+    say_progress,
     say_table,
 )
 from dermfuse.cli.models import LooksOption, ReleaseFolder
@@ -120,7 +121,7 @@ def _warn_of_looks(analyzer: "Analyzer") -> None:
 
     other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
     if other:
-        sys.stderr.write(f"dermfuse: {other}\n")
+        say_progress(f"dermfuse: {other}")
 
 
 def _require_out(out: Path | None, **options: bool) -> None:
@@ -186,7 +187,7 @@ def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
     from dermfuse.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
-    say(analysis.name or "image")
+    say(one_line(analysis.name) or "image")
     for warning in analysis.warnings:
         say(f"  ! {warning}")
     said = say_probability(analysis.malignant_probability)
@@ -225,7 +226,8 @@ def _show_withheld(names: Sequence[str], count: int) -> None:
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        say(f"Withheld, look at these first ({UNLIKE}): {', '.join(names[:_NAMED])}{more}")
+        shown = ", ".join(map(one_line, names[:_NAMED]))
+        say(f"Withheld, look at these first ({UNLIKE}): {shown}{more}")
 
 
 def _show_outcome(outcome: "FolderOutcome") -> None:
