@@ -127,13 +127,14 @@ class TestSweeping:
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "masks"])
         assert not list((tmp_path / "masks" / "deep").iterdir())
 
-    def test_the_unfinished_ones_of_one_file_alone(self, tmp_path: Path) -> None:
-        (tmp_path / "below").mkdir()
-        names = (".a.abcdefgh.dermfuse", ".b.abcdefgh.dermfuse", "below/.a.abcdefgh.dermfuse")
-        for name in names:
-            (tmp_path / name).touch()
-        assert sweep_unfinished(tmp_path, "a") == 1
-        assert not (tmp_path / names[0]).exists()
+    def test_a_folder_with_unfinished_files_alone_is_free(self, tmp_path: Path) -> None:
+        (tmp_path / ".run.json.abcdefgh.dermfuse").touch()
+        assert list(new_folder(tmp_path).iterdir()) == []
+        (tmp_path / ".run.json.abcdefgh.dermfuse").mkdir()  # no file of ours
+        with pytest.raises(RunError, match="not empty"):
+            new_folder(tmp_path)
+
+    def test_a_folder_that_is_missing_holds_nothing_to_sweep(self, tmp_path: Path) -> None:
         assert sweep_unfinished(tmp_path / "missing") == 0
 
     @pytest.mark.parametrize("name", ["a.csv", "x" * 255, "line\nend.png", "\udcff.png"])

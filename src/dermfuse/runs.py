@@ -35,7 +35,7 @@ NOTICE = "dermfuse is research software, not a medical device: nothing it prints
 NAME_BYTES = 255
 """What file systems allow for one name."""
 _UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
-_UNFINISHED_NAME = re.compile(rf"\.(?P<name>.+)\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
 _TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
@@ -81,7 +81,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink(missing_ok=True)
 
 
-def sweep_unfinished(folder: Path, name: str | None = None) -> int:
+def sweep_unfinished(folder: Path) -> int:
     """Removes what killed calls of ``atomic_write`` have left in a folder and those below it.
 
     Only for whoever alone writes there: what another process is writing would go, too. Files of
@@ -89,7 +89,6 @@ def sweep_unfinished(folder: Path, name: str | None = None) -> int:
 
     Args:
         folder: It may be missing.
-        name: Of the file whose unfinished ones are removed, in the folder itself; None removes all.
 
     Returns:
         How many files were removed.
@@ -106,19 +105,19 @@ def sweep_unfinished(folder: Path, name: str | None = None) -> int:
         (1, ['.a.txt.swp'])
     """
     removed = 0
-    for where in [folder] if name is not None else folders_below(folder):
-        for path in _unfinished(where, name):
+    for where in folders_below(folder):
+        for path in _unfinished(where):
             remove_file(path)
             removed += 1
     return removed
 
 
-def _unfinished(folder: Path, name: str | None) -> list[Path]:
+def _unfinished(folder: Path) -> list[Path]:
     try:
-        found = [(_UNFINISHED_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+        named = [path for path in folder.iterdir() if _UNFINISHED_NAME.fullmatch(path.name)]
+        return [path for path in named if not path.is_dir()]
     except OSError:  # it is missing, or closed to us: writing into it says so
         return []
-    return [path for match, path in found if match and name in (None, match["name"])]
 
 
 def folders_below(folder: Path) -> list[Path]:
@@ -231,6 +230,7 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
         StorageError: If it cannot be made or written.
     """
     require_free(path, what=what)
+    sweep_unfinished(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -282,10 +282,12 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
 def require_free(path: Path, *, what: str = "output") -> None:
     """Refuses a folder that already holds something, before any work is done for it.
 
+    What a killed call left unfinished is nothing.
+
     Raises:
         RunError: If the folder exists and is not empty, or is a file.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or set(path.iterdir()) - set(_unfinished(path))):
         raise RunError(
             f"the {what} folder {path} exists and is not empty",
             expected="a new or an empty folder",

@@ -1,5 +1,6 @@
 """A folder run that is killed anywhere and called again leaves what an uninterrupted one leaves."""
 
+import json
 import os
 import random
 import signal
@@ -70,7 +71,10 @@ class Runs:
     def left(self) -> dict[str, bytes]:
         """Returns every file of the results folder, hidden ones too."""
         files = [path for path in self.out.rglob("*") if path.is_file()]
-        return {path.relative_to(self.out).as_posix(): path.read_bytes() for path in files}
+        left = {path.relative_to(self.out).as_posix(): path.read_bytes() for path in files}
+        settings = json.loads(left["analysis.json"])
+        settings.pop("commit")  # of the tree, which may be edited meanwhile
+        return left | {"analysis.json": json.dumps(settings).encode()}
 
 
 @pytest.fixture

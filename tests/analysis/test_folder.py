@@ -260,7 +260,8 @@ class TestResuming:
 
     def test_a_folder_with_anything_else_is_still_refused(self, skin: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
-        (tmp_path / "out" / ".notes.txt.abcd1234.dermfuse").write_text("of another command")
+        (tmp_path / "out" / ".analysis.json.abcd1234.dermfuse").write_text('{"for')
+        (tmp_path / "out" / ".notes.txt").write_text("of somebody")
         with pytest.raises(RunError, match="not empty"):
             _run(skin, tmp_path / "out")
 

@@ -213,7 +213,6 @@ def _claim(out: Path, options: FolderOptions) -> None:
     if not options.resume:
         require_free(out, what="results")
     if not manifest.is_file():
-        sweep_unfinished(out, MANIFEST_NAME)  # of a call that was killed over it
         new_folder(out, what="results")
         write_json(
             manifest,
