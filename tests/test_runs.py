@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from dermfuse.runs import (
     read_json,
     remove_file,
     sweep_unfinished,
+    whole_folder,
     write_json,
     write_text,
 )
@@ -156,3 +159,21 @@ class TestSweeping:
         remove_file(tmp_path / "file" / "below")
         with pytest.raises(StorageError, match="cannot be removed"):
             remove_file(tmp_path)
+
+    def test_folders_of_processes_that_are_no_more_go(self, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            pass
+        gone = runs._staging(tmp_path / "out", ended.pid)
+        kept = [
+            runs._staging(tmp_path / "out", os.getppid()),
+            runs._staging(tmp_path / "other", ended.pid),
+            tmp_path / f".out.{ended.pid}",
+        ]
+        for folder in (gone, *kept):
+            folder.mkdir()
+            (folder / "scores.csv").touch()
+        with whole_folder(tmp_path / "out") as staging:
+            (staging / "scores.csv").write_text("whole")
+        assert not gone.exists()
+        assert all((folder / "scores.csv").exists() for folder in kept)
+        assert (tmp_path / "out" / "scores.csv").read_text() == "whole"

@@ -19,6 +19,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -248,6 +249,8 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
 def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
     """Yields a folder to write into that becomes ``out`` at the end, whole or not at all.
 
+    It lies beside ``out``; what a process that was killed over the same has left there goes.
+
     Args:
         out: The folder; it may exist if it is empty.
         what: What it is for, in the error's words.
@@ -258,9 +261,10 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
     """
     is_new = not out.exists()
     out = new_folder(out, what=what).resolve()
-    staging = out.parent / f".{out.name}.{os.getpid()}"
+    staging = _staging(out, os.getpid())
     done = False
     try:
+        _sweep_staging(out)
         staging.mkdir()
         yield staging
         out.rmdir()
@@ -277,6 +281,35 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
             if is_new:
                 shutil.rmtree(out, ignore_errors=True)
+
+
+def _staging(out: Path, process: int) -> Path:
+    """Returns where a process of this machine writes what shall become a folder."""
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+    name = short_name(out.name, most_bytes=NAME_BYTES - 70)
+    return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"
+
+
+def _sweep_staging(out: Path) -> None:
+    """Removes what processes of this machine that are no more have left beside a folder."""
+    start = _staging(out, 0).name.removesuffix(f"0{_UNFINISHED}")
+    ours = re.compile(rf"{re.escape(start)}([0-9]+){re.escape(_UNFINISHED)}")
+    for path in out.parent.iterdir():
+        found = ours.fullmatch(path.name)
+        if found and path.is_dir() and not _is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # where asking ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def require_free(path: Path, *, what: str = "output") -> None:
