@@ -37,7 +37,7 @@ def render_markdown(outcome: Outcome) -> str:
 def render_csv(table: TableResult) -> str:
     """Returns one table as CSV: a line per row and metric."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerows(_csv_rows(table))
     return f"{_CSV_HEADER}\n{text.getvalue()}"
 

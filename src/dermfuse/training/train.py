@@ -27,6 +27,7 @@ from dermfuse.runs import (
     new_folder,
     read_json,
     require_free,
+    sweep_unfinished,
     write_json,
     write_text,
 )
@@ -283,6 +284,7 @@ def _open_run(
 
 def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
     """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
+    sweep_unfinished(folder.path)  # of a run that was killed while it wrote
     if not folder.path.exists() or not any(folder.path.iterdir()):
         return False
     folder.require_run(
