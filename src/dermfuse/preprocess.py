@@ -32,6 +32,7 @@ from dermfuse.decoding.png import (
 )
 from dermfuse.decoding.samples import Samples, image_samples, turn_samples
 from dermfuse.decoding.tiff import (
+    check_coding,
     check_page,
     embedded_jpegs,
     is_tiff,
@@ -411,6 +412,7 @@ def _tiff_image(data: bytes, name: str) -> Image.Image | None:
     _check_size(page.width, page.height, name)
     if page.more_pages:
         raise _several_pages(name)
+    check_coding(data, page, name)
     if not page.is_ours:
         for jpeg in embedded_jpegs(data, page):
             _check_whole(jpeg, name)
