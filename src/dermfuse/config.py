@@ -5,6 +5,8 @@ A preset is a TOML file with the same five tables; what it leaves out has the pa
 
 import dataclasses
 import difflib
+import math
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from dermfuse.errors import ConfigError
+from dermfuse.records import read_plain, show_value
 
 _T = TypeVar("_T")
+_MOST_BYTES = 1 << 20  # of a file; the presets have a few hundred
 
 UNNAMED = "custom"
 """The name of a configuration that was given none."""
@@ -563,10 +567,9 @@ def load_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        mapping = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing", expected="a run's configuration") from error
-    except (OSError, ValueError) as error:
+        content = read_plain(path, most_bytes=_MOST_BYTES, error=ConfigError)
+        mapping = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
     return Config.from_mapping(mapping)
 
@@ -595,26 +598,26 @@ def _build(cls: type[_T], mapping: Mapping[str, Any], prefix: str) -> _T:
 def _checked(key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401 — parsed TOML is of any type
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{key} is {value!r}", expected="a table")
+            raise ConfigError(f"{key} is {show_value(value)}", expected="a table")
         return _build(hint, value, f"{key}.")  # type: ignore[arg-type]
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
         choices = [str(choice) for choice in get_args(hint)]
         raise ConfigError(
-            f"{key} is {value!r}",
+            f"{key} is {show_value(value)}",
             expected=f"one of {', '.join(choices)}",
             action=_did_you_mean(str(value), choices),
         )
     if hint == tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{key} is {value!r}", expected="a list of texts")
+            raise ConfigError(f"{key} is {show_value(value)}", expected="a list of texts")
         return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not hint:
         raise ConfigError(
-            f"{key} is {value!r}, a {type(value).__name__}", expected=f"a {hint.__name__}"
+            f"{key} is {show_value(value)}, a {type(value).__name__}", expected=f"a {hint.__name__}"
         )
     return value
 
@@ -624,7 +627,7 @@ def _refuse_unknown(keys: Iterable[str], known: Iterable[str], prefix: str) -> N
     for key in keys:
         if key not in known:
             raise ConfigError(
-                f'the configuration has no key "{prefix}{key}"',
+                f'the configuration has no key "{prefix}{show_value(key)[1:-1]}"',
                 expected=f"one of {', '.join(prefix + name for name in known)}",
                 action=_did_you_mean(key, known),
             )

@@ -1,15 +1,17 @@
 """Frozen records from parsed JSON, and a clear line where a value is missing or of another type."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dermfuse.errors import DermfuseError
+from dermfuse.records import show_value
 
 _T = TypeVar("_T")
-_SHOWN_LETTERS = 60
+_SHOWN_KEYS, _SHOWN_LETTERS = 8, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def _build(cls: type[_T], mapping: Mapping[str, Any], source: JsonSource, where:
     hints = get_type_hints(cls)
     if not isinstance(mapping, Mapping) or (odd := _odd_keys(cls, mapping, source)):
         found = (
-            f"{where or 'the record'} with {', '.join(sorted(odd))} missing or unknown"
+            f"{where or 'the record'} with {', '.join(_shown(odd))} missing or unknown"
             if (isinstance(mapping, Mapping))
             else f"{where or 'a record'} that is no object"
         )
@@ -62,6 +64,15 @@ def _build(cls: type[_T], mapping: Mapping[str, Any], source: JsonSource, where:
         if key in mapping
     }
     return cls(**values)
+
+
+def _shown(keys: Iterable[str]) -> list[str]:
+    """Returns a few keys for a message; those that nobody would write by hand in quotes."""
+    first = sorted(keys)[:_SHOWN_KEYS]
+    return [
+        key if key.isprintable() and len(key) <= _SHOWN_LETTERS else show_value(key)
+        for key in first
+    ]
 
 
 def _odd_keys(cls: type, mapping: Mapping[str, Any], source: JsonSource) -> set[str]:
@@ -83,19 +94,34 @@ def _value(value: Any, hint: Any, source: JsonSource, where: str) -> Any:  # noq
     if origin is Mapping:
         _require(value, dict, source, where)
         of = get_args(hint)[1]
-        return {key: _value(one, of, source, f"{where}.{key}") for key, one in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
+        return {
+            key: _value(one, of, source, f"{where}.{_shown([key])[0]}")
+            for key, one in value.items()
+        }
+    if hint is float and type(value) in (int, float):
+        return _finite(value, source, where)
     if hint is not Any:
         _require(value, hint, source, where)
     return value
+
+
+def _finite(value: float, source: JsonSource, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise source.error(
+            f"{source.name}: {where} is {show_value(value)}", expected="a finite number"
+        )
+    return number
 
 
 def _require(value: object, wanted: Any, source: JsonSource, where: str) -> None:  # noqa: ANN401
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):
             raise source.error(
-                f"{source.name}: {where} is {str(value)[:_SHOWN_LETTERS]!r}",
+                f"{source.name}: {where} is {show_value(value)}",
                 expected=f"one of {', '.join(map(str, get_args(wanted)))}",
             )
     elif type(value) is not wanted:

@@ -28,7 +28,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dermfuse.errors import RunError, StorageError
+from dermfuse.errors import DermfuseError, RunError, StorageError
+from dermfuse.records import MOST_RECORD_BYTES, parse_object, read_plain, show_value
 
 NOTICE = "dermfuse is research software, not a medical device: nothing it prints is a diagnosis."
 """Said with every output that a person may read."""
@@ -38,6 +39,21 @@ NAME_BYTES = 255
 _UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
 _UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
 _TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
+_RECORD: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("preset", "task", "init", "status", "device", "precision", "notice"), (str,)),
+    **dict.fromkeys(("config", "start", "versions", "data", "validation"), (dict,)),
+    **dict.fromkeys(("seed", "epochs", "kept_epoch", "threads", "devices"), (int,)),
+    **dict.fromkeys(("kept_by", "deployed_head", "python", "machine"), (str,)),
+    "commit": (str, type(None)),
+    "seconds": (int, float),
+}
+_DATA: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("summary", "fingerprint"), (str, type(None))),
+    **dict.fromkeys(("train_images", "validation_images", "malignant_images"), (int,)),
+    **dict.fromkeys(("folders", "left_out"), (list,)),
+    "leave_out": (dict,),
+}
+_RECORD_ACTION = "Copy the run again, or train it into a new folder"
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
@@ -198,25 +214,21 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(
+    path: Path, *, error: type[DermfuseError] = RunError, action: str = ""
+) -> dict[str, Any]:
     """Returns the JSON object in ``path``.
 
+    Args:
+        path: The file.
+        error: What is raised.
+        action: What the user can do.
+
     Raises:
-        RunError: If the file is missing, damaged or holds no object.
+        DermfuseError: ``error``: the file is missing, damaged, or holds no object of unique keys.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{path} is missing",
-            expected=f"a folder with {path.name}",
-            action="Check the folder's name",
-        ) from error
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error})", expected="a JSON object") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{path} holds a {type(record).__name__}", expected="a JSON object")
-    return record
+    content = read_plain(path, most_bytes=MOST_RECORD_BYTES, error=error, action=action)
+    return parse_object(content, str(path), error=error, action=action)
 
 
 def new_folder(path: Path, *, what: str = "output") -> Path:
@@ -422,6 +434,34 @@ class RunFolder:
         """
         if not self.is_run:
             raise RunError(f"{self.path} is no run folder", expected=expected, action=action)
+
+    def read_record(self, *needed: str) -> dict[str, Any]:
+        """Returns what ``run.json`` says, its values of the types that dermfuse writes.
+
+        Args:
+            needed: Keys that must be there.
+
+        Raises:
+            RunError: The file is missing or damaged, a key is missing, or a value of another type.
+        """
+        record = read_json(self.record, action=_RECORD_ACTION)
+        data = record.get("data")
+        tables = (("", record, _RECORD), ("data.", data if isinstance(data, dict) else {}, _DATA))
+        for prefix, table, types in tables:
+            for key, kind in types.items():
+                if key in table and type(table[key]) not in kind:
+                    raise RunError(
+                        f"{self.record}: {prefix}{key} is {show_value(table[key])}",
+                        expected=" or ".join(f"a {one.__name__}" for one in kind),
+                        action=_RECORD_ACTION,
+                    )
+        if missing := [key for key in needed if key not in record]:
+            raise RunError(
+                f"{self.record} has no {', '.join(missing)}",
+                expected="the record of a run",
+                action=_RECORD_ACTION,
+            )
+        return record
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes ``metrics.csv``: the columns are the union over the rows, in order."""

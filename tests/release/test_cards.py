@@ -19,7 +19,7 @@ from dermfuse.release.cards import (
     write_card,
 )
 
-CONTENT = b"a network"
+CONTENT = b"\x3a\x07\x12\x05a net"  # a model whose graph has a name and nothing else
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> N
 
 
 def test_a_changed_network_is_refused(card: NetworkCard, tmp_path: Path) -> None:
-    (tmp_path / card.file).write_bytes(b"a netwark")
+    (tmp_path / card.file).write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(ReleaseError, match=r"SHA-256 .* Do not use it"):
         read_card(tmp_path / "net.json")
 

@@ -64,8 +64,9 @@ class Analyzer:
         self._release = read_release(folder)
         self._point = self._release.classes.point(operating_point)
         self._looks = check_looks(self._release.looks if looks is None else looks)
-        self._classes = load_networks(folder, self._release.classes.members, threads=threads)
-        self._masks = load_networks(folder, self._release.masks.members, threads=threads)
+        networks = load_networks(folder, self._release, threads=threads)
+        scoring = len(self._release.classes.members)
+        self._classes, self._masks = networks[:scoring], networks[scoring:]
         gate = self._release.gate
         self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
         self._score_all = score_all

@@ -8,7 +8,11 @@ are added in squares.
 
 import hashlib
 import io
-from collections.abc import Sequence
+import lzma
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.errors import ReleaseError
+from dermfuse.release.files import read_file
 from dermfuse.release.folder import Gate
 from dermfuse.runs import atomic_write
 
@@ -24,6 +29,7 @@ EMBEDDING_AXES = 64
 APPEARANCE_WEIGHT = 0.5
 """Of the appearance's distance beside the embeddings', before both are squared."""
 
+_MOST_BYTES = 256 << 20  # of a gate's arrays
 _RIDGE = 0.1  # of the unit variance of a standardised feature: keeps tiny axes from ruling
 
 Features = NDArray[np.float32]
@@ -57,7 +63,16 @@ class Cloud:
 
         Returns:
             (N,)
+
+        Raises:
+            ReleaseError: The cloud is one of other features.
         """
+        if features.shape[1:] != self.mean.shape:
+            raise ReleaseError(
+                f"the gate of the release is for {len(self.mean)} features",
+                expected=f"{features.shape[1]}, as many as there are",
+                action="Use the files of one release together",
+            )
         z = (features.astype(np.float64) - self.mean) / self.scale
         # Not @: BLAS would wake threads for it, whose waiting costs more than the product.
         along = np.einsum("nf,kf->nk", z, self.axes.astype(np.float64))
@@ -168,26 +183,98 @@ def read_dermoscopy(folder: Path, gate: Gate) -> Dermoscopy:
     """Returns the arrays of a release's gate.
 
     Raises:
-        ReleaseError: The file is missing, or is not the one of the release.
+        ReleaseError: The file is missing, is not the one of the release, or holds other arrays.
     """
-    path = folder / gate.file
+    content = read_file(folder, gate.file, sha256=gate.sha256, most_bytes=_MOST_BYTES)
+    return parse_dermoscopy(content, str(folder / gate.file))
+
+
+def parse_dermoscopy(content: bytes, source: str) -> Dermoscopy:
+    """Returns the arrays in the content of a gate's file; nothing is unpickled.
+
+    Args:
+        content: Of the file.
+        source: Its path, for messages.
+
+    Raises:
+        ReleaseError: It holds other arrays, or arrays of another shape, type or range.
+    """
+    names = [f"{part.name}.{array.name}" for part in fields(Dermoscopy) for array in fields(Cloud)]
+    arrays = _unzip(content, names, source)
+    clouds = {}
+    for part in fields(Dermoscopy):
+        of = {array.name: arrays[f"{part.name}.{array.name}"] for array in fields(Cloud)}
+        _check_cloud(of, f"{source}: {part.name}")
+        clouds[part.name] = Cloud(**of)
+    return Dermoscopy(**clouds)
+
+
+def _unzip(content: bytes, names: Sequence[str], source: str) -> dict[str, Features]:
+    expected = "the arrays that dermfuse writes"
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ReleaseError(
-            f"{path} cannot be read ({error.strerror})", expected="the file the release names"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != gate.sha256:
-        raise ReleaseError(
-            f"{path} is not the file of this release (its SHA-256 differs)",
-            action="Fetch the release again",
-        )
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Dermoscopy(
-            **{
-                part.name: Cloud(
-                    **{array.name: arrays[f"{part.name}.{array.name}"] for array in fields(Cloud)}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            found = sorted(member.filename for member in members)
+            if found != sorted(f"{name}.npy" for name in names):
+                raise ReleaseError(f"{source} holds other arrays", expected=expected)
+            if sum(member.file_size for member in members) > _MOST_BYTES:
+                raise ReleaseError(
+                    f"{source} holds too large arrays", expected=f"{_MOST_BYTES >> 20} MiB or less"
                 )
-                for part in fields(Dermoscopy)
-            }
-        )
+            return {name: _read_array(archive.read(f"{name}.npy")) for name in names}
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+        *(ValueError, NotImplementedError, RuntimeError),  # RuntimeError: with a password
+    ) as error:
+        raise ReleaseError(f"{source} cannot be read ({error})", expected=expected) from error
+
+
+def _read_array(content: bytes) -> Features:
+    """Returns the array of a ``.npy`` file, whose header is believed only where it fits.
+
+    Raises:
+        ValueError: It does not.
+    """
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another version")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype != np.float32 or any(length < 0 for length in shape):
+        raise ValueError(f"an array is of {dtype}, not float32")
+    if len(content) - file.tell() != math.prod(shape) * dtype.itemsize:
+        raise ValueError("an array is longer or shorter than it says")
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _check_cloud(arrays: Mapping[str, Features], source: str) -> None:
+    """Refuses arrays that are no cloud: their shapes, as ``Cloud`` says them, and their ranges."""
+    axes = arrays["axes"].shape
+    count, features = axes if len(axes) == 2 else (0, 0)
+    shapes = {
+        "mean": (features,),
+        "scale": (features,),
+        "axes": (count, features),
+        "variance": (count,),
+        "rest": (1,),
+        "typical": (1,),
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or not features:
+            raise ReleaseError(
+                f"{source}.{name} is of shape {arrays[name].shape}",
+                expected="mean and scale (F,), axes (K, F), variance (K,), rest and typical (1,)",
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise ReleaseError(f"{source}.{name} holds NaN or inf", expected="finite numbers")
+    for name, is_enough in (
+        ("scale", arrays["scale"] > 0),
+        ("typical", arrays["typical"] > 0),
+        ("variance", arrays["variance"] >= 0),
+        ("rest", arrays["rest"] >= 0),
+    ):
+        if not is_enough.all():
+            raise ReleaseError(
+                f"{source}.{name} is {arrays[name].min():g} at its lowest",
+                expected="numbers above 0" if name in ("scale", "typical") else "0 or more",
+            )

@@ -1,6 +1,7 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out."""
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,18 @@ from PIL import Image
 from dermfuse.errors import ReleaseError
 from dermfuse.looks import Answers, Looks, gather_all, spread_looks
 from dermfuse.preprocess import squeeze
-from dermfuse.release.cards import NetworkCard, read_card
-from dermfuse.release.folder import Member
+from dermfuse.records import show_value
+from dermfuse.release.cards import NetworkCard, read_network
+from dermfuse.release.folder import Release, read_networks
 
 _WARNINGS_OFF = 3  # errors alone: a warning on stderr is of no use to who analyses an image
+
+
+_AXES = {"malignant": 1, "embedding": 2, "activation_map": 3, "lesion": 3}
+_MAP_AXES = 3  # (N, h, w)
+_PROBABILITIES = frozenset(("malignant", "lesion"))
+_ROUNDING = 1e-5  # a softmax in float32 may end a little above 1
+_FINITE = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +44,20 @@ class Network:
 
         Args:
             squares: RGB, (N, S, S, 3), as ``dermfuse.preprocess.squeeze`` makes them.
+
+        Raises:
+            ReleaseError: The network cannot be run, or answers what no network may: another
+                shape or type, numbers that are not finite, probabilities outside of [0, 1].
         """
         names = list(self.card.outputs)
-        found = self.session.run(names, {self.card.input.name: squares})
-        return dict(zip(names, found, strict=True))
+        try:
+            found = self.session.run(names, {self.card.input.name: squares})
+        except Exception as error:  # ONNX Runtime raises types of its own for each way to fail
+            raise _refusal(self.card, f"cannot be run ({error})") from error
+        answers = dict(zip(names, found, strict=True))
+        for name, answer in answers.items():
+            _check_answer(self.card, name, answer, images=len(squares))
+        return answers
 
 
 def load_network(card_path: Path, *, threads: int) -> Network:
@@ -51,37 +70,78 @@ def load_network(card_path: Path, *, threads: int) -> Network:
     Raises:
         ReleaseError: The card or the file is missing or damaged, or ONNX Runtime refuses it.
     """
-    card = read_card(card_path)
+    return _open(*read_network(card_path), threads=threads)
+
+
+def load_networks(folder: Path, release: Release, *, threads: int) -> list[Network]:
+    """Returns the networks of a release, those that score first.
+
+    Args:
+        folder: The release.
+        release: What it says.
+        threads: As for ``load_network``.
+
+    Raises:
+        ReleaseError: As for ``load_network`` and ``dermfuse.release.folder.read_networks``.
+    """
+    return [_open(*network, threads=threads) for network in read_networks(folder, release)]
+
+
+def _open(card: NetworkCard, content: bytes, *, threads: int) -> Network:
+    """Returns a network from the very bytes that were checked."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin after a network has answered would take the next one's processors.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _WARNINGS_OFF
-    path = card_path.parent / card.file
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises types of its own for each way to fail
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
         raise ReleaseError(
-            f"{path} cannot be run ({error})",
+            f"{card.file} cannot be run ({error})",
             expected="a network that this ONNX Runtime knows",
             action="Upgrade onnxruntime, or export the network again",
         ) from error
+    _check_session(card, session)
     return Network(card, session)
 
 
-def load_networks(folder: Path, members: Iterable[Member], *, threads: int) -> list[Network]:
-    """Returns the networks of a fusion, in its order.
+def _check_session(card: NetworkCard, session: ort.InferenceSession) -> None:
+    """Refuses a network that takes or answers something else than its card says."""
+    size = card.input.size
+    wanted = (size, size, 3)
+    inputs = session.get_inputs()
+    if [(one.name, one.type) for one in inputs] != [(card.input.name, "tensor(uint8)")] or any(
+        isinstance(found, int) and found != side
+        for found, side in zip(inputs[0].shape[1:], wanted, strict=False)
+    ):
+        raise _refusal(card, "takes something else than its card says")
+    floats = {one.name for one in session.get_outputs() if one.type == "tensor(float)"}
+    if missing := sorted(set(card.outputs) - floats):
+        raise _refusal(card, f"answers no {', '.join(map(show_value, missing))} in float32")
 
-    Args:
-        folder: The release.
-        members: Of the fusion.
-        threads: As for ``load_network``.
 
-    Raises:
-        ReleaseError: As for ``load_network``.
-    """
-    return [load_network(folder / member.card_name, threads=threads) for member in members]
+def _check_answer(card: NetworkCard, name: str, answer: object, *, images: int) -> None:
+    if not isinstance(answer, np.ndarray) or answer.dtype != np.float32:
+        raise _refusal(card, f"answers {show_value(name)} in another type than float32")
+    axes = _AXES.get(name, answer.ndim)
+    is_square = answer.ndim < _MAP_AXES or answer.shape[-1] == answer.shape[-2]
+    if answer.shape[:1] != (images,) or answer.ndim != axes or not (answer.size and is_square):
+        raise _refusal(card, f"answers {show_value(name)} of shape {answer.shape}")
+    low, high = float(answer.min()), float(answer.max())  # both are NaN if one number is
+    least, most = (0.0, 1.0) if name in _PROBABILITIES else (-_FINITE, _FINITE)
+    if not (low >= least - _ROUNDING and high <= most + _ROUNDING):
+        raise _refusal(card, f"answers {show_value(name)} from {low:g} to {high:g}")
+
+
+def _refusal(card: NetworkCard, found: str) -> ReleaseError:
+    return ReleaseError(
+        f"{card.file} {found}",
+        expected="answers as its card and dermfuse export describe them, finite, "
+        "probabilities from 0 to 1",
+        action="Do not use this release; export the network again",
+    )
 
 
 def ask_all(networks: Sequence[Network], image: Image.Image, *, looks: Looks = 1) -> list[Answers]:

@@ -62,13 +62,13 @@ def torch_threads(threads: int, *, with_torch: bool) -> AbstractContextManager[N
 def _bare(folder: Path, looks: Looks, threads: int) -> Task:
     """Returns the analysis without measures: decoding, networks, masks and maps."""
     release = read_release(folder)
-    classes = load_networks(folder, release.classes.members, threads=threads)
-    masks = load_networks(folder, release.masks.members, threads=threads)
+    networks = load_networks(folder, release, threads=threads)
+    scoring = len(release.classes.members)
 
     def find(data: bytes) -> None:
         image = Image.fromarray(read_any(data))
-        answers = [mean_looks(each) for each in ask_all([*classes, *masks], image, looks=looks)]
-        of_classes, of_masks = answers[: len(classes)], answers[len(classes) :]
+        answers = [mean_looks(each) for each in ask_all(networks, image, looks=looks)]
+        of_classes, of_masks = answers[:scoring], answers[scoring:]
         join_masks(of_masks, release.masks, height=image.height, width=image.width)
         join_activations(of_classes, release.classes.members)
 

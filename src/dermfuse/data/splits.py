@@ -16,6 +16,7 @@ from dermfuse.config import DataConfig
 from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
+from dermfuse.records import MOST_RECORD_BYTES, read_plain
 from dermfuse.runs import write_text
 
 
@@ -171,11 +172,14 @@ def read_split(path: Path) -> Split:
         RunError: If the file is missing or not such a table.
     """
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
+        header, *lines = text.splitlines()
         rows = [tuple(line.split(",")) for line in lines]
         parts = {part: tuple(i for i, p in rows if p == part) for part in ("train", "validation")}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise RunError(f"{path} cannot be read ({error})", expected="image_id,part") from error
+    if len({image_id for image_id, _ in rows}) != len(rows):
+        raise RunError(f"{path} names an image twice", expected="each image once")
     if header != "image_id,part" or len(rows) != sum(map(len, parts.values())):
         raise RunError(f"{path} is no split", expected="rows image_id,train or image_id,validation")
     return Split(**parts)

@@ -22,7 +22,7 @@ from dermfuse.predictions import mask_path, read_predictions
 from dermfuse.preprocess import read_image
 from dermfuse.report import Chart, Example, Finding, Page, Series, Table
 from dermfuse.report.curves import precision_recall_series, roc_series
-from dermfuse.runs import RunFolder, environment, read_json
+from dermfuse.runs import RunFolder, environment
 from dermfuse.scores import Label
 
 EXAMPLE_COUNT = 6
@@ -251,10 +251,10 @@ def _example(outcome: Outcome, lesion: Lesion, scores: Mapping[str, float]) -> E
 
 def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     made = environment()
-    record = read_json(RunFolder(outcome.folder / "runs" / outcome.segmenter).record)
+    record = RunFolder(outcome.folder / "runs" / outcome.segmenter).read_record("data")
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     epochs = ", ".join(
-        f"{name} {read_json(RunFolder(outcome.folder / 'runs' / name).record)['epochs']}"
+        f"{name} {RunFolder(outcome.folder / 'runs' / name).read_record('epochs')['epochs']}"
         for name in (*outcome.classifiers, outcome.segmenter)
     )
     data = record["data"]

@@ -23,8 +23,9 @@ from dermfuse.release.cards import (
     digest_file,
     write_card,
 )
+from dermfuse.release.files import require_file_name
 from dermfuse.release.licences import licence_of
-from dermfuse.runs import RunFolder, atomic_write, read_json
+from dermfuse.runs import RunFolder, atomic_write
 from dermfuse.training.prediction import TrainedNetwork
 
 TOLERANCE = 1e-4
@@ -96,7 +97,12 @@ def write_network(out: Path, model: onnx.ModelProto, draft: NetworkCard) -> Netw
         out: The folder.
         model: The network.
         draft: Its card but for these.
+
+    Raises:
+        ExportError: The network's name is no name of a file.
+        StorageError: The folder cannot be written.
     """
+    require_file_name(draft.name, source="the network's name", error=ExportError)
     path = out / f"{draft.name}.onnx"
     model.producer_name, model.producer_version = "dermfuse", ""
     with atomic_write(path) as handle:
@@ -132,8 +138,8 @@ def _require_parity(parity: Parity, run: Path) -> None:
 
 
 def _training(trained: TrainedNetwork) -> Mapping[str, Any]:
-    path = RunFolder(trained.run).record
-    record = read_json(path) if path.is_file() else {}
+    folder = RunFolder(trained.run)
+    record = folder.read_record() if folder.record.is_file() else {}
     kept = {key: record[key] for key in _FROM_RECORD if key in record}
     summary = record.get("data", {}).get("summary")
     fixed = {"init": trained.config.model.init, "seed": trained.config.train.seed}

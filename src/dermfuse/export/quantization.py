@@ -33,7 +33,7 @@ from dermfuse.errors import ExportError
 from dermfuse.export.execution import measure_parity, open_session, run_onnx
 from dermfuse.export.network import require_images, write_network
 from dermfuse.export.tracing import INPUT
-from dermfuse.release.cards import NetworkCard, read_card
+from dermfuse.release.cards import NetworkCard, read_network
 
 MOST_WEIGHT = 127
 """Largest int8 weight where the computation is float32."""
@@ -82,7 +82,7 @@ def quantize_network(
         ExportError: The network is not in float32; ``images`` are not of its size.
         StorageError: The folder cannot be written.
     """
-    card = read_card(card_path)
+    card, content = read_network(card_path)
     if card.precision != "float32":
         raise ExportError(
             f"{card_path} is of a network in {card.precision}",
@@ -90,7 +90,7 @@ def quantize_network(
             action="Quantize the float32 network",
         )
     require_images(images, size=card.input.size)
-    model = onnx.load(card.locate(card_path))
+    model = onnx.load_model_from_string(content)
     how: dict[str, Any] = {
         "weights": "int8 for each output channel",
         "float_convolutions": float_convolutions,

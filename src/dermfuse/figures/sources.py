@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from dermfuse.masks import read_mask
 from dermfuse.metrics import jaccard
 from dermfuse.predictions import Predictions, read_predictions
 from dermfuse.preprocess import read_image
+from dermfuse.records import MOST_RECORD_BYTES, read_plain, show_value
 from dermfuse.runs import RunFolder
 
 _LOG = logging.getLogger(__name__)
@@ -188,23 +190,38 @@ def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
         RunError: The file is missing, holds no epoch, or is not such a table.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-        names = [name for name in rows[0] if name is not None] if rows else []
+        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
+        names, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
         columns = {
-            name: np.array([float(row[name] or "nan") for row in rows], dtype=np.float64)
-            for name in names
+            name: np.array([_number(row[i]) for row in rows], dtype=np.float64)
+            for i, name in enumerate(names)
         }
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        odd = len(columns) != len(names) or any(len(row) != len(names) for row in rows)
+    except (csv.Error, ValueError, IndexError) as error:
         raise RunError(
             f"{path} cannot be read ({error})", expected="the table of a run's epochs"
         ) from error
-    if "epoch" not in columns:
+    if odd or np.isnan(columns.get("epoch", np.zeros(0))).any():
+        raise RunError(
+            f"{path} has rows or columns that do not fit its header",
+            expected="the table of a run's epochs, each column once",
+        )
+    if not len(columns.get("epoch", ())):
         raise RunError(
             f"{path} holds no epoch",
             expected="a row for each finished epoch",
             action="Train it, or go on with --resume",
         )
     return columns
+
+
+def _number(cell: str) -> float:
+    """Returns the number in a cell; NaN where it is empty."""
+    if not cell:
+        return math.nan
+    if not math.isfinite(number := float(cell)):
+        raise ValueError(f"a cell holds {show_value(cell)}")
+    return number
 
 
 def name_of(predictions: Predictions) -> str:

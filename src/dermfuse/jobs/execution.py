@@ -13,7 +13,7 @@ from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.jobs.progress import RunProgress, State, read_progress
 from dermfuse.jobs.run import Run, identity
-from dermfuse.runs import RunFolder, read_json, write_text
+from dermfuse.runs import RunFolder, write_text
 
 Watch = Callable[[Sequence[RunProgress]], None]
 """Called about once a second with all runs, in the plan's order."""
@@ -74,7 +74,7 @@ def is_finished(run: Run, folder: Path) -> bool:
     files = RunFolder(folder)
     if not (files.config.is_file() and files.record.is_file()):
         return False
-    if read_json(files.record).get("status") != "finished" or not files.weights.is_file():
+    if files.read_record().get("status") != "finished" or not files.weights.is_file():
         return False
     before, now = identity(load_config(files.config)), identity(run.config)
     if before == now:

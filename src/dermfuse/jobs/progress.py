@@ -8,7 +8,7 @@ from typing import Literal
 
 from dermfuse.errors import DermfuseError
 from dermfuse.jobs.run import Run
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.runs import RunFolder
 
 State = Literal["waiting", "running", "trained", "reused", "failed"]
 
@@ -52,10 +52,10 @@ def read_progress(
         state: As the process that trains it says.
         since: When that process began, in seconds of ``time.time``.
     """
-    record_file = RunFolder(folder).record
+    files = RunFolder(folder)
     epoch, seconds = 0, 0.0
     try:
-        record = read_json(record_file) if record_file.is_file() else {}
+        record = files.read_record() if files.record.is_file() else {}
         epoch, seconds = int(record.get("epochs", 0)), float(record.get("seconds", 0.0))
     except (DermfuseError, TypeError, ValueError):
         pass  # a folder that is no run's is the training's to refuse
@@ -65,8 +65,8 @@ def read_progress(
     left: float | None = 0.0 if over else None
     if not over and rate is not None and state != "failed":
         left = rate * max(epochs - epoch, 0)
-        if since is not None and record_file.is_file():
-            spent = time.time() - max(since, record_file.stat().st_mtime)
+        if since is not None and files.record.is_file():
+            spent = time.time() - max(since, files.record.stat().st_mtime)
             left = max(left - spent, 0.0)
     return RunProgress(run.name, state, epoch, epochs, rate, left)
 

@@ -5,6 +5,7 @@ another network than its own.
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,8 +13,16 @@ from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 from dermfuse.config import Task
-from dermfuse.errors import ReleaseError, RunError
-from dermfuse.runs import NOTICE, read_json, write_json
+from dermfuse.errors import ExportError, ReleaseError
+from dermfuse.records import MOST_RECORD_BYTES, parse_object, show_value
+from dermfuse.release.external import refuse_external_data
+from dermfuse.release.files import (
+    MOST_FILE_BYTES,
+    read_file,
+    require_digest,
+    require_file_name,
+)
+from dermfuse.runs import NOTICE, write_json
 
 FORMAT = 2
 """The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
@@ -25,7 +34,11 @@ RESIZE = (
 Precision = Literal["float32", "int8", "int8-weights"]
 """Computed and stored in float32; both in 8 bits; stored in 8 bits and computed in float32."""
 
+MOST_SIDE_PX = 4096
+"""Side of the largest square that a network may ask for."""
+
 _CHUNK_BYTES = 1 << 20
+_MOST_COUNT = 1 << 53  # up to here every program reads a whole number as it is
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _EXPORT_AGAIN = "Write it again with: dermfuse export"
 
@@ -146,17 +159,17 @@ class NetworkCard:
         """
         if mapping.get("format") != FORMAT:
             raise ReleaseError(
-                f"{source} has format {mapping.get('format')!r}",
+                f"{source} has format {show_value(mapping.get('format'))}",
                 expected=f"format {FORMAT}",
                 action="Export the network with this version of dermfuse",
             )
         read = _Reader(mapping, source)
-        record = cls(
-            name=read.text("name"),
+        return cls(
+            name=read.file_name("name"),
             task=read.one_of("task", get_args(Task)),
-            file=read.text("file"),
-            sha256=read.text("sha256"),
-            bytes=read.count("bytes"),
+            file=read.file_name("file", ending=".onnx"),
+            sha256=require_digest(read.text("sha256"), source=f"{source}: sha256"),
+            bytes=read.count("bytes", most=MOST_FILE_BYTES),
             precision=read.one_of("precision", get_args(Precision)),
             input=read.table("input").network_input(),
             outputs=read.texts("outputs"),
@@ -171,9 +184,6 @@ class NetworkCard:
             quantization=read.mapping("quantization") if "quantization" in mapping else _NOTHING,
             notice=read.text("notice"),
         )
-        if Path(record.file).name != record.file or not record.file:
-            raise read.refusal("file", "the name of a file beside the card")
-        return record
 
     def locate(self, card: Path) -> Path:
         """Returns where the network file lies, from where its card lies."""
@@ -184,38 +194,41 @@ def read_card(path: str | Path) -> NetworkCard:
     """Returns a network's card, having checked that the file beside it is the one it describes.
 
     Raises:
+        ReleaseError: As for ``read_network``.
+    """
+    return read_network(path)[0]
+
+
+def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
+    """Returns a network's card and the content of the file that it describes, each checked.
+
+    Args:
+        path: Of the card.
+
+    Raises:
         ReleaseError: The card is missing, damaged or of another format; the network file is
-            missing, of another size, or not the one whose SHA-256 the card names.
+            missing, leads out of the folder, is of another size, is not the one whose SHA-256 the
+            card names, is no ONNX file, or takes numbers from other files.
     """
     path = Path(path)
-    try:
-        record = read_json(path)
-    except RunError as error:
-        raise ReleaseError(str(error), action=_EXPORT_AGAIN) from error
+    content = read_file(path.parent, path.name, most_bytes=MOST_RECORD_BYTES, action=_EXPORT_AGAIN)
+    record = parse_object(content, str(path), error=ReleaseError, action=_EXPORT_AGAIN)
     card = NetworkCard.from_mapping(record, source=str(path))
-    file = card.locate(path)
-    if not file.is_file():
-        raise ReleaseError(
-            f"{file} is missing", expected="the network beside its card", action=_EXPORT_AGAIN
-        )
-    found = file.stat().st_size
-    if found != card.bytes:
-        raise ReleaseError(
-            f"{file} has {found:,} bytes",
-            expected=f"{card.bytes:,}, as {path.name} says",
-            action="Copy it again",
-        )
-    if (digest := digest_file(file)) != card.sha256:
-        raise ReleaseError(
-            f"{file} has SHA-256 {digest[:16]}...",
-            expected=f"{card.sha256[:16]}..., as {path.name} says",
-            action="Do not use it: it is damaged or was changed. Copy it again",
-        )
-    return card
+    network = read_file(
+        path.parent, card.file, size=card.bytes, sha256=card.sha256, action=_EXPORT_AGAIN
+    )
+    refuse_external_data(network, str(card.locate(path)))
+    return card, network
 
 
 def write_card(folder: Path, card: NetworkCard) -> Path:
-    """Writes ``NAME.json`` atomically, after its network; returns its path."""
+    """Writes ``NAME.json`` atomically, after its network; returns its path.
+
+    Raises:
+        ExportError: The network's name is no name of a file.
+        StorageError: The folder cannot be written.
+    """
+    require_file_name(card.name, source="the network's name", error=ExportError)
     path = folder / f"{card.name}.json"
     write_json(path, card.to_dict())
     return path
@@ -254,9 +267,10 @@ class _Reader:
     prefix: str = ""
 
     def refusal(self, key: str, expected: str) -> ReleaseError:
-        found = f"is {self.record[key]!r}" if key in self.record else "is missing"
+        found = f"is {show_value(self.record[key])}" if key in self.record else "is missing"
+        shown = key if key.isidentifier() else show_value(key)
         return ReleaseError(
-            f"{self.source}: {self.prefix}{key} {found}", expected=expected, action=_EXPORT_AGAIN
+            f"{self.source}: {self.prefix}{shown} {found}", expected=expected, action=_EXPORT_AGAIN
         )
 
     def text(self, key: str) -> str:
@@ -270,10 +284,14 @@ class _Reader:
             raise self.refusal(key, "one of " + ", ".join(choices))
         return self.record[key]
 
-    def count(self, key: str) -> int:
+    def file_name(self, key: str, *, ending: str = "") -> str:
+        source = f"{self.source}: {self.prefix}{key}"
+        return require_file_name(self.text(key), source=source, ending=ending)
+
+    def count(self, key: str, *, least: int = 0, most: int = _MOST_COUNT) -> int:
         value = self.record.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.refusal(key, "a whole number, 0 or more")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.refusal(key, f"a whole number from {least} to {most}")
         return value
 
     def mapping(self, key: str) -> Mapping[str, Any]:
@@ -292,13 +310,19 @@ class _Reader:
     def numbers(self, key: str) -> dict[str, float]:
         table = self.table(key)
         for name, value in table.record.items():
-            if not isinstance(value, int | float) or isinstance(value, bool):
-                raise table.refusal(name, "a number")
+            if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+                raise table.refusal(name, "a finite number")
         return {name: float(value) for name, value in table.record.items()}
 
     def network_input(self) -> NetworkInput:
-        read = {key: self.text(key) for key in ("name", "dtype", "layout", "colour", "resize")}
-        return NetworkInput(**read, size=self.count("size"))
+        return NetworkInput(
+            name=self.text("name"),
+            dtype=self.one_of("dtype", ("uint8",)),
+            layout=self.one_of("layout", ("NHWC",)),
+            size=self.count("size", least=1, most=MOST_SIDE_PX),
+            colour=self.one_of("colour", ("RGB",)),
+            resize=self.text("resize"),
+        )
 
     def parity(self) -> Parity:
         return Parity(

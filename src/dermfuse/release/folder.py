@@ -7,25 +7,33 @@ out_of_fold.csv     image_id,score: fused scores by networks not trained on the 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from dermfuse.errors import ConfigError, ReleaseError
-from dermfuse.looks import check_looks
+from dermfuse.errors import ReleaseError
 from dermfuse.parsing import JsonSource, build_record
+from dermfuse.records import MOST_RECORD_BYTES, parse_object, show_value
 from dermfuse.release.calibration import Calibration
-from dermfuse.release.cards import NetworkCard, read_card
+from dermfuse.release.cards import NetworkCard, read_network
+from dermfuse.release.checks import check_release
+from dermfuse.release.files import read_file
 from dermfuse.release.operating import OperatingPoint, Rate
-from dermfuse.runs import NOTICE, read_json, write_json
+from dermfuse.runs import NOTICE, write_json
 
 FORMAT = 1
 """The version of the record."""
 RELEASE_NAME = "release.json"
 OUT_OF_FOLD_NAME = "out_of_fold.csv"
+SCORING = ("malignant", "activation_map")
+"""What a network of classes must answer; beside a gate ``EMBEDDING``, too."""
+EMBEDDING = "embedding"
+"""What a gate looks at."""
+OUTLINING = ("lesion",)
+"""What a network of masks must answer."""
 
 _T = TypeVar("_T")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -197,23 +205,37 @@ def read_release(folder: str | Path) -> Release:
     """
     folder = Path(folder)
     path = folder / RELEASE_NAME
-    if not path.is_file():
+    if not path.exists():
         raise ReleaseError(
             f"{folder} is {'no release' if folder.exists() else 'missing'}",
             expected=f"a folder with {RELEASE_NAME}",
             action="Write one with: dermfuse release",
         )
-    record = read_json(path)
+    content = read_file(folder, RELEASE_NAME, most_bytes=MOST_RECORD_BYTES)
+    return parse_release(content, str(path))
+
+
+def parse_release(content: bytes, source: str) -> Release:
+    """Returns what the content of ``release.json`` says.
+
+    Args:
+        content: Of the file.
+        source: Its path, for messages.
+
+    Raises:
+        ReleaseError: It is damaged, or does not add up.
+    """
+    record = parse_object(content, source, error=ReleaseError)
     if record.get("format") != FORMAT:
         raise ReleaseError(
-            f"{path} has format {record.get('format')}",
+            f"{source} has format {show_value(record.get('format'))}",
             expected=f"format {FORMAT}",
             action="Use the dermfuse that wrote it",
         )
     kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
     kept = {"looks": 1, **kept}  # a record from before there were looks holds for one
-    release = build_record(Release, kept, JsonSource(str(path), ReleaseError))
-    _check(release, path)
+    release = build_record(Release, kept, JsonSource(source, ReleaseError))
+    check_release(release, source)
     return release
 
 
@@ -221,9 +243,30 @@ def read_cards(folder: Path, release: Release) -> list[NetworkCard]:
     """Returns the cards of a release's networks, in their order.
 
     Raises:
-        ReleaseError: As for ``read_card``.
+        ReleaseError: As for ``read_networks``.
     """
-    return [read_card(folder / member.card_name) for member in release.members]
+    return [card for card, _ in read_networks(folder, release)]
+
+
+def read_networks(folder: Path, release: Release) -> Iterator[tuple[NetworkCard, bytes]]:
+    """Yields card and content of each network, in the order of ``release.members``.
+
+    Raises:
+        ReleaseError: As for ``dermfuse.release.cards.read_network``; or a network does not answer
+            what its place in the release asks for.
+    """
+    scoring = SCORING if release.gate is None else (*SCORING, EMBEDDING)
+    for members, needed in ((release.classes.members, scoring), (release.masks.members, OUTLINING)):
+        for member in members:
+            path = folder / member.card_name
+            card, content = read_network(path)
+            if missing := [name for name in needed if name not in card.outputs]:
+                raise ReleaseError(
+                    f"{path}: outputs has no {', '.join(missing)}",
+                    expected=f"a network that answers {', '.join(needed)}",
+                    action="Correct the release, or export the network again",
+                )
+            yield card, content
 
 
 def write_release(folder: Path, release: Release) -> Path:
@@ -234,7 +277,7 @@ def write_release(folder: Path, release: Release) -> Path:
         StorageError: It cannot be written.
     """
     path = folder / RELEASE_NAME
-    _check(release, path)
+    check_release(release, str(path))
     write_json(path, release.to_dict())
     return path
 
@@ -242,23 +285,3 @@ def write_release(folder: Path, release: Release) -> Path:
 def _unlocked(part: _T) -> _T:
     """Returns a record whose mappings are plain dictionaries, which ``asdict`` can copy."""
     return dataclasses.replace(part, measured=dict(part.measured))  # type: ignore[type-var,attr-defined]
-
-
-def _check(release: Release, path: Path) -> None:
-    try:
-        check_looks(release.looks)
-    except ConfigError as error:
-        raise ReleaseError(f"{path}: {error.found}", expected=error.expected) from error
-    for what, members in (("classes", release.classes.members), ("masks", release.masks.members)):
-        total = sum(member.weight for member in members)
-        if not members or abs(total - 1.0) > 1e-6:
-            raise ReleaseError(
-                f"{path}: the weights of {what} add up to {total:g}",
-                expected="networks that share 1",
-            )
-    release.classes.point()
-    if release.classes.calibration.temperature <= 0:
-        raise ReleaseError(
-            f"{path}: the temperature is {release.classes.calibration.temperature:g}",
-            expected="a number above 0",
-        )

@@ -1,14 +1,15 @@
 """A release as bytes, for a machine that does not have its folder."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dermfuse.errors import ReleaseError
-from dermfuse.release.cards import NetworkCard
-from dermfuse.release.folder import RELEASE_NAME, read_release
-from dermfuse.runs import atomic_write, read_json
+from dermfuse.records import MOST_RECORD_BYTES
+from dermfuse.release.files import read_file, require_file_name
+from dermfuse.release.folder import RELEASE_NAME, parse_release, read_networks
+from dermfuse.runs import atomic_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Parcel:
             digest: What the parcel's must be.
 
         Raises:
-            ReleaseError: It is another; nothing is written.
+            ReleaseError: It is another, or a name is a path; nothing is written.
             StorageError: The folder cannot be written.
         """
         if self.digest != digest:
@@ -46,35 +47,26 @@ class Parcel:
                 expected=f"{digest[:16]}..., as it was sent",
                 action="Run it again",
             )
+        for name in self.files:
+            require_file_name(name, source="a file of the release")
         for name, data in self.files.items():
             with atomic_write(folder / name) as file:
                 file.write(data)
 
 
 def pack_release(folder: Path) -> Parcel:
-    """Returns the files that a release needs, and no others of its folder.
+    """Returns the files that a release needs, each checked, and no others of its folder.
 
     Raises:
-        ReleaseError: The record is missing or damaged, or a file that it names is missing.
+        ReleaseError: The record or a file that it names is missing, damaged or not the one meant.
     """
-    files = {}
-    for name in _names(folder):
-        try:
-            files[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise ReleaseError(
-                f"{folder / name} cannot be read ({error.strerror})",
-                expected=f"every file that {RELEASE_NAME} names",
-                action="Copy the release again",
-            ) from error
+    record = read_file(folder, RELEASE_NAME, most_bytes=MOST_RECORD_BYTES)
+    release = parse_release(record, str(folder / RELEASE_NAME))
+    files = {RELEASE_NAME: record}
+    networks = read_networks(folder, release)
+    for member, (card, network) in zip(release.members, networks, strict=True):
+        files[member.card_name] = read_file(folder, member.card_name, most_bytes=MOST_RECORD_BYTES)
+        files[card.file] = network
+    if (gate := release.gate) is not None:
+        files[gate.file] = read_file(folder, gate.file, sha256=gate.sha256)
     return Parcel(files)
-
-
-def _names(folder: Path) -> Iterator[str]:
-    release = read_release(folder)
-    yield RELEASE_NAME
-    for name in dict.fromkeys(member.card_name for member in release.members):
-        yield name
-        yield NetworkCard.from_mapping(read_json(folder / name), source=name).file
-    if release.gate is not None:
-        yield release.gate.file

@@ -44,7 +44,7 @@ from dermfuse.reproduction.statistics import (
     rescaled_error,
     share_error,
 )
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.runs import RunFolder
 
 
 @dataclass(slots=True)
@@ -170,7 +170,7 @@ class Assembler:
             for of_network in self._runs_of(source, seed)
             for run in of_network
         ]
-        records = [read_json(RunFolder(place.run_folder(run)).record) for run in runs]
+        records = [RunFolder(place.run_folder(run)).read_record("epochs") for run in runs]
         epochs = [int(record["epochs"]) for record in records]
         changed = changes(plan)
         inits = dict.fromkeys(run.config.model.init for run in runs)
@@ -219,7 +219,7 @@ class Assembler:
     def _leakage_of(self, preset: str, paper: Run, source: Run) -> list[Leakage]:
         place, task = self.harvest.place, source.config.model.task
         record, honest = (
-            read_json(RunFolder(place.run_folder(run)).record) for run in (paper, source)
+            RunFolder(place.run_folder(run)).read_record("validation") for run in (paper, source)
         )
         folder = self.harvest.of_run(source)
         drawn = draw_folder(folder, self.truth, task, draws=self.draws)

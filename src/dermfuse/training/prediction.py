@@ -29,7 +29,7 @@ from dermfuse.predictions import (
     write_manifest,
 )
 from dermfuse.preprocess import read_image, write_mask, write_probability
-from dermfuse.runs import NOTICE, RunFolder, read_json
+from dermfuse.runs import NOTICE, RunFolder
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.training.answers import Answer, look_eight_times, read_logits
 from dermfuse.training.recorder import read_weights
@@ -174,9 +174,9 @@ def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
         "input_size": config.data.input_size,
         "symmetries": len(SYMMETRIES) if tta else 1,
     }
-    record = RunFolder(trained.run).record
-    if record.is_file():
-        run = read_json(record)
+    folder = RunFolder(trained.run)
+    if folder.record.is_file():
+        run = folder.read_record()
         details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
         details["data"] = run.get("data", {}).get("summary")
     source = f"{config.name}, seed {config.train.seed}"

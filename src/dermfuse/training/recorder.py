@@ -1,8 +1,10 @@
 """What a run leaves on disk after every epoch, so that a kill loses at most one."""
 
 import io
+import json
 import logging
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from dermfuse.config import Config
-from dermfuse.errors import RunError, TrainingError
+from dermfuse.errors import RunError, TrainingError, WeightsError
+from dermfuse.models.weights import load_strictly
 from dermfuse.runs import RunFolder, atomic_write, write_json
 from dermfuse.training.modules import PairModule, TrainingModule, deployed_head
 
 _LOG = logging.getLogger(__name__)
+_STATE = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "state_dict")
+_LENGTH_BYTES = 8  # of a safetensors header's length
 _SHOWN = ("train_loss", "validation_loss", "average_precision", "auc", "jaccard", "dice")
 
 
@@ -42,13 +47,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             RunError: If the file is damaged.
         """
         try:
-            return torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
+            require_whole_archive(Path(path))
+            state = torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
+            require_state(state)
+            # Lightning's own callbacks would go on with paths that another folder may not have.
+            own = Recorder.__qualname__
+            state["callbacks"] = {own: state["callbacks"][own]}
         except Exception as error:
-            raise RunError(
-                f"the training state {path} cannot be read",
-                expected="the file that the run left behind",
-                action="Train again into a new folder",
-            ) from error
+            raise refuse_state(path) from error
+        return state
 
 
 class Recorder(Callback):
@@ -61,6 +68,9 @@ class Recorder(Callback):
         folder: The run folder.
         record: What ``run.json`` says from the start.
         config: Of the run.
+
+    Attributes:
+        began: Whether an epoch has begun here: until then the state of a run is taken up.
     """
 
     def __init__(self, folder: RunFolder, record: dict[str, Any], config: Config) -> None:
@@ -69,6 +79,7 @@ class Recorder(Callback):
         self.config = config
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
+        self.began = False
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,8 +88,11 @@ class Recorder(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the table of the run that was interrupted."""
-        self.history = [dict(row) for row in state_dict["history"]]
-        self.seconds = state_dict["seconds"]
+        self.history = [
+            {str(name): float(value) for name, value in row.items()}
+            for row in state_dict["history"]
+        ]
+        self.seconds = float(state_dict["seconds"])
 
     @property
     def kept(self) -> dict[str, float]:
@@ -93,6 +107,7 @@ class Recorder(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock of an epoch, and sets its rate by the epochs that are written down."""
+        self.began = True
         self._started = time.monotonic()
         if isinstance(pl_module, TrainingModule):
             pl_module.follow_plateaus(self.history)
@@ -150,35 +165,84 @@ class Recorder(Callback):
         return bool(patience) and len(self.history) - int(self.kept["epoch"]) >= patience
 
 
+def refuse_state(path: object) -> RunError:
+    """Returns the error of a training state that cannot be taken up."""
+    return RunError(
+        f"the training state {path} cannot be read: it is damaged or of another network",
+        expected="the file that the run left behind",
+        action="Copy the run again, or train into a new folder",
+    )
+
+
+def require_whole_archive(path: Path) -> None:
+    """Refuses a training state one of whose parts has another checksum (torch checks none).
+
+    Raises:
+        ValueError: It has.
+        zipfile.BadZipFile: It is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise ValueError("a part has another checksum")
+
+
+def require_state(state: Any) -> None:  # noqa: ANN401 — what a file holds
+    """Refuses what is no training state, or one with weights that are not finite.
+
+    Raises:
+        ValueError: It is.
+    """
+    if not isinstance(state, dict) or (missing := [key for key in _STATE if key not in state]):
+        raise ValueError(f"{', '.join(missing) if isinstance(state, dict) else 'all'} missing")
+    for name, value in state["state_dict"].items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} is not finite")
+
+
 def write_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
-    """Writes a network's weights as safetensors, atomically."""
+    """Writes a network's weights as safetensors, atomically; the same ones give the same bytes."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_write(path) as handle:
-        handle.write(safetensors.torch.save(state, metadata=metadata))
+        handle.write(_sorted(safetensors.torch.save(state, metadata=metadata)))
+
+
+def _sorted(content: bytes) -> bytes:
+    """Returns a safetensors file whose header lists names in order: the library's is by chance."""
+    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES:start])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]
 
 
 def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
     """Loads the weights that ``write_weights`` wrote into ``network``; returns their metadata.
 
     Raises:
-        RunError: If the file is missing, damaged, or belongs to another network.
+        RunError: If the file is missing, damaged, or belongs to another network, or a number in it
+            is not finite.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        network.load_state_dict(state)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise RunError(
             f"{path} is missing",
             expected="a run that finished at least one epoch",
             action="Train it, or go on with --resume",
-        ) from error
-    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        load_strictly(network, state, source=path)
+        int(metadata.get("epoch", 0))
+    except (
+        *(safetensors.SafetensorError, WeightsError, RuntimeError),
+        *(OSError, ValueError, TypeError, OverflowError, MemoryError),
+    ) as error:
+        reason = error.found if isinstance(error, WeightsError) else error
         raise RunError(
-            f"{path} does not fit the run's network or is damaged",
+            f"{path} does not fit the run's network or is damaged ({reason})",
             expected="the weights that the run wrote",
-            action="Train again into a new folder",
+            action="Copy the run again, or train into a new folder",
         ) from error
     return metadata
 

@@ -10,7 +10,7 @@ from dermfuse.config import ModelConfig, load_config
 from dermfuse.data.splits import read_split
 from dermfuse.errors import RunError
 from dermfuse.predictions import name_some
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.runs import RunFolder
 from dermfuse.training.recorder import read_weights
 
 _KEPT = ("preset", "config", "seed", "init", "start", "epochs", "validation")
@@ -47,7 +47,7 @@ def load_start(
             action="Set its train.seed and data settings",
         )
     metadata = read_weights(folder.weights, network)
-    record = read_json(folder.record)
+    record = folder.read_record()
     return {
         "init": f"run {start.resolve().name}",
         "start": {
@@ -59,7 +59,7 @@ def load_start(
 
 def read_origin(folder: RunFolder) -> dict[str, Any]:
     """Returns what a run's record says of where its weights came from, for one that goes on."""
-    record = read_json(folder.record) if folder.record.is_file() else {}
+    record = folder.read_record() if folder.record.is_file() else {}
     return {key: record[key] for key in ("init", "start") if key in record}
 
 

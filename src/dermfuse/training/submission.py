@@ -9,7 +9,7 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.errors import RunError
 from dermfuse.packing import SubmissionReport, pack
 from dermfuse.predictions import read_predictions
-from dermfuse.runs import RunFolder, read_json, require_free
+from dermfuse.runs import RunFolder, require_free
 from dermfuse.training.prediction import predict
 
 
@@ -60,7 +60,7 @@ def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
 
 
 def _finished_record(run: Path) -> dict[str, Any]:
-    record = read_json(RunFolder(run).record)
+    record = RunFolder(run).read_record()
     if record.get("status") != "finished":
         raise RunError(
             f"{run} is {record.get('status', 'of unknown state')} after"

@@ -25,7 +25,6 @@ from dermfuse.runs import (
     RunFolder,
     environment,
     new_folder,
-    read_json,
     require_free,
     sweep_unfinished,
     write_json,
@@ -43,7 +42,7 @@ from dermfuse.training.distributed import (
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
-from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, require_history
+from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, refuse_state, require_history
 from dermfuse.training.samples import (
     Samples,
     TrainingSet,
@@ -157,12 +156,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     recorder = Recorder(folder, record, config)
     with quiet(), explain_memory(config):
         trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
-        try:
-            trainer.fit(module, ckpt_path=folder.state if going_on else None, weights_only=True)
-        except SystemExit as stopped:  # how Lightning ends on Ctrl-C and on a termination signal
-            if processes.first and recorder.history:
-                recorder.write_record("interrupted")
-            raise KeyboardInterrupt from stopped
+        _fit(trainer, module, recorder, going_on=going_on)
     require_history(recorder)
     if processes.first:
         recorder.write_record("finished")
@@ -205,6 +199,28 @@ def _multiplies_bfloat16(accelerator: str) -> bool:
     if accelerator == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _fit(trainer: Trainer, module: TrainingModule, recorder: Recorder, *, going_on: bool) -> None:
+    """Trains to the end, or until it is told to stop.
+
+    Raises:
+        RunError: The state of the run that goes on cannot be taken up.
+        KeyboardInterrupt: It was told to stop.
+    """
+    state = recorder.folder.state
+    try:
+        trainer.fit(module, ckpt_path=state if going_on else None, weights_only=True)
+    except SystemExit as stopped:  # how Lightning ends on Ctrl-C and on a termination signal
+        if trainer.is_global_zero and recorder.history:
+            recorder.write_record("interrupted")
+        raise KeyboardInterrupt from stopped
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
+        if not going_on or recorder.began:
+            raise
+        raise refuse_state(state) from error
 
 
 def _initial_network(config: Config, imagenet: Path | None, *, pretrained: bool) -> torch.nn.Module:
@@ -299,7 +315,7 @@ def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
             action="Resume with the run's own settings or choose a new folder",
         )
     if folder.record.exists():
-        fingerprint = read_json(folder.record).get("data", {}).get("fingerprint")
+        fingerprint = folder.read_record().get("data", {}).get("fingerprint")
         if fingerprint not in (None, chosen.fingerprint):
             raise RunError(
                 f"{folder.path} was trained on other images",

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.analysis.gate import read_dermoscopy
+from dermfuse.analysis.gate import parse_dermoscopy
 from dermfuse.errors import DependencyError, RunError
-from dermfuse.release.cards import digest_file, read_card
-from dermfuse.release.folder import RELEASE_NAME, choose_release, read_release
-from dermfuse.runs import whole_folder, write_json, write_text
+from dermfuse.release.cards import digest_file
+from dermfuse.release.folder import RELEASE_NAME, choose_release, parse_release, read_release
+from dermfuse.release.parcel import pack_release
+from dermfuse.runs import atomic_write, whole_folder, write_json, write_text
 from dermfuse.web.packed import pack_dermoscopy
 
 BUILD_NAME = "build.json"
@@ -141,16 +142,18 @@ def add_release(app: Path, release: Path) -> WebBuild:
     Raises:
         ReleaseError: The release cannot be used.
     """
-    record = read_release(release)
+    files = dict(pack_release(release).files)
+    record = parse_release(files[RELEASE_NAME], str(release / RELEASE_NAME))
     target = app / "release"
     target.mkdir()
-    shutil.copyfile(release / RELEASE_NAME, target / RELEASE_NAME)
-    for member in record.members:
-        card = read_card(release / member.card_name)
-        for name in (member.card_name, card.file):
-            shutil.copyfile(release / name, target / name)
+    packed = None
     if record.gate:
-        packed = pack_dermoscopy(read_dermoscopy(release, record.gate))
+        arrays = files.pop(record.gate.file)
+        packed = pack_dermoscopy(parse_dermoscopy(arrays, str(release / record.gate.file)))
+    for name, content in files.items():
+        with atomic_write(target / name) as file:
+            file.write(content)
+    if packed is not None:
         write_text(target / GATE_NAME, json.dumps(packed, separators=(",", ":")))
     return _seal(app, record.name)
 

@@ -78,7 +78,7 @@ def write_vectors(out: str | Path, *, release: str | Path | None = None) -> Writ
 def make_vectors(folder: Path) -> dict[str, Any]:
     """Returns the vectors of a release as JSON values; docs/browser.md has the keys."""
     release = read_release(folder)
-    networks = load_networks(folder, release.members, threads=1)
+    networks = load_networks(folder, release, threads=1)
     analyzer = Analyzer(folder)
     gate = release.gate
     return {

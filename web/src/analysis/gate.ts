@@ -9,7 +9,9 @@ export interface PackedArray {
   readonly float32: string;
 }
 
-type CloudPart = "mean" | "scale" | "axes" | "variance" | "rest" | "typical";
+const PARTS = ["mean", "scale", "axes", "variance", "rest", "typical"] as const;
+
+type CloudPart = (typeof PARTS)[number];
 
 /** What dermoscopy looks like, as the build writes it. */
 export interface PackedDermoscopy {
@@ -31,9 +33,13 @@ export function unpackFloats(base64: string): Float32Array {
   return new Float32Array(bytes.buffer);
 }
 
-/** Returns the arrays of a release's gate. */
-export function unpackDermoscopy(packed: PackedDermoscopy): Dermoscopy {
-  return { embedding: unpackCloud(packed.embedding), appearance: unpackCloud(packed.appearance) };
+/** Returns the arrays of a release's gate; refuses others. */
+export function unpackDermoscopy(packed: unknown): Dermoscopy {
+  const { embedding, appearance } = (packed ?? {}) as Partial<PackedDermoscopy>;
+  return {
+    embedding: unpackCloud(embedding, "embedding"),
+    appearance: unpackCloud(appearance, "appearance"),
+  };
 }
 
 /** Returns how far an image lies from dermoscopy; about 1 is typical of it. */
@@ -60,6 +66,9 @@ export function joinEmbeddings(embeddings: readonly Float32Array[]): Float32Arra
 /** Returns the Mahalanobis distance of features, 1 where it is typical. */
 export function cloudDistance(cloud: Cloud, features: Float32Array): number {
   const count = features.length;
+  if (count !== cloud.mean.length) {
+    throw new Error(`the gate is for ${cloud.mean.length} features, and there are ${count}`);
+  }
   const z = Float64Array.from(features, (value, i) => (value - cloud.mean[i]) / cloud.scale[i]);
   let outside = z.reduce((sum, value) => sum + value * value, 0);
   let squared = 0;
@@ -73,8 +82,36 @@ export function cloudDistance(cloud: Cloud, features: Float32Array): number {
   return Math.sqrt(squared / count) / cloud.typical[0];
 }
 
-function unpackCloud(packed: PackedDermoscopy["embedding"]): Cloud {
-  return Object.fromEntries(
-    Object.entries(packed).map(([name, array]) => [name, unpackFloats(array.float32)]),
-  ) as Cloud;
+function unpackCloud(packed: PackedDermoscopy["embedding"] | undefined, name: string): Cloud {
+  const arrays = PARTS.map((part) => [part, unpackPart(packed?.[part], `${name}.${part}`)] as const);
+  const cloud = Object.fromEntries(arrays) as Record<CloudPart, Float32Array>;
+  const [features, axes] = [cloud.mean.length, cloud.variance.length];
+  const lengths = { mean: features, scale: features, axes: axes * features, variance: axes };
+  const isCloud =
+    features > 0 &&
+    Object.entries({ ...lengths, rest: 1, typical: 1 }).every(
+      ([part, length]) => cloud[part as CloudPart].length === length,
+    ) &&
+    [...cloud.scale, ...cloud.typical].every((value) => value > 0) &&
+    [...cloud.variance, ...cloud.rest].every((value) => value >= 0);
+  if (!isCloud) throw refusal(name);
+  return cloud;
+}
+
+function unpackPart(packed: PackedArray | undefined, name: string): Float32Array {
+  try {
+    const values = unpackFloats(packed!.float32);
+    const length = packed!.shape.reduce((product, side) => product * side, 1);
+    if (values.length === length && values.every(Number.isFinite)) return values;
+  } catch {
+    // No base64, or no array at all: as good as other numbers.
+  }
+  throw refusal(name);
+}
+
+function refusal(name: string): Error {
+  return new Error(
+    `dermoscopy.json: ${name} does not hold what a gate of dermfuse does. ` +
+      "Build the app with another release.",
+  );
 }

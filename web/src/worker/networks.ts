@@ -2,6 +2,7 @@
 import * as ort from "onnxruntime-web/wasm";
 import glueUrl from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import wasmUrl from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import { checkAnswer } from "../analysis/answers";
 import type { Answers } from "../analysis/fusion";
 import { type Answer, gatherLooks, type Looks, spreadLooks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
@@ -79,13 +80,16 @@ async function ask(
   advance: Advance,
 ): Promise<Answers> {
   const { name, size } = card.input;
+  const { file } = card;
   const outputs = Object.keys(card.outputs);
   const parts: ort.InferenceSession.ReturnType[] = [];
   for (let from = 0; from < looks; from += batch) {
     const count = Math.min(batch, looks - from);
     const squares = spread.subarray(from * size * size * 3, (from + count) * size * size * 3);
     const feed = { [name]: new ort.Tensor("uint8", squares, [count, size, size, 3]) };
-    parts.push(await session.run(feed, outputs));
+    const found = await session.run(feed, outputs);
+    for (const output of outputs) checkAnswer(file, output, found[output] as Answer, count);
+    parts.push(found);
     await advance(count);
   }
   return Object.fromEntries(

@@ -4,7 +4,7 @@ import { type Dermoscopy, unpackDermoscopy } from "../analysis/gate";
 import type { Looks } from "../analysis/looks";
 import type { Raster } from "../analysis/raster";
 import type { Card, Release } from "../release/records";
-import { readRelease } from "../release/reading";
+import { checkCards, readCard, readRelease } from "../release/reading";
 import { decode } from "./decode";
 import { fetchHeavy, fetchSmall, readBuild } from "./files";
 import { type Advance, askAll, gluePath, loadNetwork, type Network, prepareRuntime } from "./networks";
@@ -68,17 +68,20 @@ async function load(threads: number, base: string): Promise<Loaded> {
   const release = readRelease(await json("release/release.json"));
   const { members } = release.classes;
   const cards: Card[] = await Promise.all(
-    [...members, ...release.masks.members].map(({ name }) => json(`release/${name}.json`)),
+    [...members, ...release.masks.members].map(async ({ name }) =>
+      readCard(await json(`release/${name}.json`), `${name}.json`),
+    ),
   );
+  checkCards(release, cards);
   const wasm = [...contents].find(([path]) => path.endsWith(".wasm"));
   if (!wasm) throw new Error("The build holds no WebAssembly. Build the app again.");
   await fetchSmall(base, build, gluePath(base)); // the browser then has it as it was built
   prepareRuntime(threads, base, await wasm[1]);
   const networks: Network[] = [];
   for (const card of cards) {
-    networks.push(await loadNetwork(card, await contents.get(`release/${card.file}`)!));
+    networks.push(await loadNetwork(card, await heavy(contents, `release/${card.file}`)));
   }
-  const gate = await contents.get("release/dermoscopy.json");
+  const gate = release.gate && (await heavy(contents, "release/dermoscopy.json"));
   return {
     release,
     classes: networks.slice(0, members.length),
@@ -87,7 +90,16 @@ async function load(threads: number, base: string): Promise<Loaded> {
   };
 }
 
-function parse(content: Uint8Array) {
+async function heavy(
+  contents: ReadonlyMap<string, Promise<Uint8Array>>,
+  path: string,
+): Promise<Uint8Array> {
+  const content = contents.get(path);
+  if (!content) throw new Error(`The build holds no ${path}. Build the app again.`);
+  return content;
+}
+
+function parse(content: Uint8Array): unknown {
   return JSON.parse(new TextDecoder().decode(content));
 }
 

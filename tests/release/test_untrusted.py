@@ -1,0 +1,434 @@
+"""A release that somebody hostile wrote can only be refused: one line, exit code 2."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.cli import main
+from dermfuse.errors import ExportError, ReleaseError
+from dermfuse.release.cards import digest_file, read_card, write_card
+from dermfuse.release.external import _INNER, refuse_external_data
+from dermfuse.release.files import require_file_name
+from dermfuse.release.folder import read_cards, read_release
+from dermfuse.release.parcel import Parcel, pack_release
+from dermfuse.web.build import add_release
+
+from ..small_release import SIZE, skin, write_network, write_small_release
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    return write_small_release(tmp_path / "release", with_gate=True)
+
+
+def _rewrite(folder: Path, change: Change, *, name: str = "release.json") -> None:
+    record = json.loads((folder / name).read_text())
+    change(record)
+    (folder / name).write_text(json.dumps(record))
+
+
+def _member(key: str, value: object) -> Change:
+    return lambda record: record["classes"]["members"][0].update({key: value})
+
+
+def _point(key: str, value: object) -> Change:
+    return lambda record: record["classes"]["operating_points"][1].update({key: value})
+
+
+NAMES = [
+    "../victim", "/etc/hostname", "a/../../victim", "..\\victim", "..", ".", "", ".hidden",
+    "a\0b", "a\nb", "a\x1b[2Jb", "C:victim", "x" * 300, " a", "\ud800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_a_path_is_refused_wherever_it_stands(name: str, release: Path) -> None:
+    for change in (_member("name", name), lambda record: record["gate"].update(file=name)):
+        before = (release / "release.json").read_bytes()
+        _rewrite(release, change)
+        with pytest.raises(ReleaseError, match="Expected: the name of a file") as caught:
+            read_release(release)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+        (release / "release.json").write_bytes(before)
+    for key in ("file", "name"):
+        before = (release / "greens.json").read_bytes()
+        _rewrite(release, lambda card, key=key: card.update({key: name}), name="greens.json")
+        with pytest.raises(ReleaseError, match=rf"greens\.json: {key} is "):
+            read_card(release / "greens.json")
+        (release / "greens.json").write_bytes(before)
+
+
+def test_nothing_outside_the_folder_is_read_or_written(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for end in ("json", "onnx"):
+        (tmp_path / f"victim.{end}").write_bytes((release / f"reds-a.{end}").read_bytes())
+    _rewrite(tmp_path, lambda card: card.update(file="victim.onnx"), name="victim.json")
+    _rewrite(release, _member("name", "../victim"))
+    app = tmp_path / "app"
+    app.mkdir()
+    for refused in (pack_release, lambda folder: add_release(app, folder), Analyzer):
+        with pytest.raises(ReleaseError, match=r"name is '\.\./victim'"):
+            refused(release)
+    assert not list(app.iterdir())
+    for command in (["analyze", "x.jpg"], ["web", "build", "--out", str(tmp_path / "site")]):
+        assert main([*command, "--release", str(release)]) == 2
+        said = capsys.readouterr().err.strip()
+        assert "../victim" in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_parcel_writes_into_its_folder_alone(tmp_path: Path) -> None:
+    parcel = Parcel({"a.json": b"1", "../victim": b"2"})
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(ReleaseError, match=r"'\.\./victim'"):
+        parcel.unpack(there, digest=parcel.digest)
+    assert not list(there.iterdir())
+
+
+def test_an_export_is_called_after_no_path(release: Path) -> None:
+    card = replace(read_card(release / "greens.json"), name="../victim")
+    with pytest.raises(ExportError, match=r"the network's name is '\.\./victim'"):
+        write_card(release, card)
+
+
+@pytest.mark.parametrize("name", ["release.json", "reds-a.json", "greens.onnx", "dermoscopy.npz"])
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(
+    name: str, release: Path, tmp_path: Path
+) -> None:
+    inside = release / f"kept-{name}"
+    (release / name).rename(inside)
+    (release / name).symlink_to(inside.name)
+    assert set(pack_release(release).files) >= {name}
+    assert Analyzer(release).release.name == "small"
+    outside = tmp_path / name
+    inside.rename(outside)
+    (release / name).unlink()
+    (release / name).symlink_to(outside)
+    for refused in (pack_release, Analyzer):
+        with pytest.raises(ReleaseError, match=r"is a link that leads out of its folder"):
+            refused(release)
+
+
+@pytest.mark.parametrize("name", ["release.json", "greens.json", "greens.onnx", "dermoscopy.npz"])
+def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
+    (release / name).unlink()
+    os.mkfifo(release / name)
+    with pytest.raises(ReleaseError, match="is no file"):
+        Analyzer(release)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_member("weight", math.nan), "NaN is no number of JSON"),
+        (_member("weight", 3.0), r"classes\.members\.0\.weight is 3\. Expected: a number from 0"),
+        (_member("weight", -2.0), r"weight is -2\. Expected: a number from 0 to 1"),
+        (_member("weight", 10**400), "weight is 1000.*Expected: a finite number"),
+        (_member("weight", 0.3), r"the weights of classes add up to 1\.05"),
+        (_member("name", "reds-b"), "names 2 networks, 1 of them different"),
+        (_member("name", "Release"), "Expected: a name other than"),
+        (lambda r: r["masks"].update(threshold=math.inf), "Infinity is no number of JSON"),
+        (lambda r: r["masks"].update(threshold=2), r"masks\.threshold is 2\. Expected: .* 0 to 1"),
+        (lambda r: r["classes"]["calibration"].update(temperature=-1), "temperature is -1"),
+        (lambda r: r["classes"]["calibration"].update(temperature=1e-300), "temperature is 1e-300"),
+        (lambda r: r["classes"]["calibration"].update(bias=1e300), r"bias is 1e\+300"),
+        (_point("threshold", -0.5), r"operating_points\.1\.threshold is -0\.5"),
+        (_point("name", "balanced"), "holds 2, 1 of different names"),
+        (_point("name", "a\x1b[2J"), r"'a\\x1b\[2J'"),
+        (
+            _point("sensitivity", {"value": 0.5, "low": 0.4, "high": 1.5}),
+            r"operating_points\.1\.sensitivity\.high is 1\.5\. Expected: a number from 0 to 1",
+        ),
+        (lambda r: r["gate"].update(threshold=-1), r"gate\.threshold is -1"),
+        (lambda r: r["gate"].update(sha256="0"), r"gate\.sha256 is '0'\. Expected: a SHA-256"),
+        (lambda r: r.update(looks=10**9), "looks is 1000000000"),
+        (lambda r: r.update(name="a\nb"), r"name is 'a\\nb'"),
+        (lambda r: r["classes"].update(measured={"withheld": 3}), "measured.withheld is 3"),
+        (
+            lambda r: r["classes"].update(
+                measured={"withheld": {"operating_points": {"balanced": {"sensitivity": {}}}}}
+            ),
+            "high, low, value missing or unknown",
+        ),
+        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"'\\x1b0', .* missing or unk"),
+    ],
+)
+def test_a_number_or_text_that_no_release_has_is_refused_by_its_key(
+    change: Change, message: str, release: Path
+) -> None:
+    _rewrite(release, change)
+    with pytest.raises(ReleaseError, match=message) as caught:
+        read_release(release)
+    assert len(str(caught.value)) < 600
+    assert "\x1b" not in str(caught.value)
+
+
+def test_infinity_written_as_a_number_is_refused(release: Path) -> None:
+    path = release / "release.json"
+    path.write_text(path.read_text().replace('"threshold": 3.0', '"threshold": 1e999'))
+    with pytest.raises(ReleaseError, match=r"gate\.threshold is inf\. Expected: a finite number"):
+        read_release(release)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 1, "format": 1}', "the key 'format' is there twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 500 + "1" + "}" * 500, "nested too deeply"),
+        ("[1]", "holds a list"),
+        ("", "cannot be read"),
+        ('{"format": ' + "9" * 5000 + "}", "cannot be read"),
+        ('{"format": "' + "9" * 5000 + '"}', "has format '999.{,80}Expected"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_json_that_no_program_of_ours_writes_is_refused(
+    content: str, message: str, release: Path
+) -> None:
+    for name in ("release.json", "greens.json"):
+        (release / name).write_bytes(content.encode("latin-1"))
+        with pytest.raises(ReleaseError, match=message):
+            read_release(release) if name == "release.json" else read_card(release / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(sha256="x"), "sha256 is 'x'. Expected: a SHA-256"),
+        (lambda c: c.update(bytes=1 << 60), "bytes is"),
+        (lambda c: c.update(file="greens.json"), "that ends in .onnx"),
+        (lambda c: c["input"].update(size=10**6), r"input\.size is 1000000\. .* from 1 to 4096"),
+        (lambda c: c["input"].update(size=0), r"input\.size is 0"),
+        (lambda c: c["input"].update(dtype="float32"), r"input\.dtype is 'float32'"),
+        (lambda c: c["input"].update(layout="NCHW"), r"input\.layout is 'NCHW'"),
+        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "cannot be read"),
+        (lambda c: c["parity"]["largest_difference"].update(x=10**400), "a finite number"),
+        (lambda c: c["outputs"].update({"\x1b": 1}), r"outputs\.'\\x1b' is 1"),
+    ],
+)
+def test_a_card_that_no_network_has_is_refused_by_its_key(
+    change: Change, message: str, release: Path
+) -> None:
+    _rewrite(release, change, name="greens.json")
+    with pytest.raises(ReleaseError, match=message):
+        read_card(release / "greens.json")
+
+
+def test_a_network_in_the_place_of_another_is_refused(release: Path) -> None:
+    _rewrite(release, lambda r: r["masks"]["members"][0].update(name="reds-a"))
+    with pytest.raises(ReleaseError, match=r"reds-a\.json: outputs has no lesion"):
+        read_cards(release, read_release(release))
+
+
+def test_a_gates_file_is_the_one_of_the_record(release: Path) -> None:
+    path = release / "dermoscopy.npz"
+    path.write_bytes(path.read_bytes() + b"x")
+    for refused in (pack_release, Analyzer):
+        with pytest.raises(ReleaseError, match=r"dermoscopy\.npz has SHA-256"):
+            refused(release)
+
+
+def _model(tensor: onnx.TensorProto, place: str) -> onnx.ModelProto:
+    """A model with a tensor in one of the places where ONNX allows one."""
+    constant = helper.make_node("Constant", [], ["c"], value=tensor)
+    inner = helper.make_graph([constant], "inner", [], [])
+    graph = helper.make_graph([], "graph", [], [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    if place == "initializer":
+        model.graph.initializer.append(tensor)
+    elif place == "attribute":
+        model.graph.node.append(constant)
+    elif place == "tensors":
+        model.graph.node.append(helper.make_node("X", [], ["c"], values=[tensor]))
+    elif place == "subgraph":
+        model.graph.node.append(helper.make_node("If", ["a"], ["c"], then_branch=inner))
+    elif place == "function":
+        opsets = [helper.make_opsetid("", 17)]
+        model.functions.append(helper.make_function("own", "F", [], ["c"], [constant], opsets))
+    elif place == "sparse":
+        sparse = onnx.SparseTensorProto()
+        sparse.values.CopyFrom(tensor)
+        model.graph.sparse_initializer.append(sparse)
+    elif place == "training":
+        model.training_info.add().algorithm.CopyFrom(inner)
+    return model
+
+
+PLACES = ["initializer", "attribute", "tensors", "subgraph", "function", "sparse", "training"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_numbers_in_other_files_are_refused_wherever_the_tensor_stands(place: str) -> None:
+    tensor = numpy_helper.from_array(np.arange(3, dtype=np.float32), "t")
+    refuse_external_data(_model(tensor, place).SerializeToString(), "net.onnx")
+    tensor.data_location = TensorProto.EXTERNAL
+    elsewhere = _model(tensor, place).SerializeToString()
+    with pytest.raises(ReleaseError, match=r"net\.onnx takes numbers from other files"):
+        refuse_external_data(elsewhere, "net.onnx")
+    tensor.data_location = TensorProto.DEFAULT
+    tensor.external_data.add(key="location", value="../../victim")
+    with pytest.raises(ReleaseError, match="takes numbers from other files"):
+        refuse_external_data(_model(tensor, place).SerializeToString(), "net.onnx")
+
+
+def test_every_way_to_a_tensor_is_known() -> None:
+    kinds = {
+        "ModelProto": "model", "TrainingInfoProto": "training", "GraphProto": "graph",
+        "FunctionProto": "function", "NodeProto": "node", "AttributeProto": "attribute",
+        "SparseTensorProto": "sparse", "TensorProto": "tensor",
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        for field in getattr(onnx, name).DESCRIPTOR.fields:
+            of = field.message_type.name if field.message_type else ""
+            if of in kinds:
+                assert _INNER[kind][field.number] == kinds[of], (name, field.name)
+
+
+def test_a_network_that_names_an_outer_file_is_never_loaded(release: Path, tmp_path: Path) -> None:
+    path = release / "greens.onnx"
+    model = onnx.load(path)
+    tensor = next(one for one in model.graph.initializer if one.name == "limit")
+    (tmp_path / "victim").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../victim")
+    path.write_bytes(model.SerializeToString())
+    card = json.loads((release / "greens.json").read_text())
+    card |= {"sha256": digest_file(path), "bytes": path.stat().st_size}
+    (release / "greens.json").write_text(json.dumps(card))
+    for refused in (Analyzer, pack_release):
+        with pytest.raises(ReleaseError, match="takes numbers from other files"):
+            refused(release)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x3a", b"\x3a\xff", b"\x3b\x00", b"\x00\x00", b"\xff" * 20, b"PK\x03\x04"]
+)
+def test_what_is_no_onnx_file_is_refused(content: bytes) -> None:
+    with pytest.raises(ReleaseError, match=r"net\.onnx is no ONNX file"):
+        refuse_external_data(content, "net.onnx")
+
+
+def test_graphs_within_graphs_end(release: Path) -> None:
+    graph = helper.make_graph([], "g", [], [])
+    for _ in range(40):
+        outer = helper.make_graph([], "g", [], [])
+        outer.node.add(op_type="If").attribute.add(name="then_branch").g.CopyFrom(graph)
+        graph = outer
+    with pytest.raises(ReleaseError, match="nested too deeply"):
+        refuse_external_data(helper.make_model(graph).SerializeToString(), "net.onnx")
+
+
+def _constant_graph(
+    outputs: dict[str, np.ndarray], *, side: int = SIZE, dtype: int = TensorProto.UINT8
+) -> onnx.GraphProto:
+    """A network that answers the same whatever it sees."""
+    image = helper.make_tensor_value_info("image", dtype, ["N", side, side, 3])
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in outputs.items()
+    ]
+    declared = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim
+        )
+        for name, value in outputs.items()
+    ]
+    return helper.make_graph(nodes, "constant", [image], declared)
+
+
+def _class_answers(malignant: object) -> dict[str, np.ndarray]:
+    return {
+        "malignant": np.array(malignant, np.float32),
+        "activation_map": np.zeros((1, 2, 2), np.float32),
+        "embedding": np.ones((1, 3), np.float32),
+    }
+
+
+def _lone(folder: Path, outputs: dict[str, np.ndarray]) -> Path:
+    """A release of one class network, which is replaced by one that answers ``outputs``."""
+    release = write_small_release(folder, members=1)
+    write_network(release, "reds-a", "classification", _constant_graph(outputs))
+    return release
+
+
+def test_an_answer_that_is_a_probability_passes(tmp_path: Path) -> None:
+    release = _lone(tmp_path / "release", _class_answers([0.5]))
+    assert Analyzer(release).analyze(skin()).scores == {"reds-a": 0.5}
+
+
+@pytest.mark.parametrize("value", [2.0, -0.5, math.nan, math.inf])
+def test_an_answer_that_is_no_probability_never_passes_as_one(value: float, tmp_path: Path) -> None:
+    release = _lone(tmp_path / "release", _class_answers([value]))
+    with pytest.raises(ReleaseError, match=r"reds-a\.onnx answers 'malignant' from "):
+        Analyzer(release).analyze(skin())
+    with pytest.raises(ReleaseError, match="answers 'malignant' from"):
+        Analyzer(release).score(skin())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("malignant", np.zeros((1, 2)), r"answers 'malignant' of shape \(1, 2\)"),
+        ("malignant", np.zeros(2), r"answers 'malignant' of shape \(2,\)"),
+        ("activation_map", np.zeros((1, 2, 3)), r"answers 'activation_map' of shape \(1, 2, 3\)"),
+        ("activation_map", np.zeros((1, 0, 0)), "of shape"),
+        ("activation_map", np.full((1, 2, 2), np.nan), "answers 'activation_map' from nan"),
+        ("embedding", np.full((1, 3), np.inf), "answers 'embedding' from inf"),
+        ("embedding", np.zeros(1), r"answers 'embedding' of shape \(1,\)"),
+    ],
+)
+def test_an_answer_of_another_shape_or_without_a_number_is_refused(
+    name: str, value: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    outputs = {**_class_answers([0.5]), name: value.astype(np.float32)}
+    with pytest.raises(ReleaseError, match=message):
+        Analyzer(_lone(tmp_path / "release", outputs)).analyze(skin())
+
+
+def test_a_map_of_two_is_no_outline(tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "release")
+    graph = _constant_graph({"lesion": np.full((1, 4, 4), 2.0, np.float32)})
+    write_network(release, "greens", "segmentation", graph)
+    with pytest.raises(ReleaseError, match=r"greens\.onnx answers 'lesion' from 2 to 2"):
+        Analyzer(release).analyze(skin())
+
+
+def test_a_network_that_takes_or_answers_something_else_is_refused_when_loaded(
+    tmp_path: Path,
+) -> None:
+    release = write_small_release(tmp_path / "release", members=1)
+    other = _class_answers([0.5])
+    write_network(release, "reds-a", "classification", _constant_graph(other, side=8))
+    with pytest.raises(ReleaseError, match=r"reds-a\.onnx takes something else than its card says"):
+        Analyzer(release)
+    graph = _constant_graph(other, dtype=TensorProto.FLOAT)
+    write_network(release, "reds-a", "classification", graph)
+    with pytest.raises(ReleaseError, match="takes something else"):
+        Analyzer(release)
+    doubles = {**other, "malignant": np.array([0.5])}
+    write_network(release, "reds-a", "classification", _constant_graph(doubles))
+    with pytest.raises(ReleaseError, match=r"answers no 'malignant' in float32"):
+        Analyzer(release)
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "Ümlaut 1.json", "a..b", "x" * 250])
+def test_plain_names_are_names(name: str) -> None:
+    assert require_file_name(name, source="it") == name
