@@ -93,4 +93,6 @@ test("the limits are those of the library", () => {
   expect(() => checkSize(10_001, 10_000)).toThrow(/too many/);
   expect(() => checkSize(16, 16)).not.toThrow();
   expect(() => checkSize(15, 16)).toThrow(/too few/);
+  expect(() => checkSize(16, 320)).not.toThrow();
+  expect(() => checkSize(321, 16)).toThrow(/too thin/);
 });

@@ -12,6 +12,7 @@ export class Refusal extends Error {}
 
 const MAX_PIXELS = 100_000_000;
 const MIN_SIDE_PX = 16;
+const MAX_ASPECT = 20; // as `dermfuse.analysis.reading` has it
 const MAX_BYTES = 700_000_000;
 const EXPECTED = "Choose one JPEG, PNG, WebP, GIF or BMP image.";
 
@@ -39,12 +40,15 @@ export function damaged(format: Format, found: string): Refusal {
   return new Refusal(`The ${format} image is damaged inside: ${found}. Fetch the file again.`);
 }
 
-/** Refuses images too large to be decoded and too small to show a lesion. */
+/** Refuses images too large to be decoded, and too small or too thin to show a lesion. */
 export function checkSize(width: number, height: number): void {
   const found = `The image has ${width} × ${height} pixels`;
   if (width * height > MAX_PIXELS) throw new Refusal(`${found}: too many. Shrink it.`);
   if (Math.min(width, height) < MIN_SIDE_PX) {
     throw new Refusal(`${found}: too few on one side. Use the original image.`);
+  }
+  if (Math.max(width, height) > MAX_ASPECT * Math.min(width, height)) {
+    throw new Refusal(`${found}: too thin to be judged. Use the original image.`);
   }
 }
 
