@@ -437,6 +437,27 @@ class TestRefusals:
         with pytest.raises(ImageError, match="the JPEG image is damaged or cut off"):
             read_any(build_dicom(noise, syntax=JPEG, frames=[frame + bytes(len(frame) % 2)]))
 
+    def test_jpeg_2000_with_a_hole(self, build_dicom: Build) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        frame = _encode(pixels, "JPEG2000", no_jp2=True, irreversible=False)
+        middle = len(frame) // 2
+        holed = frame[:middle] + bytes(100) + frame[middle + 100 :]
+        Image.open(io.BytesIO(holed)).load()  # Pillow says nothing
+        with pytest.raises(ImageError, match=r"JPEG 2000 image is damaged: part .* is blank"):
+            read_any(build_dicom(pixels, syntax=J2K, frames=[holed]))
+
+    def test_zeros_of_empty_packets_are_no_hole(self, noise: np.ndarray) -> None:
+        from dermfuse.analysis.dicom_streams import has_hole
+
+        frame = _encode(noise, "JPEG2000", no_jp2=True, irreversible=False, num_resolutions=3)
+        assert not has_hole(frame)
+        start = frame.index(b"\xff\x93") + 2
+        packets = 3 * 3  # one layer, three resolutions, three channels
+        assert not has_hole(frame[:start] + bytes(63 + packets) + b"\x80")
+        assert has_hole(frame[:start] + bytes(64 + packets) + b"\x80")
+        cut = _encode(noise, "JPEG2000", no_jp2=True, precinct_size=(32, 32))
+        assert not has_hole(cut[: cut.index(b"\xff\x93") + 2] + bytes(500))
+
     def test_a_jpeg_of_twelve_bits_is_named(self, build_dicom: Build, noise: np.ndarray) -> None:
         frame = bytearray(_encode(noise, "JPEG"))
         frame[frame.index(b"\xff\xc0") + 4] = 12

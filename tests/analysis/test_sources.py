@@ -44,6 +44,16 @@ class TestFolders:
         (tree / "analysis.json").write_text("{}")
         assert "a.png" in _names(tree)
 
+    @pytest.mark.parametrize("name", ["phone.HEIC", "web.avif", "scan.jp2"])
+    def test_images_of_kinds_that_are_not_read_are_items_too(self, tree: Path, name: str) -> None:
+        (tree / name).write_bytes(b"\0\0\0\x18ftypheic")
+        assert name in _names(tree)
+
+    def test_dicom_without_suffix_and_preamble_is_found(self, tree: Path) -> None:
+        (tree / "IM1").write_bytes(b"\x02\0\0\0UL\x04\0")
+        (tree / "IM2").write_bytes(b"\x02\0notes")
+        assert [name for name in _names(tree) if name.startswith("IM")] == ["IM1"]
+
     def test_links_to_folders_are_not_followed(self, tree: Path) -> None:
         (tree / "z/loop").symlink_to(tree)
         (tree / "z/looks-like.png").symlink_to(tree)

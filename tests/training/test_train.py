@@ -350,6 +350,17 @@ def test_answers_that_are_not_finite_in_validation_stop_the_training(
     assert not RunFolder(tmp_path / "run").weights.exists()
 
 
+def test_a_head_alone_that_is_not_finite_in_validation_stops_the_training(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        TrainingModule, "on_validation_epoch_start", lambda self: _poison(self.network.head_b)
+    )
+    with pytest.raises(TrainingError, match="validation loss is nan in epoch 1"):
+        train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").weights.exists()
+
+
 def _poison(network: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in network.parameters():

@@ -187,6 +187,7 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
         scan = whole.rindex(b"\xff\xda")
         yield f"JPEG, {name}", whole
         yield f"JPEG, {name}, padded", whole[:-2] + b"\xff" * 40 + whole[-2:]
+        yield f"JPEG, {name}, without its end", whole[:-2]
         yield f"JPEG, {name}, cut off", whole[: scan + 20]
         yield f"JPEG, {name}, ended early", whole[: -(len(whole) - scan) // 2] + b"\xff\xd9"
         yield f"JPEG, {name}, something behind its pixels", whole[:-2] + b"\x12" * 20 + whole[-2:]

@@ -31,6 +31,10 @@ _JPEG_2000 = (
 )  # fmt: skip
 _SIZE, _CODING = 0xFF51, 0xFF52  # JPEG 2000 markers
 _TILE = 0xFF90
+_END = b"\xff\xd9"
+_OWN_PRECINCTS = 1  # a bit of the coding style
+_MOST_CHANNELS = 3
+_HOLE_BYTES = 64  # of zeros: coded data has no such run
 _SYCC = 18  # of a JP2 header: Pillow converts it
 _SUBSAMPLED = "YBR_FULL_422"
 
@@ -120,6 +124,12 @@ def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
     with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
         size, channels = image.size, len(image.getbands())
     _check_fit(size, channels, frame, name)
+    if has_hole(stream):
+        raise ImageError(
+            f"{name}: the JPEG 2000 image is damaged: part of its coded data is blank",
+            expected="a whole picture",
+            action="Export the file again",
+        )
     precision = int(get_j2k_parameters(stream).get("precision", frame.stored))
     if frame.samples == 3:
         if precision > 8:
@@ -136,11 +146,37 @@ def transforms_channels(stream: bytes) -> bool:
     Raises:
         ValueError, struct.error: The main header is cut off or damaged.
     """
+    _, _, _, transform, _ = _coding_style(stream)
+    return bool(transform)
+
+
+def has_hole(stream: bytes) -> bool:
+    """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
+
+    OpenJPEG decodes them without a word. An empty packet is a byte of zero, so that as many of
+    them as there are may lie side by side; where pictures are cut into precincts nothing is told.
+
+    Raises:
+        ValueError, struct.error: The main header is cut off or damaged.
+    """
+    style, _, layers, _, levels = _coding_style(stream)
+    if style & _OWN_PRECINCTS:
+        return False
+    packets = layers * (levels + 1) * _MOST_CHANNELS
+    end = stream.rfind(_END)
+    return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
+
+
+def _coding_style(stream: bytes) -> tuple[int, int, int, int, int]:
+    """Returns style, progression, layers, component transform and levels of the main header."""
     at = stream.index(b"\xff\x4f\xff\x51") + 2
     while True:
         marker, length = struct.unpack_from(">HH", stream, at)
         if marker == _CODING:
-            return bool(stream[at + 8])  # after length, style, progression and layers
+            style, progression, layers, transform, levels = struct.unpack_from(
+                ">BBHBB", stream, at + 4
+            )
+            return style, progression, layers, transform, levels
         if marker == _TILE or length < 2:
             raise ValueError("no coding style before the first tile")
         at += 2 + length

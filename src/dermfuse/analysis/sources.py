@@ -2,8 +2,9 @@
 
     a file      itself, whatever its suffix
     a folder    the files below it with an image's suffix or ``.dcm``, and DICOM files without a
-                suffix, by name; links to folders are not followed; hidden files and what dermfuse
-                wrote itself are left out
+                suffix, by name; images of kinds that are not read (HEIC, say) are items, too, so
+                that each is listed as a failure; links to folders are not followed; hidden files
+                and what dermfuse wrote itself are left out
     a list      what its rows name: a ``.csv`` or ``.parquet`` file (``dermfuse.analysis.lists``)
     ``-``       the bytes of one image on standard input
 
@@ -21,11 +22,12 @@ from pathlib import Path, PurePath
 
 from dermfuse import preprocess
 from dermfuse.analysis.lists import check_list, is_list, read_list
-from dermfuse.analysis.reading import MAX_BYTES, SNIFFED
+from dermfuse.analysis.reading import MAX_BYTES, SNIFFED, is_dicom
 from dermfuse.errors import DataError
 
 SUFFIXES = preprocess.SUFFIXES | {".dcm", ".dicom"}
 """What a file in a folder must end in, in either case, to be taken for an image."""
+_NOT_READ = frozenset((".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl"))
 
 STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
@@ -249,7 +251,7 @@ def _is_nameless_dicom(entry: "os.DirEntry[str]") -> bool:
         if not entry.is_file():
             return False
         with open(entry.path, "rb") as file:  # noqa: PTH123
-            return file.read(SNIFFED)[SNIFFED - 4 :] == b"DICM"
+            return is_dicom(file.read(SNIFFED))
     except OSError:
         return False
 
@@ -259,7 +261,8 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 — 100,000 Paths are slow
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 — 100,000 Paths are slow
+    return suffix in SUFFIXES or suffix in _NOT_READ
 
 
 def _is_ours(folder: Path) -> bool:

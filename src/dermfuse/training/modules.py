@@ -474,7 +474,12 @@ def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
 
 
 def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
-    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,)."""
+    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,).
+
+    All are nan where a logit is not finite.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        return dict.fromkeys(("average_precision", "auc", "accuracy"), math.nan)
     scores = logits.double().softmax(1)[:, 1].numpy()
     truth = labels.numpy()
     return {

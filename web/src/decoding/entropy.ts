@@ -53,19 +53,21 @@ function walk(bytes: Uint8Array): string {
   const state: State = {
     frame: readFrame(bytes), tables: new Map(), known: new Map(), done: new Map(), interval: 0,
   };
-  for (let at = 2; at < bytes.length; ) {
+  let ended = false;
+  for (let at = 2; at < bytes.length && !ended; ) {
     const { marker, start, end } = readSegment(bytes, at);
     const body = bytes.subarray(start, end);
     at = end;
     if (marker === TABLES) readTables(body, state.tables);
     else if (marker === RESTART) state.interval = (body[0] << 8) | body[1];
-    else if (marker === EOI) break;
+    else if (marker === EOI) ended = true;
     else if (marker === SCAN) {
       const stretches = split(bytes, at);
       checkScan(stretches, readScan(body, state.frame), state);
       at = stretches.at(-1)!.end;
     }
   }
+  if (!ended) throw new Damage("its end is missing");
   const places = state.frame.components.flatMap((_, i) => [...Array(64).keys()].map((k) => 64 * i + k));
   return places.every((place) => state.done.get(place) === 0) ? "" : "some of its scans are missing";
 }
