@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dermfuse.data.synthetic import synthesize_isic2016
+
+settings.register_profile("shared machine", deadline=None)  # other work may take the processor
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

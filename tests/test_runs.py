@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +14,12 @@ from dermfuse.runs import (
     RunFolder,
     atomic_write,
     environment,
+    folders_below,
     new_folder,
     read_json,
+    remove_file,
+    sweep_unfinished,
+    whole_folder,
     write_json,
     write_text,
 )
@@ -111,3 +117,63 @@ def test_metrics_rows_may_have_different_columns(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_metrics([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "auc": 0.75}])
     assert folder.metrics.read_text() == "epoch,loss,auc\n1,0.5,\n2,,0.75\n"
+
+
+class TestSweeping:
+    def test_what_a_kill_left_goes_and_everything_else_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "masks" / "deep").mkdir(parents=True)
+        others = [".a.csv.swp", ".a.csv.abcdefgh", "a.csv.abcdefgh.dermfuse", ".dermfuse", "a.csv"]
+        ours = [".a.csv.k3_x9q2a.dermfuse", "masks/deep/.b.png.00000000.dermfuse"]
+        for name in (*others, *ours):
+            (tmp_path / name).touch()
+        assert sweep_unfinished(tmp_path) == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "masks"])
+        assert not list((tmp_path / "masks" / "deep").iterdir())
+
+    def test_a_folder_with_unfinished_files_alone_is_free(self, tmp_path: Path) -> None:
+        (tmp_path / ".run.json.abcdefgh.dermfuse").touch()
+        assert list(new_folder(tmp_path).iterdir()) == []
+        (tmp_path / ".run.json.abcdefgh.dermfuse").mkdir()  # no file of ours
+        with pytest.raises(RunError, match="not empty"):
+            new_folder(tmp_path)
+
+    def test_a_folder_that_is_missing_holds_nothing_to_sweep(self, tmp_path: Path) -> None:
+        assert sweep_unfinished(tmp_path / "missing") == 0
+
+    @pytest.mark.parametrize("name", ["a.csv", "x" * 255, "line\nend.png", "\udcff.png"])
+    def test_the_file_that_is_being_written_is_known_by_its_name(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        with pytest.raises(StorageError, match="No such file"), atomic_write(tmp_path / name):
+            assert sweep_unfinished(tmp_path) == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_links_to_folders_are_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "loop").symlink_to(tmp_path)
+        assert folders_below(tmp_path) == [tmp_path, tmp_path / "a"]
+
+    def test_a_file_that_is_gone_or_below_a_file_needs_no_removal(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        remove_file(tmp_path / "none")
+        remove_file(tmp_path / "file" / "below")
+        with pytest.raises(StorageError, match="cannot be removed"):
+            remove_file(tmp_path)
+
+    def test_folders_of_processes_that_are_no_more_go(self, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            pass
+        gone = runs._staging(tmp_path / "out", ended.pid)
+        kept = [
+            runs._staging(tmp_path / "out", os.getppid()),
+            runs._staging(tmp_path / "other", ended.pid),
+            tmp_path / f".out.{ended.pid}",
+        ]
+        for folder in (gone, *kept):
+            folder.mkdir()
+            (folder / "scores.csv").touch()
+        with whole_folder(tmp_path / "out") as staging:
+            (staging / "scores.csv").write_text("whole")
+        assert not gone.exists()
+        assert all((folder / "scores.csv").exists() for folder in kept)
+        assert (tmp_path / "out" / "scores.csv").read_text() == "whole"

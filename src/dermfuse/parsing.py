@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dermfuse.errors import DermfuseError
 from dermfuse.records import show_value
@@ -117,8 +117,14 @@ def _finite(value: float, source: JsonSource, where: str) -> float:
     return number
 
 
-def _require(value: object, wanted: type, source: JsonSource, where: str) -> None:
-    if type(value) is not wanted:
+def _require(value: object, wanted: Any, source: JsonSource, where: str) -> None:  # noqa: ANN401
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise source.error(
+                f"{source.name}: {where} is {show_value(value)}",
+                expected=f"one of {', '.join(map(str, get_args(wanted)))}",
+            )
+    elif type(value) is not wanted:
         raise source.error(
             f"{source.name}: {where} is a {type(value).__name__}", expected=f"a {wanted.__name__}"
         )

@@ -32,6 +32,7 @@ from dermfuse.decoding.png import (
 )
 from dermfuse.decoding.samples import Samples, image_samples, turn_samples
 from dermfuse.decoding.tiff import (
+    check_coding,
     check_page,
     embedded_jpegs,
     is_tiff,
@@ -40,7 +41,7 @@ from dermfuse.decoding.tiff import (
     page_samples,
     read_page,
 )
-from dermfuse.errors import ImageError
+from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.runs import atomic_write
 
 MAX_PIXELS = 100_000_000
@@ -89,7 +90,8 @@ def read_image(source: str | Path | bytes | BinaryIO) -> NDArray[np.uint8]:
             kind that is not read, has a side below ``MIN_SIDE_PX`` or more than ``MAX_PIXELS``
             pixels.
     """
-    with _decoded(Path(source) if isinstance(source, str) else source) as image:
+    source = Path(source) if isinstance(source, str) else source
+    with one_refusal(_name(source)), _decoded(source) as image:
         return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
 
 
@@ -103,9 +105,10 @@ def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.u
     Raises:
         ImageError: As ``read_image``; or the image is closed.
     """
-    data = _undecoded(image)
-    upright = _upright_of_file(data, name) if data else _upright_pixels(image, name)
-    return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
+    with one_refusal(name):
+        data = _undecoded(image)
+        upright = _upright_of_file(data, name) if data else _upright_pixels(image, name)
+        return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
 
 
 def is_plain_file(path: Path) -> bool:
@@ -136,6 +139,28 @@ def image_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
+def one_refusal(name: str) -> Iterator[None]:
+    """Turns whatever a decoder raises on damaged bytes into one ImageError.
+
+    Args:
+        name: Of the image, for the message.
+
+    Example:
+        >>> with one_refusal("a.png"):
+        ...     raise RecursionError("too deep")
+        Traceback (most recent call last):
+            ...
+        dermfuse.errors.ImageError: a.png: the image is cut off or damaged (too deep). ...
+    """
+    try:
+        yield
+    except DermfuseError:
+        raise
+    except Exception as error:  # struct.error, RecursionError, AssertionError: anything
+        raise _damaged(name, error) from error
+
+
+@contextmanager
 def silent_decoders() -> Iterator[None]:
     """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
 
@@ -155,6 +180,11 @@ def read_samples(path: str | Path) -> Samples:
     """
     path = Path(path)
     name = str(path)
+    with one_refusal(name):
+        return _samples(path, name)
+
+
+def _samples(path: Path, name: str) -> Samples:
     with _opened(path, name) as file:
         data = file.read()
     image = _upright_of_file(data, name)  # finds every fault
@@ -307,7 +337,7 @@ def read_probability(path: str | Path) -> NDArray[np.float32]:
         ImageError: As ``read_image``.
     """
     path = Path(path)
-    with _decoded(path) as image:
+    with one_refusal(str(path)), _decoded(path) as image:
         return _to_grey(image).astype(np.float32) / np.float32(255.0)
 
 
@@ -382,6 +412,7 @@ def _tiff_image(data: bytes, name: str) -> Image.Image | None:
     _check_size(page.width, page.height, name)
     if page.more_pages:
         raise _several_pages(name)
+    check_coding(data, page, name)
     if not page.is_ours:
         for jpeg in embedded_jpegs(data, page):
             _check_whole(jpeg, name)
@@ -450,8 +481,15 @@ def _without_blank_alpha(image: Image.Image) -> Image.Image:
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(
+            f"{name}: decoding it needs more memory than there is",
+            expected=_EXPECTED,
+            action="Shrink the image",
+        )
+    said = str(error) or type(error).__name__
     return ImageError(
-        f"{name}: the image is cut off or damaged ({error})",
+        f"{name}: the image is cut off or damaged ({said})",
         expected=_EXPECTED,
         action="Fetch the file again",
     )
@@ -548,7 +586,7 @@ def _several_pages(name: str) -> ImageError:
 def _check(image: Image.Image, name: str) -> None:
     _check_size(*image.size, name)
     # An MPO is a photograph with previews behind it, not an animation.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if image.format != "MPO" and _is_animated(image):
         raise _several_pages(name)
     if image.mode == "F" or image.mode.startswith("F;"):
         raise ImageError(
@@ -556,6 +594,11 @@ def _check(image: Image.Image, name: str) -> None:
             expected="8 or 16 bits per channel",
             action="Save the image as PNG",
         )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    with silent_decoders():  # a GIF's second frame is looked for, and may claim any size
+        return bool(getattr(image, "is_animated", False))
 
 
 def _check_range(image: Image.Image, name: str) -> None:

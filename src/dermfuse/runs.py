@@ -16,8 +16,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +36,9 @@ NOTICE = "dermfuse is research software, not a medical device: nothing it prints
 
 NAME_BYTES = 255
 """What file systems allow for one name."""
-_TEMPORARY_BYTES = 10  # what the name of an unfinished file has more
+_UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
+_UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
+_TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
 _RECORD: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("preset", "task", "init", "status", "device", "precision", "notice"), (str,)),
     **dict.fromkeys(("config", "start", "versions", "data", "validation"), (dict,)),
@@ -75,7 +79,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)}."
-        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, prefix, path.parent)
         with os.fdopen(descriptor, "wb") as handle:
             os.fchmod(handle.fileno(), 0o666 & ~_umask())
             yield handle
@@ -92,6 +96,87 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def sweep_unfinished(folder: Path) -> int:
+    """Removes what killed calls of ``atomic_write`` have left in a folder and those below it.
+
+    Only for whoever alone writes there: what another process is writing would go, too. Files of
+    other names are left alone, and links to folders are not followed.
+
+    Args:
+        folder: It may be missing.
+
+    Returns:
+        How many files were removed.
+
+    Raises:
+        StorageError: One cannot be removed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / ".a.txt.k3_x9q2a.dermfuse").touch()
+        ...     (Path(folder) / ".a.txt.swp").touch()
+        ...     sweep_unfinished(Path(folder)), [path.name for path in Path(folder).iterdir()]
+        (1, ['.a.txt.swp'])
+    """
+    removed = 0
+    for where in folders_below(folder):
+        for path in _unfinished(where):
+            remove_file(path)
+            removed += 1
+    return removed
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    try:
+        named = [path for path in folder.iterdir() if _UNFINISHED_NAME.fullmatch(path.name)]
+        return [path for path in named if not path.is_dir()]
+    except OSError:  # it is missing, or closed to us: writing into it says so
+        return []
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """Returns a folder and all below it, each before its own; links to folders are not followed.
+
+    Folders that cannot be read are left out.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / "a" / "b").mkdir(parents=True)
+        ...     [found.name for found in folders_below(Path(folder))][1:]
+        ['a', 'b']
+    """
+    found, waiting = [], [folder]
+    while waiting:  # no recursion: it ends at 1,000 levels
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as entries:
+                waiting += [where / e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        found.append(where)
+    return found
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file if there is one.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be removed ({error.strerror or error})",
+            expected="a writable folder",
+            action="Correct its permissions",
+        ) from error
 
 
 def short_name(name: str, *, most_bytes: int) -> str:
@@ -158,6 +243,7 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
         StorageError: If it cannot be made or written.
     """
     require_free(path, what=what)
+    sweep_unfinished(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -175,6 +261,8 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
 def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
     """Yields a folder to write into that becomes ``out`` at the end, whole or not at all.
 
+    It lies beside ``out``; what a process that was killed over the same has left there goes.
+
     Args:
         out: The folder; it may exist if it is empty.
         what: What it is for, in the error's words.
@@ -185,9 +273,10 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
     """
     is_new = not out.exists()
     out = new_folder(out, what=what).resolve()
-    staging = out.parent / f".{out.name}.{os.getpid()}"
+    staging = _staging(out, os.getpid())
     done = False
     try:
+        _sweep_staging(out)
         staging.mkdir()
         yield staging
         out.rmdir()
@@ -206,13 +295,44 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
                 shutil.rmtree(out, ignore_errors=True)
 
 
+def _staging(out: Path, process: int) -> Path:
+    """Returns where a process of this machine writes what shall become a folder."""
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+    name = short_name(out.name, most_bytes=NAME_BYTES - 70)
+    return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"
+
+
+def _sweep_staging(out: Path) -> None:
+    """Removes what processes of this machine that are no more have left beside a folder."""
+    start = _staging(out, 0).name.removesuffix(f"0{_UNFINISHED}")
+    ours = re.compile(rf"{re.escape(start)}([0-9]+){re.escape(_UNFINISHED)}")
+    for path in out.parent.iterdir():
+        found = ours.fullmatch(path.name)
+        if found and path.is_dir() and not _is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # where asking ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
 def require_free(path: Path, *, what: str = "output") -> None:
     """Refuses a folder that already holds something, before any work is done for it.
+
+    What a killed call left unfinished is nothing.
 
     Raises:
         RunError: If the folder exists and is not empty, or is a file.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or set(path.iterdir()) - set(_unfinished(path))):
         raise RunError(
             f"the {what} folder {path} exists and is not empty",
             expected="a new or an empty folder",

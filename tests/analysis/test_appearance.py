@@ -90,3 +90,9 @@ def test_texture_and_richness_are_those_of_their_definitions_to_a_millionth() ->
     assert found["edges"] == pytest.approx((gradient > 32).mean(), rel=1e-6)
     colours = {tuple(pixel) for pixel in (pixels.reshape(-1, 3) >> 4).tolist()}
     assert found["colour_richness"] == pytest.approx(len(colours) / (48 * 64), rel=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 1639), (1639, 16), (1, 1), (2, 300)])
+def test_features_of_the_thinnest_images_are_finite(height: int, width: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.isfinite(appearance(noise)).all()

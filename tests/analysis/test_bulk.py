@@ -1,4 +1,7 @@
+import csv
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ from PIL import Image
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
 from dermfuse.analysis.folder import RESULTS_NAME
-from dermfuse.errors import ConfigError, RunError
+from dermfuse.errors import ConfigError, RunError, StorageError
 from dermfuse.runs import NOTICE
 
 from ..small_release import skin, write_small_release
@@ -76,8 +79,8 @@ def test_other_looks_are_in_the_records_and_the_report_and_are_not_gone_on_with(
         other.analyze(images / "a.png").uncertainty, abs=1e-6
     )
     assert all("measured with 1." in record["warnings"][0] for record in records)
-    header = (out / "results.csv").read_text().splitlines()[0].split(",")
-    assert {"looks", "uncertainty"} <= set(header)
+    with (out / "results.csv").open(newline="") as file:
+        assert {"looks", "uncertainty"} <= set(next(csv.reader(file)))
     page = (out / "report.html").read_text()
     assert "Each network looked at 4 orientations; probability" in page
     assert "uncertainty 0." in page
@@ -122,3 +125,72 @@ def test_a_list_is_analysed_under_its_names(
     assert (outcome.analysed, outcome.failed) == (1, 1)
     assert [record["name"] for record in _records(tmp_path / "out")] == ["patient-2", "none"]
     assert "row 2 of list.csv" in outcome.errors[0][1]
+
+
+@pytest.mark.parametrize("what", ["masks", "overlays"])
+def test_a_full_disk_ends_the_call_and_what_is_done_is_kept(
+    analyzer: Analyzer, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    out, options = tmp_path / "out", BulkOptions(**{what: True})
+    fsync, left = os.fsync, [3]  # the settings, then two masks or the overlays of one image
+
+    def full(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            analyze_paths(analyzer, [images], out, options=options)
+    done = [record["name"] for record in _records(out)]
+    assert done == (["a.png", "b.png", "broken.jpg"] if what == "masks" else ["a.png"])
+    outcome = analyze_paths(analyzer, [images], out, options=options)
+    assert (outcome.reused, outcome.failed) == (len(done) - ("broken.jpg" in done), 1)
+    assert len(list((out / what).rglob("*.png"))) == 3 * (1 + (what == "overlays"))
+
+
+def test_a_picture_whose_name_alone_is_at_fault_is_one_failure(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    analyze_paths(analyzer, [images], out, options=BulkOptions(masks=True))
+    mask = out / "masks" / "a.png.png"
+    mask.unlink()
+    mask.mkdir()  # nothing of ours
+    Image.fromarray(skin(5)).save(images / "a.png")
+    outcome = analyze_paths(analyzer, [images], out, options=BulkOptions(masks=True))
+    assert [name for name, _ in outcome.errors] == ["a.png", "broken.jpg"]
+    assert (outcome.reused, outcome.failed) == (2, 2)
+
+
+def test_masks_and_overlays_are_those_of_the_images_that_are_given(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "out", BulkOptions(masks=True, overlays=True)
+    analyze_paths(analyzer, [images], out, options=options)
+    (images / "a.png").unlink()
+    (images / "b.png").write_bytes(b"damaged since")
+    analyze_paths(analyzer, [images], out, options=options)
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert left == [
+        "masks/more/c.png.png",
+        "overlays/more/c.png.activation.png",
+        "overlays/more/c.png.outline.png",
+    ]
+
+
+def test_names_that_differ_only_in_what_is_no_utf_8_have_a_mask_each(
+    analyzer: Analyzer, images: Path, tmp_path: Path
+) -> None:
+    for name in (b"\xff.png", rb"\xff.png", b"\xfe.png"):
+        Image.fromarray(skin(20)).save(images / os.fsdecode(name))
+    (images / "a.png.png").mkdir()
+    Image.fromarray(skin(30)).save(images / "a.png.png" / "d.png")
+    outcome = analyze_paths(
+        analyzer, [images], tmp_path / "out", options=BulkOptions(masks=True, overlays=True)
+    )
+    assert (outcome.analysed, outcome.failed) == (7, 1)
+    assert len(list((tmp_path / "out" / "masks").rglob("*.png"))) == 7
+    assert len(list((tmp_path / "out" / "overlays").rglob("*.png"))) == 14

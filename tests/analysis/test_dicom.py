@@ -148,6 +148,18 @@ class TestPalettes:
         # the first entry stands for 0 and 1, the second for 2 and above
         assert read_any(data)[0, :3].tolist() == [[9, 1, 0], [9, 1, 0], [20, 30, 255]]
 
+    def test_entries_of_eight_bits_that_are_called_sixteen(self, build_dicom: Build) -> None:
+        indices = np.zeros((16, 16), np.uint8)
+        indices[0, 0] = 1
+        data = build_dicom(indices, photometric="PALETTE COLOR", **{
+            f"{name}PaletteColorLookupTable{part}": value
+            for name, entries in (("Red", [9, 20]), ("Green", [1, 30]), ("Blue", [0, 255]))
+            for part, value in (
+                ("Descriptor", [2, 0, 16]), ("Data", np.array(entries, "<u2").tobytes())
+            )
+        })  # fmt: skip
+        assert read_any(data)[0, :2].tolist() == [[20, 30, 255], [9, 1, 0]]
+
     def test_packed_entries_and_transparency_on_white(self, build_dicom: Build) -> None:
         indices = np.zeros((16, 16), np.uint8)
         indices[0, 0] = 1
@@ -293,6 +305,18 @@ class TestCompressed:
             read_any(build_dicom(stored, syntax=J2K, frames=[frame]))[..., 0], GREY
         )
 
+    def test_the_headers_depth_counts_if_it_is_less_and_the_values_fit(
+        self, build_dicom: Build
+    ) -> None:
+        stored = GREY.astype(np.uint16) * np.uint16(16)  # of 12 bits, in a stream of 16
+        frame = _encode(stored, "JPEG2000", no_jp2=True, irreversible=False)
+        expected = np.rint(stored / 4095 * 255)
+        read = read_any(build_dicom(stored, syntax=J2K, frames=[frame], BitsStored=12, HighBit=11))
+        assert np.array_equal(read[..., 0], expected)
+        wider = _encode(stored * np.uint16(16), "JPEG2000", no_jp2=True, irreversible=False)
+        read = read_any(build_dicom(stored, syntax=J2K, frames=[wider], BitsStored=12, HighBit=11))
+        assert np.array_equal(read[..., 0], np.rint(stored * 16.0 / 65535 * 255))
+
     def test_jpeg_ls_keeps_every_pixel(self, build_dicom: Build) -> None:
         jpeg_ls = pytest.importorskip("jpeg_ls")
         frame = bytes(jpeg_ls.encode_array(GREY))
@@ -352,6 +376,16 @@ class TestRefusals:
             data = build_dicom(GREY, **elements)
         with pytest.raises(ImageError, match=match):
             read_any(data)
+
+    @pytest.mark.parametrize("format_name", ["JPEG", "JPEG2000"])
+    def test_more_compressed_images_than_the_header_says(
+        self, build_dicom: Build, noise: np.ndarray, format_name: str
+    ) -> None:
+        options = {"no_jp2": True} if format_name == "JPEG2000" else {}
+        frame = _encode(noise, format_name, **options)
+        syntax = JPEG if format_name == "JPEG" else J2K
+        with pytest.raises(ImageError, match="2 compressed images, and one frame in the header"):
+            read_any(build_dicom(noise, syntax=syntax, frames=[frame, frame]))
 
     def test_signed_colours(self, build_dicom: Build, noise: np.ndarray) -> None:
         with pytest.raises(ImageError, match="signed colours"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from PIL import Image
 from dermfuse.analysis.folder import FolderOptions, FolderOutcome, Step, run_folder
 from dermfuse.analysis.sources import Item, expand
 from dermfuse.analysis.threaded import in_threads
-from dermfuse.errors import DermfuseError, ImageError, RunError
+from dermfuse.errors import DermfuseError, ImageError, RunError, StorageError
 from dermfuse.runs import NOTICE
 
 JPEG = b"\xff\xd8 a thumbnail \xff\xd9"
@@ -75,6 +76,13 @@ def _run(skin: Path, out: Path, analyze: Callable[..., Any] | None = None, **opt
     options = {"identity": {"release": "r1"}} | options
     lines = in_threads(analyze or Analyzer(), threads=2)
     return run_folder(expand([skin], skip=out), lines, out, options=FolderOptions(**options))
+
+
+def _run_again(skin: Path, out: Path, progress: Callable[[Step], None]) -> FolderOutcome:
+    options = FolderOptions(identity={"release": "r1"})
+    return run_folder(
+        expand([skin]), in_threads(Analyzer()), out, options=options, progress=progress
+    )
 
 
 def _lines(out: Path) -> list[dict[str, Any]]:
@@ -230,6 +238,60 @@ class TestResuming:
             assert (tmp_path / "out" / name).read_bytes() == (
                 tmp_path / "whole" / name
             ).read_bytes()
+
+    def test_a_call_that_was_killed_over_its_first_file_goes_on(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / ".analysis.json.abcd1234.dermfuse").write_text('{"for')
+        assert _run(skin, out).analysed == 5
+        assert not list(out.glob(".*"))
+
+    def test_what_a_kill_left_unfinished_goes_and_other_files_stay(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        _run(skin, out)
+        (out / ".results.csv.abcd1234.dermfuse").write_text("half")
+        (out / ".results.csv.swp").write_text("an editor's")
+        _run(skin, out)
+        assert [path.name for path in out.glob(".*")] == [".results.csv.swp"]
+
+    def test_a_folder_with_anything_else_is_still_refused(self, skin: Path, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / ".analysis.json.abcd1234.dermfuse").write_text('{"for')
+        (tmp_path / "out" / ".notes.txt").write_text("of somebody")
+        with pytest.raises(RunError, match="not empty"):
+            _run(skin, tmp_path / "out")
+
+    def test_a_report_of_other_results_does_not_stay(self, skin: Path, tmp_path: Path) -> None:
+        _run(skin, tmp_path / "out")
+        (skin / "a.png").unlink()
+        _run(skin, tmp_path / "out", report=False)
+        assert not (tmp_path / "out/report.html").exists()
+
+    def test_a_folder_that_is_removed_meanwhile_is_an_error_and_stays_removed(
+        self, skin: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+
+        def remove(step: Step) -> None:
+            if step.name == "b.png":
+                shutil.rmtree(out)
+
+        with pytest.raises(StorageError, match="was removed while results were written into it"):
+            run_folder(expand([skin]), in_threads(Analyzer()), out, progress=remove)
+        assert not out.exists()
+        _run(skin, out)
+
+        def remove_last(step: Step) -> None:
+            if step.name == "withheld.png":
+                shutil.rmtree(out)
+
+        with pytest.raises(StorageError, match="was removed"):
+            _run_again(skin, out, remove_last)
+        assert not out.exists()
 
     def test_an_interrupt_leaves_whole_lines(self, skin: Path, tmp_path: Path) -> None:
         def interrupt(step: Step) -> None:

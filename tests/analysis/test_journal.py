@@ -105,6 +105,17 @@ class TestRefusals:
             with pytest.raises(StorageError, match="what is done is kept"):
                 journal.append(_line("a"))
 
+    def test_a_file_that_was_removed_or_replaced_takes_no_more_lines(self, path: Path) -> None:
+        with Journal(path) as journal:
+            journal.append(_line("a"))
+            path.unlink()
+            with pytest.raises(StorageError, match="was removed while results were written"):
+                journal.append(_line("b"))
+            path.write_bytes(b"of another")
+            with pytest.raises(StorageError, match="was removed"):
+                journal.arrange(array("q"))
+        assert path.read_bytes() == b"of another"
+
 
 @pytest.mark.parametrize(
     "line", [b"", b"[]\n", b"{}\n", b'{"name": 5}\n', b'{"name": "a"', b"\xff\x00\n", b"[" * 9999]

@@ -102,3 +102,15 @@ def test_parquet_without_pyarrow_names_the_extra(
     (tmp_path / "list.parquet").write_bytes(b"")
     with pytest.raises(DependencyError, match=r"\.\[ray\]"):
         expand([tmp_path / "list.parquet"])
+
+
+def test_a_nul_in_a_path_is_one_failure_and_in_a_name_a_refusal(
+    image: Path, tmp_path: Path
+) -> None:
+    path = _csv(tmp_path, "path\nskin/a\0.png\nskin/a.png\n")
+    check_list(path)
+    first, second = read_list(path)
+    assert (first.name, bool(first.fault)) == ("skin/a\\x00.png", True)
+    assert second == Entry("skin/a.png", image)
+    with pytest.raises(DataError, match=r"row 1: the name 'a\\x00b'"):
+        check_list(_csv(tmp_path, "path,name\nskin/a.png,a\0b\n"))

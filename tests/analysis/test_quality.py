@@ -120,3 +120,9 @@ def test_the_gradient_is_the_hypotenuse_to_a_millionth() -> None:
     gradient = np.hypot(right - left, below - above)
     expected = np.percentile(laplacian, 99) / np.percentile(gradient, 99)
     assert sharpness(grey) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 1639), (1639, 16), (2, 300)])
+def test_values_of_the_thinnest_images_are_finite(height: int, width: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert all(np.isfinite(flag.value) for flag in assess_quality(noise))

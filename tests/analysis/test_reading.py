@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from dermfuse.analysis import reading
 from dermfuse.analysis.reading import is_dicom, read_any
@@ -70,6 +73,59 @@ class TestFiles:
     def test_what_is_no_image_is_refused(self, tmp_path: Path, make: Any, match: str) -> None:
         with pytest.raises(ImageError, match=match):
             read_any(make(tmp_path))
+
+    def test_a_palette_that_is_missing_is_a_refusal(self) -> None:
+        rows = zlib.compress(bytes(17 * 16))
+        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 3, 0, 0, 0)), (b"IDAT", rows)]
+        data = b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
+            for tag, body in [*chunks, (b"IEND", b"")]
+        )
+        with pytest.raises(ImageError):
+            read_any(data)
+
+    def test_a_gif_that_is_cut_in_its_second_frame_is_refused(self, noise: np.ndarray) -> None:
+        frames = [Image.fromarray(pixels).convert("P") for pixels in (noise, 255 - noise)]
+        whole, one = io.BytesIO(), io.BytesIO()
+        frames[0].save(whole, "GIF", save_all=True, append_images=frames[1:])
+        frames[0].save(one, "GIF")
+        for length in range(len(one.getvalue()) - 1, len(whole.getvalue())):
+            with contextlib.suppress(ImageError):
+                read_any(whole.getvalue()[:length])
+
+    @pytest.mark.parametrize(
+        ("raised", "match"),
+        [
+            (RecursionError("too deep"), "damaged"),
+            (MemoryError(), "more memory than there is"),
+            (struct.error("unpack"), "damaged"),
+            (AssertionError(), "damaged"),
+            (OverflowError("too large"), "damaged"),
+            (SyntaxError("broken"), "damaged"),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["load", "convert"])
+    def test_whatever_a_decoder_raises_is_a_refusal(
+        self, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch, where: str,
+        raised: Exception, match: str,
+    ) -> None:  # fmt: skip
+        def fail(*_: object, **__: object) -> None:
+            raise raised
+
+        data = io.BytesIO()
+        Image.fromarray(noise).convert("CMYK").save(data, "JPEG")
+        monkeypatch.setattr(Image.Image if where == "convert" else JpegImageFile, where, fail)
+        with pytest.raises(ImageError, match=rf"lesion\.jpg: .*{match}"):
+            read_any(data.getvalue(), name="lesion.jpg")
+
+    @pytest.mark.parametrize(("height", "width"), [(16, 1639), (1639, 16), (16, 321)])
+    def test_what_is_too_thin_to_be_judged_is_refused(self, height: int, width: int) -> None:
+        thin = np.full((height, width, 3), 128, np.uint8)
+        with pytest.raises(ImageError, match=f"the image: {width} x {height} pixels, too thin"):
+            read_any(_png(thin))
+        with pytest.raises(ImageError, match="strip: "):
+            read_any(thin, name="strip")
+        assert read_any(np.full((16, 320), 128, np.uint8)).shape == (16, 320, 3)
 
     def test_a_closed_stream_is_refused(self) -> None:
         stream = io.BytesIO(b"data")

@@ -16,6 +16,7 @@ from dermfuse.analysis.sheets import (
     flatten,
     image_row,
     page_name,
+    remove_pages,
     survey,
     write_report,
     write_sheets,
@@ -152,3 +153,33 @@ def test_a_return_in_a_name_ends_no_row(tmp_path: Path) -> None:
     text = b"".join(_csv_lines(["name", "score"], rows)).decode()
     with io.StringIO(text, newline="") as file:
         assert list(csv.reader(file)) == [["name", "score"], ["a\rb.jpg", "0.5"], ["c.jpg", "0.25"]]
+
+
+def test_a_name_that_carries_rows_and_formulas_stays_one_quoted_cell(tmp_path: Path) -> None:
+    names = ["a\r=1+1,b.jpg", 'a"\r\n=cmd.jpg', "a\n@x\t,;.jpg", "\x1b[31m.jpg", "\r=1.jpg"]
+    records = [{"name": name, "error": name} for name in names]
+    with _journal(tmp_path, [*records, {"name": names[0], "=1": 0.5}]) as journal:
+        write_sheets(journal, survey(journal), tmp_path)
+    errors = _rows(tmp_path / "errors.csv")
+    assert [row["name"] for row in errors] == [*names[:4], "'\r=1.jpg"]
+    assert _rows(tmp_path / "results.csv") == [{"name": names[0], "'=1": "0.5"}]
+    for name in ("errors.csv", "results.csv"):
+        text = (tmp_path / name).read_bytes().decode()
+        outside = "".join(text.split('"')[::2])  # doubled quotes leave nothing between them
+        assert set(outside) <= set(",\n")
+
+
+def test_pages_of_an_earlier_report_go_even_where_some_are_missing(tmp_path: Path) -> None:
+    for name in (
+        "report.html",
+        "report-2.html",
+        "report-5.html",
+        "report-x.html",
+        "report-02.html",
+    ):
+        (tmp_path / name).touch()
+    remove_pages(tmp_path, beyond=1)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"report.html", "report-x.html", "report-02.html"}
+    remove_pages(tmp_path, beyond=0)
+    assert not (tmp_path / "report.html").exists()

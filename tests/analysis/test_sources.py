@@ -1,6 +1,7 @@
 """Paths expand to each image once, in a stable order, under names a reader would use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,62 @@ def test_a_folder_too_deep_to_be_read_is_one_failure(
     assert items[0].name == "top.png"
     assert [bool(item.fault) for item in items] == [False, True]
     assert "the folder cannot be read" in items[1].fault
+
+
+def test_names_that_are_no_utf_8_are_told_from_those_that_read_like_them(tmp_path: Path) -> None:
+    names = [
+        b"a\xff.png",
+        rb"a\xff.png",
+        rb"a\\xff.png",
+        b"a\xfe.png",
+        rb"a\b.png",
+        b"\xff/\xff.png",
+    ]
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    for name in names:
+        Path(tmp_path, os.fsdecode(name)).touch()
+    items = list(expand([tmp_path]))
+    assert len({item.name for item in items}) == len(items) == 6
+    assert {item.name.encode() for item in items} == {
+        rb"a\xff.png", rb"a\\xff.png", rb"a\\\\xff.png", rb"a\xfe.png", rb"a\b.png",
+        rb"\xff/\xff.png",
+    }  # fmt: skip
+
+
+def test_a_folder_that_may_not_be_read_is_one_failure_and_alone_a_refusal(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def closed(folder: Path) -> object:
+        if Path(folder) == tree / "z":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    items = list(expand([tree]))
+    assert [item.name for item in items] == ["a.png", "b.JPG", "c.dcm", "d/3.bmp", "z/"]
+    assert "z: the folder cannot be read (Permission denied)" in items[-1].fault
+    with pytest.raises(DataError, match="z: the folder cannot be read"):
+        list(expand([tree / "z"]))
+
+
+@pytest.fixture
+def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """1,200 folders, each in the other, with an image in the last."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    Image.new("RGB", (20, 20)).save("a.png")
+    yield tmp_path
+    Path("a.png").unlink()
+    for _ in range(1200):  # what removes temporary folders is recursive
+        os.chdir("..")
+        os.rmdir("d")  # noqa: PTH106
+
+
+def test_an_image_below_1200_folders_is_found(deep: Path) -> None:
+    (item,) = expand([deep])
+    assert item.name == "d/" * 1200 + "a.png"
+    assert read_any(item.source).shape == (20, 20, 3)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.summaries import Pictures, draw_thumbnail, mask_file
+from dermfuse.errors import StorageError
 from dermfuse.preprocess import write_mask
 
 from ..small_release import skin, write_small_release
@@ -63,3 +64,41 @@ def test_a_deep_folder_is_left_out_of_a_pictures_path(tmp_path: Path) -> None:
         write_mask(path, np.ones((16, 16), np.bool_))
         assert path.parent == tmp_path / "masks"
     assert len({*paths}) == 3
+
+
+def test_an_image_beside_a_folder_that_is_called_like_its_mask(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.jpg.png/b.jpg", "a.jpg.png_/b.jpg", "a.jpg.PNG/b.jpg", "a.outline.png/b"]
+    for name in (*names, f"{'x' * 251}.png/b"):
+        write_mask(mask_file(tmp_path, name), np.ones((16, 16), np.bool_))
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == 6
+    assert mask_file(tmp_path, "nevi/a.jpg").as_posix().endswith("/masks/nevi/a.jpg.png")
+
+
+def test_pictures_of_images_that_are_gone_failed_or_withheld_go(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, overlays=True, masks=True)
+    analyzer = Analyzer(write_small_release(tmp_path / "release"))
+    for name in ("kept", "gone", "below/gone", "below/kept", "failed", "withheld"):
+        pictures.write(analyzer.analyze(skin(10), name=name))
+    (tmp_path / "masks" / "notes.txt").write_text("not ours")
+    records = [
+        {"name": "kept", "malignant_probability": 0.5},
+        {"name": "below/kept", "malignant_probability": 0.5},
+        {"name": "failed", "error": "damaged"},
+        {"name": "withheld", "malignant_probability": None},
+    ]
+    assert pictures.keep(records) == 4 * 3
+    left = {
+        path.relative_to(tmp_path / "masks").as_posix() for path in (tmp_path / "masks").rglob("*")
+    }
+    assert left == {"notes.txt", "kept.png", "below", "below/kept.png"}
+    assert pictures.keep(records[:1]) == 3
+    assert not (tmp_path / "overlays" / "below").exists()
+    assert Pictures(tmp_path).keep([]) == 0
+
+
+def test_a_results_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    analysis = Analyzer(write_small_release(tmp_path / "release")).analyze(skin(10), name="a/b")
+    for options in ({"masks": True}, {"overlays": True}):
+        with pytest.raises(StorageError, match="cannot be made"):
+            Pictures(tmp_path / "gone", **options).write(analysis)
+    assert not (tmp_path / "gone").exists()

@@ -211,3 +211,49 @@ def test_files_are_written_into_out_alone(
     assert (tmp_path / "out" / "masks" / "lesion.png.png").is_file()
     assert main([*command[:-1], "--out", str(tmp_path / "out")]) == 2
     assert "masks True" in capsys.readouterr().err
+
+
+def test_a_fault_over_one_image_does_not_end_the_others(
+    release: str, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dermfuse.analysis.analyzer import Analyzer
+
+    whole = Analyzer.analyze
+
+    def analyze(self: Analyzer, source: object, *, name: str = "") -> object:
+        if name.startswith("a"):
+            raise ZeroDivisionError
+        return whole(self, source, name=name)
+
+    (image.parent / "a.png").write_bytes(image.read_bytes())
+    monkeypatch.setattr(Analyzer, "analyze", analyze)
+    assert main(["analyze", str(image.parent), "--release", release]) == 3
+    said = capsys.readouterr()
+    assert "a.png: A fault of dermfuse itself (ZeroDivisionError)." in said.err
+    assert image.name in said.out
+
+
+def test_names_never_steer_a_terminal_nor_add_lines(
+    release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    evil = "\x1b]0;owned\x07\x9b2J\u202e\n0 failed\r"
+    Image.fromarray(skin(40)).save(folder / f"a{evil}.png")
+    (folder / f"b{evil}.png").write_bytes(b"no image")
+    (folder / f"c{evil}.png").symlink_to(f"gone{evil}.png")
+    calls: list[list[str]] = [
+        ["analyze", str(folder)],
+        ["analyze", str(folder), "--out", str(tmp_path / f"out{evil}"), "--masks", "--overlays"],
+        ["analyze", str(folder / f"none{evil}.png")],
+        ["analyze", str(folder), f"--{evil}"],
+        ["stress", str(folder), "--out", str(tmp_path / f"stress{evil}")],
+    ]
+    for call in calls:
+        options = [] if call[-1].startswith("--\x1b") else ["--release", release]
+        assert main([*call, *options]) in (2, 3)
+        said = capsys.readouterr()
+        shown = said.out + said.err
+        assert "x1b]0;owned" in shown, call
+        assert all(each.isprintable() or each == "\n" for each in shown), call
+        assert "0 failed" not in shown.splitlines()

@@ -12,6 +12,7 @@ from dermfuse.decoding.entropy import find_damage
 from dermfuse.decoding.huffman import END, INVALID, build_table
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image
+from dermfuse.web.vectors import draw_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 67, 4), dtype=np.uint8)
 
@@ -75,6 +76,26 @@ class TestDamage:
         data = _jpeg(progressive=progressive, restart_marker_blocks=2)
         assert "missing" in find_damage(data.replace(b"\xff\xd1", b"", 1))
         assert "out of order" in find_damage(data.replace(b"\xff\xd1", b"\xff\xd3", 1))
+
+
+def test_a_hole_is_told_wherever_it_lies() -> None:
+    pixels = draw_image(61, 47)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    data = buffer.getvalue()
+    start = data.index(b"\xff\xda") + 14
+    # behind many of them the codes come right again, and as many blocks are counted as before
+    for at in range(start, len(data) - 72, 7):
+        assert find_damage(data[:at] + bytes(70) + data[at + 70 :]) != ""
+
+
+def test_zeros_that_code_flat_blocks_are_none() -> None:
+    pixels = np.zeros((400, 600), dtype=np.uint8)
+    pixels[200:243, 300:367] = NOISE[..., 0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=5, optimize=True)
+    assert bytes(64) in buffer.getvalue()
+    assert find_damage(buffer.getvalue()) == ""
 
 
 def test_last_scans_that_are_missing_are_told() -> None:

@@ -229,6 +229,11 @@ class TestRefusals:
             read_image(_tiff([bytes(256)], tags))
         assert "PNG" in str(caught.value)
 
+    def test_webp_is_named(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(ImageError, match="compression 50001, which is WebP"):
+            read_image(_tiff([b"RIFF"], {CODING: 50001}))
+        assert capfd.readouterr().err == ""
+
     def test_sizes_are_checked_before_anything_is_decoded(self) -> None:
         with pytest.raises(ImageError, match="16 or more on each side"):
             read_image(_tiff([bytes(256)], {WIDTH: 8}))
@@ -256,6 +261,21 @@ class TestDamage:
         for strip in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-4]):
             with pytest.raises(ImageError, match="cut off or damaged"):
                 read_image(_tiff([strip], {CODING: 8}))
+
+    @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_deflate"])
+    def test_strips_outside_the_file(
+        self, compression: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
+        data = buffer.getvalue()
+        (at,) = Image.open(buffer).tag_v2[OFFSETS]  # type: ignore[attr-defined]
+        length = data.index(struct.pack("<HHI", COUNTS, 4, 1))  # its entry
+        longer = struct.pack("<I", len(data) - at + 1)
+        with pytest.raises(ImageError, match="its pixels lie outside the file"):
+            read_image(data[: length + 8] + longer + data[length + 12 :])
+        assert capfd.readouterr().err == ""  # libtiff itself would write there
 
     def test_a_strip_coded_as_jpeg(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

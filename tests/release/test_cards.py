@@ -61,7 +61,7 @@ def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> N
     record = json.loads((tmp_path / "net.json").read_text())
     assert not {"measured", "quantization"} & record.keys()
     assert read_card(tmp_path / "net.json").measured is None
-    assert record["format"] == 1
+    assert record["format"] == 2
     assert record["input"]["layout"] == "NHWC"
 
 
@@ -86,7 +86,7 @@ def test_a_card_without_its_network_is_refused(card: NetworkCard, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda r: r.update(format=2), "has format 2"),
+        (lambda r: r.update(format=3), "has format 3"),
         (lambda r: r.update(task="guessing"), "task is 'guessing'"),
         (lambda r: r.update(precision="float16"), "precision is 'float16'"),
         (lambda r: r.update(bytes=True), "bytes is True"),

@@ -12,9 +12,8 @@ from dermfuse.figures import Picture
 from dermfuse.jobs.execution import train_all
 from dermfuse.jobs.run import Run
 from dermfuse.predictions import read_predictions
+from dermfuse.reproduction.documents import JSON_NAME, MARKDOWN_NAME
 from dermfuse.reproduction.reproduce import (
-    JSON_NAME,
-    MARKDOWN_NAME,
     ReproductionReport,
     Request,
     plan_request,

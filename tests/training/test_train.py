@@ -101,7 +101,16 @@ def _rates(run: Path) -> list[float]:
     return [float(line.split(",")[1]) for line in lines[1:]]
 
 
-@pytest.mark.parametrize("preset", ["dc-mobilenetv1", "u-mobilenetv1"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "dc-mobilenetv1",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mobilenetv1", "u-mobilenetv1", "joint-mobilenetv1")
+        ),
+    ],
+)
 def test_a_resumed_run_follows_the_plateau_rule(preset: str, drawn: Path, tmp_path: Path) -> None:
     plateaus = ("train.plateau_patience=1", "train.new_layer_factor=3", "train.learning_rate=0.01")
     once, often = tmp_path / "once", tmp_path / "often"
@@ -512,3 +521,14 @@ def test_a_training_that_is_told_to_stop_says_so_and_goes_on_later(
     monkeypatch.setattr(ClassifierModule, "step_loss", step)
     assert train(config, data=drawn, run=run, resume=True).epochs == 2
     assert read_json(RunFolder(run).record)["status"] == "finished"
+
+
+def test_a_run_that_was_killed_over_its_first_file_begins_when_resumed(
+    drawn: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".config.toml.abcd1234.dermfuse").write_text("[mod")
+    config = _tiny("dc-mobilenetv1", "train.epochs=1")
+    assert train(config, data=drawn, run=run, resume=True).epochs == 1
+    assert not list(run.glob(".*"))

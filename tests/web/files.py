@@ -195,6 +195,9 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
             length = int(random.integers(1, 5))
             other = (b"\0" * length) if i % 2 else random.bytes(length).replace(b"\xff", b"\1")
             yield f"JPEG, {name}, damaged {i}", whole[:at] + other + whole[at + length :]
+    whole = jpeg(quality=95, subsampling=0)
+    for at in range(whole.index(b"\xff\xda") + 14, len(whole) - 72, 200):
+        yield f"JPEG, blank from {at} on", whole[:at] + bytes(70) + whole[at + 70 :]
     whole = jpeg()
     frame = whole.index(b"\xff\xc0")
     yield "JPEG of 12 bits", whole[: frame + 4] + b"\x0c" + whole[frame + 5 :]

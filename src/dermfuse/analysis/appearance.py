@@ -82,6 +82,8 @@ def _hue_shares(lab: Values) -> list[float]:
 
 
 def _texture(grey: Values) -> list[float]:
+    if min(grey.shape) < 3:  # no pixel has neighbours on all sides
+        return [0.0] * 4
     middle = grey[1:-1, 1:-1]
     left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
     across, down = np.abs(right - left), np.abs(below - above)
@@ -127,7 +129,9 @@ def _richness(rgb: NDArray[np.uint8], lightness: Values) -> list[float]:
 
 
 def _correlation(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
-    """Returns Pearson's correlation; 0 where one of the two does not vary."""
+    """Returns Pearson's correlation; 0 where one of the two does not vary, or is empty."""
+    if not a.size:
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
     return _quotient(float((a * b).mean()), float(np.sqrt((a**2).mean() * (b**2).mean())))
 

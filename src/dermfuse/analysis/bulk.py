@@ -8,7 +8,12 @@ from typing import Any
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.cluster import connect
-from dermfuse.analysis.folder import FolderOptions, FolderOutcome, Step, run_folder
+from dermfuse.analysis.folder import (
+    FolderOptions,
+    FolderOutcome,
+    Step,
+    run_folder,
+)
 from dermfuse.analysis.lines import LineSource
 from dermfuse.analysis.sources import expand
 from dermfuse.analysis.summaries import Pictures, summarize_with
@@ -101,7 +106,12 @@ def analyze_paths(
                 facts=_facts(analyzer),
             ),
             progress=progress,
+            finish=_pictures(out, options).keep,
         )
+
+
+def _pictures(out: Path, options: BulkOptions) -> Pictures:
+    return Pictures(out, overlays=options.overlays, masks=options.masks)
 
 
 def identity(analyzer: Analyzer) -> dict[str, Any]:
@@ -119,8 +129,9 @@ def identity(analyzer: Analyzer) -> dict[str, Any]:
 def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[LineSource]:
     """Yields where the lines come from: threads here, or the workers of a Ray meanwhile."""
     if options.ray is None:
-        pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
-        summarize = summarize_with(analyzer, thumbnail=options.report, pictures=pictures)
+        summarize = summarize_with(
+            analyzer, thumbnail=options.report, pictures=_pictures(out, options)
+        )
         yield in_threads(summarize, threads=1 if options.threads is None else options.threads)
         return
     with connect(options.ray, workers=options.threads) as workers:

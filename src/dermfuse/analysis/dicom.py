@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_fragments, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
@@ -47,6 +47,7 @@ _META_GROUP = 0x0002
 _HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
 _EXPECTED = "a DICOM file with one frame"
 
 
@@ -68,15 +69,17 @@ def read_dicom(data: bytes, *, name: str = "the image") -> NDArray[np.uint8]:
         syntax, body = _split(data, name)
         body = _inflate(body, name) if syntax == uid.DeflatedExplicitVRLittleEndian else body
         header = _parse(body, syntax, header_only=True)
-        frame = _frame(header, name)
+        frame = described = _frame(header, name)
         pixel_data = _parse(body, syntax, header_only=False).get_item(_PIXELS_TAG)
         data = _value(pixel_data, name)
+        if syntax.is_encapsulated:
+            _check_frames(data, name)
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _decoder(syntax, name)
             frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
         stored = _decode(data, pixel_data.VR, frame, syntax, name=name)
         return to_display(
-            stored, header, bits=frame.stored, signed=frame.signed,
+            stored, header, bits=_bits(stored, frame, described), signed=frame.signed,
             little_endian=syntax.is_little_endian, name=name,
         )  # fmt: skip
 
@@ -243,6 +246,24 @@ def _decode(
         pixel_keyword="PixelData", pixel_vr=vr,
     )  # fmt: skip
     return np.asarray(decoded)
+
+
+def _bits(stored: NDArray[np.generic], frame: Frame, described: Frame) -> int:
+    """Returns the bits that count: the stream's, or fewer of the header's if the values fit."""
+    fits = not frame.signed and int(stored.max()) < 2**described.stored
+    return min(frame.stored, described.stored) if fits else frame.stored
+
+
+def _check_frames(data: bytes, name: str) -> None:
+    """Refuses encapsulated data in which several fragments begin as a picture does."""
+    _, *fragments = generate_fragments(data)  # the first is the table of offsets
+    frames = sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
+    if frames > 1:
+        raise ImageError(
+            f"{name}: {frames} compressed images, and one frame in the header",
+            expected=_EXPECTED,
+            action="Export one frame of it",
+        )
 
 
 def _check_length(length: int, frame: Frame, name: str) -> None:

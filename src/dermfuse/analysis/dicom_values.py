@@ -7,7 +7,8 @@ image's size alone:
     MONOCHROME2     rescaled (slope, intercept); then the first window, LINEAR, LINEAR_EXACT or
                     SIGMOID, or, without one, the full range of the bits stored; to 0 to 255
     MONOCHROME1     the same, inverted
-    PALETTE COLOR   looked up; entries of 16 bits over 0 to 65,535
+    PALETTE COLOR   looked up; entries of 16 bits over 0 to 65,535, or, if none exceeds 255, over
+                    0 to 255
 """
 
 from math import isfinite
@@ -19,6 +20,7 @@ from pydicom.multival import MultiValue
 
 from dermfuse.errors import ImageError
 
+_BYTE = 255
 _PRIMARIES = ("Red", "Green", "Blue")
 
 
@@ -153,10 +155,14 @@ def _palette(
     entries = entries or 2**16
     if values.min() >= 0:  # an unsigned image: the descriptor's first value is unsigned, too
         first %= 2**16
+    tables = [
+        _words(header[f"{each}PaletteColorLookupTableData"].value, little_endian=little_endian)
+        for each in names
+    ]
+    if depth == 16 and all(words.max(initial=0) <= _BYTE for words in tables[:3]):
+        tables[:3] = [words * np.uint16(257) for words in tables[:3]]  # 8 bits, called 16
     columns = []
-    for each in names:
-        data = header[f"{each}PaletteColorLookupTableData"].value
-        words = _words(data, little_endian=little_endian)
+    for words in tables:
         levels = _levels(words, entries, depth)
         if levels is None:
             raise _palette_error(name)

@@ -7,7 +7,8 @@
     report.html       the same for a reader; report-2.html and so on beyond 1,000 images
 
 A call that finds the folder goes on with it: images that are done and have not changed are not
-analysed again, those that failed are tried once more.
+analysed again, those that failed are tried once more. What a killed call has left unfinished is
+removed, and so are report pages that no longer belong to the results.
 """
 
 import json
@@ -22,10 +23,18 @@ from typing import Any, Literal
 
 from dermfuse.analysis.journal import Journal, parse_line
 from dermfuse.analysis.lines import LineSource, Work, file_facts, plain
-from dermfuse.analysis.sheets import survey, write_report, write_sheets
+from dermfuse.analysis.sheets import remove_pages, survey, write_report, write_sheets
 from dermfuse.analysis.sources import Item
 from dermfuse.errors import RunError
-from dermfuse.runs import NOTICE, environment, new_folder, read_json, require_free, write_json
+from dermfuse.runs import (
+    NOTICE,
+    environment,
+    new_folder,
+    read_json,
+    require_free,
+    sweep_unfinished,
+    write_json,
+)
 
 FORMAT = 2
 """From 2 on nothing is said about the lesion of an image that is withheld."""
@@ -119,6 +128,7 @@ def run_folder(
     *,
     options: FolderOptions | None = None,
     progress: Callable[[Step], None] | None = None,
+    finish: Callable[[Iterator[Mapping[str, Any]]], object] | None = None,
 ) -> FolderOutcome:
     """Analyses images one after the other and leaves their results in a folder.
 
@@ -132,6 +142,7 @@ def run_folder(
         out: The results folder.
         options: Resuming, report, and what identifies the analysis.
         progress: Told of every image, in order, from the calling thread.
+        finish: Given every record at the end, while nobody else may write into the folder.
 
     Raises:
         RunError: The folder holds something else, was made by another release or with other
@@ -144,16 +155,25 @@ def run_folder(
     counts: dict[State, int] = {"analysed": 0, "reused": 0, "failed": 0}
     offsets = array("q")
     with Journal(out / RESULTS_NAME) as journal:
+        sweep_unfinished(out)  # the journal is locked: nobody else writes here
         with closing(_steps(items, lines, journal)) as steps:
             for offset, step in steps:
                 offsets.append(offset)
                 counts[step.state] += 1
                 if progress is not None:
                     progress(step)
+        journal.require_place()
         dropped = journal.arrange(offsets)
         found = survey(journal)
         write_sheets(journal, found, out)
-        pages = write_report(journal, found, out, facts=options.facts) if options.report else 0
+        pages = 0
+        if options.report:
+            pages = write_report(journal, found, out, facts=options.facts)
+        else:
+            remove_pages(out, beyond=0)  # those of an earlier call tell of other results
+        if finish is not None:
+            finish(record for _, record in journal.records())
+        journal.require_place()
     return FolderOutcome(
         folder=out, **counts, dropped=dropped, malignant=found.malignant, benign=found.benign,
         withheld=found.withheld, withheld_names=tuple(found.withheld_names),

@@ -8,9 +8,11 @@ cut off when the file is opened again.
 
 import hashlib
 import json
+import os
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -51,7 +53,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # a line that found no room has been told of; it is torn at most
+            self._file.close()
 
     def find(self, name: str, facts: Mapping[str, Any]) -> int | None:
         """Returns where the record of an unchanged image lies, or None; failures are none.
@@ -77,7 +80,7 @@ class Journal:
         """Appends a line (without its end) and returns where it begins; it outlives a kill.
 
         Raises:
-            StorageError: The disk is full.
+            StorageError: The disk is full, or the file has been removed.
         """
         offset = self._end
         try:
@@ -86,9 +89,30 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
+        self.require_place()
         self._end += len(line) + 1
         self._lines += 1
         return offset
+
+    def require_place(self) -> None:
+        """Refuses to go on once the file is gone: what is written into it would be lost.
+
+        Raises:
+            StorageError: The file has been removed, or another is in its place.
+        """
+        try:
+            here = self._path.stat()
+        except OSError as error:
+            raise self._removed() from error
+        if not os.path.samestat(here, os.fstat(self._file.fileno())):
+            raise self._removed()
+
+    def _removed(self) -> StorageError:
+        return StorageError(
+            f"{self._path} was removed while results were written into it",
+            expected="a results folder that stays",
+            action="Call again",
+        )
 
     def arrange(self, offsets: "array[int]") -> int:
         """Leaves exactly the lines at these offsets, in their order.
@@ -102,6 +126,7 @@ class Journal:
         ordered = all(a < b for a, b in pairwise(offsets))
         if dropped == 0 and ordered:
             return 0
+        self.require_place()
         with atomic_write(self._path) as target:
             for offset in offsets:
                 self._file.seek(offset)
@@ -174,4 +199,5 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 def name_key(name: str) -> int:
     """Returns a number for a name: a third of the memory of 100,000 long names."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+    written = name.encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest())

@@ -1,6 +1,7 @@
 """One image to one line of results: what a thread and a worker on another machine do alike."""
 
 import base64
+import errno
 import hashlib
 import json
 import logging
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.sources import Item
-from dermfuse.errors import DermfuseError
+from dermfuse.errors import DermfuseError, StorageError
 from dermfuse.runs import NOTICE
 
+_NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,11 +62,14 @@ def file_facts(item: Item) -> dict[str, Any]:
 
 
 def make_line(work: Work, analyze: Analyze) -> bytes:
-    """Returns an image's line; whatever goes wrong becomes its ``error``.
+    """Returns an image's line; whatever is wrong with the image becomes its ``error``.
 
     Args:
         work: The image.
         analyze: Takes its pixels and name.
+
+    Raises:
+        StorageError: What is written for an image finds no room, or no folder.
     """
     item, start = work.item, _start(work)
     if item.fault:
@@ -72,13 +77,32 @@ def make_line(work: Work, analyze: Analyze) -> bytes:
     try:
         record = analyze(read_any(item.source, name=item.name), item.name).to_dict()
         return _encode({**start, **record, **start})
+    except StorageError as error:
+        if not _is_of_name(error):
+            raise  # the disk is full, or the folder gone: so it is for every image
+        return error_line(work, str(error))
     except DermfuseError as error:
         return error_line(work, str(error))
     except Exception as error:
         # One image must not end the work on 100,000, nor stand in the way of going on with it.
         _LOG.exception("%s: a fault of dermfuse itself", item.name)
-        said = f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
-        return error_line(work, said)
+        return error_line(work, describe_fault(error))
+
+
+def _is_of_name(error: StorageError) -> bool:
+    """Whether a file could not be written for its name alone: others can be."""
+    cause = error.__cause__
+    return isinstance(cause, ValueError) or getattr(cause, "errno", None) in _NAME_ERRNOS
+
+
+def describe_fault(error: Exception) -> str:
+    """Returns what is said of an image over which dermfuse itself fails.
+
+    Example:
+        >>> describe_fault(ZeroDivisionError())
+        'A fault of dermfuse itself (ZeroDivisionError). Please report it.'
+    """
+    return f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
 
 
 def error_line(work: Work, error: str) -> bytes:

@@ -59,7 +59,7 @@ def check_list(path: Path) -> None:
     """
     seen: dict[int, int] = {}
     for number, name, where in _rows(path):
-        if not name or name != _below(name):
+        if not name or name != _below(name) or "\0" in name:
             raise _refusal(path, number, f"the name {name!r}", "one that can stand below a folder")
         if seen.setdefault(name_key(name), name_key(where)) != name_key(where):
             raise _refusal(path, number, f"the name {name!r} again", "one name for each path")
@@ -130,7 +130,8 @@ def _require_column(path: Path, columns: Any) -> None:  # noqa: ANN401 — of ei
 
 
 def _below(text: str) -> str:
-    """Returns a path as it can stand below a folder."""
+    """Returns a path as it can stand below a folder; no file has a NUL in its name."""
+    text = text.replace("\0", "\\x00")
     return "/".join(part for part in PurePath(text).parts if part not in ("/", "//", ".."))
 
 

@@ -162,13 +162,15 @@ def sharpness(grey: Grey) -> float:
     depend on contrast.
 
     Args:
-        grey: (H, W), at least 3 x 3.
+        grey: (H, W); with a side below 3 there is no pixel to judge, and 0 is returned.
 
     Example:
         >>> step = np.repeat([[0, 0, 100, 100]], 4, axis=0).astype(np.float32)
         >>> round(sharpness(step), 3), round(sharpness(step / 5), 3)
         (1.0, 1.0)
     """
+    if min(grey.shape) < 3:
+        return 0.0
     middle = grey[1:-1, 1:-1]
     left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
     laplacian = np.abs(4 * middle - left - right - above - below)

@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import DependencyError, ImageError, installing
-from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, image_pixels, read_image
+from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, image_pixels, one_refusal, read_image
 
 MAX_BYTES = 700_000_000
 """Larger files are refused: more than ``MAX_PIXELS`` of 16-bit RGB, with room for a header."""
+
+MAX_ASPECT = 20
+"""Images longer than so many times their shorter side are refused: too thin to judge a lesion in.
+
+What is measured at a longer side of 64 px has 3 rows then; in thinner ones it is undefined."""
 
 Source = bytes | str | os.PathLike[str] | Image.Image | NDArray[np.generic] | BinaryIO
 """What one image may come in."""
@@ -56,13 +61,34 @@ def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         The pixels, (H, W, 3); never the caller's own memory.
 
     Raises:
-        ImageError: The source cannot be read, or is no image that can be used.
+        ImageError: The source cannot be read, is no image that can be used, or is more than
+            ``MAX_ASPECT`` times as long as wide.
         DependencyError: It is a DICOM file and pydicom is not installed.
 
     Example:
         >>> read_any(np.full((20, 30), 0.5))[0, 0]
         array([128, 128, 128], dtype=uint8)
     """
+    pixels = _read(source, name)
+    height, width = pixels.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ImageError(
+            f"{name or _source_name(source)}: {width} x {height} pixels, too thin to be judged",
+            expected=f"a longer side of at most {MAX_ASPECT} times the shorter",
+            action="Use the original image",
+        )
+    return pixels
+
+
+def _source_name(source: Source) -> str:
+    """Returns what messages call an image without a name of its own."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    own_name = getattr(source, "name", None)
+    return own_name if isinstance(own_name, str) and own_name else "the image"
+
+
+def _read(source: Source, name: str) -> NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "the array")
     if isinstance(source, Image.Image):
@@ -110,11 +136,12 @@ def _from_path(path: Path, name: str) -> NDArray[np.uint8]:
 
 
 def _from_stream(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
-    own_name = getattr(stream, "name", None)
-    name = name or (own_name if isinstance(own_name, str) and own_name else "the image")
+    name = name or _source_name(stream)
     try:
         data = _bytes_of(stream, name)
-    except (OSError, ValueError) as error:  # ValueError: closed, or text that is no UTF-8
+    except ImageError:
+        raise
+    except Exception as error:  # closed, text that is no UTF-8, an archive that is cut off
         raise ImageError(
             f"{name} cannot be read ({error})",
             expected="a file open for reading bytes",
@@ -155,7 +182,8 @@ def _from_dicom(data: bytes, name: str) -> NDArray[np.uint8]:
         )
     from dermfuse.analysis.dicom import read_dicom  # noqa: PLC0415 — needs the extra
 
-    return _from_array(read_dicom(data, name=name), name)
+    with one_refusal(name):
+        return _from_array(read_dicom(data, name=name), name)
 
 
 def _from_array(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:

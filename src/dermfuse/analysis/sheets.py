@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,11 +151,21 @@ def write_report(journal: Journal, found: Survey, out: Path, *, facts: Mapping[s
         rows = [image_row(journal.read(found.offsets[index])) for index in shown]
         page = FolderPage(summary, tuple(rows), number, pages, first_rank=(number - 1) * PAGE_ROWS)
         write_text(out / page_name(number), render_folder(page))
-    number = pages + 1
-    while (out / page_name(number)).exists():
-        (out / page_name(number)).unlink()
-        number += 1
+    remove_pages(out, beyond=pages)
     return pages
+
+
+def remove_pages(out: Path, *, beyond: int) -> None:
+    """Removes the pages of an earlier report that the results no longer have.
+
+    Args:
+        out: The results folder.
+        beyond: The number of the last page that stays.
+    """
+    for path in out.glob("report*.html"):
+        found = re.fullmatch(r"report(?:-([1-9][0-9]*))?\.html", path.name, re.ASCII)
+        if found and int(found[1] or 1) > beyond:
+            path.unlink(missing_ok=True)
 
 
 def page_name(number: int) -> str:
@@ -271,13 +282,11 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def _csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     buffer = io.StringIO()
-    plain = csv.writer(buffer, lineterminator="\n")
-    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    plain.writerow(columns)
+    # A name may hold anything: what is not quoted can end a cell or a row, and begin a formula.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow([_cell(column) for column in columns])
     for row in rows:
-        cells = [_cell(value) for value in row]
-        returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-        (quoted if returns else plain).writerow(cells)  # plain leaves a return unquoted
+        writer.writerow([_cell(value) for value in row])
         if buffer.tell() > 2**16:
             yield buffer.getvalue().encode()
             buffer.seek(0)

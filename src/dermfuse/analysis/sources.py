@@ -13,6 +13,7 @@ once; what a list names is not looked for elsewhere.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ SUFFIXES = preprocess.SUFFIXES | {".dcm", ".dicom"}
 STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
 _OUR_FOLDERS = ("analysis.json", "predictions.json")  # what a folder of our outputs holds
+_WRITTEN_OUT = re.compile(r"\\x[89a-f][0-9a-f]")  # what ``file_name_text`` makes of bytes
 _FOREIGN = "__MACOSX"  # a Mac's archives keep previews there under the images' names
 
 
@@ -153,7 +155,7 @@ def _labelled(given: Sequence[_Given]) -> list[_Given]:
         if clear and not any(parent in known for label in labels for parent in label.parents):
             break
     return [
-        replace(each, label=_text(label.as_posix().lstrip("/")))
+        replace(each, label=file_name_text(label.as_posix().lstrip("/")))
         for each, label in zip(given, labels, strict=True)
     ]
 
@@ -187,20 +189,36 @@ def _draw(
 
 
 def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[tuple[Item, Path]]:
-    """Yields the images below a folder with their real paths: its own, then its folders'."""
-    try:
-        with os.scandir(folder) as entries:
-            kinds = sorted(_kept(entries))
-    except OSError as error:
-        where, why = _text(str(folder)), error.strerror
-        fault = f"{where}: the folder cannot be read ({why}). Check its permissions."
-        yield Item(prefix, folder, fault), real
-        return
-    for is_folder, name in kinds:
-        if not is_folder:
-            yield Item(f"{prefix}{_text(name)}", folder / name), real / name
-        elif real / name != skip and not _is_ours(folder / name):
-            yield from _walk(folder / name, real / name, f"{prefix}{_text(name)}/", skip)
+    """Yields the images below a folder with their real paths: its own, then its folders'.
+
+    Raises:
+        DataError: The folder itself cannot be read.
+    """
+    waiting = [(folder, real, prefix)]
+    while waiting:  # no recursion: it ends at 1,000 levels
+        folder, real, prefix = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                kinds = sorted(_kept(entries))
+        except OSError as error:
+            where, why = file_name_text(str(folder)), error.strerror
+            fault = f"{where}: the folder cannot be read ({why}). Check its permissions."
+            if not prefix:
+                raise DataError(
+                    f"{where}: the folder cannot be read ({why})",
+                    expected="a folder that may be read",
+                    action="Check its permissions",
+                ) from error
+            yield Item(prefix, folder, fault), real
+            continue
+        below = []
+        for is_folder, name in kinds:
+            text = f"{prefix}{file_name_text(name)}"
+            if not is_folder:
+                yield Item(text, folder / name), real / name
+            elif real / name != skip and not _is_ours(folder / name):
+                below.append((folder / name, real / name, f"{text}/"))
+        waiting += reversed(below)
 
 
 def _kept(entries: Iterator["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:
@@ -251,6 +269,18 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def _text(name: str) -> str:
-    r"""Returns a file name as UTF-8; bytes that are none are written out, as in ``\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def file_name_text(name: str) -> str:
+    r"""Returns a file name as UTF-8, another one for each name.
+
+    Bytes that are no UTF-8 are written out, as in ``\xff``. A name that reads like that already
+    has its backslashes doubled, so that two files never share a name.
+
+    Example:
+        >>> file_name_text("a\udcff.jpg"), file_name_text("a\\xff.jpg"), file_name_text("a\\b.jpg")
+        ('a\\xff.jpg', 'a\\\\xff.jpg', 'a\\b.jpg')
+    """
+    written = os.fsencode(name)
+    text = written.decode("utf-8", "backslashreplace")
+    if _WRITTEN_OUT.search(text) is None:
+        return text
+    return written.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

@@ -6,7 +6,6 @@ exit    3 where some files could not be analysed; the others were
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
 import json as json_format
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +14,13 @@ import typer
 
 from dermfuse.cli.console import (
     count_progress,
+    one_line,
     progress,
     say,
     say_error,
     say_json,
     say_notice,
+    say_progress,
     say_table,
 )
 from dermfuse.cli.models import LooksOption, ReleaseFolder
@@ -120,7 +121,7 @@ def _warn_of_looks(analyzer: "Analyzer") -> None:
 
     other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
     if other:
-        sys.stderr.write(f"dermfuse: {other}\n")
+        say_progress(f"dermfuse: {other}")
 
 
 def _require_out(out: Path | None, **options: bool) -> None:
@@ -137,19 +138,14 @@ def _require_out(out: Path | None, **options: bool) -> None:
 def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:
     """Prints every analysis as it is made; returns how many files failed."""
     from dermfuse.analysis.sources import expand
-    from dermfuse.errors import DermfuseError, ImageError
 
     failed = shown = 0
     point = analyzer.operating_point
     withheld: list[str] = []
     for item in expand(paths):
-        try:
-            if item.fault:
-                raise ImageError(item.fault)
-            analysis = analyzer.analyze(item.source, name=item.name)
-        except DermfuseError as error:
+        analysis = _analyze_one(analyzer, item)
+        if analysis is None:
             failed += 1
-            say_error(_named(item.name, str(error)))
             continue
         if json:
             say(json_format.dumps(analysis.to_dict(), allow_nan=False))
@@ -165,6 +161,23 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
     return failed
 
 
+def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
+    """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
+    from dermfuse.analysis.lines import describe_fault
+    from dermfuse.errors import DermfuseError
+
+    if item.fault:
+        say_error(_named(item.name, item.fault))
+        return None
+    try:
+        return analyzer.analyze(item.source, name=item.name)
+    except DermfuseError as error:
+        say_error(_named(item.name, str(error)))
+    except Exception as error:
+        say_error(f"{item.name}: {describe_fault(error)}")
+    return None
+
+
 def _named(name: str, error: str) -> str:
     """Returns an error that says which image it is about; most do by themselves."""
     return error if error.startswith(name) else f"{name}: {error}"
@@ -174,7 +187,7 @@ def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
     from dermfuse.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
-    say(analysis.name or "image")
+    say(one_line(analysis.name) or "image")
     for warning in analysis.warnings:
         say(f"  ! {warning}")
     said = say_probability(analysis.malignant_probability)
@@ -213,7 +226,8 @@ def _show_withheld(names: Sequence[str], count: int) -> None:
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        say(f"Withheld, look at these first ({UNLIKE}): {', '.join(names[:_NAMED])}{more}")
+        shown = ", ".join(map(one_line, names[:_NAMED]))
+        say(f"Withheld, look at these first ({UNLIKE}): {shown}{more}")
 
 
 def _show_outcome(outcome: "FolderOutcome") -> None:

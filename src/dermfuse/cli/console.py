@@ -81,6 +81,21 @@ def estimate_cells(estimate: "Estimate", *, sign: str = "") -> tuple[str, str]:
     return f"{value:{sign}.3f}", f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
+def say_progress(text: str) -> None:
+    """Writes a line to stderr that is no error."""
+    sys.stderr.write(f"{_printable(text)}\n")
+
+
+def one_line(name: str) -> str:
+    r"""Returns a file's name as it can stand in a line of the result.
+
+    Example:
+        >>> one_line("a\n0 failed\x1b[2K.jpg")
+        'a\\x0a0 failed\\x1b[2K.jpg'
+    """
+    return "".join(each if each.isprintable() else _escaped(each) for each in name)
+
+
 def say_error(message: str) -> None:
     """Writes one line to stderr."""
     sys.stderr.write(f"dermfuse: error: {_printable(' '.join(message.split()))}\n")
@@ -120,7 +135,7 @@ def progress(task: str) -> Iterator[Advance]:
         ``with progress("Reading images") as advance: verify_isic2016(path, progress=advance)``
     """
     if not on_terminal():
-        sys.stderr.write(f"{task} ...\n")
+        say_progress(f"{task} ...")
         yield lambda _done, _total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -140,7 +155,7 @@ def progress(task: str) -> Iterator[Advance]:
 def count_progress(task: str) -> Iterator[Callable[[], None]]:
     """Yields a callback that counts one more done, where nobody knows how many there are."""
     if not on_terminal():
-        sys.stderr.write(f"{task} ...\n")
+        say_progress(f"{task} ...")
         yield lambda: None
         return
     columns = (TextColumn("{task.description}"), SpinnerColumn(), TextColumn("{task.completed}"))
@@ -152,7 +167,7 @@ def count_progress(task: str) -> Iterator[Callable[[], None]]:
 
 def announce_stage(what: str, number: int, total: int) -> None:
     """Writes to stderr that a stage begins."""
-    sys.stderr.write(f"[{number}/{total}] {what} ...\n")
+    say_progress(f"[{number}/{total}] {what} ...")
 
 
 @contextmanager
@@ -163,7 +178,7 @@ def file_progress(task: str) -> Iterator[FileAdvance]:
     def announce(name: str, _done: int, _total: int | None) -> None:
         if name not in known:
             known[name] = TaskID(len(known))
-            sys.stderr.write(f"{task} {name} ...\n")
+            say_progress(f"{task} {name} ...")
 
     if not on_terminal():
         yield announce
@@ -197,7 +212,7 @@ class _StderrHandler(logging.Handler):
     """Writes to stderr as it is at that moment: a progress bar may stand in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{_printable(record.getMessage())}\n")
+        say_progress(record.getMessage())
 
 
 def _console(*, stderr: bool) -> Console:

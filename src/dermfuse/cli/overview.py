@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dermfuse.cli.console import say_progress
+
 if TYPE_CHECKING:
     from dermfuse.jobs.progress import RunProgress
 
@@ -41,7 +43,7 @@ def watch_lines(jobs: int) -> Iterator[Watch]:
             now = run.state, run.epoch
             if run.state != "waiting" and last.get(run.name) != now:
                 left = _left(runs, jobs)
-                sys.stderr.write(f"{say_run(run)}{f'; all: {left}' if left else ''}\n")
+                say_progress(f"{say_run(run)}{f'; all: {left}' if left else ''}")
                 sys.stderr.flush()
             last[run.name] = now
 

@@ -24,13 +24,14 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.extras import require_figures_extra, require_train_extra
-from dermfuse.cli.models import Data
 from dermfuse.cli.overview import watch_lines, watch_live
+from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from dermfuse.jobs.progress import RunProgress
     from dermfuse.reproduction.estimate import PlanEstimate
-    from dermfuse.reproduction.reproduce import Draw, ReproductionReport
+    from dermfuse.reproduction.outcome import Outcome
+    from dermfuse.reproduction.reproduce import Draw
 
 SOME_FAILED = 3
 
@@ -42,10 +43,13 @@ def register(app: typer.Typer) -> None:
 
 def reproduce(  # noqa: PLR0913 — an option each
     *,
-    data: Data,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
     ],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined."),
+    ] = None,
     imagenet: Annotated[
         Path | None,
         typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
@@ -97,6 +101,22 @@ def reproduce(  # noqa: PLR0913 — an option each
     figures: Annotated[
         bool, typer.Option(help="Draw Figs. 8 to 14 from the runs into the report.")
     ] = True,
+    render: Annotated[
+        Path | None,
+        typer.Option(
+            "--render",
+            metavar="FILE",
+            help="Write the report of a reproduction.json into a new folder; train nothing.",
+        ),
+    ] = None,
+    summary: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--summary",
+            metavar="PAGE",
+            help="Also put the summary between <!-- paper:begin --> and <!-- paper:end -->.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
@@ -104,6 +124,19 @@ def reproduce(  # noqa: PLR0913 — an option each
     Finished runs in OUT are reused and interrupted ones gone on with. A run that fails is
     reported; the rest go on, and the exit status is 3.
     """
+    if render is not None:
+        from dermfuse.reproduction.documents import render_outcome
+        from dermfuse.reproduction.outcome import read_outcome
+
+        page = render_outcome(render, out)
+        _finish(read_outcome(render), page, summary=summary or (), json=json)
+        return
+    if not data:
+        raise ConfigError(
+            "neither --data nor --render is given",
+            expected="a dataset folder, or the reproduction.json of a report",
+            action="Give one of them",
+        )
     require_train_extra("dermfuse reproduce")
     if figures:
         require_figures_extra("dermfuse reproduce without --no-figures")
@@ -141,9 +174,18 @@ def reproduce(  # noqa: PLR0913 — an option each
             draw=_artist(data) if figures else None,
             report_only=report_only,
         )
-    say_json(report.outcome.to_dict()) if json else _show_report(report)
+    _finish(report.outcome, report.page, summary=summary or (), json=json)
     if report.failed or report.outcome.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+def _finish(outcome: "Outcome", page: Path, *, summary: Sequence[Path], json: bool) -> None:
+    from dermfuse.report.markdown import replace_block
+    from dermfuse.reproduction.summary import render_block
+
+    for place in summary:
+        replace_block(place, "paper", render_block(outcome))
+    say_json(outcome.to_dict()) if json else _show_report(outcome, page)
 
 
 def _names(text: str) -> list[str]:
@@ -183,20 +225,20 @@ def _show_estimate(found: "PlanEstimate") -> None:
     say_notice()
 
 
-def _show_report(report: "ReproductionReport") -> None:
+def _show_report(outcome: "Outcome", page: Path) -> None:
     from dermfuse.reproduction.words import say_leakage
     from dermfuse.reproduction.words import say_table as say_in_words
 
-    for table in report.outcome.tables:
+    for table in outcome.tables:
         say(f"{table.number}: {table.title} ({table.measured_on})")
         for paragraph in say_in_words(table):
             say(f"  {paragraph}")
-    for paragraph in say_leakage(report.outcome.leakage):
+    for paragraph in say_leakage(outcome.leakage):
         say(f"leakage: {paragraph}")
-    for run in report.outcome.runs:
+    for run in outcome.runs:
         if run.state == "failed":
             say(f"{run.name} failed: {run.error}")
-    for what, why in report.outcome.failures.items():
+    for what, why in outcome.failures.items():
         say(f"{what}: {why}")
-    say(f"Open in a browser: {report.page}")
+    say(f"Open in a browser: {page}")
     say_notice()

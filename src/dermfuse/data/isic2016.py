@@ -355,11 +355,12 @@ def _without_header(
     if names and (_is_header(names) or _is_hidden_header(names, [row for _, row in rows[1:]])):
         for name in _COLUMNS:
             if name not in names:
-                unknown = " and ".join(each for each in names if each not in _COLUMNS)
+                unknown = " and ".join(each for each in names if each not in _COLUMNS) or "it"
+                verb = "mean" if " and " in unknown else "means"
                 raise DataError(
                     f"{path}, line {rows[0][0]}: no {name} column in the header {','.join(names)}",
                     expected=f"the header {','.join(_COLUMNS)}, or none",
-                    action=f"Correct the header; what {unknown or 'it'} means is not guessed",
+                    action=f"Correct the header; what {unknown} {verb} is not guessed",
                 )
         id_index, rows = names.index(ID_COLUMN), rows[1:]
     if not rows:

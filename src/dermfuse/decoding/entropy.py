@@ -20,8 +20,10 @@ _TABLES, _RESTART, _SCAN, _EOI = 0xC4, 0xDD, 0xDA, 0xD9
 _ENDS_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _RESTARTS = re.compile(rb"\xff+([\xd0-\xd7])")
 _FILL_BYTES = 16  # fewer zeros than these may fill up a stretch
+_HOLE = bytes(64)  # as long as the zeros of more than two blocks whose coefficients are all alike
 _DAMAGED = "its coded data is damaged, or ends before the picture does"
 _LATE = "its coded data goes on where the picture ends"
+_HOLED = "part of its coded data is blank"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,10 @@ def _check_stretch(
     count = units.stop - units.start
     try:
         if state.frame.coding != "progressive":
-            end = _follow(
-                words, [(state.tables[dc], state.tables[16 + ac]) for dc, ac in blocks], count
-            )
+            layout = [(state.tables[dc], state.tables[16 + ac]) for dc, ac in blocks]
+            if _HOLE in data and not _codes_flat_blocks(layout):
+                raise DamageError(_HOLED)
+            end = _follow(words, layout, count)
         elif scan.first == 0 and scan.high:
             end = count * len(blocks)  # one bit each
         elif scan.first == 0:
@@ -200,6 +203,15 @@ def _check_stretch(
     left = data[-(-end // 8) :]
     if len(left) >= _FILL_BYTES or any(left):
         raise DamageError(_LATE)
+
+
+def _codes_flat_blocks(blocks: list[tuple[Table, Table]]) -> bool:
+    """Returns whether zeros may be many flat blocks: an AC code of zeros ends the block.
+
+    If it does not, zeros are blocks of 63 coefficients that are all alike, which no picture has;
+    behind a hole in a file decoders often find their way back, and count as many blocks as before.
+    """
+    return all(ac.single[1][0] == END for _, ac in blocks)
 
 
 def _words(data: bytes) -> list[int]:

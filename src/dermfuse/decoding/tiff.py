@@ -30,7 +30,7 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
 _CODINGS = {1: "uncompressed", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate"}
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
-_DEFLATE, _JPEG = (8, 32946), 7
+_UNCOMPRESSED, _DEFLATE, _JPEG, _WEBP = 1, (8, 32946), 7, 50001
 _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
 _ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
 _SIGNED, _FLOAT = 2, 3  # of SampleFormat
@@ -156,15 +156,42 @@ def check_page(page: Page, name: str) -> None:
         )
 
 
+def check_coding(data: bytes, page: Page, name: str) -> None:
+    """Refuses what libtiff would speak of on the terminal itself.
+
+    Raises:
+        ImageError: The coding is WebP, or compressed strips or tiles lie outside the file.
+    """
+    if page.coding == _WEBP:
+        raise ImageError(
+            f"{name}: {layout_of(page)}, which is WebP",
+            expected="a common compression, such as LZW or JPEG",
+            action=_ACTION,
+        )
+    if page.coding == _UNCOMPRESSED:
+        return  # Pillow reads it by itself, whatever the counts
+    if any(start + length > len(data) for start, length in _parts(page)):
+        raise ImageError(
+            f"{name}: the image is cut off or damaged (its pixels lie outside the file)",
+            expected="a whole TIFF image",
+            action="Fetch the file again",
+        )
+
+
 def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
     """Yields the JPEG streams of a page that is coded as JPEG, each with its tables."""
     if page.coding != _JPEG:
         return
     tables = bytes(page.tags.get(347, ()))[2:-2]  # without start and end markers
-    offsets, counts = (324, 325) if _is_tiled(page) else (273, 279)
-    for start, length in zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False):
+    for start, length in _parts(page):
         stream = data[start : start + length]
         yield stream[:2] + tables + stream[2:]
+
+
+def _parts(page: Page) -> Iterator[tuple[int, int]]:
+    """Yields where each strip or tile begins, and how long it is, as far as both are known."""
+    offsets, counts = (324, 325) if _is_tiled(page) else (273, 279)
+    return zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False)
 
 
 def layout_of(page: Page) -> str:

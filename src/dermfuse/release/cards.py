@@ -24,8 +24,8 @@ from dermfuse.release.files import (
 )
 from dermfuse.runs import NOTICE, write_json
 
-FORMAT = 1
-"""The version of the card's layout."""
+FORMAT = 2
+"""The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
 RESIZE = (
     "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
 )

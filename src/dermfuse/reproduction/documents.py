@@ -1,14 +1,20 @@
-"""An outcome as Markdown and as CSV."""
+"""An outcome as JSON, Markdown, CSV and HTML."""
 
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
-from dermfuse.report import Table
+from dermfuse.figures import Picture
+from dermfuse.report import Table, render_page
 from dermfuse.report.markdown import markdown_table
-from dermfuse.reproduction.outcome import Outcome, TableResult
+from dermfuse.reproduction.outcome import Outcome, TableResult, read_outcome
 from dermfuse.reproduction.page import build_page, said_of_row
-from dermfuse.runs import NOTICE
+from dermfuse.runs import NOTICE, new_folder, write_json, write_text
+
+JSON_NAME = "reproduction.json"
+PAGE_NAME = "report.html"
+MARKDOWN_NAME = "reproduction.md"
 
 _CSV_HEADER = (
     "row,source,metric,paper,ours,low,high,standard_error,deviation_between_seeds,difference,"
@@ -22,7 +28,8 @@ def render_markdown(outcome: Outcome) -> str:
     page = build_page(outcome)
     parts = [f"# {page.title}", f"**Research only.** {NOTICE}", page.lead]
     for table in page.tables:
-        parts += [f"## {table.title}", _markdown_table(table), *table.paragraphs, table.note]
+        said = [_markdown_table(table), *table.paragraphs, table.note]
+        parts += [f"## {table.title}", *filter(None, said)]
     facts = [f"- {name}: {value}" for name, value in page.facts]
     return "\n\n".join([*parts, "## How these numbers were made", "\n".join(facts)]) + "\n"
 
@@ -30,7 +37,7 @@ def render_markdown(outcome: Outcome) -> str:
 def render_csv(table: TableResult) -> str:
     """Returns one table as CSV: a line per row and metric."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerows(_csv_rows(table))
     return f"{_CSV_HEADER}\n{text.getvalue()}"
 
@@ -63,3 +70,33 @@ def _csv_rows(table: TableResult) -> list[list[object]]:
 def _markdown_table(table: Table) -> str:
     rows = [["\n".join(filter(None, cell)) for cell in row] for row in table.rows]
     return markdown_table(table.columns, rows)
+
+
+def render_outcome(source: Path, out: Path) -> Path:
+    """Writes the report of an outcome's JSON alone; no run, prediction or data is needed.
+
+    Args:
+        source: The JSON, as ``reproduce`` wrote it.
+        out: The folder to write; new or empty.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: The JSON is of another format, or not what ``reproduce`` writes.
+        RunError: It cannot be read, or ``out`` is not empty.
+    """
+    outcome = read_outcome(source)
+    return write_outcome(new_folder(out, what="report"), outcome)
+
+
+def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
+    """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
+    write_json(out / JSON_NAME, outcome.to_dict())
+    for table in outcome.tables:
+        name = table.number.replace(", ", "-")
+        write_text(out / "tables" / f"{name}.csv", render_csv(table))
+    write_text(out / MARKDOWN_NAME, render_markdown(outcome))
+    page = out / PAGE_NAME
+    write_text(page, render_page(build_page(outcome, pictures)))
+    return page

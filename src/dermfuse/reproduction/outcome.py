@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from dermfuse.config import Task
+from dermfuse.errors import DataError
+from dermfuse.parsing import JsonSource, build_record
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
-from dermfuse.runs import NOTICE
+from dermfuse.runs import NOTICE, read_json
 
+FORMAT = 1
+"""The version of an outcome's JSON."""
+_HEAD = ("format", "paper", "paper_epochs", "interval_level", "notice")
 SIGNIFICANCE = 0.05
 """A difference is beyond noise below this p-value, after Holm's correction."""
 
@@ -248,10 +254,31 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome as JSON values."""
         return {
-            "format": 1,
+            "format": FORMAT,
             "paper": "Wei, Ding and Hu, IEEE Access 2020, doi 10.1109/ACCESS.2020.2997710",
             "paper_epochs": PAPER_EPOCHS,
             "interval_level": 0.95,
             **asdict(self),
             "notice": NOTICE,
         }
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Returns the outcome that a JSON file tells: all that is needed to show it.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        RunError: The file is missing or no JSON.
+        DataError: It is of another format, or not what a reproduction writes.
+    """
+    record = read_json(path)
+    if record.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has format {record.get('format')!r}",
+            expected=f"format {FORMAT}",
+            action="Render it with the version of dermfuse that wrote it",
+        )
+    found = {key: value for key, value in record.items() if key not in _HEAD}
+    return build_record(Outcome, found, JsonSource(str(path), DataError))

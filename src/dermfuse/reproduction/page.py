@@ -6,6 +6,7 @@ from dermfuse.figures import Picture
 from dermfuse.report import Finding, Page, Plate, Table
 from dermfuse.reproduction.outcome import Comparison, Outcome, Provenance, RowResult, TableResult
 from dermfuse.reproduction.paper import METRIC_NAMES, PAPER_EPOCHS, TEST_IMAGES, TEST_MALIGNANT
+from dermfuse.reproduction.summary import claim_table, count_rows, headline_table
 from dermfuse.reproduction.words import metric_names, say_leakage, say_table
 
 _HEAD_METRICS = (("VII", "average_precision"), ("VII", "auc"), ("XI", "jaccard"))
@@ -18,7 +19,8 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
         outcome: What was found.
         pictures: Figures drawn from its runs, in order.
     """
-    tables = [_table(outcome, table) for table in outcome.tables]
+    tables = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
+    tables += [_table(outcome, table) for table in outcome.tables]
     tables += [_leakage_table(outcome)] if outcome.leakage else []
     tables += [_runs_table(outcome)]
     return Page(
@@ -58,11 +60,11 @@ def said_of_row(provenance: Provenance, common: Collection[str] = ()) -> str:
 
 
 def _lead(outcome: Outcome) -> str:
-    done = sum(run.state in ("trained", "reused") for run in outcome.runs)
+    done, rows = count_rows(outcome)
     where = sorted({table.measured_on for table in outcome.tables})
     return (
-        f"Wei, Ding and Hu (IEEE Access 2020) trained and measured again: {done} of "
-        f"{len(outcome.runs)} trainings are finished. The paper's numbers are of its test set "
+        f"Wei, Ding and Hu (IEEE Access 2020) trained and measured again: {done} of {rows} rows of "
+        "Tables III to XI have a number of ours. The paper's numbers are of its test set "
         f"({TEST_IMAGES} images, {TEST_MALIGNANT} malignant). Ours are of {'; of '.join(where)}."
     )
 

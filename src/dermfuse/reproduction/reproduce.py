@@ -21,12 +21,10 @@ from dermfuse.jobs.execution import (
 from dermfuse.jobs.progress import RunProgress
 from dermfuse.jobs.run import Run
 from dermfuse.jobs.sides import require_sides
-from dermfuse.report import render_page
 from dermfuse.reproduction.assembly import Assembler
-from dermfuse.reproduction.documents import render_csv, render_markdown
+from dermfuse.reproduction.documents import write_outcome
 from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
 from dermfuse.reproduction.outcome import Outcome, RunResult
-from dermfuse.reproduction.page import build_page
 from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
 from dermfuse.runs import (
@@ -34,13 +32,7 @@ from dermfuse.runs import (
     environment,
     new_folder,
     read_json,
-    write_json,
-    write_text,
 )
-
-JSON_NAME = "reproduction.json"
-PAGE_NAME = "report.html"
-MARKDOWN_NAME = "reproduction.md"
 
 Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
 """From run folders and predictions folders to figures."""
@@ -187,18 +179,6 @@ def reproduce(
     outcome = replace(outcome, failures=dict(harvest.failures))
     page = write_outcome(request.out, outcome, pictures)
     return ReproductionReport(page, outcome, sum(each.state == "failed" for each in progress))
-
-
-def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
-    """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
-    write_json(out / JSON_NAME, outcome.to_dict())
-    for table in outcome.tables:
-        name = table.number.replace(", ", "-")
-        write_text(out / "tables" / f"{name}.csv", render_csv(table))
-    write_text(out / MARKDOWN_NAME, render_markdown(outcome))
-    page = out / PAGE_NAME
-    write_text(page, render_page(build_page(outcome, pictures)))
-    return page
 
 
 def _open(out: Path, *, must_exist: bool) -> None:

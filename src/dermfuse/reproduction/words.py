@@ -6,6 +6,13 @@ from itertools import groupby
 from dermfuse.reproduction.outcome import ContrastResult, Leakage, RowResult, TableResult
 from dermfuse.reproduction.paper import METRIC_NAMES, TESTED, Metric
 
+_VERDICTS = {
+    "holds": "The paper's claim holds here",
+    "in part": "The paper's claim holds here in part",
+    "not shown": "The paper's claim is not shown here",
+    "the other way round": "Here it is the other way round",
+}
+
 
 def say_table(table: TableResult) -> tuple[str, ...]:
     """Returns the paragraphs of one table."""
@@ -92,7 +99,7 @@ def _say_claim(what: str, tests: Sequence[ContrastResult]) -> str:
     gains = sum(test.is_shown and test.difference > 0 for test in tests)
     losses = sum(test.is_shown and test.difference < 0 for test in tests)
     open_ = len(tests) - gains - losses
-    claimed = [test for test in tests if (test.paper_difference or 0) > 0]
+    claimed = _claimed(tests)
     found = (
         f"{subject} helps beyond noise in {gains} of {len(tests)} comparisons, harms in {losses}, "
         f"and makes no difference that can be told from noise in {open_}."
@@ -100,17 +107,25 @@ def _say_claim(what: str, tests: Sequence[ContrastResult]) -> str:
     if not claimed:
         return found
     held = sum(test.is_shown and test.difference > 0 for test in claimed)
-    against = sum(test.is_shown and test.difference < 0 for test in claimed)
-    verdict = (
-        "The paper's claim holds here"
-        if held == len(claimed)
-        else "Here it is the other way round"
-        if against == len(claimed)
-        else "The paper's claim is not shown here"
-        if held == 0
-        else "The paper's claim holds here in part"
-    )
+    verdict = _VERDICTS[name_verdict(tests)]
     return f"{found} {verdict}: of its {len(claimed)} gains {held} are found beyond noise."
+
+
+def name_verdict(tests: Sequence[ContrastResult]) -> str:
+    """Returns what became of a claim: a key of ``_VERDICTS``.
+
+    It is about those of its tests in which the paper has a gain; of no claim it is ``not shown``.
+    """
+    claimed = _claimed(tests)
+    held = sum(test.is_shown and test.difference > 0 for test in claimed)
+    against = sum(test.is_shown and test.difference < 0 for test in claimed)
+    if not held:
+        return "the other way round" if claimed and against == len(claimed) else "not shown"
+    return "holds" if held == len(claimed) else "in part"
+
+
+def _claimed(tests: Sequence[ContrastResult]) -> list[ContrastResult]:
+    return [test for test in tests if (test.paper_difference or 0) > 0]
 
 
 def _say_missing(table: TableResult) -> str:

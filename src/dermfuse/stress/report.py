@@ -152,7 +152,7 @@ def table_row(row: StressRow) -> tuple[str, ...]:
 
 def _render_csv(report: StressReport) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     names = [field.name for field in fields(StressRow)]
     writer.writerow(names)
     for row in report.rows:

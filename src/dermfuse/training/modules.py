@@ -231,18 +231,19 @@ class TrainingModule(LightningModule):
             }
         return optimizer
 
-    def follow_plateaus(self, losses: Sequence[float]) -> None:
+    def follow_plateaus(self, epochs: Sequence[Epoch]) -> None:
         """Sets the learning rates of the epoch that begins, under the plateau rule.
 
         A scheduler of PyTorch's would step after the training state is saved, and a resumed run
         would miss that step.
 
         Args:
-            losses: Of validation, of all epochs before.
+            epochs: The rows of all epochs before.
         """
         train = self.config.train
         if train.schedule != "plateau":
             return
+        losses = [row["validation_loss"] for row in epochs]
         factor = train.plateau_factor ** count_plateaus(losses, patience=train.plateau_patience)
         for group, rate in zip(self._optimizer_in_use().param_groups, self._rates, strict=True):
             group["lr"] = rate * factor

@@ -110,7 +110,7 @@ class Recorder(Callback):
         self.began = True
         self._started = time.monotonic()
         if isinstance(pl_module, TrainingModule):
-            pl_module.follow_plateaus([row["validation_loss"] for row in self.history])
+            pl_module.follow_plateaus(self.history)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch down; Lightning's own state is saved right after."""

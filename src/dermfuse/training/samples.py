@@ -159,6 +159,17 @@ def require_classes(chosen: TrainingSet, config: Config, *, run: str = "") -> No
         _require_both([labels[image_id] for image_id in ids], f"images that are {words}", run)
 
 
+def require_classes_of_rows(samples: Samples, config: Config) -> None:
+    """Refuses samples of one class on a side, as ``require_classes`` refuses images.
+
+    Raises:
+        DataError: A side has no malignant, or no benign sample.
+    """
+    if has_scores(config.model.task):
+        _require_both(samples.labels[samples.train_rows], "samples that are trained on")
+        _require_both(samples.labels[samples.validation_rows], "samples that are validated on")
+
+
 def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
     """Refuses labels of one class; none at all are fine."""
     for label in (Label.MALIGNANT, Label.BENIGN):
@@ -179,16 +190,13 @@ def load_samples(
     lessons: Lessons | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Samples:
-    """Returns the decoded images with their plan; see ``load_cache`` for more errors.
+    """Returns the decoded images with their plan; see ``load_cache`` for the errors.
 
     Args:
         chosen: The images.
         config: Says how large they are, and how they are augmented.
         lessons: What the teachers say about them, if there are any.
         progress: Called with (done, all).
-
-    Raises:
-        DataError: What is trained or validated on is of one class.
     """
     lesions, seed = chosen.lesions, config.train.seed
     image_ids = [lesion.image_id for lesion in lesions]
@@ -197,9 +205,6 @@ def load_samples(
     plan = _plan(lesions, config, held_out, epoch=0)
     train_rows, validation_rows = split_rows(plan, image_ids, config.data, chosen.split, seed=seed)
     labels = np.array([int(lesion.label or 0) for lesion in lesions], np.int64)[plan.source]
-    if has_scores(config.model.task):
-        _require_both(labels[train_rows], "samples that are trained on")
-        _require_both(labels[validation_rows], "samples that are validated on")
     size, fit = config.data.input_size, config.data.fit
     cache = load_cache(lesions, size, masks=masks, fit=fit, progress=progress)
     measured = validation_rows[plan.original[validation_rows] & masks]

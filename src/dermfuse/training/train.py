@@ -26,6 +26,7 @@ from dermfuse.runs import (
     environment,
     new_folder,
     require_free,
+    sweep_unfinished,
     write_json,
     write_text,
 )
@@ -47,6 +48,7 @@ from dermfuse.training.samples import (
     TrainingSet,
     load_samples,
     require_classes,
+    require_classes_of_rows,
     select_lesions,
 )
 from dermfuse.training.start import load_start, read_origin, require_no_origin
@@ -130,8 +132,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     require_compiler(config.train, accelerator_of(config))
     if processes.first and not resume:
         require_free(run, what="run")
-    chosen = select_lesions(data, config, leave_out=leave_out)
-    require_classes(chosen, config)
+    chosen = _choose(data, config, leave_out)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
     folder = RunFolder(run)
@@ -148,6 +149,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         record |= load_start(network, start, model=config.model, validation=chosen.held_out)
     lessons = ask_teachers(config, data, chosen.split.train)
     samples = load_samples(chosen, config, lessons=lessons, progress=progress)
+    require_classes_of_rows(samples, config)
     module = _module(network, samples, config, processes)
     if processes.first and not going_on:
         _open_run(folder, config, record, chosen, resume=resume)
@@ -159,6 +161,12 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     if processes.first:
         recorder.write_record("finished")
     return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
+
+
+def _choose(data: DataFolders, config: Config, leave_out: Path | None) -> TrainingSet:
+    chosen = select_lesions(data, config, leave_out=leave_out)
+    require_classes(chosen, config)
+    return chosen
 
 
 def precision_of(config: Config) -> str:
@@ -292,6 +300,7 @@ def _open_run(
 
 def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
     """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
+    sweep_unfinished(folder.path)  # of a run that was killed while it wrote
     if not folder.path.exists() or not any(folder.path.iterdir()):
         return False
     folder.require_run(

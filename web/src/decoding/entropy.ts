@@ -14,6 +14,8 @@ import { firstPass, refinePass } from "./refinement";
 
 const [TABLES, RESTART, SCAN, EOI] = [0xc4, 0xdd, 0xda, 0xd9];
 const FILL_BYTES = 16; // fewer zeros than these may fill up a stretch
+const HOLE_BYTES = 64; // the zeros of more than two blocks whose coefficients are all alike
+const HOLED = "part of its coded data is blank";
 const LATE = "its coded data goes on where the picture ends";
 
 /** What one scan codes: bit `low` of the coefficients `first` to `last`; `high` came before, if not 0. */
@@ -165,7 +167,9 @@ function checkStretch(
   };
   const ac = 16 + scan.tables[0][1];
   if (state.frame.coding !== "progressive") {
-    follow(bits, blocks.map(([dc, ac]) => [table(dc), table(16 + ac)] as const), stop - start);
+    const layout = blocks.map(([dc, ac]) => [table(dc), table(16 + ac)] as const);
+    if (hasHole(bits) && !codesFlatBlocks(layout)) throw new Damage(HOLED);
+    follow(bits, layout, stop - start);
   } else if (scan.first > 0) {
     const channel = scan.components[0];
     const known = state.known.get(channel) ?? new Uint8Array(8 * unitsOf(state.frame, scan).units);
@@ -180,6 +184,26 @@ function checkStretch(
   if (bits.at > 8 * bits.length) throw new Damage(CUT);
   const left = bits.data.subarray(Math.ceil(bits.at / 8), bits.length);
   if (left.length >= FILL_BYTES || left.some((value) => value !== 0)) throw new Damage(LATE);
+}
+
+/** Returns whether a stretch has a long run of zeros. */
+function hasHole({ data, length }: Bits): boolean {
+  let run = 0;
+  for (let i = 0; i < length; i++) {
+    run = data[i] ? 0 : run + 1;
+    if (run === HOLE_BYTES) return true;
+  }
+  return false;
+}
+
+/**
+ * Returns whether zeros may be many flat blocks: an AC code of zeros ends the block.
+ *
+ * If it does not, zeros are blocks of 63 coefficients that are all alike, which no picture has; behind
+ * a hole in a file decoders often find their way back, and count as many blocks as before.
+ */
+function codesFlatBlocks(blocks: readonly (readonly [Table, Table])[]): boolean {
+  return blocks.every(([, ac]) => ac.single.places[0] === END);
 }
 
 /** Follows so many units of sequential blocks. */

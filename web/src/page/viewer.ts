@@ -93,7 +93,8 @@ function legend(): HTMLElement {
   const bar = make("div", { className: "bar" });
   const stops = legendStops().map(([at, colour]) => `${colour} ${100 * at}%`);
   bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
-  return make("div", { className: "legend" }, AGAINST_WORDS, bar, FOR_WORDS);
+  const ends = [AGAINST_WORDS, FOR_WORDS].map((words) => make("span", {}, words));
+  return make("div", { className: "legend" }, bar, ...ends);
 }
 
 function drawMap({ activation, width, height }: Analysis): HTMLCanvasElement {

@@ -1,0 +1,45 @@
+"""The summary, from tables small enough to check by hand."""
+
+from dataclasses import replace
+
+from dermfuse.reproduction.outcome import Leakage, Outcome
+from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, render_block
+
+from .test_words import TEST, _row, _table
+
+RUN_ROW, LOST, QUOTED = _row("Fusion", 0.62, 0.72), _row("lost", None, 0.8), _row("x", None, 1)
+
+
+def _outcome() -> Outcome:
+    table = replace(_table(RUN_ROW, LOST, QUOTED, tests=(TEST,)), number="VII")
+    beyond = replace(_table(_row("other", 0.7, None)), number="beyond, classes")
+    leakage = Leakage("net", "auc", 0.98, 900, 0.80, 100, 0.70, 0.90, 20)
+    return Outcome("data", 1, 0, 0, (), 2000, {}, (table, beyond), (leakage,), (), {}, ())
+
+
+def test_rows_of_the_paper_are_counted_without_what_it_quotes() -> None:
+    assert count_rows(_outcome()) == (1, 2)
+
+
+def test_headline_numbers_stand_beside_ours() -> None:
+    assert headline_table(_outcome()).rows == (
+        (("Fusion, AP", "Table VII"), ("0.720", ""), ("0.620", "0.620 to 0.620"),
+         ("-0.100", "beyond noise")),
+        (("Fusion, AUC", "Table VII"), ("0.720", ""), ("0.620", "0.620 to 0.620"),
+         ("-0.100", "beyond noise")),
+    )  # fmt: skip
+
+
+def test_each_claim_is_a_line_with_its_verdict() -> None:
+    assert claim_table(_outcome()).rows == (
+        (("augmentation helps classes", "Table VII"), ("holds", ""),
+         ("gains 1, losses 0, of 1", "")),
+        (("splitting after augmentation inflates net", "leakage"), ("yes", ""),
+         ("AUC 0.98 against 0.80", "0.70 to 0.90")),
+    )  # fmt: skip
+
+
+def test_the_block_names_data_seed_and_count() -> None:
+    said = render_block(_outcome())
+    assert said.startswith("**1 of 2 rows of Tables III to XI have a number of ours.**")
+    assert "Data: data, images (n = 100, 20 malignant), seed 0." in said
