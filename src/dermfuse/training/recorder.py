@@ -88,10 +88,10 @@ class Recorder(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the table of the run that was interrupted."""
-        self.history = [
-            {str(name): float(value) for name, value in row.items()}
-            for row in state_dict["history"]
-        ]
+        history = [dict(row) for row in state_dict["history"]]
+        if odd := [row for row in history if not all(map(_is_number, row.values()))]:
+            raise ValueError(f"the table of epochs holds {odd[0]}")
+        self.history = history
         self.seconds = float(state_dict["seconds"])
 
     @property
@@ -197,6 +197,10 @@ def require_state(state: Any) -> None:  # noqa: ANN401 — what a file holds
     for name, value in state["state_dict"].items():
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} is not finite")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def write_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
