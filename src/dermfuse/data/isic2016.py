@@ -312,7 +312,7 @@ def _files_by_id(
     found: dict[str, Path] = {}
     for folder in folders:
         in_folder: dict[str, Path] = {}
-        for path in _listing(folder):
+        for path in folder_entries(folder):
             match = name.fullmatch(path.name)
             if match and is_plain_file(path):
                 image_id = match.group(1).upper()
@@ -328,7 +328,12 @@ def _files_by_id(
     return found
 
 
-def _listing(folder: Path) -> list[Path]:
+def folder_entries(folder: Path) -> list[Path]:
+    """Returns what lies in a folder, by name.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
     try:
         return sorted(folder.iterdir())
     except OSError as error:

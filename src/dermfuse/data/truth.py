@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.groups import GROUPS_NAME
-from dermfuse.data.isic2016 import load_labels
+from dermfuse.data.isic2016 import folder_entries, load_labels
 from dermfuse.errors import DataError
 from dermfuse.masks import has_mask_name, image_of_mask
 from dermfuse.preprocess import image_files, is_plain_file
@@ -86,7 +86,7 @@ def _load_folder(folder: Path) -> Truth:
             expected="a folder of labels and masks, such as ISIC 2016",
             action="Check the folder's name",
         )
-    official = [path for path in _listing(folder) if _OFFICIAL_NAME.fullmatch(path.name)]
+    official = [path for path in folder_entries(folder) if _OFFICIAL_NAME.fullmatch(path.name)]
     truth = _load_official(folder, official) if official else _load_plain(folder)
     if not truth.labels and not truth.masks:
         raise DataError(
@@ -142,7 +142,7 @@ def _load_plain(folder: Path) -> Truth:
 def _label_files(folder: Path) -> list[Path]:
     return [
         path
-        for path in _listing(folder)
+        for path in folder_entries(folder)
         if path.suffix.lower() == ".csv" and path.name != GROUPS_NAME and is_plain_file(path)
     ]
 
@@ -165,14 +165,3 @@ def _mask_files(folder: Path, *, needs_suffix: bool = False) -> dict[str, Path]:
                 action="Remove one of them",
             )
     return found
-
-
-def _listing(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be read ({error.strerror or error})",
-            expected="a folder that may be read",
-            action="Correct its permissions",
-        ) from error
