@@ -152,14 +152,14 @@ def describe_other_looks(looks: int, *, measured: int) -> str:
 
     Example:
         >>> describe_other_looks(4, measured=1)
-        'Each network looked at 4 orientations; probability, operating points and the check for \
-dermoscopy were measured with 1.'
+        'Each network looked at 4 orientations; probability, operating points and the gate were \
+measured with 1.'
     """
     if looks == measured:
         return ""
     return (
         f"Each network looked at {describe_looks(looks)}; probability, operating points and the "
-        f"check for dermoscopy were measured with {measured}."
+        f"gate were measured with {measured}."
     )
 
 

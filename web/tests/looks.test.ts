@@ -106,8 +106,8 @@ describe("what is said", () => {
   test("of looks is something where they are not the release's", () => {
     expect(describeOtherLooks(8, 8)).toBeNull();
     expect(describeOtherLooks(1, 8)).toBe(
-      "Each network looked at 1 orientation; probability, operating points and the check for " +
-        "dermoscopy were measured with 8.",
+      "Each network looked at 1 orientation; probability, operating points and the gate " +
+        "were measured with 8.",
     );
   });
 });

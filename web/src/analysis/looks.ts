@@ -26,7 +26,7 @@ export function describeOtherLooks(looks: Looks, measured: Looks): string | null
   if (looks === measured) return null;
   return (
     `Each network looked at ${describeLooks(looks)}; probability, operating points and the ` +
-    `check for dermoscopy were measured with ${measured}.`
+    `gate were measured with ${measured}.`
   );
 }
 
