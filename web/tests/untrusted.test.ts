@@ -10,7 +10,7 @@ type Record_ = Record<string, any>; // a parsed file, to be changed as an attack
 const release = (): Record_ => structuredClone(vectors.release) as Record_;
 
 const card = (): Record_ => ({
-  format: 1,
+  format: 2,
   name: "net",
   file: "net.onnx",
   precision: "float32",

@@ -6,7 +6,8 @@ import { checkLooks } from "../analysis/looks";
 import { Fields } from "./fields";
 import type { Calibration, Card, Member, OperatingPoint, Rate, Release } from "./records";
 
-const FORMAT = 1;
+const RELEASE_FORMAT = 1;
+const CARD_FORMAT = 2;
 const MOST_LOGITS = 1e6;
 const MOST_DISTANCE = 1e12;
 const MOST_SIDE_PX = 4096;
@@ -20,12 +21,12 @@ const OUTLINING = ["lesion"];
 /** Returns the release of a record; refuses one that does not add up. */
 export function readRelease(record: unknown): Release {
   const fields = new Fields(record, "release.json");
-  if (fields.value("format") !== FORMAT) fields.refuse("format", `${FORMAT}`);
+  if (fields.value("format") !== RELEASE_FORMAT) fields.refuse("format", `${RELEASE_FORMAT}`);
   const classes = fields.object("classes");
   const masks = fields.object("masks");
   const points = classes.objects("operating_points").map(readPoint);
   const release: Release = {
-    format: FORMAT,
+    format: RELEASE_FORMAT,
     name: fields.text("name"),
     classes: {
       members: readMembers(classes),
@@ -50,7 +51,7 @@ export function readRelease(record: unknown): Release {
 /** Returns the card of a network, from its parsed file. */
 export function readCard(record: unknown, path: string): Card {
   const fields = new Fields(record, path);
-  if (fields.value("format") !== FORMAT) fields.refuse("format", `${FORMAT}`);
+  if (fields.value("format") !== CARD_FORMAT) fields.refuse("format", `${CARD_FORMAT}`);
   const input = fields.object("input");
   const given: Readonly<Record<string, string>> = { dtype: "uint8", layout: "NHWC", colour: "RGB" };
   for (const [key, expected] of Object.entries(given)) {
