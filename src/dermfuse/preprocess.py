@@ -300,10 +300,24 @@ def resize_probability(
         >>> resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8).shape
         (6, 8)
     """
-    source = Image.fromarray(np.ascontiguousarray(probability, dtype=np.float32))  # mode F
-    resized = source.resize((width, height), Image.Resampling.BILINEAR)
-    clipped: NDArray[np.float32] = np.clip(np.asarray(resized), 0.0, 1.0)
+    clipped: NDArray[np.float32] = np.clip(resize_map(probability, height, width), 0.0, 1.0)
     return clipped
+
+
+def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Returns a map of any values resized (bilinear, antialiased when shrinking).
+
+    Args:
+        values: (h, w)
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+
+    Example:
+        >>> resize_map(np.array([[-3.0, 1.0]], np.float32), 2, 4).round(2).tolist()[0]
+        [-3.0, -2.0, 0.0, 1.0]
+    """
+    source = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))  # mode F
+    return np.asarray(source.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:

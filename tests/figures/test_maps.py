@@ -11,9 +11,9 @@ from dermfuse.figures.maps import (
     ShownImage,
     draw_activation_maps,
     draw_probability_maps,
-    spread,
 )
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
+from dermfuse.preprocess import resize_map
 
 BASIS = Basis("validation", 2, ("a", "b"), malignant=1)
 PIXELS = np.full((24, 32, 3), 200, np.uint8)
@@ -22,7 +22,7 @@ SHOWN = [ShownImage("ISIC_0000000", PIXELS, "benign", np.eye(24, 32) > 0), Shown
 
 def test_a_map_is_spread_without_overshooting() -> None:
     small = np.array([[0.0, -7.0], [3.0, 1.0]], np.float32)
-    large = spread(small, 60, 80)
+    large = resize_map(small, 60, 80)
     assert large.shape == (60, 80)
     assert [large.min(), large.max()] == [-7.0, 3.0]
     assert [large[0, 0], large[0, -1], large[-1, 0], large[-1, -1]] == [0.0, -7.0, 3.0, 1.0]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.looks import Answers
+from dermfuse.preprocess import resize_map
 from dermfuse.release.folder import MaskRelease, Member
 
 _STRIP_ROWS = 64
@@ -68,7 +69,5 @@ def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> N
     side = max(one.shape[0] for one in maps)
     total = np.zeros((side, side), dtype=np.float32)
     for one, member in zip(maps, members, strict=True):
-        whole = Image.fromarray(np.ascontiguousarray(one, dtype=np.float32))  # mode F
-        enlarged = np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR))
-        total += np.float32(member.weight) * enlarged
+        total += np.float32(member.weight) * resize_map(one, side, side)
     return total

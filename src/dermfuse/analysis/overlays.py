@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dermfuse.outlines import outline
+from dermfuse.preprocess import resize_map
 from dermfuse.runs import NOTICE
 
 Rgb = NDArray[np.uint8]
@@ -72,9 +73,7 @@ def draw_activation(image: Rgb, activation: NDArray[np.float32]) -> Rgb:
     Paper:
         Fig. 9: class activation maps over the image.
     """
-    height, width = image.shape[:2]
-    small = Image.fromarray(np.ascontiguousarray(activation / np.float32(FULL_LOG_ODDS)))
-    shares = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+    shares = resize_map(activation / np.float32(FULL_LOG_ODDS), *image.shape[:2])
     opacity = np.float32(_PEAK_OPACITY) * np.minimum(np.abs(shares), 1)[..., None]
     colours = np.array([AGAINST_COLOUR, FOR_COLOUR], dtype=np.float32)
     tint = colours[(shares > 0).astype(np.intp)]  # (H, W, 3)

@@ -27,6 +27,7 @@ from dermfuse.figures.style import (
     require,
     require_equal,
 )
+from dermfuse.preprocess import resize_map
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -83,22 +84,6 @@ class ProbabilityRow:
     maps: tuple[Map, ...]
 
 
-def spread(activation: Map, height: int, width: int) -> Map:
-    """Returns a small map brought to an image's size (bilinear).
-
-    Args:
-        activation: (h, w), any values.
-        height: In pixels.
-        width: In pixels.
-
-    Example:
-        >>> spread(np.array([[-3.0, 1.0]], np.float32), 2, 4).round(2).tolist()[0]
-        [-3.0, -2.0, 0.0, 1.0]
-    """
-    small = PillowImage.fromarray(np.ascontiguousarray(activation, dtype=np.float32))
-    return np.array(small.resize((width, height), PillowImage.Resampling.BILINEAR))
-
-
 @house_style
 def draw_activation_maps(
     images: Sequence[ShownImage],
@@ -141,7 +126,7 @@ def draw_activation_maps(
         cells[0].set_ylabel(fold(row.name, _ROW_LETTERS // columns), **ROW_NAME)
         for axes, shown, small, score in zip(cells, images, row.maps, row.scores, strict=True):
             axes.imshow(PillowImage.fromarray(shown.image).convert("L"), cmap="gray")
-            over = spread(small, *shown.image.shape[:2])
+            over = resize_map(small, *shown.image.shape[:2])
             axes.imshow(over, cmap=_COLOURS, norm=scale, alpha=_OPACITY)
             axes.set_title(f"score {score:.2f}", fontsize=9)
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), ax=cells, fraction=0.03, pad=0.01)
