@@ -16,7 +16,7 @@ JSON = ROOT / "results" / "reproduction.json"
 
 
 def test_the_page_of_the_documents_is_what_the_json_renders(tmp_path: Path) -> None:
-    page = render_outcome(JSON, tmp_path / "out")
+    _, page = render_outcome(JSON, tmp_path / "out")
     committed = (ROOT / "docs" / "reproduction.md").read_bytes()
     assert (tmp_path / "out" / "reproduction.md").read_bytes() == committed
     assert b"not run" not in committed

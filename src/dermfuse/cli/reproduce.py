@@ -126,10 +126,8 @@ def reproduce(  # noqa: PLR0913 — an option each
     """
     if render is not None:
         from dermfuse.reproduction.documents import render_outcome
-        from dermfuse.reproduction.outcome import read_outcome
 
-        page = render_outcome(render, out)
-        _finish(read_outcome(render), page, summary=summary or (), json=json)
+        _finish(*render_outcome(render, out), summary=summary or (), json=json)
         return
     if not data:
         raise ConfigError(

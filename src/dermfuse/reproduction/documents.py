@@ -72,7 +72,7 @@ def _markdown_table(table: Table) -> str:
     return markdown_table(table.columns, rows)
 
 
-def render_outcome(source: Path, out: Path) -> Path:
+def render_outcome(source: Path, out: Path) -> tuple[Outcome, Path]:
     """Writes the report of an outcome's JSON alone; no run, prediction or data is needed.
 
     Args:
@@ -80,14 +80,14 @@ def render_outcome(source: Path, out: Path) -> Path:
         out: The folder to write; new or empty.
 
     Returns:
-        The page.
+        The outcome and the page.
 
     Raises:
         DataError: The JSON is of another format, or not what ``reproduce`` writes.
         RunError: It cannot be read, or ``out`` is not empty.
     """
     outcome = read_outcome(source)
-    return write_outcome(new_folder(out, what="report"), outcome)
+    return outcome, write_outcome(new_folder(out, what="report"), outcome)
 
 
 def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:

@@ -6,10 +6,8 @@ from dermfuse.figures import Picture
 from dermfuse.report import Finding, Page, Plate, Table
 from dermfuse.reproduction.outcome import Comparison, Outcome, Provenance, RowResult, TableResult
 from dermfuse.reproduction.paper import METRIC_NAMES, PAPER_EPOCHS, TEST_IMAGES, TEST_MALIGNANT
-from dermfuse.reproduction.summary import claim_table, count_rows, headline_table
+from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, headlines
 from dermfuse.reproduction.words import metric_names, say_leakage, say_table
-
-_HEAD_METRICS = (("VII", "average_precision"), ("VII", "auc"), ("XI", "jaccard"))
 
 
 def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
@@ -70,23 +68,16 @@ def _lead(outcome: Outcome) -> str:
 
 
 def _findings(outcome: Outcome) -> tuple[Finding, ...]:
-    by_number = {table.number: table for table in outcome.tables}
-    findings = []
-    for number, metric in _HEAD_METRICS:
-        table = by_number.get(number)
-        row = next((r for r in table.rows if r.label == "Fusion"), None) if table else None
-        cell = next((c for c in row.cells if c.metric == metric), None) if row else None
-        if cell and cell.ours and row and row.provenance:
-            value, _ = _cell(cell)
-            findings.append(
-                Finding(
-                    f"Fusion, {METRIC_NAMES[cell.metric]}",
-                    value,
-                    f"{cell.ours.low:.3f} to {cell.ours.high:.3f}",
-                    f"The paper: {cell.paper:.3f}. {row.provenance.epochs_in_words()}.",
-                )
-            )
-    return tuple(findings)
+    return tuple(
+        Finding(
+            f"{row.label}, {METRIC_NAMES[cell.metric]}",
+            _cell(cell)[0],
+            f"{cell.ours.low:.3f} to {cell.ours.high:.3f}",
+            f"The paper: {cell.paper:.3f}. {row.provenance.epochs_in_words()}.",
+        )
+        for _, row, cell in headlines(outcome)
+        if row.label == "Fusion" and cell.ours and row.provenance
+    )
 
 
 def _table(outcome: Outcome, table: TableResult) -> Table:

@@ -34,6 +34,17 @@ def count_rows(outcome: Outcome) -> tuple[int, int]:
     return sum(row.provenance is not None for row in rows), len(rows)
 
 
+def headlines(outcome: Outcome) -> Iterator[tuple[TableResult, RowResult, Comparison]]:
+    """Yields the cells of the paper's headline numbers, with their tables and rows."""
+    by_number = {table.number: table for table in outcome.tables}
+    for number, label, metric in _HEADLINES:
+        if (table := by_number.get(number)) is None:
+            continue
+        for row in table.rows:
+            if row.label == label and metric in table.metrics:
+                yield table, row, row.cell(metric)
+
+
 def headline_table(outcome: Outcome) -> Table:
     """Returns the paper's headline numbers beside ours."""
     rows = tuple(
@@ -43,7 +54,7 @@ def headline_table(outcome: Outcome) -> Table:
             (f"{cell.ours.value:.3f}", f"{cell.ours.low:.3f} to {cell.ours.high:.3f}"),
             (f"{cell.difference:+.3f}", "within noise" if cell.within_noise else "beyond noise"),
         )
-        for table, row, cell in _headlines(outcome)
+        for table, row, cell in headlines(outcome)
         if cell.ours and cell.paper is not None and cell.difference is not None
     )
     return Table(
@@ -104,16 +115,6 @@ def render_block(outcome: Outcome) -> str:
 
 def _of_paper(outcome: Outcome) -> list[TableResult]:
     return [table for table in outcome.tables if not table.number.startswith("beyond")]
-
-
-def _headlines(outcome: Outcome) -> Iterator[tuple[TableResult, RowResult, Comparison]]:
-    by_number = {table.number: table for table in outcome.tables}
-    for number, label, metric in _HEADLINES:
-        if (table := by_number.get(number)) is None:
-            continue
-        for row in table.rows:
-            if row.label == label and metric in table.metrics:
-                yield table, row, row.cell(metric)
 
 
 def _claims(outcome: Outcome) -> Iterator[tuple[TableResult, list[ContrastResult]]]:
