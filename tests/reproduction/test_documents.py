@@ -1,12 +1,15 @@
 """The committed report follows from the committed JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dermfuse.cli import main
 from dermfuse.errors import DataError
+from dermfuse.report.page import anchor_of
 from dermfuse.reproduction.documents import render_outcome
 from dermfuse.reproduction.outcome import read_outcome
 from dermfuse.reproduction.summary import render_block
@@ -25,6 +28,48 @@ def test_the_page_of_the_documents_is_what_the_json_renders(tmp_path: Path) -> N
     assert json.loads((tmp_path / "out" / "reproduction.json").read_text()) == json.loads(
         JSON.read_text()
     )
+
+
+def test_the_page_says_a_title_once_and_every_link_of_its_contents_leads_somewhere() -> None:
+    lines = (ROOT / "docs" / "reproduction.md").read_text().splitlines()
+    titles = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert len(titles) == len(set(titles)) == 14
+    linked = re.findall(r"^- \[(.+)\]\(#(.+)\)$", "\n".join(lines), re.MULTILINE)
+    assert [title for title, _ in linked] == titles[2:], "all but headline numbers and claims"
+    assert all(anchor == anchor_of(title) for title, anchor in linked)
+
+
+def test_the_figures_are_small_linked_once_and_all_there() -> None:
+    files = sorted((ROOT / "docs" / "figures").iterdir())
+    assert sum(file.stat().st_size for file in files) <= 2_500_000
+    page = (ROOT / "docs" / "paper.md").read_text()
+    linked = re.findall(r"!\[.{20,}\]\(figures/(.+)\)", page)
+    assert sorted(linked) == [file.name for file in files]
+    assert {int(name[4:6]) for name in linked} == set(range(8, 15))
+    assert "ISIC 2016" in page.partition("## Figures 8 to 14")[2].partition("###")[0]
+    for file in files:
+        with Image.open(file) as image:
+            assert image.mode == "RGBA", f"{file.name} has a ground of its own"
+            assert image.width >= 1000
+
+
+def test_the_findings_quote_what_was_measured() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    said = page.partition("## Findings")[2].partition("### ")[0]
+    outcome = read_outcome(JSON)
+    for each in outcome.leakage:
+        assert f"{each.paper_split:.3f}" in said
+        assert f"{each.source_split:.3f} ({each.low:.3f} to {each.high:.3f})" in said
+        assert f"{each.paper_split_images} copies" in said
+        assert f"{each.source_split_images} images" in said
+    for number, metric in (("IV", "average_precision"), ("IX", "jaccard")):
+        table = next(table for table in outcome.tables if table.number == number)
+        for test in (test for test in table.tests if test.metric == metric):
+            assert f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f})" in said
+    recipe = (ROOT / "docs" / "findings.md").read_text().partition("recipe:begin")[2]
+    first, second = (line.split(" | ") for line in recipe.splitlines()[3:5])
+    assert f"AUC {first[1]} to {second[1]}, {second[3]}; AP {first[2]} to {second[2]}" in said
+    assert second[4].removesuffix(" |") in said
 
 
 def test_the_readme_has_the_summary_of_the_json() -> None:
