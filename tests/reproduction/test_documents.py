@@ -79,7 +79,9 @@ def test_the_readme_has_the_summary_of_the_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2. Expected: format 1"),
+        ({"format": 2}, "has format 2. Expected: format 1. Render it with the version"),
+        ({"format": 0}, "has format 0. Expected: format 1"),
+        ({"format": None}, "has format None. Expected: format 1"),
         ({"draws": "many"}, "draws is a str. Expected: a int"),
         ({"colour": 1}, "colour missing or unknown"),
     ],
@@ -92,6 +94,17 @@ def test_what_is_no_outcome_is_refused_and_nothing_is_written(
     with pytest.raises(DataError, match=message):
         render_outcome(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_s_number_names_no_file_elsewhere(tmp_path: Path) -> None:
+    record = json.loads(JSON.read_text())
+    record["tables"][0]["number"] = "../../beyond, x"
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(record))
+    render_outcome(file, tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out" / "tables" / "-beyond-x.csv").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"other.json", "deep"}
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"out"}
 
 
 def test_an_unknown_metric_is_refused_by_its_place(tmp_path: Path) -> None:
@@ -108,6 +121,10 @@ def test_the_command_needs_data_or_a_json(
 ) -> None:
     assert main(["reproduce", "--out", str(tmp_path / "out")]) == 2
     assert "neither --data nor --render" in capsys.readouterr().err
+    both = ["--render", str(JSON), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["reproduce", *both]) == 2
+    assert "--render and --data are given. Expected: one of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- paper:begin -->\n<!-- paper:end -->\nafter\n")
     arguments = ["--render", str(JSON), "--out", str(tmp_path / "out"), "--summary", str(page)]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ())
     """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
     write_json(out / JSON_NAME, outcome.to_dict())
     for table in outcome.tables:
-        name = table.number.replace(", ", "-")
+        name = re.sub(r"[^\w-]+", "-", table.number)  # it may come from a file
         write_text(out / "tables" / f"{name}.csv", render_csv(table))
     write_text(out / MARKDOWN_NAME, render_markdown(outcome))
     page = out / PAGE_NAME

@@ -122,11 +122,13 @@ def render_block(outcome: Outcome) -> str:
     done, rows = count_rows(outcome)
     where = "; ".join(sorted({table.measured_on for table in outcome.tables}))
     devices = dict.fromkeys(run.device for run in outcome.runs if run.device)
+    made = [row.provenance for row in _rows_of(outcome) if row.provenance]
+    malignant = {x.image_count: x.malignant_count for x in made if x.malignant_count is not None}
     counts = dict.fromkeys(
-        f"{made.image_count}"
-        + (f", {made.malignant_count} malignant" if made.malignant_count is not None else "")
-        for row in _rows_of(outcome)
-        if (made := row.provenance)
+        f"{x.image_count}, {malignant[x.image_count]} malignant"
+        if x.image_count in malignant
+        else f"{x.image_count}"
+        for x in made
     )
     return "\n\n".join(
         [
