@@ -83,11 +83,38 @@ def test_a_hold_out_may_start_from_another_hold_out() -> None:
     assert command[command.index("--from") + 1] == "out/runs/first-holdout"
 
 
+def test_each_fold_starts_from_the_fold_of_the_same_images() -> None:
+    first = {**SCORES, "name": "first", "ships": False}
+    then = {**SCORES, "name": "then", "start": "first"}
+    begun, runs, _ = plan_runs(parse_plan(_plan(first, then, OUTLINES, folds=2)), PLACE)
+    assert begun.whole is None
+    assert [run.name for run in begun.all] == ["first", "first-fold1of2", "first-fold2of2"]
+    assert [(run.name, run.start) for run in runs.all] == [
+        ("then-fold1of2", "first-fold1of2"), ("then-fold2of2", "first-fold2of2"), ("then", "first"),
+    ]  # fmt: skip
+    assert all(run.after == (run.start,) for run in runs.all)
+    for one, other in zip(begun.folds, runs.folds, strict=True):
+        assert (one.config.data.folds, one.config.data.fold) == (
+            other.config.data.folds,
+            other.config.data.fold,
+        )
+
+
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
         ({}, {"start": "frist"}, 'starts from "frist".*Did you mean "first"'),
-        ({"folds": 3}, {"start": "first"}, "not both are hold-outs alone"),
+        ({"folds": 3}, {"start": "first"}, "they hold back different images"),
+        (
+            {"whole": False, "ships": True},
+            {"whole": True, "start": "first"},
+            "they hold back different images",
+        ),
+        (
+            {"folds": 2},
+            {"folds": 2, "whole": True, "start": "first", "teachers": ["first"]},
+            "starts from first and is taught or teaches",
+        ),
         ({}, {"start": "then"}, "wait for each other in a circle"),
     ],
 )

@@ -11,7 +11,8 @@ name = "small"                      of its runs; the preset's if left out
 ships = true                        false: it teaches alone
 folds = 5                           in place of the plan's
 whole = false                       with one hold-out: that run ships, not one of all images
-start = "first"                     a hold-out of the plan whose weights this hold-out starts from
+start = "first"                     a network of the plan, in as many folds: each run starts from
+                                    its run of the same images
 teachers = ["large"]                networks of this plan that teach this one, each fold by
                                     runs of theirs that never saw that fold
 set = ["train.epochs=5"]            changes to the preset
@@ -24,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ class PlannedNetwork:
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
         whole: Whether a run of all images ships; otherwise the one hold-out's own network does,
             which is the very one that was measured.
-        start: Name of a network of the plan: its hold-out's weights are where this one's starts.
+        start: Name of a network of the plan: each run starts from the weights of its run that held
+            back the same images; the run of all images from its run of all images.
         teachers: Names of networks of the plan.
         set: ``table.key=value`` changes to the preset.
         leave_out: Whether the list of what may not be used holds for it.
@@ -111,7 +113,8 @@ class NetworkRuns:
         folds: Those that hold images back.
         whole: The one that ships: on all images, or the one hold-out; None for a network that
             teaches alone.
-        inner: Those that teach the folds of another network: without the images of the fold.
+        inner: Those that teach the folds of another network: without the images of the fold; and
+            the run of all images that another network starts from, where this one ships not.
     """
 
     network: PlannedNetwork
@@ -203,28 +206,47 @@ def plan_runs(
         ConfigError: A recipe cannot be trained in folds, or not on all images.
     """
     make = partial(_run, plan, place=place, leave_out=leave_out)
+    by_name = {one.name: one for one in plan.networks}
+    begun = {one.start for one in plan.networks if one.start and one.whole}
     found = []
     for network in plan.networks:
+        starts = _fold_names(by_name[network.start]) if network.start else repeat("")
         folds = tuple(
-            make(network, name, folds=network.folds, fold=fold, taught_by=_teachers(network, fold))
-            for fold, name in enumerate(_fold_names(network))
+            make(
+                *(network, name, start),
+                folds=network.folds,
+                fold=fold,
+                taught_by=_teachers(network, fold),
+            )
+            for fold, (name, start) in enumerate(zip(_fold_names(network), starts, strict=False))
         )
-        whole = folds[0] if network.ships else None
-        if network.ships and network.whole:
-            by_name = {one.name: one for one in plan.networks}
+        whole, ships = folds[0], network.ships
+        if network.whole and (ships or network.name in begun):
             taught_by = [_fold_names(by_name[teacher]) for teacher in network.teachers]
             taught = tuple(chain.from_iterable(taught_by))
-            whole = make(network, network.name, split="all", folds=0, fold=0, taught_by=taught)
+            whole = make(
+                *(network, network.name, network.start),
+                split="all",
+                folds=0,
+                fold=0,
+                taught_by=taught,
+            )
         pupils = sorted({one.folds for one in plan.networks if network.name in one.teachers})
         inner = tuple(
             make(
-                network, name, folds=_INNER_FOLDS, fold=fold, outer_folds=folds_of, outer_fold=outer
+                *(network, name, ""),
+                folds=_INNER_FOLDS,
+                fold=fold,
+                outer_folds=folds_of,
+                outer_fold=outer,
             )
             for folds_of in pupils
             for outer in range(folds_of)
             for fold, name in enumerate(_inner_names(network.name, folds_of, outer))
         )
-        found.append(NetworkRuns(network, folds, whole, inner))
+        if not ships and whole is not folds[0]:
+            inner = (*inner, whole)
+        found.append(NetworkRuns(network, folds, whole if ships else None, inner))
     return tuple(found)
 
 
@@ -232,6 +254,7 @@ def _run(
     plan: ReleasePlan,
     network: PlannedNetwork,
     name: str,
+    start: str,
     *,
     place: Workplace,
     leave_out: Path | None,
@@ -239,8 +262,6 @@ def _run(
     **images: str | int,
 ) -> Run:
     """Returns one training of a network; ``images`` are keys of ``data`` that say on which."""
-    by_name = {one.name: one for one in plan.networks}
-    start = _fold_names(by_name[network.start])[0] if network.start else ""
     after = (*taught_by, start) if start else taught_by
     teachers = tuple(str((place.out / "runs" / teacher).resolve()) for teacher in taught_by)
     config = plan.configs[network.name]
@@ -349,11 +370,18 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
             expected=f"one of {', '.join(by_name)}",
             action=_did_you_mean(network.start, list(by_name)),
         )
-    if network.whole or by_name[network.start].folds:
+    first = by_name[network.start]
+    if network.folds != first.folds or (network.whole and not first.whole):
         raise ConfigError(
-            f"{network.name} starts from {network.start}, and not both are hold-outs alone",
-            expected="folds = 0 of both and whole = false, so that both held back the same images",
+            f"{network.name} starts from {network.start}, and they hold back different images",
+            expected="the same folds of both, and whole = false of both or of the one that starts",
             action="Set them, or leave start out",
+        )
+    if network.teachers or network.name in {n for one in plan.networks for n in one.teachers}:
+        raise ConfigError(
+            f"{network.name} starts from {network.start} and is taught or teaches",
+            expected="a network that learns from labels alone and teaches none",
+            action="Leave start out",
         )
 
 
