@@ -14,7 +14,7 @@ from .conftest import HEAD, Running, connect, read_all, running, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_faults")
 LARGE = 20_000_000  # more than the buffers of both ends of a connection keep
-LIMITS = Limits(upload_seconds=1.0, upload_bytes=LARGE, held_bytes=LARGE)
+LIMITS = Limits(upload_seconds=3.0, upload_bytes=LARGE, held_bytes=LARGE)
 
 
 @pytest.fixture
