@@ -28,7 +28,6 @@ let looks: Looks = 1; // of the release, then as chosen
 let field: HTMLElement = make("div"); // in which they are chosen
 let waiting: File | null = null; // given before the networks were loaded
 let current: File | null = null;
-let broken = ""; // why nothing can be analysed any more
 let silent = -1; // ticks since the worker, which owes an answer, spoke; below 0 where it owes none
 let turn = 0; // of the image that was given last; answers of earlier ones are left aside
 
@@ -39,7 +38,7 @@ working.then((worker) => {
   }
 }, (error: Error) => fail(error.message));
 setInterval(() => {
-  if (silent >= 0 && ++silent === MOST_TICKS) {
+  if (silent >= 0 && !isBroken() && ++silent === MOST_TICKS) {
     stop("Nothing came for three minutes. Reload the page, or try a smaller image.");
   }
 }, TICK_MS);
@@ -57,7 +56,7 @@ function ask(request: Request): void {
 }
 
 function analyse(file: File): void {
-  if (broken) return; // the page says what to do
+  if (isBroken()) return;
   current = file;
   byId("busy").hidden = false;
   if (!release) {
@@ -71,7 +70,7 @@ function analyse(file: File): void {
 }
 
 function take(reply: Reply): void {
-  if (broken) return;
+  if (isBroken()) return;
   silent = Math.min(silent, 0);
   try {
     act(reply);
@@ -151,6 +150,11 @@ function refuse(message: string): void {
   finish("refused", `This image cannot be analysed. ${message}`);
 }
 
+/** Returns whether nothing can be analysed any more; here, or in guard.js, the page has said why. */
+function isBroken(): boolean {
+  return document.body.dataset["state"] === "failed";
+}
+
 /** Ends a worker that cannot go on, and says so. */
 function stop(message: string): void {
   working.then((worker) => worker.terminate(), () => undefined);
@@ -158,7 +162,6 @@ function stop(message: string): void {
 }
 
 function fail(message: string): void {
-  broken = message;
   byId("loading").hidden = true;
   const again = make("button", { type: "button", onclick: () => location.reload() }, "Reload");
   const found = release ? "The analysis stopped" : "The networks could not be loaded";
