@@ -128,3 +128,15 @@ def test_chunks_that_can_be_read_in_two_ways_close_the_connection(
     answer = heard(server, POST + CHUNKED + b"\r\n" + body + NEXT)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_in_crumbs_is_refused(server: Running, image: bytes) -> None:
+    head = POST + CHUNKED + b"Content-Type: image/png\r\nConnection: close\r\n\r\n"
+    pieces = (image * 5)[:1_000]  # of a byte each: as many as are free
+    crumbs = b"".join(b"1\r\n" + pieces[at : at + 1] + b"\r\n" for at in range(1_000))
+    assert heard(server, head, crumbs, b"0\r\n\r\n").startswith(b"HTTP/1.1 422 ")
+    assert heard(server, head, crumbs, b"1\r\nx\r\n", NEXT).startswith(b"HTTP/1.1 400 ")
+    coarse = b"".join(b"40\r\n" + image[at : at + 64] + b"\r\n" for at in range(0, 640, 64))
+    assert heard(server, head, coarse * 150, b"0\r\n\r\n").startswith(
+        (b"HTTP/1.1 200 ", b"HTTP/1.1 422 ")
+    )

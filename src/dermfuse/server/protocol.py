@@ -8,6 +8,31 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from dermfuse.server.heads import HEAD_BYTES
+
+_FREE_CHUNKS = 1_000
+_LEAST_CHUNK_BYTES = 64  # in the mean; clients send thousands
+
+
+class CoarseConnection(h11.Connection):
+    """Refuses a body in chunks of a few bytes: 256 kB of them hold up everybody for a second."""
+
+    _chunks = 0
+    _chunked_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Returns what comes next from the client."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunked_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._chunked_bytes += len(event.data)
+            few = self._chunked_bytes < _LEAST_CHUNK_BYTES * self._chunks
+            if few and self._chunks > _FREE_CHUNKS:
+                raise h11.RemoteProtocolError("chunks of a few bytes")
+        return event
+
 
 class PatientProtocol(H11Protocol):
     """Closes connections on which no request, or no answer, comes to its end.
@@ -37,6 +62,7 @@ class PatientProtocol(H11Protocol):
         reading_seconds: float,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.conn = CoarseConnection(h11.SERVER, HEAD_BYTES)
         self._reading_seconds = reading_seconds
         self._clock: asyncio.TimerHandle | None = None
         self._reading_clock: asyncio.TimerHandle | None = None

@@ -16,7 +16,6 @@ from uvicorn.supervisors import Multiprocess
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ConfigError
 from dermfuse.server.app import create_app
-from dermfuse.server.heads import HEAD_BYTES
 from dermfuse.server.log import LOG_CONFIG, LOGGER, only_json
 from dermfuse.server.metrics import MULTIPROCESS
 from dermfuse.server.protocol import PatientProtocol
@@ -97,7 +96,6 @@ def server_config(
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         server_header=False,
         limit_concurrency=limits.connections,
-        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(limits.analysis_seconds) + _LAST_SECONDS,
     )
 
