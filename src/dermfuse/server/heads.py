@@ -1,15 +1,14 @@
-"""What a request's head may be: h11 takes larger ones that come at once, and more than is safe."""
+"""What a request's head may hold: HTTP's own parser takes more than is safe."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dermfuse.server.refusals import RefusedError, error_response
 
-HEAD_BYTES = 16_384
 HEADERS = 100
 
 
 class SafeHeads:
-    """Answers heads that are too large, or that say in two ways how long a body is.
+    """Answers heads of too many headers, or that say in two ways how long a body is.
 
     The connection is closed after such an answer: a proxy may have seen another end of the
     request, and what follows may be somebody else's.
@@ -33,12 +32,8 @@ class SafeHeads:
 
 def _refusal(scope: Scope) -> RefusedError | None:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    if len(headers) > HEADERS or _size(scope) > HEAD_BYTES:
-        return _refused(
-            431,
-            f"a head of {len(headers)} headers and {_size(scope):,} bytes",
-            expected=f"{HEADERS} headers and {HEAD_BYTES:,} bytes at most",
-        )
+    if len(headers) > HEADERS:
+        return _refused(431, f"{len(headers)} headers", expected=f"{HEADERS} at most")
     if scope["http_version"] not in ("1.0", "1.1"):
         return _refused(505, "another version of HTTP", expected="HTTP/1.1")
     names = {name for name, _ in headers}
@@ -50,13 +45,6 @@ def _refusal(scope: Scope) -> RefusedError | None:
         if scope["http_version"] == "1.0":
             return _refused(400, "Transfer-Encoding in HTTP/1.0", expected="Content-Length")
     return None
-
-
-def _size(scope: Scope) -> int:
-    """Returns how long a head is: its first line, its headers, and the empty line."""
-    target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    line = len(f"{scope['method']}  HTTP/1.1\r\n") + len(target)
-    return line + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + 2
 
 
 def _refused(status: int, found: str, *, expected: str) -> RefusedError:

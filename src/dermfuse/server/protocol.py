@@ -1,6 +1,7 @@
 """HTTP/1.1 with a patience: uvicorn's protocol waits for a head, and for a reader, for ever."""
 
 import asyncio
+import re
 from typing import Any
 
 import h11
@@ -8,20 +9,29 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from dermfuse.server.heads import HEAD_BYTES
-
+HEAD_BYTES = 16_384
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as h11 has it
+_AMBIGUOUS = re.compile(
+    rb"(?<!\r)\n|\n[ \t]"
+)  # a line's end, or a folded line, that proxies read otherwise
 _FREE_CHUNKS = 1_000
 _LEAST_CHUNK_BYTES = 64  # in the mean; clients send thousands
 
 
-class CoarseConnection(h11.Connection):
-    """Refuses a body in chunks of a few bytes: 256 kB of them hold up everybody for a second."""
+class StrictConnection(h11.Connection):
+    """Refuses what h11 takes, and a server should not.
+
+    That is a head of any size that comes at once; lines that end without a carriage return, and
+    folded ones; and a body in chunks of a few bytes: 256 kB of them hold up everybody for a second.
+    """
 
     _chunks = 0
     _chunked_bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Returns what comes next from the client."""
+        if self.their_state is h11.IDLE:
+            _check_head(self.trailing_data[0])
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._chunked_bytes = 0
@@ -62,7 +72,7 @@ class PatientProtocol(H11Protocol):
         reading_seconds: float,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = CoarseConnection(h11.SERVER, HEAD_BYTES)
+        self.conn = StrictConnection(h11.SERVER, HEAD_BYTES)
         self._reading_seconds = reading_seconds
         self._clock: asyncio.TimerHandle | None = None
         self._reading_clock: asyncio.TimerHandle | None = None
@@ -139,3 +149,15 @@ class PatientProtocol(H11Protocol):
         """Closes the connection, and cuts it off if its client does not read what is left."""
         self._clock = self.loop.call_later(self._reading_seconds, self.transport.abort)
         self.transport.close()
+
+
+def _check_head(received: bytes) -> None:
+    """Refuses a head that is whole, before anything answers it."""
+    end = _END_OF_HEAD.search(received)
+    if end is None:
+        return
+    head = received[: end.end()]
+    if len(head) > HEAD_BYTES:
+        raise h11.RemoteProtocolError("a head that is too large")
+    if _AMBIGUOUS.search(head):
+        raise h11.RemoteProtocolError("a line that can be read in two ways")
