@@ -64,14 +64,6 @@ def test_options_reach_the_server(
     assert capsys.readouterr().err == ""
 
 
-def test_a_server_that_strangers_reach_without_a_token_says_so(
-    served: list[tuple[ServerSettings, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["serve", "--host", "0.0.0.0"]) == 0
-    assert served
-    assert "listening on 0.0.0.0 without a token" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [

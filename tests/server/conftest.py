@@ -3,6 +3,8 @@
 import http.client
 import io
 import json
+import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
+from dermfuse.server import log as log_module
 from dermfuse.server import service as service_module
 from dermfuse.server.answers import Answer
 from dermfuse.server.app import create_app
@@ -34,6 +37,7 @@ FORGED = {
     "Forwarded": "for=203.0.113.9;host=evil.example;proto=ftp",
 }
 """What a client may claim about where it came from."""
+HEAD = b"POST /v1/analyze HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
 Client = Callable[..., TestClient]
 
 
@@ -72,6 +76,32 @@ def running(settings: ServerSettings) -> Iterator[Running]:
     assert not thread.is_alive()
 
 
+def connect(server: Running) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Returns what comes until the server hangs up."""
+    found = b""
+    try:
+        while piece := connection.recv(65_536):
+            found += piece
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def send(sent: bytes, server: Running) -> bytes:
+    """Returns what the server makes of some bytes."""
+    with connect(server) as connection:
+        try:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:  # it has hung up before it had heard all
+            pass
+        return read_all(connection)
+
+
 def wait_until(true: Callable[[], bool], *, seconds: float = 10) -> None:
     """Returns once something is true."""
     end = time.monotonic() + seconds
@@ -108,6 +138,29 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release whose answers can be followed by hand; read only."""
     return write_small_release(tmp_path_factory.mktemp("server") / "release")
+
+
+@pytest.fixture(scope="module")
+def no_faults() -> Iterator[None]:
+    """Nothing that the tests do may make the server, uvicorn or asyncio log an error."""
+    errors: list[str] = []
+    render = log_module.render
+
+    def render_and_look(record: logging.LogRecord) -> str:
+        if record.levelno >= logging.ERROR:
+            errors.append(render(record))
+        return render(record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "render", render_and_look)
+        yield
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def server(release: Path, no_faults: None) -> Iterator[Running]:
+    with running(ServerSettings(release=release)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,8 @@
 
 import http.client
 import json
-import logging
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,53 +14,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from dermfuse.errors import ConfigError
-from dermfuse.server import log as log_module
 from dermfuse.server import running as running_module
 from dermfuse.server.protocol import PatientProtocol
 from dermfuse.server.running import listen, serve
 from dermfuse.server.settings import Limits, ServerSettings
 
-from .conftest import Held, Running, running, wait_until
+from .conftest import HEAD, Held, Running, connect, read_all, running, send, wait_until
 
-HEAD = b"POST /v1/analyze HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_faults() -> Iterator[None]:
-    """Nothing that the tests do may make the server, uvicorn or asyncio log an error."""
-    errors: list[str] = []
-    render = log_module.render
-
-    def render_and_look(record: logging.LogRecord) -> str:
-        if record.levelno >= logging.ERROR:
-            errors.append(render(record))
-        return render(record)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_module, "render", render_and_look)
-        yield
-    assert errors == []
-
-
-@pytest.fixture(scope="module")
-def server(release: Path) -> Iterator[Running]:
-    with running(ServerSettings(release=release)) as found:
-        yield found
-
-
-def connect(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Returns what comes until the server hangs up."""
-    found = b""
-    try:
-        while piece := connection.recv(65_536):
-            found += piece
-    except ConnectionResetError:
-        pass
-    return found
+pytestmark = pytest.mark.usefixtures("no_faults")
 
 
 def test_a_full_queue_answers_503_and_when_to_come_again(
@@ -231,17 +189,6 @@ def requests(draw: st.DrawFn) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + b"".join(body)
 
 
-def send(sent: bytes, server: Running) -> bytes:
-    """Returns what the server makes of some bytes."""
-    with connect(server) as connection:
-        try:
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:  # it has hung up before it had heard all
-            pass
-        return read_all(connection)
-
-
 @settings(max_examples=60, deadline=None)
 @given(sent=requests())
 def test_no_request_is_a_fault_of_the_server(sent: bytes, server: Running) -> None:
@@ -287,7 +234,7 @@ def test_an_address_that_is_taken_is_told_in_one_line(release: Path) -> None:
 
 
 def test_one_process_or_several_serve_on_one_socket(
-    release: Path, monkeypatch: pytest.MonkeyPatch
+    release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran: list[tuple[int, bool, bool]] = []
     announced: list[str] = []
@@ -303,11 +250,15 @@ def test_one_process_or_several_serve_on_one_socket(
 
     monkeypatch.setattr(uvicorn, "Server", Stub)
     monkeypatch.setattr(running_module, "Multiprocess", Stub)
-    for workers in (1, 2):
-        given_settings = ServerSettings(release=release)
-        serve(given_settings, host="127.0.0.1", port=0, workers=workers, announce=announced.append)
+    given_settings = ServerSettings(release=release)
+    for workers, host in ((1, "127.0.0.1"), (2, "0.0.0.0")):
+        serve(given_settings, host=host, port=0, workers=workers, announce=announced.append)
+    logged = capsys.readouterr().err
+    assert json.loads(logged)["event"].startswith("listening on 0.0.0.0 without a token")
     assert ran == [(1, False, False), (2, True, True)]
-    assert all(address.startswith("http://127.0.0.1:") for address in announced)
+    assert [address.rpartition(":")[0] for address in announced] == [
+        "http://127.0.0.1", "http://0.0.0.0"
+    ]  # fmt: skip
     assert running_module.MULTIPROCESS not in running_module.os.environ
 
 
@@ -330,9 +281,7 @@ def _listens(server: Running) -> bool:
 def test_workers_share_an_address_and_add_up_what_they_count(release: Path, image: bytes) -> None:
     command = [sys.executable, "-m", "dermfuse", "serve", "--port", "0", "--workers", "2"]
     command += ["--threads", "1", "--release", str(release)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     port = int(process.stdout.readline().rpartition(":")[2])
     try:
@@ -347,5 +296,6 @@ def test_workers_share_an_address_and_add_up_what_they_count(release: Path, imag
         assert "dermfuse_analyses_running 0.0" in counts
     finally:
         process.terminate()
-        process.communicate()
+        _, logged = process.communicate()
     assert process.returncode == 0
+    assert all(json.loads(line) for line in logged.splitlines())

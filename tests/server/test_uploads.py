@@ -81,7 +81,9 @@ def test_bodies_that_arrive_together_share_what_may_be_held() -> None:
 
     async def go() -> None:
         async with uploads.receive(request(sending(bytes(10)))):
-            with pytest.raises(RefusedError, match="uploads of 20 bytes are held") as refused:
+            with pytest.raises(
+                RefusedError, match="uploads and answers of 20 bytes are held"
+            ) as refused:
                 async with uploads.receive(request(sending(bytes(10)))):
                     pass
             assert refused.value.status == 503

@@ -93,7 +93,7 @@ function forbid() {
 async function spoil(page) {
   await page.evaluate(() => navigator.serviceWorker.ready);
   await page.waitForFunction(async (count) => {
-    const cache = await caches.open("dermfuse-heavy");
+    const cache = await caches.open("dermfuse / heavy");
     return (await cache.keys()).length === count;
   }, build.heavy.length);
   await page.evaluate(async () => {

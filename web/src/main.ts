@@ -13,6 +13,8 @@ import type { Release } from "./release/records";
 import type { Reply, Request } from "./worker/protocol";
 
 const MOST_THREADS = 4;
+const TICK_MS = 10_000; // counted, so that a machine's sleep is no silence
+const MOST_TICKS = 18; // three minutes without a word: the worker is gone, though nobody says so
 const threads = self.crossOriginIsolated
   ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1)
   : 1;
@@ -26,12 +28,20 @@ let looks: Looks = 1; // of the release, then as chosen
 let field: HTMLElement = make("div"); // in which they are chosen
 let waiting: File | null = null; // given before the networks were loaded
 let current: File | null = null;
+let silent = -1; // ticks since the worker, which owes an answer, spoke; below 0 where it owes none
 let turn = 0; // of the image that was given last; answers of earlier ones are left aside
 
 working.then((worker) => {
   worker.addEventListener("message", (event: MessageEvent<Reply>) => take(event.data));
-  worker.addEventListener("error", () => fail("The analysis stopped. Reload the page."));
+  for (const end of ["error", "messageerror"]) {
+    worker.addEventListener(end, () => stop("The app's worker stopped. Reload the page."));
+  }
 }, (error: Error) => fail(error.message));
+setInterval(() => {
+  if (silent >= 0 && !isBroken() && ++silent === MOST_TICKS) {
+    stop("Nothing came for three minutes. Reload the page, or try a smaller image.");
+  }
+}, TICK_MS);
 if (location.search) history.replaceState(null, "", base); // what guard.js asked for
 document.body.dataset["threads"] = String(threads);
 ask({ kind: "load", threads, base });
@@ -41,10 +51,12 @@ void keepApp();
 openForPrint(panel);
 
 function ask(request: Request): void {
+  if (request.kind !== "warm") silent = 0;
   working.then((worker) => worker.postMessage(request), () => undefined);
 }
 
 function analyse(file: File): void {
+  if (isBroken()) return;
   current = file;
   byId("busy").hidden = false;
   if (!release) {
@@ -58,6 +70,16 @@ function analyse(file: File): void {
 }
 
 function take(reply: Reply): void {
+  if (isBroken()) return;
+  silent = Math.min(silent, 0);
+  try {
+    act(reply);
+  } catch (error) {
+    stop(`The page cannot show more (${String(error)}). Reload it, or try a smaller image.`);
+  }
+}
+
+function act(reply: Reply): void {
   if (reply.kind === "progress") showProgress(reply.loaded, reply.total);
   else if (reply.kind === "failed") fail(reply.message);
   else if (reply.kind === "ready") start(reply.release);
@@ -80,6 +102,7 @@ function showLooks(done: number, all: number): void {
 }
 
 function start(found: Release): void {
+  silent = -1;
   release = found;
   looks = found.looks;
   field = looksField(found, (chosen) => {
@@ -127,16 +150,29 @@ function refuse(message: string): void {
   finish("refused", `This image cannot be analysed. ${message}`);
 }
 
+/** Returns whether nothing can be analysed any more; here, or in guard.js, the page has said why. */
+function isBroken(): boolean {
+  return document.body.dataset["state"] === "failed";
+}
+
+/** Ends a worker that cannot go on, and says so. */
+function stop(message: string): void {
+  working.then((worker) => worker.terminate(), () => undefined);
+  fail(message);
+}
+
 function fail(message: string): void {
   byId("loading").hidden = true;
   const again = make("button", { type: "button", onclick: () => location.reload() }, "Reload");
-  const card = warningCard("The networks could not be loaded", [message]);
+  const found = release ? "The analysis stopped" : "The networks could not be loaded";
+  const card = warningCard(found, [message]);
   card.append(make("div", { className: "exports" }, again));
   panel.replaceChildren(card);
   finish("failed", message);
 }
 
 function finish(state: string, message: string): void {
+  silent = -1;
   byId("busy").hidden = true;
   document.body.dataset["state"] = state;
   document.body.dataset["turn"] = String(turn);

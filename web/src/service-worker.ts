@@ -5,18 +5,20 @@
 /// <reference lib="webworker" />
 import type { Build, BuiltFile } from "./release/records";
 import { buildId } from "./worker/digests";
-import { BUILD_PATH, HEAVY_CACHE, heavyUrl, loadFile, openCache, readBuild } from "./worker/files";
+import {
+  BUILD_PATH, cachePrefix, Changed, heavyCache, heavyUrl, keep, loadFile, openCache, readBuild,
+} from "./worker/files";
 
 declare const self: ServiceWorkerGlobalScope;
 
 const BUILD = "__BUILD__"; // written by `dermfuse web build`: a new build is a new worker
-const SHELL_CACHE = `dermfuse-shell-${BUILD}`;
 const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
 };
 const base = self.registration.scope;
+const SHELL_CACHE = cachePrefix(base) + BUILD;
 const urlOf = (path: string) => new URL(path, base).href;
 let known: Build | null = null;
 
@@ -39,27 +41,40 @@ async function install(): Promise<void> {
   }
   const record = new TextEncoder().encode(JSON.stringify(build));
   await cache.put(urlOf(BUILD_PATH), response(record, "application/json"));
+  if (self.registration.active) await keepHeavy(build);
 }
 
-/** Removes what other builds left behind. */
+/** Keeps what an update brings: until all of it is here, the build before it is used. */
+async function keepHeavy(build: Build): Promise<void> {
+  const cache = await openCache(heavyCache(base));
+  if (!cache) return;
+  for (const file of build.heavy) {
+    const url = heavyUrl(base, file);
+    if (!(await cache.match(url))) await keep(cache, url, await loadFile(null, url, file));
+  }
+}
+
+/** Removes what other builds in this folder left behind; other folders have apps of their own. */
 async function activate(): Promise<void> {
+  const ours = [SHELL_CACHE, heavyCache(base)];
   for (const name of await caches.keys()) {
-    if (name.startsWith("dermfuse-shell-") && name !== SHELL_CACHE) await caches.delete(name);
+    if (name.startsWith(cachePrefix(base)) && !ours.includes(name)) await caches.delete(name);
   }
   const build = await keptBuild();
   if (build) {
     const wanted = new Set(build.heavy.map((file) => heavyUrl(base, file)));
-    const heavy = await caches.open(HEAVY_CACHE);
+    const heavy = await caches.open(heavyCache(base));
     for (const { url } of await heavy.keys()) if (!wanted.has(url)) await heavy.delete(url);
   }
   await self.clients.claim();
 }
 
-/** Answers with what was kept if it still fits, and else as if there were no worker. */
+/** Answers with what was kept if it still fits, and else as if there were no worker; a query means nothing. */
 async function answer(request: Request): Promise<Response> {
   try {
-    const isPage = request.mode === "navigate" && [base, urlOf("index.html")].includes(request.url);
-    const url = isPage ? urlOf("index.html") : request.url;
+    const [address] = request.url.split(/[?#]/);
+    const isPage = request.mode === "navigate" && address === base;
+    const url = isPage ? urlOf("index.html") : address;
     const build = await keptBuild();
     if (build && url === urlOf(BUILD_PATH)) {
       return response(new TextEncoder().encode(JSON.stringify(build)), "application/json");
@@ -69,10 +84,17 @@ async function answer(request: Request): Promise<Response> {
       const { content, type } = await loadFile(await openCache(SHELL_CACHE), url, file);
       return response(content, type);
     }
-  } catch {
-    // Damaged twice, or there is no connection: whoever asked hears it from the browser.
+  } catch (error) {
+    // Whoever asked hears it from the browser. Where the server has another build, that is next.
+    if (error instanceof Changed) await forget();
   }
   return fetch(request);
+}
+
+/** Takes nothing from what was kept any more: a file of it is lost, and gone from the server too. */
+async function forget(): Promise<void> {
+  known = null;
+  await caches.delete(SHELL_CACHE);
 }
 
 /** Returns what this worker was built with, as it was kept; null if that was lost. */

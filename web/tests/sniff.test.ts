@@ -1,7 +1,7 @@
 /** Files are told by their first bytes, and what cannot be analysed is refused with a reason. */
 import { describe, expect, test } from "vitest";
 import { crc32 } from "../src/decoding/crc";
-import { checkFile, checkSize } from "../src/worker/sniff";
+import { checkBytes, checkFile, checkSize } from "../src/worker/sniff";
 
 const text = (letters: string) => Array.from(letters, (letter) => letter.charCodeAt(0));
 const big = (value: number) => [value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255];
@@ -25,9 +25,19 @@ const jpeg = (width: number, height: number) =>
     0xff, 0xc2, 0, 17, 8, height >> 8, height & 255, width >> 8, width & 255, 3,
     1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0,
   ]);
+const little = (value: number, bytes: number) =>
+  Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 255);
+const canvas = (width: number, height: number) =>
+  [...text("VP8X"), 10, 0, 0, 0, 2, 0, 0, 0, ...little(width - 1, 3), ...little(height - 1, 3)];
+const lossless = (width: number, height: number) =>
+  [...text("VP8L"), 5, 0, 0, 0, 0x2f, ...little((width - 1) | ((height - 1) << 14), 4), 0];
+const lossy = (width: number, height: number) =>
+  [...text("VP8 "), 10, 0, 0, 0, 0x10, 0, 0, 0x9d, 1, 0x2a, ...little(width, 2), ...little(height, 2)];
+const webpOf = (...parts: number[][]) =>
+  Uint8Array.from([...text("RIFF0000WEBP"), ...parts.flat()]);
 const webp = (frames: number) =>
   Uint8Array.from([
-    ...text("RIFF0000WEBPVP8X"), 10, 0, 0, 0, 2, ...Array(9).fill(0),
+    ...text("RIFF0000WEBP"), ...canvas(20, 20),
     ...Array.from({ length: frames }, () => [...text("ANMF"), 3, 0, 0, 0, 1, 2, 3, 0]).flat(),
   ]);
 const bmp = (width: number, height: number) => {
@@ -38,7 +48,13 @@ const bmp = (width: number, height: number) => {
   view.setInt32(22, height, true);
   return new Uint8Array(view.buffer);
 };
+const oldBmp = (width: number, height: number) => {
+  const bytes = bmp(0, 0);
+  bytes.set([12, 0, 0, 0, ...little(width, 2), ...little(height, 2)], 14);
+  return bytes;
+};
 const frame = [0x2c, 0, 0, 0, 0, 20, 0, 20, 0, 0, 2, 1, 0, 0];
+const wideFrame = [0x2c, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 2, 1, 0, 0];
 const gif = (frames: number, width = 20) =>
   Uint8Array.from([
     ...text("GIF89a"), width, 0, 20, 0, 0, 0, 0,
@@ -46,12 +62,18 @@ const gif = (frames: number, width = 20) =>
     ...Array(12).fill(0x3b),
   ]);
 
+const hugeGif = Uint8Array.from([
+  ...text("GIF89a"), 20, 0, 20, 0, 0, 0, 0, ...wideFrame, ...Array(12).fill(0x3b),
+]);
+
 describe("what can be analysed passes", () => {
   test.each([
     ["PNG", png(20, 20)],
     ["a PNG of one frame", png(20, 20, control(1), frameControl)],
     ["GIF of one frame", gif(1)],
     ["WebP of one frame", webp(1)],
+    ["WebP of either coding", webpOf(lossy(20, 30), lossless(30, 20))],
+    ["BMP of the oldest header", oldBmp(20, 20)],
     ["BMP from the bottom", bmp(20, 20)],
     ["BMP from the top", bmp(20, -20)],
   ])("%s", (_, bytes) => expect(() => checkFile(bytes)).not.toThrow());
@@ -84,8 +106,21 @@ describe("what cannot is refused", () => {
     ["an animated WebP", webp(2), /animated/],
     ["a huge PNG", png(20_000, 20_000), /20000 × 20000 pixels: too many/],
     ["a huge BMP", bmp(20_000, -20_000), /20000 × 20000 pixels: too many/],
+    ["a huge BMP of the oldest header", oldBmp(60_000, 60_000), /60000 × 60000 pixels: too many/],
+    ["a huge JPEG", jpeg(60_000, 60_000), /60000 × 60000 pixels: too many/],
+    ["a huge WebP", webpOf(lossy(16_000, 16_000)), /16000 × 16000 pixels: too many/],
+    ["a huge WebP without loss", webpOf(lossless(16_384, 16_384)), /16384 × 16384 pixels: too many/],
+    ["a huge canvas of a WebP", webpOf(canvas(1 << 24, 1 << 24), lossy(20, 20)), /too many/],
+    ["a huge WebP on a small canvas", webpOf(canvas(20, 20), lossy(16_000, 16_000)), /too many/],
+    ["a WebP that is cut off", webpOf([...text("VP8L"), 5, 0, 0, 0, 0x2f]), /cut off/],
+    ["a GIF whose image is huge", hugeGif, /65535 × 65535 pixels: too many/],
     ["a thin JPEG", jpeg(300, 15), /300 × 15 pixels: too few/],
   ])("%s", (_, bytes, reason) => expect(() => checkFile(bytes)).toThrow(reason));
+});
+
+test("a file is refused by its length, before it is read", () => {
+  expect(() => checkBytes(700_000_000)).not.toThrow();
+  expect(() => checkBytes(700_000_001)).toThrow(/too large/);
 });
 
 test("the limits are those of the library", () => {

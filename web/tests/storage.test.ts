@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { beforeEach, expect, test, vi } from "vitest";
 import { buildId, integrityOf } from "../src/worker/digests";
-import { fetchHeavy, loadFile, openCache, readBuild } from "../src/worker/files";
+import { cachePrefix, Changed, fetchHeavy, heavyCache, loadFile, openCache, readBuild } from "../src/worker/files";
 
 const base = "https://host/app/";
 const content = new TextEncoder().encode("a network");
@@ -68,6 +68,57 @@ test("what does not arrive is named", async () => {
   await expect(loadFile(null, url, file)).rejects.toThrow(/a\.onnx could not be loaded: there is no/);
   answers = [() => new Response("", { status: 503 })];
   await expect(loadFile(null, url, file)).rejects.toThrow(/the server answered 503/);
+});
+
+test("a connection on which nothing comes is none", async () => {
+  vi.useFakeTimers();
+  vi.stubGlobal("fetch", () => new Promise(() => undefined));
+  const silent = expect(loadFile(null, url, file)).rejects.toThrow(/there is no connection/);
+  const build = expect(readBuild(base)).rejects.toThrow(/^build\.json could not be loaded/);
+  await vi.advanceTimersByTimeAsync(61_000);
+  await Promise.all([silent, build]);
+  vi.useRealTimers();
+});
+
+test("what stops in the middle is asked for again, and its bytes are counted once", async () => {
+  vi.useFakeTimers();
+  const first = content.subarray(0, 3);
+  let cancelled = 0;
+  const stalled = () =>
+    new Response(
+      new ReadableStream({
+        start: (controller) => controller.enqueue(first),
+        cancel: () => void cancelled++,
+      }),
+    );
+  let loaded = 0;
+  answers = [stalled, good];
+  const loading = loadFile(null, url, file, (bytes) => (loaded += bytes));
+  await vi.advanceTimersByTimeAsync(31_000);
+  expect((await loading).content).toEqual(content);
+  expect([modes, loaded, cancelled]).toEqual([["default", "reload"], content.length, 1]);
+  answers = [stalled, stalled];
+  const never = expect(loadFile(null, url, file)).rejects.toThrow(/a\.onnx could not be loaded: .* broke off/);
+  await vi.advanceTimersByTimeAsync(61_000);
+  await never;
+  vi.useRealTimers();
+});
+
+test("a file that the server has no more, or otherwise, tells that the build may have changed", async () => {
+  answers = [() => new Response("", { status: 404 })];
+  await expect(loadFile(null, url, file)).rejects.toThrow(Changed);
+  answers = [bad, bad];
+  await expect(loadFile(null, url, file)).rejects.toThrow(Changed);
+  answers = [() => new Response("", { status: 503 })];
+  await expect(loadFile(null, url, file)).rejects.not.toThrow(Changed);
+  answers = [];
+  await expect(loadFile(null, url, file)).rejects.not.toThrow(Changed);
+});
+
+test("caches are named by the app's folder", () => {
+  expect(cachePrefix("https://host/")).toBe("dermfuse / ");
+  expect(heavyCache(base)).toBe("dermfuse /app/ heavy");
+  expect(heavyCache("https://host/app/second/").startsWith(cachePrefix(base))).toBe(false);
 });
 
 test("a storage that is missing, refuses or does not answer is none", async () => {

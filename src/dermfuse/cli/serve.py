@@ -14,7 +14,6 @@ from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
 from dermfuse.cli.models import LooksOption, ReleaseFolder
 
-_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
 
 
@@ -82,7 +81,6 @@ def serve(  # noqa: PLR0913 — an option each
         root_path=root_path,
         trusted_proxies=tuple(filter(None, map(str.strip, trusted_proxies.split(",")))),
     )
-    _warn_of_strangers(host, settings.token)
 
     def announce(address: str) -> None:
         say(f"Serving at {address}")
@@ -139,14 +137,6 @@ def bench_serve(
     if report.memory_mb:
         say(f"Memory after each turn: {', '.join(f'{each:.0f}' for each in report.memory_mb)} MB.")
     say_notice()
-
-
-def _warn_of_strangers(host: str, token: str | None) -> None:
-    if token is None and host not in _LOCAL_HOSTS:
-        sys.stderr.write(
-            f"dermfuse: listening on {host} without a token: whoever reaches this machine may use "
-            "it. Set one with --token-file, and put TLS before it.\n"
-        )
 
 
 def _cores() -> int:

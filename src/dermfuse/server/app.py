@@ -14,6 +14,7 @@ from dermfuse.errors import DermfuseError
 from dermfuse.runs import NOTICE
 from dermfuse.server.browser import BrowserApp
 from dermfuse.server.documents import render_home, render_reference
+from dermfuse.server.heads import SafeHeads
 from dermfuse.server.methods import HeadAsGet, allow, options_response
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.paths import UnderPath
@@ -55,6 +56,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     )
     app.add_middleware(HeadAsGet)
     app.add_middleware(UnderPath, root_path=settings.root_path)
+    app.add_middleware(SafeHeads)
     app.add_middleware(Watch, metrics=service.metrics)
     app.add_exception_handler(DermfuseError, _explain)
     app.add_exception_handler(HTTPException, _explain_http)

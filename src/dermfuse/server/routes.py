@@ -1,9 +1,12 @@
 """The addresses of the server."""
 
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from dermfuse.errors import ConfigError
 from dermfuse.server.access import require_token
@@ -48,6 +51,26 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class ReadResponse(Response):
+    """An answer that is done when the client has read it: the connection keeps 64 kB at most."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, and waits until it is read or the client cut off."""
+
+        async def send_and_wait(message: Message) -> None:
+            is_body = message["type"] == "http.response.body"
+            await send({**message, "more_body": True} if is_body else message)
+
+        await super().__call__(scope, receive, send_and_wait)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_read() -> AsyncIterator[ExitStack]:
+    """Yields what is left when the answer has been read."""
+    with ExitStack() as stack:
+        yield stack
+
+
 def make_router(service: Service, token: str | None) -> APIRouter:
     """Returns the routes of the interface.
 
@@ -68,6 +91,7 @@ def make_router(service: Service, token: str | None) -> APIRouter:
     )
     async def analyze(
         request: Request,
+        until_read: Annotated[ExitStack, Depends(_until_read)],
         overlays: Annotated[
             str, Query(description=f"Pictures to answer with: {', '.join(OVERLAYS)}, or both.")
         ] = "",
@@ -84,7 +108,9 @@ def make_router(service: Service, token: str | None) -> APIRouter:
             service.analyzer, operating_point=operating_point, overlays=overlays
         )
         body = await service.analyze(request, question)
-        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        until_read.enter_context(service.uploads.holding(len(body)))
+        headers = {"Cache-Control": "no-store"}
+        return ReadResponse(body, media_type="application/json", headers=headers)
 
     @router.get(
         "/v1/model",

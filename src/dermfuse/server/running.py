@@ -1,26 +1,28 @@
 """A server from its first connection to its last answer."""
 
+import atexit
 import math
 import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ConfigError
 from dermfuse.server.app import create_app
-from dermfuse.server.log import LOG_CONFIG
+from dermfuse.server.log import LOG_CONFIG, LOGGER, only_json
 from dermfuse.server.metrics import MULTIPROCESS
 from dermfuse.server.protocol import PatientProtocol
 from dermfuse.server.settings import ServerSettings
 
 _BACKLOG = 1_024
-_HEAD_BYTES = 16_384
+_LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _LAST_SECONDS = 5  # after the last accepted image, to send its answer
 
 
@@ -52,11 +54,18 @@ def serve(
     if app is None:
         Analyzer(settings.release)  # a release that cannot be used is told here, once
     with listen(host, port) as listener, nullcontext() if alone else _shared_counts():
-        config = server_config(settings, app or partial(create_app, settings), workers=workers)
+        config = server_config(settings, app or partial(_create_worker, settings), workers=workers)
         announce(_address(listener))
+        if settings.token is None and host not in _LOCAL_HOSTS:
+            LOGGER.warning(
+                "listening on %s without a token: whoever reaches this machine may use it. "
+                "Set one with --token-file, and put TLS before it.",
+                host,
+            )
         try:
             if alone:
-                uvicorn.Server(config).run(sockets=[listener])
+                with only_json():
+                    uvicorn.Server(config).run(sockets=[listener])
             else:
                 Multiprocess(config, sockets=[listener]).run()
         except KeyboardInterrupt:  # raised again after everything is finished
@@ -78,7 +87,7 @@ def server_config(
         app,
         factory=workers > 1,
         workers=workers,
-        http=PatientProtocol,
+        http=partial(PatientProtocol, reading_seconds=limits.upload_seconds),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=LOG_CONFIG,
@@ -87,7 +96,6 @@ def server_config(
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         server_header=False,
         limit_concurrency=limits.connections,
-        h11_max_incomplete_event_size=_HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(limits.analysis_seconds) + _LAST_SECONDS,
     )
 
@@ -111,6 +119,14 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         ) from error
     with listener:
         yield listener
+
+
+def _create_worker(settings: ServerSettings) -> FastAPI:
+    """Returns the application of a process that serves beside others, until it ends."""
+    for_good = ExitStack()
+    for_good.enter_context(only_json())
+    atexit.register(for_good.close)
+    return create_app(settings)
 
 
 @contextmanager

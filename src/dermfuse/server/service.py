@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.runs import NOTICE
-from dermfuse.server.answers import Question, answer
+from dermfuse.server.answers import Answer, Question, answer
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.queue import AnalysisQueue
 from dermfuse.server.uploads import Uploads
@@ -52,12 +52,16 @@ class Service:
         self.queue.require_room()
         async with self.uploads.receive(request) as image:
             start = time.monotonic()
-            job = partial(answer, self.analyzer, image, question)
+            job = partial(self._answer, image, question)
             found = await _while_connected(request, self.queue.run(job))
             self.metrics.count_analysis(
                 found.call, upload_bytes=len(image), seconds=time.monotonic() - start
             )
         return found.body
+
+    def _answer(self, image: bytes, question: Question) -> Answer:
+        self.uploads.require_room()  # answers that nobody read may have filled it meanwhile
+        return answer(self.analyzer, image, question)
 
     def health(self) -> dict[str, Any]:
         """Returns that the server runs, what with, and what it has to do."""

@@ -1,8 +1,8 @@
 """From a request's body to the bytes of one file, in memory and within limits."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -19,7 +19,7 @@ _RETRY_SECONDS = 5
 
 
 class Uploads:
-    """Reads bodies, and counts what of them is in memory.
+    """Reads bodies, and counts what of them, and of answers, is in memory.
 
     Args:
         limits: Of one body and of all together.
@@ -55,6 +55,23 @@ class Uploads:
         finally:
             self._held -= len(body)
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Counts the bytes of an answer as held until the block is left: when it has been read."""
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
+    def require_room(self) -> None:
+        """Raises RefusedError (503) if more is held than may be: it would become yet more."""
+        if self._held > self._limits.held_bytes:
+            raise busy(
+                f"uploads and answers of {self._held:,} bytes are held",
+                retry_seconds=_RETRY_SECONDS,
+            )
+
     async def _read(self, request: Request, body: bytearray) -> None:
         """Adds what arrives to the body."""
         seconds = self._limits.upload_seconds
@@ -86,8 +103,7 @@ class Uploads:
                 expected=f"{most:,} bytes or fewer",
                 action="Shrink the image",
             )
-        if self._held > self._limits.held_bytes:
-            raise busy(f"uploads of {self._held:,} bytes are held", retry_seconds=_RETRY_SECONDS)
+        self.require_room()
 
 
 def _check_type(headers: Headers) -> bool:

@@ -2,6 +2,8 @@
 import type { Build, BuiltFile } from "../release/records";
 import url from "../worker/worker.ts?worker&url";
 
+const PATIENCE_MS = 60_000; // for each script: a dead connection tells nobody
+
 /**
  * Returns the worker. Its script lies in the browser's cache then as it was built, from where the
  * browser takes it.
@@ -11,7 +13,7 @@ export async function startWorker(base: string): Promise<Worker> {
   const path = script.slice(base.length);
   let missing = "build.json";
   for (const cache of ["no-cache", "reload"] as const) {
-    const build: Build | null = await fetch(new URL("build.json", base), { cache })
+    const build: Build | null = await fetch(new URL("build.json", base), { cache, signal: AbortSignal.timeout(PATIENCE_MS) })
       .then((response) => response.json())
       .catch(() => null);
     const file = build?.shell.find((each) => each.path === path);
@@ -28,7 +30,8 @@ export async function startWorker(base: string): Promise<Worker> {
 async function arrives(script: string, file: BuiltFile): Promise<boolean> {
   for (const cache of ["default", "reload"] as const) {
     try {
-      const response = await fetch(script, { integrity: integrityOf(file), cache });
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const response = await fetch(script, { integrity: integrityOf(file), cache, signal });
       await response.blob();
       if (response.ok) return true;
     } catch {

@@ -3,7 +3,7 @@ import type { Raster } from "../analysis/raster";
 import { Damage } from "../decoding/damage";
 import { plainJpeg, plainWebp, readOrientation, turned } from "../decoding/orientation";
 import { decodePng, readPng } from "../decoding/png";
-import { checkFile, checkSize, damaged, type Format, Refusal } from "./sniff";
+import { checkBytes, checkFile, checkSize, damaged, type Format, Refusal } from "./sniff";
 
 /** An image's pixels, and the same for the screen. */
 export interface Decoded {
@@ -18,6 +18,7 @@ const JPEG_END = Uint8Array.of(0xff, 0xd9); // some files lack it, and Pillow do
  * transparency laid on white.
  */
 export async function decode(file: Blob): Promise<Decoded> {
+  checkBytes(file.size);
   const bytes = new Uint8Array(await file.arrayBuffer());
   const format = checkFile(bytes);
   const pixels = await (format === "PNG" ? readOwn(bytes) : readByBrowser(bytes, format));

@@ -6,12 +6,15 @@
 import type { Build, BuiltFile } from "../release/records";
 import { buildId, canDigest, fits, integrityOf } from "./digests";
 
-/** The cache of large files; the service worker tidies it. Their addresses name their content. */
-export const HEAVY_CACHE = "dermfuse-heavy";
 export const BUILD_PATH = "build.json";
 
 const SIDE_BY_SIDE = 2; // the first files are then whole, and in use, while the last ones arrive
 const PATIENCE_MS = 4000; // a storage that has not answered by then is taken for none
+const STALL_MS = 30_000; // a connection on which nothing comes for so long is taken for none
+const WHOLE_MS = 600_000; // where the browser hands out nothing before it has checked all
+
+/** A file that the server no longer has as it was built: another build may be there. */
+export class Changed extends Error {}
 
 /** A file's content, and its type as the server told it. */
 export interface Loaded {
@@ -20,6 +23,19 @@ export interface Loaded {
 }
 
 type Advance = (bytes: number) => void;
+
+/**
+ * Returns how the names of an app's caches begin: other apps on the same origin have other folders.
+ * What follows is a build's name, or `heavy`.
+ */
+export function cachePrefix(base: string): string {
+  return `dermfuse ${new URL(base).pathname} `;
+}
+
+/** Returns the cache of large files; the service worker tidies it. Their addresses name their content. */
+export function heavyCache(base: string): string {
+  return `${cachePrefix(base)}heavy`;
+}
 
 /** Returns the address of a large file below the app's own. */
 export function heavyUrl(base: string, file: BuiltFile): string {
@@ -30,8 +46,8 @@ export function heavyUrl(base: string, file: BuiltFile): string {
 export async function readBuild(base: string): Promise<Build> {
   let arrived = false;
   for (const cache of ["no-cache", "reload"] as const) {
-    const response = await fetch(new URL(BUILD_PATH, base), { cache }).catch(() => null);
-    const build: Build | null = (await response?.json().catch(() => null)) ?? null;
+    const response = await inTime(fetch(new URL(BUILD_PATH, base), { cache })).catch(() => null);
+    const build: Build | null = (response && (await inTime(response.json()).catch(() => null))) ?? null;
     if (build && (await buildId(build)) === build.build) return build;
     arrived ||= response?.ok ?? false;
   }
@@ -56,7 +72,7 @@ export function fetchHeavy(
   build: Build,
   advance: (loaded: number) => void,
 ): Map<string, Promise<Uint8Array>> {
-  const opening = openCache(HEAVY_CACHE);
+  const opening = openCache(heavyCache(base));
   let loaded = 0;
   const advanceBy = (bytes: number) => advance((loaded += bytes));
   const contents: Promise<Uint8Array>[] = [];
@@ -91,86 +107,99 @@ export async function loadFile(
   advance: Advance = () => undefined,
 ): Promise<Loaded> {
   const kept = cache && (await attempt(() => cache.match(url)));
-  const known = kept && (await readChecked(kept, file, advance));
+  const known = kept && (await readChecked(kept, file, advance).catch(() => null));
   if (known) return known;
-  let arrived = false;
+  let lack = "there is no connection";
+  let isOther = false;
   for (const mode of ["default", "reload"] as const) {
     const response = await ask(url, file, mode);
-    const found = response && (await readChecked(response, file, advance));
-    if (found) {
-      if (cache) void keep(cache, url, found);
-      return found;
+    if (!response) continue;
+    try {
+      const found = await readChecked(response, file, advance);
+      if (found) {
+        if (cache) void keep(cache, url, found);
+        return found;
+      }
+      isOther = true;
+    } catch {
+      lack = "the connection broke off";
     }
-    arrived ||= response !== null;
   }
-  throw arrived ? misfit(file.path) : unreachable(file.path, "there is no connection");
+  throw isOther ? misfit(file.path) : unreachable(file.path, lack);
 }
 
 /** Returns what the server answers; null where nothing arrives, or the browser refuses what does. */
 async function ask(url: string, file: BuiltFile, cache: RequestCache): Promise<Response | null> {
   const integrity = canDigest() ? "" : integrityOf(file);
-  const response = await fetch(url, { cache, integrity }).catch(() => null);
+  const wait = integrity ? WHOLE_MS : STALL_MS;
+  const response = await inTime(fetch(url, { cache, integrity }), wait).catch(() => null);
   if (response && !response.ok) {
-    throw unreachable(file.path, `the server answered ${response.status}`);
+    const refused = unreachable(file.path, `the server answered ${response.status}`);
+    throw [404, 410].includes(response.status) ? new Changed(refused.message) : refused;
   }
   return response;
 }
 
-/** Returns what a response holds, or null if it is not the file. */
+/** Returns what a response holds, or null if it is not the file; refuses where it does not come whole. */
 async function readChecked(
   response: Response,
   file: BuiltFile,
   advance: Advance,
 ): Promise<Loaded | null> {
   const content = new Uint8Array(file.bytes);
+  const reader = response.body!.getReader();
   let at = 0;
+  let fit = false;
   try {
-    const reader = response.body!.getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
+    while (at <= file.bytes) {
+      const { done, value } = await inTime(reader.read());
       if (done) break;
       content.set(value.subarray(0, file.bytes - at), at);
       at += value.length;
       advance(value.length);
-      if (at > file.bytes) {
-        void reader.cancel();
-        break;
-      }
     }
-    if (at === file.bytes && (await fits(content, file))) {
-      return { content, type: response.headers.get("Content-Type") ?? "" };
+    fit = at === file.bytes && (await fits(content, file));
+  } finally {
+    if (!fit) {
+      advance(-at);
+      void reader.cancel().catch(() => undefined); // what is left of it
     }
-  } catch {
-    // The connection broke, or the storage did: as good as another content.
   }
-  advance(-at);
-  return null;
+  return fit ? { content, type: response.headers.get("Content-Type") ?? "" } : null;
 }
 
-async function keep(cache: Cache, url: string, { content, type }: Loaded): Promise<void> {
+/** Keeps a file where there is room. */
+export async function keep(cache: Cache, url: string, { content, type }: Loaded): Promise<void> {
   const headers = { "Content-Type": type, "Content-Length": String(content.length) };
   await attempt(() => cache.put(url, new Response(content as BodyInit, { headers })));
 }
 
 /** Returns what the browser's storage answers; null where it refuses, or does not answer. */
 async function attempt<T>(act: () => Promise<T>): Promise<T | null> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
   try {
-    const late = new Promise<null>((resolve) => {
-      timer = setTimeout(resolve, PATIENCE_MS, null);
-    });
-    return (await Promise.race([act(), late])) ?? null;
+    return (await inTime(act(), PATIENCE_MS)) ?? null;
   } catch {
     return null; // no room, no permission, or no such thing
+  }
+}
+
+/** Returns what comes in time, and refuses where nothing does: a dead connection tells nobody. */
+async function inTime<T>(coming: Promise<T>, milliseconds = STALL_MS): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, refuse) => {
+    timer = setTimeout(() => refuse(new Error("Nothing came.")), milliseconds);
+  });
+  try {
+    return await Promise.race([coming, late]);
   } finally {
     clearTimeout(timer);
   }
 }
 
 function misfit(path: string): Error {
-  return new Error(
+  return new Changed(
     `${path} is not the file that this app was built with, though it was fetched twice. ` +
-      "Close all tabs of the app and open it again, or tell whoever hosts it.",
+      "Reload the page, or tell whoever hosts it.",
   );
 }
 

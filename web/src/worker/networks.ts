@@ -9,6 +9,8 @@ import type { Raster } from "../analysis/raster";
 import { squeeze } from "../analysis/resample";
 import type { Card } from "../release/records";
 
+const START_MS = 60_000; // for ONNX Runtime's threads: where their script does not come, nobody tells
+
 /** One network, ready to be asked. */
 export interface Network {
   readonly card: Card;
@@ -23,6 +25,7 @@ export function gluePath(base: string): string {
 /** Prepares ONNX Runtime; once, before any network is loaded. */
 export function prepareRuntime(threads: number, base: string, wasm: Uint8Array): void {
   ort.env.wasm.numThreads = threads;
+  ort.env.wasm.initTimeout = START_MS;
   ort.env.wasm.wasmPaths = {
     mjs: new URL(glueUrl, base).href,
     wasm: new URL(wasmUrl, base).href,

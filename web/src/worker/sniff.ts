@@ -18,13 +18,18 @@ const EXPECTED = "Choose one JPEG, PNG, WebP, GIF or BMP image.";
 
 export type Format = "JPEG" | "PNG" | "WebP" | "GIF" | "BMP";
 
+/** Refuses a file by its length, before it is read. */
+export function checkBytes(length: number): void {
+  if (!length) throw new Refusal(`The file is empty. ${EXPECTED}`);
+  if (length > MAX_BYTES) throw new Refusal("The file is too large. Shrink the image.");
+}
+
 /**
  * Returns what a file is; refuses what the app does not analyse: other formats, files that are
  * damaged, animations, sizes beyond the limits.
  */
 export function checkFile(bytes: Uint8Array): Format {
-  if (!bytes.length) throw new Refusal(`The file is empty. ${EXPECTED}`);
-  if (bytes.length > MAX_BYTES) throw new Refusal("The file is too large. Shrink the image.");
+  checkBytes(bytes.length);
   const format = formatOf(bytes);
   try {
     CHECKS[format](bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
@@ -85,16 +90,19 @@ const CHECKS: Readonly<Record<Format, (bytes: Uint8Array, view: DataView) => voi
     const frames = gifFrames(view);
     if (frames.length > 1) throw animated();
     checkSize(width, height);
+    for (const frame of frames) checkSize(frame.width, frame.height); // browsers widen the whole to it
     if (frames.some((frame) => frame.width < width || frame.height < height)) {
       throw new Refusal("The image leaves a part of its frame blank. Save it as PNG.");
     }
   },
-  WebP(bytes) {
+  WebP(bytes, view) {
     if (countWebpFrames(bytes) > 1) throw animated();
+    for (const { width, height } of webpSizes(bytes, view)) checkSize(width, height);
   },
   BMP(_, view) {
-    if (view.getUint32(14, true) < 40) return; // the oldest header has 16 bits for each side
-    checkSize(Math.abs(view.getInt32(18, true)), Math.abs(view.getInt32(22, true)));
+    if (view.getUint32(14, true) === 12) {
+      checkSize(view.getUint16(18, true), view.getUint16(20, true)); // the oldest header
+    } else checkSize(Math.abs(view.getInt32(18, true)), Math.abs(view.getInt32(22, true)));
   },
 };
 
@@ -105,6 +113,23 @@ function animated(): Refusal {
 /** Returns how many frames the animation in a WebP has, none if there is none. */
 function countWebpFrames(bytes: Uint8Array): number {
   return [...webpChunks(bytes)].filter(({ name }) => name === "ANMF").length;
+}
+
+/** Yields the sizes that a WebP states: of its canvas, and of what is coded in it. */
+function* webpSizes(bytes: Uint8Array, view: DataView): Generator<{ width: number; height: number }> {
+  const bits24 = (at: number) => view.getUint16(at, true) | (view.getUint8(at + 2) << 16);
+  for (const { name, start } of webpChunks(bytes)) {
+    if (name === "VP8X") yield { width: bits24(start + 4) + 1, height: bits24(start + 7) + 1 };
+    else if (name === "VP8L") {
+      const sides = view.getUint32(start + 1, true); // two of 14 bits
+      yield { width: (sides & 0x3fff) + 1, height: ((sides >>> 14) & 0x3fff) + 1 };
+    } else if (name === "VP8 ") {
+      yield {
+        width: view.getUint16(start + 6, true) & 0x3fff, // the other bits scale the picture
+        height: view.getUint16(start + 8, true) & 0x3fff,
+      };
+    }
+  }
 }
 
 /** Returns the sizes of the images that a GIF holds, of two at most. */

@@ -33,7 +33,7 @@ let newest = 0; // of the analyses asked for
 
 self.addEventListener("message", (event: MessageEvent<Request>) => {
   if (event.data.kind === "analyse") newest = event.data.id;
-  queue = queue.then(() => answer(event.data));
+  queue = queue.then(() => answer(event.data)).catch(() => undefined); // a warm-up: the first image tells
 });
 
 async function answer(request: Request): Promise<void> {

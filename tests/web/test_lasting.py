@@ -1,0 +1,106 @@
+"""The built app in real Chromium where things end: connections, builds, workers, memory."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dermfuse.release.folder import RELEASE_NAME
+from dermfuse.runs import read_json, write_json
+from dermfuse.web.build import add_release
+
+from ..small_release import write_small_release
+from .browsers import browser_tool
+from .pictures import write_pictures
+
+pytestmark = pytest.mark.browser
+
+DRIVER = Path(__file__).parents[2] / "web" / "e2e" / "last.mjs"
+MEMBERS = {"first": 2, "newer": 3, "second": 1}
+"""Class networks of each app's release, of the same kinds."""
+
+
+@pytest.fixture(scope="module")
+def tried(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What became of each try."""
+    work = tmp_path_factory.mktemp("tried")
+    builds = {}
+    for name, members in MEMBERS.items():
+        shutil.copytree(compiled, work / name)
+        release = write_small_release(work / f"{name}-release", members=members)
+        write_json(release / RELEASE_NAME, read_json(release / RELEASE_NAME) | {"name": name})
+        builds[name] = add_release(work / name, release).build
+    plan = {name: str(work / name) for name in MEMBERS}
+    plan |= {"chromium": browser_tool("chromium"), "file": str(write_pictures(work / "files")[0])}
+    (work / "plan.json").write_text(json.dumps(plan))
+    done = subprocess.run(
+        [browser_tool("node"), str(DRIVER), str(work / "plan.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"builds": builds}
+
+
+def test_apps_of_one_origin_leave_each_other_alone(tried: dict[str, Any]) -> None:
+    shared, builds = tried["share"], tried["builds"]
+    assert [each["release"] for each in shared["online"]] == ["first", "second"]
+    theirs = [f"dermfuse /a/b/ {builds['second']}", "dermfuse /a/b/ heavy"]
+    assert shared["names"] == sorted(
+        [f"dermfuse /a/ {builds['first']}", "dermfuse /a/ heavy", *theirs]
+    )
+    assert shared["namesAfter"] == sorted(
+        [f"dermfuse /a/ {builds['newer']}", "dermfuse /a/ heavy", *theirs]
+    )
+
+
+def test_the_app_works_without_a_connection_whatever_the_query(tried: dict[str, Any]) -> None:
+    found = tried["share"]["offline"]
+    assert [each["state"] for each in found] == ["analysed"] * 4, found
+    assert [each["release"] for each in found] == ["first", "first", "second", "first"]
+
+
+def test_a_new_release_takes_over_whole_and_works_without_a_connection(
+    tried: dict[str, Any],
+) -> None:
+    shared = tried["share"]
+    names = [shared[when]["release"] for when in ("before", "after", "neighbour")]
+    assert names == ["first", "newer", "second"]
+    assert shared["after"]["state"] == "analysed"
+    networks = [path for path in shared["asked"] if path.endswith(".onnx")]
+    assert networks == ["/a/release/reds-c.onnx"]  # the others were kept
+
+
+def test_what_was_lost_and_is_another_build_by_now_is_no_dead_end(tried: dict[str, Any]) -> None:
+    lost = tried["lose"]
+    assert lost["first"]["state"] == "failed"
+    assert "Reload the page" in lost["first"]["said"]
+    assert (lost["again"]["state"], lost["again"]["release"]) == ("analysed", "newer")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("the connection dies while a network comes", "the connection broke off. Reload the page"),
+        ("nothing more comes of a network", "the connection broke off. Reload the page"),
+        ("the worker's script is cut", "could not be loaded, though it was fetched twice. Reload"),
+        ("the page's script is cut", "could not be loaded as it was built. Reload the page"),
+        ("the style is damaged", "could not be loaded as it was built. Reload the page"),
+        ("the worker fails", "The app's worker stopped. Reload the page."),
+        ("the worker is gone", "Nothing came for three minutes. Reload the page"),
+        ("a canvas has no room", "Reload it, or try a smaller image."),
+    ],
+)
+def test_every_failure_ends_in_one_line_that_says_what_to_do(
+    tried: dict[str, Any], name: str, said: str
+) -> None:
+    found = tried[name]
+    assert found["state"] == "failed", found
+    assert len([line for line in found["said"].splitlines() if said in line]) == 1, found["said"]
+    assert not found["spins"]
+    assert found.get("pages", 0) <= 3  # no page reloads itself for ever
