@@ -9,6 +9,8 @@ from dermfuse.reproduction.paper import METRIC_NAMES, PAPER_EPOCHS, TEST_IMAGES,
 from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, headlines
 from dermfuse.reproduction.words import metric_names, say_leakage, say_table
 
+_STATES = {"failed": "failed", "waiting": "stopped"}
+
 
 def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     """Returns the page of a reproduction.
@@ -88,7 +90,7 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
     columns += ["float32 file, MiB"] if has_files else []
     common, rows = _common_settings(table), []
     for row in table.rows:
-        cells = [_label(row, common), *(_cell(cell) for cell in row.cells)]
+        cells = [_label(outcome, row, common), *(_cell(cell) for cell in row.cells)]
         cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
         cells += [_size(row.file_mb, row.paper_file_mb, ".1f")] if has_files else []
         rows.append(tuple(cells))
@@ -130,10 +132,10 @@ def _common_settings(table: TableResult) -> list[str]:
     return [text for text in first if all(text in settings for settings in rows)]
 
 
-def _label(row: RowResult, common: Collection[str]) -> tuple[str, str]:
+def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> tuple[str, str]:
     if row.provenance:
         return row.label, said_of_row(row.provenance, common)
-    return row.label, "quoted by the paper" if not row.source else "not run"
+    return row.label, outcome.why_empty(row) if row.source else "quoted by the paper"
 
 
 def _cell(cell: Comparison) -> tuple[str, str]:
@@ -198,14 +200,14 @@ def _runs_table(outcome: Outcome) -> Table:
         columns=("Run", "state", "epochs", "seconds", "seconds per epoch"),
         rows=tuple(
             (
-                (run.name, run.device or run.error),
-                ("failed" if run.state == "failed" else "finished", ""),
+                (run.name, run.error or run.device),
+                (_STATES.get(run.state, "finished"), ""),
                 (str(run.epochs), ""),
                 (f"{run.seconds:.0f}", ""),
                 (f"{run.seconds / run.epochs:.1f}" if run.epochs else "-", ""),
             )
             for run in outcome.runs
-            if run.state != "waiting"
+            if run.state != "waiting" or run.epochs
         ),
         paragraphs=tuple(said),
     )
