@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -54,6 +55,32 @@ def test_everything_is_drawn_from_runs_and_predictions(
         assert "validation: n = 12 images" in picture.caption
 
 
+def test_a_fusion_stands_for_its_members_and_the_papers_figures_may_stand_alone(
+    make_scores: Make, make_masks: Make, drawn: Path, tmp_path: Path
+) -> None:
+    scores = [make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab")]
+    masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
+    for pair, name in ((scores, "classes"), (masks, "outlines")):
+        fuse(*pair, tmp_path / name)
+    skipped: dict[str, str] = {}
+    pictures = draw_figures(
+        [],
+        [*scores, *masks, tmp_path / "classes", tmp_path / "outlines"],
+        data=drawn,
+        paper=True,
+        skipped=skipped.__setitem__,
+    )
+    assert pictures[0].caption.endswith("n = 12 images; u2; u6; fusion of u2 and u6.")
+    assert [
+        (picture.name, picture.caption.partition("n = 12 ")[2]) for picture in pictures[1:]
+    ] == [
+        ("fig-13-hard-images", "images; fusion of u2 and u6."),
+        ("fig-14-worst-masks", "images; fusion of u2 and u6."),
+        ("fig-14-wrong-classes", "images (3 malignant); fusion of a and b."),
+    ]
+    assert list(skipped) == [f"Fig. {n}" for n in (8, 9, 10, 11)]
+
+
 def test_what_is_not_there_is_named_with_the_reason(
     make_scores: Make, drawn: Path, tmp_path: Path
 ) -> None:
@@ -94,3 +121,16 @@ def test_pictures_and_captions_are_written_into_a_new_folder(tmp_path: Path) -> 
     }
     with pytest.raises(RunError, match="exists and is not empty"):
         write_figures(out, [picture])
+
+
+def test_a_picture_may_be_webp_and_is_smaller(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "png")
+    write_figures(tmp_path / "out", [Picture("fig-08", "T", "C.", file.getvalue())], webp=True)
+    made = tmp_path / "out" / "fig-08.webp"
+    with Image.open(made) as image:
+        assert (image.format, image.size) == ("WEBP", (64, 64))
+    assert made.stat().st_size < len(file.getvalue())
+    said = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert said["figures"][0]["file"] == "fig-08.webp"

@@ -46,7 +46,7 @@ def test_probability_maps_are_a_picture_with_both_contours() -> None:
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     assert image.width == WIDTH_IN * DPI
     pixels = np.asarray(image).reshape(-1, 3)
-    for colour in ((255, 0, 0), (0, 0, 255)):
+    for colour in ((255, 0, 0), (47, 107, 255)):
         assert (pixels == colour).all(axis=1).any()
 
 

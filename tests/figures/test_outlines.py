@@ -50,7 +50,7 @@ def test_contours_are_red_for_the_truth_and_blue_for_the_prediction() -> None:
     pixels = np.asarray(image).reshape(-1, 3)
     assert image.size == (WIDTH_IN * DPI, int((0.9 + 2 * (3.6 + 0.22)) * DPI))
     assert (pixels == (255, 0, 0)).all(axis=1).sum() > 500
-    assert (pixels == (0, 0, 255)).all(axis=1).sum() > 500
+    assert (pixels == (47, 107, 255)).all(axis=1).sum() > 500
 
 
 def test_no_rows_and_an_empty_row_are_refused() -> None:

@@ -151,3 +151,14 @@ def test_a_run_that_validated_on_nothing_is_left_out_and_alone_it_is_refused(
     assert "whole is left out: it validated on no image" in caplog.text
     with pytest.raises(DataError, match="whole was trained on all images and validated on none"):
         read_sources([whole], [], data=drawn)
+
+
+def test_training_images_that_show_a_lesion_of_the_test_set_are_not_drawn(
+    make_masks: Make, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_masks(tmp_path / "u", "u", moved_px=2)
+    shown = sorted(segmented_networks(read_sources([], [folder], data=drawn))[0].agreement)
+    monkeypatch.setattr("dermfuse.figures.sources.TEST_DUPLICATES", (shown[0], shown[5]))
+    sources = read_sources([], [folder], data=drawn)
+    assert not {shown[0], shown[5]} & sources.lesions.keys()
+    assert sorted(segmented_networks(sources)[0].agreement) == [*shown[1:5], *shown[6:]]

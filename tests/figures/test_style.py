@@ -1,15 +1,26 @@
 import io
+import re
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
+import dermfuse.report
 from dermfuse.errors import DataError
 from dermfuse.figures.style import (
     DPI,
+    INK,
+    PALETTE,
+    PREDICTED,
+    TRUTH,
     WIDTH_IN,
     Basis,
     encode,
     fold,
+    house_style,
     line_style,
     new_figure,
     require,
@@ -17,6 +28,7 @@ from dermfuse.figures.style import (
 )
 from dermfuse.runs import NOTICE
 
+PAGE_STYLE = Path(dermfuse.report.__file__).with_name("page.css")
 BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)
 
 
@@ -24,8 +36,35 @@ def test_a_picture_decodes_to_the_stated_size_and_says_what_it_stands_on() -> No
     picture = encode(new_figure(2.5), name="a", title="A", caption="What.", basis=BASIS)
     image = Image.open(io.BytesIO(picture.png))
     assert image.size == (round(WIDTH_IN * DPI), round(2.5 * DPI))
-    assert image.info["Description"] == NOTICE
+    assert image.info["Title"] == "A"
+    assert image.info["Description"] == f"{picture.caption} {NOTICE}"
     assert picture.caption == ("What. test: n = 379 images (75 malignant); dc-mobilenetv1, seed 0.")
+
+
+def test_a_figure_has_no_ground_and_its_ink_reads_on_white_and_on_the_dark_page() -> None:
+    words: dict[str, Any] = {"name": "a", "title": "A", "caption": "", "basis": BASIS}
+    picture = house_style(lambda: encode(new_figure(1.0), **words))()
+    pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGBA"))
+    assert (pixels[0, :, 3] == 0).all()
+    drawn = pixels[pixels[..., 3] == 255]
+    assert len(drawn), "the notice"
+    dark = re.findall(r"--ground: (#[0-9a-f]{6})", PAGE_STYLE.read_text())
+    assert len(dark) == 2, "of the light page and of the dark one"
+    for ground in (*map(to_rgb, dark), to_rgb("#0d1117")):
+        assert _contrast(to_rgb(INK), ground) > 4.2
+        for colour in (*PALETTE, TRUTH, PREDICTED):
+            assert _contrast(to_rgb(colour), ground) > 2.1
+    assert {tuple(pixel) for pixel in drawn[:, :3]} == {(0x7B, 0x7B, 0x7B)}
+
+
+def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    low, high = sorted(map(_luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: tuple[float, ...]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_equal_figures_are_equal_bytes() -> None:

@@ -75,7 +75,7 @@ def test_a_page_loads_nothing() -> None:
     html = render_page(page())
     for _, attributes in parsed(html).seen:
         for key in ("src", "href"):
-            assert (attributes.get(key) or "data:").startswith("data:")
+            assert (attributes.get(key) or "data:").startswith(("data:", "#"))
     assert not re.search(r"https?://|@import|url\(|<script", html)
     assert "default-src 'none'" in html
 
@@ -109,7 +109,7 @@ def test_a_row_that_does_not_fit_its_columns_is_refused() -> None:
         Table("t", "", ("a", "b"), ((("x", ""),),))
 
 
-def test_drawn_figures_are_embedded_and_words_stand_above_their_table() -> None:
+def test_drawn_figures_are_embedded_and_words_are_folded_below_their_table() -> None:
     rows = ((("fusion", ""), ("0.724", "0.640 to 0.800\npaper 0.700")),)
     said = Table("Beside", "Note.", ("Network", "AP"), rows, paragraphs=("It <holds>.",))
     shown = replace(page(), tables=(said,), plates=(Plate("Fig. 8", "Curves.", b"png"),))
@@ -118,6 +118,30 @@ def test_drawn_figures_are_embedded_and_words_stand_above_their_table() -> None:
     assert images[0]["src"] == "data:image/png;base64," + base64.b64encode(b"png").decode()
     assert images[0]["alt"] == "Fig. 8"
     assert "It &lt;holds&gt;." in html
-    assert html.index("It &lt;holds&gt;.") < html.index("0.724")
+    assert html.index("0.724") < html.index("<summary>In words<") < html.index("It &lt;holds&gt;.")
     assert "Curves." in html
     assert "Figures" not in parsed(render_page(page())).text
+
+
+def test_the_summary_comes_first_then_contents_that_lead_to_each_title_once() -> None:
+    rows = ((("fusion", ""), ("0.724", "")),)
+    first, *others = (
+        Table(title, "", ("Network", "AP"), rows, is_folded=title == "Runs")
+        for title in ("Headline", "Table III: It", "Runs")
+    )
+    shown = replace(page(full=False), summary=(first,), tables=tuple(others), findings=())
+    html = render_page(shown)
+    tags = parsed(html)
+    links = [attrs["href"] for tag, attrs in tags.seen if tag == "a"]
+    assert links == ["#table-iii-it", "#runs", "#how-these-numbers-were-made"]
+    anchors = [attrs["id"] for tag, attrs in tags.seen if tag == "section" and "id" in attrs]
+    assert anchors == ["headline", *(str(link)[1:] for link in links)]
+    for title in ("Headline", "Table III: It", "Runs"):
+        assert html.count(f"<h2>{title}</h2>") == 1
+    assert html.index('id="headline"') < html.index("<nav") < html.index('id="table-iii-it"')
+    assert html.count("<summary>") == 1
+    assert html.index("<summary>1 rows") > html.index("<h2>Runs")
+
+
+def test_a_page_without_a_summary_has_no_contents() -> None:
+    assert "<nav" not in render_page(page())

@@ -1,12 +1,15 @@
 """The committed report follows from the committed JSON."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dermfuse.cli import main
 from dermfuse.errors import DataError
+from dermfuse.report.page import anchor_of
 from dermfuse.reproduction.documents import render_outcome
 from dermfuse.reproduction.outcome import read_outcome
 from dermfuse.reproduction.summary import render_block
@@ -27,6 +30,48 @@ def test_the_page_of_the_documents_is_what_the_json_renders(tmp_path: Path) -> N
     )
 
 
+def test_the_page_says_a_title_once_and_every_link_of_its_contents_leads_somewhere() -> None:
+    lines = (ROOT / "docs" / "reproduction.md").read_text().splitlines()
+    titles = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert len(titles) == len(set(titles)) == 14
+    linked = re.findall(r"^- \[(.+)\]\(#(.+)\)$", "\n".join(lines), re.MULTILINE)
+    assert [title for title, _ in linked] == titles[2:], "all but headline numbers and claims"
+    assert all(anchor == anchor_of(title) for title, anchor in linked)
+
+
+def test_the_figures_are_small_linked_once_and_all_there() -> None:
+    files = sorted((ROOT / "docs" / "figures").iterdir())
+    assert sum(file.stat().st_size for file in files) <= 2_500_000
+    page = (ROOT / "docs" / "paper.md").read_text()
+    linked = re.findall(r"!\[.{20,}\]\(figures/(.+)\)", page)
+    assert sorted(linked) == [file.name for file in files]
+    assert {int(name[4:6]) for name in linked} == set(range(8, 15))
+    assert "ISIC 2016" in page.partition("## Figures 8 to 14")[2].partition("###")[0]
+    for file in files:
+        with Image.open(file) as image:
+            assert image.mode == "RGBA", f"{file.name} has a ground of its own"
+            assert image.width >= 1000
+
+
+def test_the_findings_quote_what_was_measured() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    said = page.partition("## Findings")[2].partition("### ")[0]
+    outcome = read_outcome(JSON)
+    for each in outcome.leakage:
+        assert f"{each.paper_split:.3f}" in said
+        assert f"{each.source_split:.3f} ({each.low:.3f} to {each.high:.3f})" in said
+        assert f"{each.paper_split_images} copies" in said
+        assert f"{each.source_split_images} images" in said
+    for number, metric in (("IV", "average_precision"), ("IX", "jaccard")):
+        table = next(table for table in outcome.tables if table.number == number)
+        for test in (test for test in table.tests if test.metric == metric):
+            assert f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f})" in said
+    recipe = (ROOT / "docs" / "findings.md").read_text().partition("recipe:begin")[2]
+    first, second = (line.split(" | ") for line in recipe.splitlines()[3:5])
+    assert f"AUC {first[1]} to {second[1]}, {second[3]}; AP {first[2]} to {second[2]}" in said
+    assert second[4].removesuffix(" |") in said
+
+
 def test_the_readme_has_the_summary_of_the_json() -> None:
     assert render_block(read_outcome(JSON)) in (ROOT / "README.md").read_text()
 
@@ -34,7 +79,9 @@ def test_the_readme_has_the_summary_of_the_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2. Expected: format 1"),
+        ({"format": 2}, "has format 2. Expected: format 1. Render it with the version"),
+        ({"format": 0}, "has format 0. Expected: format 1"),
+        ({"format": None}, "has format None. Expected: format 1"),
         ({"draws": "many"}, "draws is a str. Expected: a int"),
         ({"colour": 1}, "colour missing or unknown"),
     ],
@@ -47,6 +94,17 @@ def test_what_is_no_outcome_is_refused_and_nothing_is_written(
     with pytest.raises(DataError, match=message):
         render_outcome(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_s_number_names_no_file_elsewhere(tmp_path: Path) -> None:
+    record = json.loads(JSON.read_text())
+    record["tables"][0]["number"] = "../../beyond, x"
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(record))
+    render_outcome(file, tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out" / "tables" / "-beyond-x.csv").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"other.json", "deep"}
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"out"}
 
 
 def test_an_unknown_metric_is_refused_by_its_place(tmp_path: Path) -> None:
@@ -63,6 +121,10 @@ def test_the_command_needs_data_or_a_json(
 ) -> None:
     assert main(["reproduce", "--out", str(tmp_path / "out")]) == 2
     assert "neither --data nor --render" in capsys.readouterr().err
+    both = ["--render", str(JSON), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["reproduce", *both]) == 2
+    assert "--render and --data are given. Expected: one of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- paper:begin -->\n<!-- paper:end -->\nafter\n")
     arguments = ["--render", str(JSON), "--out", str(tmp_path / "out"), "--summary", str(page)]

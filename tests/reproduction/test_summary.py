@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dermfuse.reproduction.outcome import Leakage, Outcome
+from dermfuse.reproduction.page import build_page
 from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, render_block
 
 from .test_words import TEST, _row, _table
@@ -33,10 +34,34 @@ def test_headline_numbers_stand_beside_ours() -> None:
 def test_each_claim_is_a_line_with_its_verdict() -> None:
     assert claim_table(_outcome()).rows == (
         (("augmentation helps classes", "Table VII"), ("holds", ""),
-         ("gains 1, losses 0, of 1", "")),
-        (("splitting after augmentation inflates net", "leakage"), ("yes", ""),
+         ("1 of 1 gain, p 0.008", "")),
+        (("splitting after augmentation inflates validation", "net"), ("yes", ""),
          ("AUC 0.98 against 0.80", "0.70 to 0.90")),
     )  # fmt: skip
+
+
+def test_a_loss_and_a_network_s_second_metric_are_no_lines_of_their_own() -> None:
+    outcome = _outcome()
+    lost = replace(TEST, difference=-0.03)
+    (first, *others), (leak,) = outcome.tables, outcome.leakage
+    tables = (replace(first, tests=(TEST, lost)), *others)
+    leaks = (leak, replace(leak, metric="average_precision"), replace(leak, preset="other"))
+    rows = claim_table(replace(outcome, tables=tables, leakage=leaks)).rows
+    assert rows[0][2][0] == "1 of 2 gain, p 0.008, 1 lose"
+    assert [(label[1], found[0]) for label, _, found in rows[1:]] == [
+        ("net", "AUC 0.98 against 0.80"),
+        ("other", "AUC 0.98 against 0.80"),
+    ]
+
+
+def test_what_holds_for_all_tables_is_said_once_even_where_no_headline_row_was_run() -> None:
+    outcome = replace(_outcome(), leakage=())
+    few = replace(outcome, tables=tuple(replace(t, number="III", tests=()) for t in outcome.tables))
+    for each in (outcome, few):
+        page = build_page(each)
+        notes = [table.note for table in (*page.summary, *page.tables)]
+        assert sum("bootstrap of 2000 draws" in note for note in notes) == 1
+        assert "bootstrap of 2000 draws" in notes[0]
 
 
 def test_the_block_names_data_seed_and_count() -> None:

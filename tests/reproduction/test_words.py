@@ -50,7 +50,7 @@ def test_the_best_row_is_named_here_and_in_the_paper() -> None:
     other = say_table(_table(_row("a", 0.50, 0.82), _row("b", 0.60, 0.70)))
     assert other[1] == "By AP, b is highest here (0.600); in the paper it is a (0.820)."
     absent = say_table(_table(_row("a", 0.5, 0.6), _row("b", 0.6, 0.7), _row("c", None, 0.9)))
-    assert "in the paper it is c (0.900), which was not run here." in absent[1]
+    assert "in the paper it is c (0.900), which has no number here." in absent[1]
 
 
 def test_rows_without_a_number_of_ours_are_named() -> None:

@@ -253,6 +253,17 @@ def test_the_run_folder_records_what_a_number_must_name(drawn: Path, tmp_path: P
     assert report.to_dict()["run"] == str(run)
 
 
+def test_training_images_that_show_a_test_lesion_are_counted_in_the_words_on_the_data(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    module = importlib.import_module("dermfuse.training.train")  # the function hides it
+    monkeypatch.setattr(module, "TEST_DUPLICATES", (*known[:2], "ISIC_0000000"))
+    report = train(_tiny("mobilenetv1", *ALL), data=drawn, run=tmp_path / "run")
+    said = read_json(RunFolder(report.run).record)["data"]["summary"]
+    assert said == "data, all 30 usable images trained on (2 show a lesion of the test set)"
+
+
 def test_folders_and_what_a_list_leaves_out_are_recorded(drawn: Path, tmp_path: Path) -> None:
     halves, run, listed = write_halves(drawn, tmp_path), tmp_path / "run", tmp_path / "list.csv"
     ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(figures)
 
 
-def figures(
+def figures(  # noqa: PLR0913 — an option each
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
     ],
@@ -27,6 +27,12 @@ def figures(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
+    ] = False,
+    webp: Annotated[
+        bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the paper's Figs. 8 to 14 and diagnostic plots.
@@ -49,14 +55,16 @@ def figures(
             data=data,
             draws=draws,
             seed=seed,
+            paper=paper,
             skipped=lambda figure, why: not_drawn.append((figure, why)),
         )
-    write_figures(out, pictures, not_drawn=not_drawn)
+    write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
+    said = captions(pictures, not_drawn, webp=webp)
     if json:
-        say_json(captions(pictures, not_drawn))
+        say_json(said)
         return
-    for picture in pictures:
-        say(f"{out / picture.name}.png  {picture.title}")
+    for each in said["figures"]:
+        say(f"{out / each['file']}  {each['title']}")
     for figure, why in not_drawn:
         say(f"{figure} is not drawn: {why}")
     say_notice()

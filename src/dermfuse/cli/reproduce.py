@@ -130,6 +130,8 @@ def reproduce(  # noqa: PLR0913 — an option each
     A run that fails is reported; the rest go on, and the exit status is 3.
     """
     if render is not None:
+        if data:
+            raise ConfigError("--render and --data are given", expected="one of them")
         from dermfuse.reproduction.documents import render_outcome
 
         _finish(*render_outcome(render, out), summary=summary or (), json=json)

@@ -11,7 +11,7 @@ from dermfuse.figures.picture import Picture
 from dermfuse.figures.ranking import ScoredNetwork
 from dermfuse.figures.style import (
     BLUE,
-    GREY,
+    INK,
     VERMILLION,
     Basis,
     columns_for,
@@ -123,7 +123,7 @@ def _draw_network(upper: Axes, lower: Axes, network: ScoredNetwork, *, letters: 
     error = expected_calibration_error(network.malignant, network.scores)
     low, high = wilson_interval(bins.malignant[full], bins.count[full])
     share, mean = bins.fraction[full], bins.mean_score[full]
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (1, 2)), linewidth=1.2, label="calibrated")
+    upper.plot([0, 1], [0, 1], color=INK, linestyle=(0, (1, 2)), linewidth=1.2, label="calibrated")
     upper.errorbar(
         mean,
         share,

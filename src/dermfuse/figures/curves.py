@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dermfuse.errors import DataError
 from dermfuse.figures.picture import Picture
 from dermfuse.figures.style import (
-    GREY,
+    INK,
     Basis,
     columns_for,
     encode,
@@ -118,7 +118,7 @@ def _draw_lines(axes: Axes, history: History, lines: Mapping[str, str]) -> None:
             style["marker"] = ""
         axes.plot(history.epochs, history.columns[column], label=label, markersize=5, **style)
     best = history.best_epoch
-    axes.axvline(best, color=GREY, linewidth=1, linestyle=":", zorder=0)
+    axes.axvline(best, color=INK, linewidth=1, linestyle=":", zorder=0)
     first, last = history.epochs[0], history.epochs[-1]
     room = max(0.5, 0.03 * (last - first))
     axes.set_xlim(first - room, last + room)

@@ -135,7 +135,7 @@ def draw_embeddings(
                 x[chosen],
                 y[chosen],
                 s=26,
-                alpha=0.75,
+                alpha=0.9,
                 linewidths=0,
                 color=colour,
                 marker=marker,

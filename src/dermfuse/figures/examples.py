@@ -1,6 +1,7 @@
 """Which images the figures show, by rule: Figs. 12, 13 and 14."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from dermfuse.figures.sources import (
     scale_mask,
     shrunk,
     shrunk_mask,
+    without_members,
 )
 from dermfuse.figures.style import Basis
 from dermfuse.masks import read_mask
@@ -128,7 +130,10 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
         DermfuseError: An image cannot be read, or no image is classified wrongly.
     """
     rows = []
-    for network in group.networks:
+    names = without_members(sources, [network.name for network in group.networks])
+    networks = [network for network in group.networks if network.name in names]
+    several = len(networks) > 1
+    for network in networks:
         for is_malignant, words, sign in ((True, "melanoma missed", 1), (False, "false alarm", -1)):
             wrong = np.flatnonzero(
                 (network.malignant == is_malignant)
@@ -144,8 +149,8 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
                 if group.image_ids[index] in sources.lesions
             ][:_WRONG]
             if panels:
-                rows.append(Row(f"{network.name}: {words}", tuple(panels)))
-    thresholds = sorted({f"{network.threshold:.3g}" for network in group.networks})
+                rows.append(Row(f"{network.name}: {words}" if several else words, tuple(panels)))
+    thresholds = sorted({f"{network.threshold:.3g}" for network in networks})
     if not rows:
         raise DataError(
             "no image is classified wrongly, or its photograph is not there", expected="one or more"
@@ -159,7 +164,7 @@ def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Pi
             f"{' or '.join(thresholds)}: missed melanomas from the lowest score on, false alarms "
             "from the highest."
         ),
-        basis=basis_of(group),
+        basis=basis_of(replace(group, networks=tuple(networks))),
     )
 
 

@@ -1,10 +1,13 @@
 """From folders to figures: draws whatever the runs, predictions and truths at hand allow."""
 
+import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from PIL import Image
 
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
@@ -30,6 +33,7 @@ from dermfuse.figures.sources import (
     read_sources,
     scored_groups,
     segmented_networks,
+    without_members,
 )
 from dermfuse.figures.style import Basis
 from dermfuse.runs import NOTICE, atomic_write, new_folder, write_json
@@ -42,6 +46,7 @@ _Item = TypeVar("_Item")
 _Job = tuple[str, Callable[[], Iterable[Picture]]]
 
 CAPTIONS_NAME = "figures.json"
+WEBP_QUALITY = 90
 
 
 def draw_figures(
@@ -51,12 +56,14 @@ def draw_figures(
     data: DataFolders,
     draws: int = 2000,
     seed: int = 0,
+    paper: bool = False,
     skipped: Skipped | None = None,
 ) -> list[Picture]:
     """Returns all figures that can be drawn from what is there.
 
     Figs. 8 and 11 need runs; 9 and 10 runs of class networks, their images and torch; 13 and 14
-    and the diagnostic plots predictions with a truth; 12 probability maps.
+    and the diagnostic plots predictions with a truth; 12 probability maps. Where there is a
+    fusion, Figs. 13 and 14 show it alone.
 
     Args:
         runs: Run folders, of class networks and of U-Nets.
@@ -64,6 +71,7 @@ def draw_figures(
         data: The dataset folder, or several.
         draws: Of the bootstrap.
         seed: Of the bootstrap and of t-SNE.
+        paper: Whether the paper's figures alone are drawn.
         skipped: Called with each figure that is not drawn, and why; else it is logged.
 
     Raises:
@@ -75,6 +83,8 @@ def draw_figures(
     pictures: list[Picture] = []
     reasons: list[str] = []
     for figure, job in _jobs(sources, draws=draws, seed=seed):
+        if paper and not figure.startswith("Fig."):
+            continue
         try:
             pictures.extend(job())
         except DermfuseError as error:
@@ -86,13 +96,18 @@ def draw_figures(
 
 
 def write_figures(
-    out: Path, pictures: Sequence[Picture], *, not_drawn: Sequence[tuple[str, str]] = ()
+    out: Path,
+    pictures: Sequence[Picture],
+    *,
+    webp: bool = False,
+    not_drawn: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Writes each picture as a PNG, and their titles and captions as ``figures.json``.
+    """Writes each picture as a file, and their titles and captions as ``figures.json``.
 
     Args:
         out: A new or an empty folder.
         pictures: What to write.
+        webp: Whether as WebP, a fifth as large and not quite what was drawn, else as PNG.
         not_drawn: (figure, why) of those that are not there.
 
     Raises:
@@ -101,22 +116,30 @@ def write_figures(
     """
     new_folder(out, what="figures")
     for picture in pictures:
-        with atomic_write(out / f"{picture.name}.png") as file:
-            file.write(picture.png)
-    write_json(out / CAPTIONS_NAME, captions(pictures, not_drawn))
+        with atomic_write(out / _file_of(picture, webp=webp)) as file:
+            if webp:
+                Image.open(io.BytesIO(picture.png)).save(file, "webp", quality=WEBP_QUALITY)
+            else:
+                file.write(picture.png)
+    write_json(out / CAPTIONS_NAME, captions(pictures, not_drawn, webp=webp))
 
 
 def captions(
-    pictures: Sequence[Picture], not_drawn: Sequence[tuple[str, str]]
-) -> dict[str, object]:
+    pictures: Sequence[Picture], not_drawn: Sequence[tuple[str, str]], *, webp: bool = False
+) -> dict[str, Any]:
     """Returns what ``figures.json`` says."""
     return {
         "figures": [
-            {"file": f"{p.name}.png", "title": p.title, "caption": p.caption} for p in pictures
+            {"file": _file_of(p, webp=webp), "title": p.title, "caption": p.caption}
+            for p in pictures
         ],
         "not_drawn": [{"figure": figure, "why": why} for figure, why in not_drawn],
         "notice": NOTICE,
     }
+
+
+def _file_of(picture: Picture, *, webp: bool) -> str:
+    return f"{picture.name}.{'webp' if webp else 'png'}"
 
 
 def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
@@ -129,9 +152,10 @@ def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
     yield "Fig. 10", lambda: [draw_embeddings_inside(looked(), seed=seed)]
     yield "Fig. 11", lambda: [_training_curves(sources, "segmentation")]
     yield "Fig. 12", lambda: draw_probabilities(sources)
-    yield "Fig. 13", lambda: _hard_images(sources, segmented())
+    shown = cache(lambda: _without_members(sources, segmented()))
+    yield "Fig. 13", lambda: _hard_images(sources, shown())
     masks = partial(draw_worst_masks, sources)
-    yield "Fig. 14, masks", lambda: _each(segmented(), masks, "fig-14-worst-masks")
+    yield "Fig. 14, masks", lambda: _each(shown(), masks, "fig-14-worst-masks")
     classes = partial(draw_wrong_classes, sources)
     yield "Fig. 14, classes", lambda: _each(scored(), classes, "fig-14-wrong-classes")
     yield "Reliability diagram", lambda: _each(scored(), _reliability, "reliability")
@@ -159,6 +183,13 @@ def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list
     hardness = measure_hardness(sources, image_ids)
     draw = partial(draw_hard_images, sources, hardness=hardness)
     return _each(networks, draw, "fig-13-hard-images")
+
+
+def _without_members(
+    sources: Sources, networks: Sequence[SegmentedNetwork]
+) -> list[SegmentedNetwork]:
+    names = without_members(sources, [network.name for network in networks])
+    return [network for network in networks if network.name in names]
 
 
 def _reliability(group: ScoredGroup, *, name: str) -> Picture:

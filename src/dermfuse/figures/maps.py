@@ -14,7 +14,7 @@ from dermfuse.figures.outlines import ROW_NAME, contour_keys, draw_contour
 from dermfuse.figures.picture import Picture
 from dermfuse.figures.style import (
     BLUE,
-    GREY,
+    INK,
     PREDICTED,
     TRUTH,
     Basis,
@@ -219,6 +219,6 @@ def _draw_probability(
     draw_contour(axes, values >= 0.5, colour=PREDICTED, dashes="--")
     axes.set_title(heading)
     below.hist(values.ravel(), bins=_BINS, range=(0, 1), color=BLUE, log=True)
-    below.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
+    below.axvline(0.5, color=INK, linewidth=1, linestyle=":")
     below.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(1, 2 * values.size))
     below.tick_params(labelsize=8.5)

@@ -13,7 +13,7 @@ from dermfuse.evaluation.bootstrap import LEVEL, percentile_interval, resample
 from dermfuse.evaluation.resampled import ResampledRanking
 from dermfuse.figures.picture import Picture
 from dermfuse.figures.style import (
-    GREY,
+    INK,
     Basis,
     encode,
     fold,
@@ -176,7 +176,7 @@ def draw_rankings(
         _draw_roc_and_recall(roc, recall, network, bands(network, draws=draws, seed=seed), style)
     prevalence = float(networks[0].malignant.mean())
     chance: dict[str, Any] = {
-        "color": GREY,
+        "color": INK,
         "linewidth": 1.2,
         "linestyle": (0, (1, 2)),
         "label": "by chance",
@@ -228,8 +228,8 @@ def draw_decision_curves(
         axes.plot(THRESHOLDS, benefit, label=fold(network.name, _LEGEND_LETTERS), **style)
     malignant = networks[0].malignant
     everyone = net_benefit(malignant, np.ones(malignant.size), THRESHOLDS)
-    axes.plot(THRESHOLDS, everyone, color=GREY, linewidth=1.4, label="treat all")
-    axes.axhline(0, color="black", linewidth=1.4, linestyle=(0, (1, 2)), label="treat none")
+    axes.plot(THRESHOLDS, everyone, color=INK, linewidth=1.4, label="treat all")
+    axes.axhline(0, color=INK, linewidth=1.4, linestyle=(0, (1, 2)), label="treat none")
     prevalence = float(malignant.mean())
     axes.set(
         xlabel="threshold probability",

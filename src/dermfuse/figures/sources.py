@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from dermfuse.config import Config, Task, load_config
 from dermfuse.data.folders import DataFolders, has_split, load_dataset
-from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.splits import Split, read_split
 from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DataError, DermfuseError, RunError
@@ -72,7 +72,7 @@ class Sources:
         runs: The run folders.
         predictions: The predictions folders.
         truth: Labels and masks of the dataset folder.
-        lesions: Its images, by id.
+        lesions: Its images, by id; no training image that shows a lesion of the test set.
     """
 
     runs: tuple[RunSource, ...]
@@ -133,7 +133,8 @@ def read_sources(
         )
     tested = load_dataset(data, "test").lesions if has_split(data, "test") else ()
     trained = load_dataset(data, "train").lesions if has_split(data, "train") else ()
-    lesions = {lesion.image_id: lesion for lesion in (*trained, *tested)}
+    own = (lesion for lesion in trained if lesion.image_id not in TEST_DUPLICATES)
+    lesions = {lesion.image_id: lesion for lesion in (*own, *tested)}
     drawable = [run for run in runs if _validates(run)]
     if not drawable and not predictions:
         raise DataError(
@@ -232,6 +233,12 @@ def name_of(predictions: Predictions) -> str:
 def is_fusion(predictions: Predictions) -> bool:
     """Returns whether predictions are the mean of two others."""
     return "weight" in predictions.manifest.details
+
+
+def without_members(sources: Sources, names: Sequence[str]) -> list[str]:
+    """Returns the fusions among networks, which stand for their members, or all where none is."""
+    fusions = {name_of(each) for each in sources.predictions if is_fusion(each)}
+    return [name for name in names if name in fusions] or list(names)
 
 
 def scored_groups(sources: Sources) -> list[ScoredGroup]:

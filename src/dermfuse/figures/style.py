@@ -1,4 +1,6 @@
-"""One look for every figure: colours, line styles, sizes, the line below, and the PNG.
+"""One look for every figure: colours, line styles, sizes, the notice below, and the PNG.
+
+Figures have no ground of their own, and ink that reads on a white page and on a dark one.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; whatever a colour says is
 said by a line style, a marker or a word as well. Figures are drawn on Matplotlib's ``Figure``
@@ -22,10 +24,11 @@ from dermfuse.runs import NOTICE
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-"""Okabe and Ito's colours without yellow, which white paper swallows, and black."""
-TRUTH, PREDICTED = "red", "blue"
-"""Contours, as in the paper's Figs. 13 and 14."""
-GREY = "#5F5F5F"
+"""Okabe and Ito's colours without yellow and black, which a white or a dark page swallows."""
+TRUTH, PREDICTED = "red", "#2F6BFF"
+"""Contours, red and blue as in the paper's Figs. 13 and 14."""
+INK = "#7B7B7B"
+"""Of text and axes: contrast 4.2 on white and on the dark page alike."""
 
 WIDTH_IN = 10.0
 """Of every figure."""
@@ -34,8 +37,6 @@ TEXT_PT = 11
 
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_TITLE_LETTERS_PER_INCH = 8.5
-_FOOT_LETTERS_PER_INCH = 14.0
 _SHORT_NOTICE = NOTICE.partition(":")[0] + "."
 
 house_style = rc_context(
@@ -47,15 +48,22 @@ house_style = rc_context(
         "xtick.labelsize": TEXT_PT - 1.5,
         "ytick.labelsize": TEXT_PT - 1.5,
         "legend.fontsize": TEXT_PT - 1.5,
-        "figure.titlesize": TEXT_PT + 3,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
-        "grid.color": "#DDDDDD",
+        "grid.color": INK,
+        "grid.alpha": 0.3,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "axes.facecolor": "none",
+        "xtick.color": INK,
+        "ytick.color": INK,
         "axes.axisbelow": True,
         "lines.linewidth": 1.8,
         "legend.frameon": False,
-        "figure.facecolor": "white",
+        "figure.facecolor": "none",
+        "savefig.facecolor": "none",
     }
 )
 """Decorates every function that draws."""
@@ -63,7 +71,7 @@ house_style = rc_context(
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a figure stands on; written below it.
+    """What a figure stands on; its caption ends with it.
 
     Args:
         split: The images' split, or a few words in its place.
@@ -195,7 +203,9 @@ def require_equal(lengths: Sequence[int], what: str) -> None:
 
 
 def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis) -> Picture:
-    """Returns a drawn figure with its title, what it stands on and the notice, as a PNG.
+    """Returns a drawn figure with the notice below it, as a PNG.
+
+    Title and caption are words, for whoever shows the picture; the PNG's metadata hold them too.
 
     Args:
         figure: As ``new_figure`` made it.
@@ -204,13 +214,9 @@ def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis)
         caption: What is seen; the basis is added to it.
         basis: What it stands on.
     """
-    width_in = figure.get_figwidth()
-    figure.suptitle(fold(title, int(width_in * _TITLE_LETTERS_PER_INCH)), x=0.01, ha="left")
-    foot = fold(basis.sentence(), int(width_in * _FOOT_LETTERS_PER_INCH))
-    figure.supxlabel(
-        f"{foot}\n{_SHORT_NOTICE}", x=0.01, ha="left", fontsize=TEXT_PT - 2.5, color=GREY
-    )
+    figure.supxlabel(_SHORT_NOTICE, x=0.01, ha="left", fontsize=TEXT_PT - 2.5)
+    said = f"{caption} {basis.sentence()}"
     file = io.BytesIO()
-    metadata = {"Software": None, "Title": title, "Description": NOTICE}  # equal figures, bytes
+    metadata = {"Software": None, "Title": title, "Description": f"{said} {NOTICE}"}
     figure.savefig(file, format="png", dpi=DPI, metadata=metadata)
-    return Picture(name, title, f"{caption} {basis.sentence()}", file.getvalue())
+    return Picture(name, title, said, file.getvalue())

@@ -2,6 +2,25 @@
 
 from dermfuse.report.chart import Chart, Series
 from dermfuse.report.overlay import Example
-from dermfuse.report.page import Finding, Page, Plate, Table, render_page
+from dermfuse.report.page import (
+    FACTS_TITLE,
+    IN_WORDS,
+    Finding,
+    Page,
+    Plate,
+    Table,
+    render_page,
+)
 
-__all__ = ["Chart", "Example", "Finding", "Page", "Plate", "Series", "Table", "render_page"]
+__all__ = [
+    "FACTS_TITLE",
+    "IN_WORDS",
+    "Chart",
+    "Example",
+    "Finding",
+    "Page",
+    "Plate",
+    "Series",
+    "Table",
+    "render_page",
+]

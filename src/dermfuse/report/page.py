@@ -1,6 +1,7 @@
 """The page itself: numbers first, then tables, curves and example images."""
 
 import base64
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -10,6 +11,11 @@ from markupsafe import Markup
 from dermfuse.report.chart import Chart, draw_chart
 from dermfuse.report.overlay import Example, draw_overlay
 from dermfuse.runs import NOTICE
+
+FACTS_TITLE = "How these numbers were made"
+FIGURES_TITLE = "Figures"
+IN_WORDS = "In words"
+"""What a folded text is opened by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class Table:
         columns: Heads, the first column's included.
         rows: As many cells each as there are heads; a cell is a value and its interval.
         strong_row: Index of the row that matters most, or None.
-        paragraphs: What it means, in words, above it.
+        paragraphs: What it means, in words; folded, below it.
+        is_folded: Whether the rows are secondary, and shown on request.
     """
 
     title: str
@@ -48,10 +55,16 @@ class Table:
     rows: tuple[tuple[tuple[str, str], ...], ...]
     strong_row: int | None = None
     paragraphs: tuple[str, ...] = ()
+    is_folded: bool = False
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"a row of {self.title!r} has not {len(self.columns)} cells")
+
+    @property
+    def anchor(self) -> str:
+        """Where a link to it leads."""
+        return anchor_of(self.title)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +101,7 @@ class Page:
         examples_note: How they were chosen.
         facts: Names and values that a number must state: versions, seed, commit, seconds.
         plates: Drawn figures.
+        summary: Tables that a reader looks for first; the contents stand below them.
     """
 
     title: str
@@ -99,6 +113,24 @@ class Page:
     examples_note: str
     facts: tuple[tuple[str, str], ...]
     plates: tuple[Plate, ...] = ()
+    summary: tuple[Table, ...] = ()
+
+    @property
+    def contents(self) -> tuple[tuple[str, str], ...]:
+        """Titles of what stands below the summary, each with its anchor."""
+        titles = [table.title for table in self.tables]
+        titles += [FIGURES_TITLE] if self.plates else []
+        return tuple((title, anchor_of(title)) for title in (*titles, FACTS_TITLE))
+
+
+def anchor_of(title: str) -> str:
+    """Returns the anchor of a heading, as renderers of Markdown make it.
+
+    Example:
+        >>> anchor_of("Table III: Classification baselines")
+        'table-iii-classification-baselines'
+    """
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def render_page(page: Page) -> str:
@@ -113,6 +145,10 @@ def render_page(page: Page) -> str:
     )
     return environment.get_template("page.html").render(
         page=page,
+        anchor_of=anchor_of,
+        in_words=IN_WORDS,
+        facts_title=FACTS_TITLE,
+        figures_title=FIGURES_TITLE,
         notice=NOTICE,
         # Our own files and drawings, which escape what they are given, not the user's text.
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),  # noqa: S704

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dermfuse.figures import Picture
-from dermfuse.report import Table, render_page
+from dermfuse.report import FACTS_TITLE, IN_WORDS, Table, render_page
 from dermfuse.report.markdown import markdown_table
 from dermfuse.reproduction.outcome import Outcome, TableResult, read_outcome
 from dermfuse.reproduction.page import build_page, said_of_row
@@ -27,11 +28,11 @@ def render_markdown(outcome: Outcome) -> str:
     """Returns the report as Markdown, for the documents of a repository."""
     page = build_page(outcome)
     parts = [f"# {page.title}", f"**Research only.** {NOTICE}", page.lead]
-    for table in page.tables:
-        said = [_markdown_table(table), *table.paragraphs, table.note]
-        parts += [f"## {table.title}", *filter(None, said)]
+    parts += [part for table in page.summary for part in _markdown_section(table)]
+    parts.append("\n".join(f"- [{title}](#{anchor})" for title, anchor in page.contents))
+    parts += [part for table in page.tables for part in _markdown_section(table)]
     facts = [f"- {name}: {value}" for name, value in page.facts]
-    return "\n\n".join([*parts, "## How these numbers were made", "\n".join(facts)]) + "\n"
+    return "\n\n".join([*parts, f"## {FACTS_TITLE}", "\n".join(facts)]) + "\n"
 
 
 def render_csv(table: TableResult) -> str:
@@ -48,9 +49,10 @@ def _csv_rows(table: TableResult) -> list[list[object]]:
         made = row.provenance
         origin: Sequence[object] = ["", "", "", "", "", "", table.measured_on, ""]
         if made:
+            said = "; ".join(said_of_row(made))
             epochs = "-".join(dict.fromkeys(str(count) for count in made.epochs))
             malignant = "" if made.malignant_count is None else made.malignant_count
-            origin = [made.image_count, malignant, made.seeds, epochs, 50, said_of_row(made)]
+            origin = [made.image_count, malignant, made.seeds, epochs, 50, said]
             origin = [*origin, table.measured_on, "; ".join(made.devices)]
         sizes = [row.parameters, row.paper_parameters, row.file_mb, row.paper_file_mb]
         for cell in row.cells:
@@ -65,6 +67,20 @@ def _csv_rows(table: TableResult) -> list[list[object]]:
                 + list(origin)
             )
     return rows
+
+
+def _markdown_section(table: Table) -> list[str]:
+    """Returns a table under its title; what is secondary is folded, as on the page."""
+    shown = _markdown_table(table)
+    if table.is_folded:
+        shown = _fold(f"{len(table.rows)} rows", shown)
+    said = _fold(IN_WORDS, *table.paragraphs) if table.paragraphs else ""
+    return [f"## {table.title}", *filter(None, [shown, table.note, said])]
+
+
+def _fold(title: str, *paragraphs: str) -> str:
+    head = f"<details><summary>{title}</summary>"
+    return "\n\n".join([head, *paragraphs, "</details>"])
 
 
 def _markdown_table(table: Table) -> str:
@@ -94,7 +110,7 @@ def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ())
     """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
     write_json(out / JSON_NAME, outcome.to_dict())
     for table in outcome.tables:
-        name = table.number.replace(", ", "-")
+        name = re.sub(r"[^\w-]+", "-", table.number)  # it may come from a file
         write_text(out / "tables" / f"{name}.csv", render_csv(table))
     write_text(out / MARKDOWN_NAME, render_markdown(outcome))
     page = out / PAGE_NAME

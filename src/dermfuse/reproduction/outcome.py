@@ -261,7 +261,7 @@ class Outcome:
     blind: tuple[str, ...]
 
     def why_empty(self, row: RowResult) -> str:
-        """Returns why a row has no number of ours: what failed of its runs, or that none was run.
+        """Returns why a row has no number of ours: what failed of its runs, or that there is none.
 
         Args:
             row: One without provenance.
@@ -273,7 +273,7 @@ class Outcome:
         for what, why in self.failures.items():
             if what.startswith(f"{row.source}, "):
                 return why
-        return "not run"
+        return "no number of ours"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome as JSON values."""

@@ -1,13 +1,14 @@
 """From an outcome to the page that shows it."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from dermfuse.figures import Picture
-from dermfuse.report import Finding, Page, Plate, Table
+from dermfuse.report import Page, Plate, Table
 from dermfuse.reproduction.outcome import Comparison, Outcome, Provenance, RowResult, TableResult
 from dermfuse.reproduction.paper import METRIC_NAMES, PAPER_EPOCHS, TEST_IMAGES, TEST_MALIGNANT
-from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, headlines
-from dermfuse.reproduction.words import metric_names, say_leakage, say_table
+from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, how_to_read
+from dermfuse.reproduction.words import metric_names, say_table
 
 _STATES = {"failed": "failed", "waiting": "stopped"}
 
@@ -19,14 +20,17 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
         outcome: What was found.
         pictures: Figures drawn from its runs, in order.
     """
-    tables = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
-    tables += [_table(outcome, table) for table in outcome.tables]
+    tables = [_table(outcome, table) for table in outcome.tables]
     tables += [_leakage_table(outcome)] if outcome.leakage else []
     tables += [_runs_table(outcome)]
+    summary = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
+    first = summary or tables
+    first[0] = replace(first[0], note=" ".join(filter(None, [first[0].note, how_to_read(outcome)])))
     return Page(
         title="The paper, reproduced",
         lead=_lead(outcome),
-        findings=_findings(outcome),
+        findings=(),
+        summary=tuple(summary),
         tables=tuple(tables),
         charts=(),
         examples=(),
@@ -36,15 +40,9 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     )
 
 
-def said_of_row(provenance: Provenance, common: Collection[str] = ()) -> str:
-    """Returns what a row's numbers come from, in words.
-
-    Args:
-        provenance: Of the row.
-        common: Settings that are said elsewhere.
-    """
-    count = provenance.image_count
-    malignant = provenance.malignant_count
+def said_of_row(provenance: Provenance) -> tuple[str, ...]:
+    """Returns what a row's numbers come from, in words."""
+    count, malignant = provenance.image_count, provenance.malignant_count
     parts = [
         provenance.epochs_in_words(),
         f"{provenance.seeds} seeds" if provenance.seeds > 1 else "seed 0",
@@ -53,32 +51,16 @@ def said_of_row(provenance: Provenance, common: Collection[str] = ()) -> str:
     if "random" in provenance.init:
         parts.append(f"{provenance.init} weights to start from")
     said = ("train.epochs", "model.init")
-    settings = [
-        text for text in provenance.settings if text not in common and not text.startswith(said)
-    ]
-    return "; ".join([*parts, *settings])
+    return (*parts, *(text for text in provenance.settings if not text.startswith(said)))
 
 
 def _lead(outcome: Outcome) -> str:
     done, rows = count_rows(outcome)
     where = sorted({table.measured_on for table in outcome.tables})
     return (
-        f"Wei, Ding and Hu (IEEE Access 2020) trained and measured again: {done} of {rows} rows of "
-        "Tables III to XI have a number of ours. The paper's numbers are of its test set "
-        f"({TEST_IMAGES} images, {TEST_MALIGNANT} malignant). Ours are of {'; of '.join(where)}."
-    )
-
-
-def _findings(outcome: Outcome) -> tuple[Finding, ...]:
-    return tuple(
-        Finding(
-            f"{row.label}, {METRIC_NAMES[cell.metric]}",
-            _cell(cell)[0],
-            f"{cell.ours.low:.3f} to {cell.ours.high:.3f}",
-            f"The paper: {cell.paper:.3f}. {row.provenance.epochs_in_words()}.",
-        )
-        for _, row, cell in headlines(outcome)
-        if row.label == "Fusion" and cell.ours and row.provenance
+        f"{done} of {rows} rows of Tables III to XI of Wei, Ding and Hu (IEEE Access 2020) have a "
+        f"number of ours, measured on {'; on '.join(where)}. The paper's are of its test set "
+        f"({TEST_IMAGES} images, {TEST_MALIGNANT} malignant)."
     )
 
 
@@ -88,7 +70,7 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
     columns = ["Network", *metric_names(table.metrics)]
     columns += ["parameters"] if has_parameters else []
     columns += ["float32 file, MiB"] if has_files else []
-    common, rows = _common_settings(table), []
+    common, rows = _common(table), []
     for row in table.rows:
         cells = [_label(outcome, row, common), *(_cell(cell) for cell in row.cells)]
         cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
@@ -97,44 +79,23 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
     is_paper = not table.number.startswith("beyond")
     return Table(
         title=f"Table {table.number}: {table.title}" if is_paper else table.title,
-        note=_note(outcome, table),
+        note=f"All rows: {'; '.join(common)}." if common else "",
         columns=tuple(columns),
         rows=tuple(rows),
         paragraphs=say_table(table),
     )
 
 
-def _note(outcome: Outcome, table: TableResult) -> str:
-    rows = [row.provenance for row in table.rows if row.provenance]
-    devices = dict.fromkeys(device for row in rows for device in row.devices)
-    said = [f"Ours: {outcome.data}, {table.measured_on}; {_seeds(outcome)}."]
-    said += [f"Trained on {'; '.join(devices)}."] if devices else []
-    common = _common_settings(table)
-    said += [f"Other than in the presets: {', '.join(common)}."] if common else []
-    said += [
-        f"Intervals: 95 %, stratified bootstrap of {outcome.draws} draws over the images"
-        + (
-            ", of the mean over the seeds, whose standard deviation is given as ±"
-            if outcome.seeds > 1
-            else "; one seed, so the luck of a training is not in them"
-        )
-        + ".",
-        "Within noise: the difference is at most 1.96 times the root of the summed squares of our "
-        "standard error and of the paper's, which its test set's size gives.",
-    ]
-    return " ".join(said)
-
-
-def _common_settings(table: TableResult) -> list[str]:
-    """Returns the settings that all rows that were run have changed alike."""
-    rows = [row.provenance.settings for row in table.rows if row.provenance]
-    first: Sequence[str] = rows[0] if rows else ()
-    return [text for text in first if all(text in settings for settings in rows)]
+def _common(table: TableResult) -> list[str]:
+    """Returns what is said of every row that has a number of ours, so that it is said once."""
+    said = [said_of_row(row.provenance) for row in table.rows if row.provenance]
+    return [text for text in said[0] if all(text in of_row for of_row in said)] if said else []
 
 
 def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> tuple[str, str]:
     if row.provenance:
-        return row.label, said_of_row(row.provenance, common)
+        own = (text for text in said_of_row(row.provenance) if text not in common)
+        return row.label, "\n".join(own)
     return row.label, outcome.why_empty(row) if row.source else "quoted by the paper"
 
 
@@ -149,8 +110,8 @@ def _cell(cell: Comparison) -> tuple[str, str]:
     if ours.deviation is not None:
         lines[0] += f", ±{ours.deviation:.3f}"
     if cell.difference is not None:
-        noise = "within noise" if cell.within_noise else "beyond noise"
-        lines += [paper, f"{cell.difference:+.3f}, {noise}"]
+        lines.append(f"{paper}, {cell.difference:+.3f}")
+        lines += [] if cell.within_noise else ["beyond noise"]
     return value, "\n".join(lines)
 
 
@@ -163,10 +124,10 @@ def _leakage_table(outcome: Outcome) -> Table:
     return Table(
         title="What splitting after augmentation does",
         note=(
-            "Both runs are equal but for the split, and for the training images that show a lesion "
-            "of the test set, which the paper keeps; both chose their epoch on what they were "
-            "validated on. The copies are not independent images, so the paper's split has no "
-            f"interval. {outcome.data}, seed 0; 95 % bootstrap, {outcome.draws} draws."
+            "Both runs are equal but for the split, and for what the paper's protocol does not "
+            "leave out; both chose their epoch on what they were validated on. The paper's "
+            "validates on augmented copies whose lesions were trained on as well; these are not "
+            f"independent images, so it has no interval. {outcome.data}, seed 0."
         ),
         columns=("Network", "split after augmenting", "split by source image", "difference"),
         rows=tuple(
@@ -185,7 +146,6 @@ def _leakage_table(outcome: Outcome) -> Table:
             )
             for each in outcome.leakage
         ),
-        paragraphs=say_leakage(outcome.leakage),
     )
 
 
@@ -193,6 +153,7 @@ def _runs_table(outcome: Outcome) -> Table:
     said = [f"{what}: {why}" for what, why in outcome.failures.items()]
     waiting = dict.fromkeys(run.preset for run in outcome.runs if run.state == "waiting")
     said += [f"Planned and not finished: runs of {', '.join(waiting)}."] if waiting else []
+    several = len({run.device for run in outcome.runs if run.device}) > 1
     blind = f" Test predictions for scoring elsewhere: {len(outcome.blind)} folders under blind/."
     return Table(
         title="Runs",
@@ -200,7 +161,7 @@ def _runs_table(outcome: Outcome) -> Table:
         columns=("Run", "state", "epochs", "seconds", "seconds per epoch"),
         rows=tuple(
             (
-                (run.name, run.error or run.device),
+                (run.name, run.error or (run.device if several else "")),
                 (_STATES.get(run.state, "finished"), ""),
                 (str(run.epochs), ""),
                 (f"{run.seconds:.0f}", ""),
@@ -210,29 +171,18 @@ def _runs_table(outcome: Outcome) -> Table:
             if run.state != "waiting" or run.epochs
         ),
         paragraphs=tuple(said),
+        is_folded=not said,
     )
 
 
 def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     environment = outcome.environment
     versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items())
-    devices = dict.fromkeys(run.device for run in outcome.runs if run.device)
     seconds = sum(run.seconds for run in outcome.runs)
-    data = dict.fromkeys(
-        summary
-        for table in outcome.tables
-        for row in table.rows
-        if row.provenance
-        for summary in row.provenance.data
-    )
     return (
-        ("Data", "; ".join(data) or outcome.data),
         ("Split", _split(outcome)),
-        ("Seeds", ", ".join(map(str, range(outcome.seeds)))),
         ("Changed settings", ", ".join(outcome.overrides) or "none"),
-        ("Trained on", "; ".join(devices) or "nothing yet"),
         ("Training", f"{seconds:.0f} s over all runs"),
-        ("Bootstrap", f"{outcome.draws} draws"),
         ("Measured on", str(environment.get("machine", ""))),
         ("Versions", versions),
         ("Commit", str(environment.get("commit") or "unknown")),
@@ -244,7 +194,3 @@ def _split(outcome: Outcome) -> str:
         f"{count} folds" if count else "hold-out" for count in (outcome.folds, outcome.mask_folds)
     )
     return classes if classes == masks else f"{classes}; of the networks that only outline, {masks}"
-
-
-def _seeds(outcome: Outcome) -> str:
-    return "seed 0" if outcome.seeds == 1 else f"seeds 0 to {outcome.seeds - 1}"

@@ -71,7 +71,7 @@ def _say_best(table: TableResult) -> str:
     if first is best:
         return f"{here}, as in the paper ({published.paper:.3f})."
     run = {row.label for row, _ in ours}
-    where = "" if first.label in run else ", which was not run here"
+    where = "" if first.label in run else ", which has no number here"
     return f"{here}; in the paper it is {first.label} ({published.paper:.3f}){where}."
 
 
@@ -89,7 +89,7 @@ def _say_test(test: ContrastResult) -> str:
     return (
         f"{METRIC_NAMES[test.metric]}, {test.treated} against {test.control}: "
         f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f}), "
-        f"corrected p {_p_value(test.corrected)}{paper}."
+        f"corrected p {say_p_value(test.corrected)}{paper}."
     )
 
 
@@ -137,7 +137,13 @@ def _is_missing(row: RowResult) -> bool:
     return bool(row.source) and row.provenance is None
 
 
-def _p_value(value: float) -> str:
+def say_p_value(value: float) -> str:
+    """Returns a p-value in words.
+
+    Example:
+        >>> say_p_value(0.0399), say_p_value(0.0)
+        ('0.040', 'below 0.001')
+    """
     return f"{value:.3f}" if value >= 0.001 else "below 0.001"
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, list_folders, name_folders
+from dermfuse.data.isic2016 import TEST_DUPLICATES
 from dermfuse.data.splits import write_split
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.models.backbones import Backbone
@@ -272,11 +273,12 @@ def _record(config: Config, chosen: TrainingSet, data: DataFolders) -> dict[str,
 
 def _summary(config: Config, chosen: TrainingSet, data: DataFolders) -> str:
     """Returns the data in words, for tables."""
+    train = chosen.split.train
+    shown = len(set(train).intersection(TEST_DUPLICATES))
+    known = f" ({shown} show a lesion of the test set)" if shown else ""
     if not config.data.validates:
-        return f"{name_folders(data)}, all {len(chosen.split.train)} usable images trained on"
-    sides = (
-        f"{len(chosen.split.train)} images trained on, {len(chosen.split.validation)} validated on"
-    )
+        return f"{name_folders(data)}, all {len(train)} usable images trained on{known}"
+    sides = f"{len(train)} images trained on{known}, {len(chosen.split.validation)} validated on"
     own = config.data
     how = f"fold {own.fold} of {own.folds}" if own.folds else "hold-out"
     if own.outer_folds:
