@@ -121,6 +121,7 @@ def test_an_unknown_table_is_refused_with_the_nearest(
         (["--jobs", "0"], '--jobs is "0". Expected: 1 or more, or auto'),
         (["--jobs", "all"], '--jobs is "all". Expected: 1 or more, or auto'),
         (["--deadline", "0"], "the deadline is 0 minutes. Expected: more than 0"),
+        (["--deadline", "-1", "--dry-run"], "the deadline is -1 minutes. Expected: more than 0"),
         (["--deadline", "1e-5"], "a deadline of 1e-05 minutes leaves no time for one epoch"),
         (["--minimum-learning-rate=-1"], "train.minimum_learning_rate is -1.0. Expected"),
         (["--minimum-learning-rate", "nan"], "train.minimum_learning_rate is nan. Expected"),

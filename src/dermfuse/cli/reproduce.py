@@ -171,7 +171,9 @@ def reproduce(  # noqa: PLR0913 — an option each
         with progress("Timing steps of each network") as advance:
             plan = plan_request(request)
             plan = replace(plan, runs=plan.runs_to_train(request.only))
-            found = estimate(plan, request.place, jobs=request.jobs, progress=advance)
+            found = estimate(
+                plan, request.place, jobs=request.jobs, minutes=deadline, progress=advance
+            )
         say_json(found.to_dict()) if json else _show_estimate(found)
         return
     with (watch_live if on_terminal() else watch_lines)() as watch:

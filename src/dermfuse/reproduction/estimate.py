@@ -43,6 +43,7 @@ def estimate(
     place: Workplace,
     *,
     jobs: Jobs = None,
+    minutes: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PlanEstimate:
     """Returns what a plan will cost on this machine; nothing is written.
@@ -51,12 +52,13 @@ def estimate(
         plan: What is to be trained.
         place: Where; what is finished there costs nothing more.
         jobs: How many runs are trained side by side; see ``estimate_runs``.
+        minutes: The deadline; it is checked alone.
         progress: Called with (done, all) runs.
 
     Raises:
         DermfuseError: As for ``make_queue``.
     """
-    found = make_queue(plan.runs, place, jobs=jobs, progress=progress).estimate
+    found = make_queue(plan.runs, place, jobs=jobs, minutes=minutes, progress=progress).estimate
     disk = sum(each.disk_mb for each in found.runs) + _predictions_mb(plan, place.data)
     return PlanEstimate(found.runs, found.jobs, found.seconds, found.most_seconds, round(disk, 1))
 
