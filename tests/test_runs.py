@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse import runs
-from dermfuse.errors import RunError, StorageError
+from dermfuse.errors import DataError, RunError, StorageError
 from dermfuse.runs import (
     RunFolder,
     atomic_write,
@@ -64,9 +65,13 @@ def test_json_goes_there_and_back(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"auc": 0.5}
 
 
-def test_json_without_a_value_for_infinity_refuses_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", {"loss": float("inf")})
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_without_a_value_for_infinity_says_where_it_stands(
+    value: float, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"rows.1.loss is {value}, so .*a.json is not written"):
+        write_json(tmp_path / "a.json", {"rows": ({"loss": 1.0}, {"loss": value})})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "cannot be read"), ("[1]", "holds a list")])

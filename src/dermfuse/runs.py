@@ -14,6 +14,7 @@ A run folder holds everything one training leaves behind:
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -21,14 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dermfuse.errors import DermfuseError, RunError, StorageError
+from dermfuse.errors import DataError, DermfuseError, RunError, StorageError
 from dermfuse.records import MOST_RECORD_BYTES, parse_object, read_plain, show_value
 
 NOTICE = "dermfuse is research software, not a medical device: nothing it prints is a diagnosis."
@@ -43,7 +44,7 @@ _RECORD: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("preset", "task", "init", "status", "device", "precision", "notice"), (str,)),
     **dict.fromkeys(("config", "start", "versions", "data", "validation"), (dict,)),
     **dict.fromkeys(("seed", "epochs", "kept_epoch", "threads", "devices"), (int,)),
-    **dict.fromkeys(("kept_by", "deployed_head", "python", "machine"), (str,)),
+    **dict.fromkeys(("kept_by", "deployed_head", "python", "machine", "error"), (str,)),
     "commit": (str, type(None)),
     "seconds": (int, float),
 }
@@ -209,9 +210,39 @@ def write_text(path: Path, text: str) -> None:
         handle.write(text.encode())
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON object atomically; NaN and infinity are refused, for JSON has none."""
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, record: Mapping[str, Any], *, compact: bool = False) -> None:
+    """Writes a JSON object atomically.
+
+    Args:
+        path: The file.
+        record: Plain values.
+        compact: On one line without spaces, for a program to read.
+
+    Raises:
+        DataError: A number in it is not finite: JSON has none such, and none is a measurement.
+        StorageError: The file cannot be written.
+    """
+    if odd := _not_finite(record):
+        raise DataError(
+            f"{odd[0]} is {odd[1]}, so {path} is not written",
+            expected="a finite number",
+            action="Check what it is measured from: data, weights, predictions",
+        )
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
+    write_text(path, json.dumps(record, allow_nan=False, **layout) + "\n")
+
+
+def _not_finite(value: object, where: str = "") -> tuple[str, float] | None:
+    """Returns the first number in plain values that JSON cannot hold, after where it stands."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (where, value)
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    named = (_not_finite(part, f"{where}.{key}".lstrip(".")) for key, part in parts)
+    return next(filter(None, named), None)
 
 
 def read_json(
@@ -338,6 +369,14 @@ def require_free(path: Path, *, what: str = "output") -> None:
             expected="a new or an empty folder",
             action="Choose another folder or remove this one",
         )
+
+
+def is_fresh(made: Path, made_from: Sequence[Path]) -> bool:
+    """Returns whether a file is there and no older than those that it is made from."""
+    if not made.is_file():
+        return False
+    made_at = made.stat().st_mtime_ns
+    return all(path.is_file() and path.stat().st_mtime_ns <= made_at for path in made_from)
 
 
 def environment() -> dict[str, Any]:

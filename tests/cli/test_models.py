@@ -243,3 +243,47 @@ def test_a_training_on_all_images_is_said_to_keep_its_last_epoch(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "Set train.schedule=cosine or data.split=source" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "mobilenetv1", "--run", "r", "--parts", "test"], "--parts is given alone"),
+        (["train", "mobilenetv1", "--run", "r", "--predict", "p"], "--predict is given alone"),
+        (
+            ["train", "mobilenetv1", "--run", "r", "--predict", "p", "--parts", "all"],
+            'no part is called "all"',
+        ),
+        (["predict", "r", "--out", "p"], "neither or both are given"),
+        (["predict", "r", "--out", "p", "--split", "test", "--parts", "test"], "or both are given"),
+        (["predict", "r", "--out", "p", "--parts", "test", "--tta"], "with other options"),
+    ],
+)
+def test_parts_that_contradict_other_options_are_one_line(
+    arguments: list[str],
+    message: str,
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--data", str(drawn)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_predicts_its_parts_and_predict_keeps_them(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "predicted"
+    arguments = ["train", "mobilenetv1", "--data", str(drawn), "--run", str(run), *QUICK]
+    arguments += ["--set", "model.init=random"]
+    parts = ["--parts", "validation,test"]
+    assert main([*arguments, "--predict", str(out), *parts]) == 0
+    assert f"The test predictions lie in {out / 'test'}." in capsys.readouterr().out
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("predictions.json")}
+    assert {path.parent.name for path in made} == {"validation", "test"}
+    assert main(["predict", str(run), "--data", str(drawn), "--out", str(out), *parts]) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("predictions.json")} == made

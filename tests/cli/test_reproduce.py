@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ def test_options_reach_the_library_and_a_failed_run_exits_with_three(
 ) -> None:
     arguments = ["reproduce", "--data", "d", "--out", str(tmp_path), "--tables", "III, V"]
     arguments += ["--seeds", "3", "--folds", "0", "--jobs", "2", "--set", "train.epochs=3"]
-    arguments += ["--no-blind"]
+    arguments += ["--no-blind", "--deadline", "30", "--minimum-learning-rate", "2e-6"]
     assert main(arguments) == 3
     request = asked[0]
     assert (request.tables, request.seeds, request.folds, request.jobs) == (["III", "V"], 3, 0, 2)
     assert request.overrides == ("train.epochs=3",)
-    assert not request.blind
+    assert (request.blind, request.minutes, request.minimum_learning_rate) == (False, 30, 2e-6)
     captured = capsys.readouterr()
     assert "unet-seed0 failed: no weights." in captured.out
     assert "a row: no masks." in captured.out
@@ -80,6 +81,7 @@ def test_json_is_one_object(
     assert record["notice"] == NOTICE
     assert record["runs"][0]["error"] == "no weights."
     assert "leakage" in asked[0].tables
+    assert asked[0].jobs is None
     assert "beyond" in asked[0].tables
 
 
@@ -111,6 +113,50 @@ def test_an_unknown_table_is_refused_with_the_nearest(
     assert 'no table is called "leekage"' in error
     assert 'Did you mean "leakage"' in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--jobs", "0"], '--jobs is "0". Expected: 1 or more, or auto'),
+        (["--jobs", "all"], '--jobs is "all". Expected: 1 or more, or auto'),
+        (["--deadline", "0"], "the deadline is 0 minutes. Expected: more than 0"),
+        (["--deadline", "-1", "--dry-run"], "the deadline is -1 minutes. Expected: more than 0"),
+        (["--deadline", "1e-5"], "a deadline of 1e-05 minutes leaves no time for one epoch"),
+        (["--minimum-learning-rate=-1"], "train.minimum_learning_rate is -1.0. Expected"),
+        (["--minimum-learning-rate", "nan"], "train.minimum_learning_rate is nan. Expected"),
+    ],
+)
+def test_a_queue_that_cannot_be_is_one_line_and_nothing_is_written(
+    options: list[str],
+    message: str,
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
+    out = tmp_path / "out"
+    arguments = ["reproduce", "--data", str(drawn), "--out", str(out), "--tables", "V"]
+    assert main([*arguments, "--no-figures", *options]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not out.exists()
+
+
+def test_what_a_deadline_left_is_told_and_exits_with_three(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: Any, **__: Any) -> ReproductionReport:
+        outcome = replace(_outcome(), failures={})
+        return ReproductionReport(tmp_path / "report.html", outcome, failed=0, left=(WAITING,))
+
+    monkeypatch.setattr(reproduce, "reproduce", answer)
+    assert main(["reproduce", "--data", "d", "--out", str(tmp_path), "--deadline", "1"]) == 3
+    said = capsys.readouterr().out
+    assert "[bold]: 0 of 50 epochs are trained" in said
+    assert "1 runs are left. The same command goes on with them." in said
 
 
 def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:

@@ -2,6 +2,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from dermfuse.errors import RunError
 from dermfuse.jobs.execution import (
     Workplace,
+    has_predicted,
+    is_begun,
     is_finished,
+    predict_command,
     survey,
     train_all,
     train_command,
@@ -206,3 +210,114 @@ def test_at_the_deadline_trainings_are_stopped_and_nothing_is_begun(place: Workp
 def test_a_list_of_what_is_left_out_is_passed_on(place: Workplace, tmp_path: Path) -> None:
     command = train_command(_named("a", leave_out=tmp_path / "list.csv"), place)
     assert command[-2:] == ["--leave-out", str(tmp_path / "list.csv")]
+
+
+PREDICT = """
+import pathlib, sys
+out = pathlib.Path(sys.argv[3])
+for part in sys.argv[4].split(","):
+    (out / part).mkdir(parents=True, exist_ok=True)
+    (out / part / "predictions.json").write_text("{}")
+print("predicted", flush=True)
+"""
+
+
+def _asked(run: Run) -> Run:
+    return replace(run, parts=("validation", "test-tta"))
+
+
+def _predicting(script: str) -> Callable[[Run, Workplace], list[str]]:
+    def command(run: Run, place: Workplace) -> list[str]:
+        files = [place.config_file(run), place.run_folder(run), place.predictions_folder(run)]
+        return [sys.executable, "-S", "-c", script, *map(str, files), ",".join(run.parts)]
+
+    return command
+
+
+def test_a_training_predicts_in_its_own_process(place: Workplace) -> None:
+    run = _asked(RUNS[0])
+    command = train_command(run, place)
+    first = command.index("--predict")
+    folder = str(place.out / "predictions" / run.name)
+    assert command[first : first + 4] == ["--predict", folder, "--parts", "validation,test-tta"]
+    assert "--predict" not in train_command(RUNS[0], place)
+    ended = train_all([run], place, command=_predicting(FINISH + PREDICT), predict=_command("1/0"))
+    assert ended[0].state == "trained"
+    assert place.log_file(run).read_text().split() == ["predicted"]
+    assert has_predicted(run, place)
+
+
+def test_a_finished_run_that_has_not_predicted_does_so_without_a_training(
+    place: Workplace,
+) -> None:
+    run = _asked(RUNS[0])
+    _write_run(run, place, "finished", 4)
+    command = predict_command(run, place)
+    assert command[1:5] == ["-m", "dermfuse", "predict", str(place.run_folder(run))]
+    assert command[-2:] == ["--parts", "validation,test-tta"]
+    fails = _command("raise ValueError('it was trained')")
+    for _ in range(2):  # the second time there is nothing to do
+        ended = train_all([run], place, command=fails, predict=_predicting(PREDICT))
+        assert ended[0].state == "reused"
+    assert place.log_file(run).read_text().split() == ["predicted"]
+
+
+def test_a_run_that_cannot_be_predicted_with_has_failed(place: Workplace) -> None:
+    run = _asked(RUNS[0])
+    script = "import sys; print('dermfuse: error: memory ran out.'); sys.exit(2)"
+    after = train_all([run], place, command=_predicting(FINISH + script))
+    again = train_all([run], place, predict=_predicting(script))
+    for ended in (*after, *again):
+        assert (ended.state, ended.error) == ("failed", "memory ran out.")
+    assert is_finished(run, place.run_folder(run)), "what is trained stays trained"
+
+
+def test_at_the_deadline_what_has_whole_epochs_is_predicted_by_them(place: Workplace) -> None:
+    runs = [_asked(run) for run in RUNS[:3]]
+    _write_run(runs[0], place, "running", 2)
+    _write_run(runs[2], place, "interrupted", 1)
+    sleep = _predicting("import time; time.sleep(60)")
+    ended = train_all(
+        runs, place, jobs=1, deadline=time.monotonic() + 1, command=sleep,
+        predict=_predicting(PREDICT),
+    )  # fmt: skip
+    assert [(run.state, run.epoch) for run in ended] == [("waiting", n) for n in (2, 0, 1)]
+    assert [has_predicted(run, place) for run in runs] == [True, False, True]
+    assert [is_begun(run, place.run_folder(run)) for run in runs] == [True, False, True]
+    longer = replace(runs[0], config=runs[0].config.override(["train.seed=7"]))
+    assert not is_begun(longer, place.run_folder(runs[0])), "those are another run's epochs"
+
+
+def test_at_the_deadline_a_trained_run_may_predict_to_its_end(place: Workplace) -> None:
+    run = _asked(RUNS[0])
+    slow = FINISH + "import time; time.sleep(3)\n" + PREDICT
+    ended = train_all(
+        [run], place, deadline=time.monotonic() + 1.5, command=_predicting(slow),
+        predict=_command("1/0"),
+    )  # fmt: skip
+    assert ended[0].state == "trained"
+    assert has_predicted(run, place)
+
+
+def test_why_a_run_failed_is_noted_until_it_is_tried_again(place: Workplace) -> None:
+    folder = _write_run(RUNS[0], place, "running", 2)
+    fails = "import sys; print('dermfuse: error: the loss is nan.'); sys.exit(2)"
+    assert train_all(RUNS[:1], place, command=_command(fails))[0].error == "the loss is nan."
+    record = RunFolder(folder).read_record()
+    assert (record["status"], record["error"]) == ("failed", "the loss is nan.")
+    noted = survey(RUNS[:1], place)[0]
+    assert (noted.state, noted.epoch, noted.error) == ("waiting", 2, "the loss is nan.")
+    seen: list[Sequence[RunProgress]] = []
+    dies = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    ended = train_all(RUNS[:1], place, watch=seen.append, command=_command(dies))
+    assert ended[0].error == "ended by signal 9", "not what the log says of the last time"
+    assert seen[0][0].error in ("", ended[0].error)
+
+
+def test_a_damaged_record_fails_its_run_alone(place: Workplace) -> None:
+    runs = [_asked(run) for run in RUNS[:2]]
+    folder = _write_run(runs[0], place, "running", 2)
+    RunFolder(folder).record.write_text("{")
+    ended = train_all(runs, place, command=_predicting(FINISH + PREDICT))
+    assert [run.state for run in ended] == ["failed", "trained"]
+    assert "cannot be read" in ended[0].error

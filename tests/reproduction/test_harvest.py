@@ -11,7 +11,14 @@ from dermfuse.jobs.run import Run
 from dermfuse.masks import read_mask
 from dermfuse.predictions import MANIFEST_NAME, Predictions, read_predictions
 from dermfuse.preprocess import read_probability
-from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest, tasks_with_test_truth
+from dermfuse.reproduction.harvest import (
+    TEST,
+    VALIDATION,
+    Harvest,
+    parts_to_predict,
+    tasks_with_test_truth,
+)
+from dermfuse.reproduction.plan import make_plan
 from dermfuse.reproduction.reproduce import Request, plan_request, reproduce
 
 CLASSES, MASKS, OTHER = "dc-mobilenetv1", "u-mobilenetv1", "u-densenet121"
@@ -160,3 +167,16 @@ def test_damaged_weights_are_a_failure_that_is_told_and_new_ones_are_predicted_a
     os.utime(weights, ns=(made + 1, made + 1))
     harvest.of_run(run)
     assert (folder / MANIFEST_NAME).stat().st_mtime_ns > made
+
+
+def test_every_run_predicts_what_its_rows_are_measured_on() -> None:
+    plan = make_plan(["V", "VIII", "leakage", "beyond"], folds=0)
+    measured = parts_to_predict(plan, test_tasks={"classification", "segmentation"}, tests=False)
+    assert measured[f"{MASKS}-seed0-holdout"] == ("validation", "test", "test-tta")
+    assert measured["densenet121-seed0-holdout"] == ("validation", "test")
+    assert measured[f"{CLASSES}-seed0-papersplit"] == (), "it is read off the run's record"
+    blind = parts_to_predict(plan, test_tasks=frozenset(), tests=True)
+    assert blind[f"{MASKS}-seed0-holdout"] == ("validation", "test", "validation-tta")
+    assert blind[f"{CLASSES}-seed0-papersplit"] == ("test",)
+    unasked = parts_to_predict(plan, test_tasks=frozenset(), tests=False)
+    assert unasked["densenet121-seed0-holdout"] == ("validation",)

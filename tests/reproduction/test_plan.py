@@ -152,3 +152,21 @@ def test_some_presets_can_be_trained_alone() -> None:
     assert plan.runs_to_train() == plan.runs
     with pytest.raises(ConfigError, match='no planned preset is called "u-vgg16"'):
         plan.runs_to_train(["u-vgg16"])
+
+
+def test_the_smallest_rate_is_that_of_all_plateau_runs_that_name_none() -> None:
+    overrides = ["densenet121:train.minimum_learning_rate=1e-6", "squeezenet:train.schedule=cosine"]
+    plan = make_plan(["III"], folds=0, overrides=overrides, minimum_learning_rate=2e-6)
+    rates = {run.preset: run.config.train.minimum_learning_rate for run in plan.runs}
+    assert rates.pop("densenet121") == 1e-6
+    assert rates.pop("squeezenet") == 0, "the cosine ends by itself"
+    assert set(rates.values()) == {2e-6}
+    assert plan.overrides == (*overrides, "train.minimum_learning_rate=2e-06")
+    assert "train.minimum_learning_rate = 2e-06" in changes(plan)["mobilenetv1"]
+    assert make_plan(["III"], folds=0).overrides == ()
+
+
+@pytest.mark.parametrize("rate", [-1.0, 11.0, float("nan")])
+def test_a_rate_out_of_range_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match=r"train\.minimum_learning_rate is"):
+        make_plan(["III"], folds=0, minimum_learning_rate=rate)

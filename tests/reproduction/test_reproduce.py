@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from dermfuse.errors import DataError, RunError
 from dermfuse.figures import Picture
-from dermfuse.jobs.execution import train_all
+from dermfuse.jobs import estimate
+from dermfuse.jobs.estimate import Pace
+from dermfuse.jobs.execution import Workplace, train_all
 from dermfuse.jobs.run import Run
 from dermfuse.predictions import read_predictions
 from dermfuse.reproduction.documents import JSON_NAME, MARKDOWN_NAME
@@ -19,7 +22,8 @@ from dermfuse.reproduction.reproduce import (
     plan_request,
     reproduce,
 )
-from dermfuse.runs import NOTICE
+from dermfuse.runs import NOTICE, RunFolder, write_json
+from dermfuse.training import prediction
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -235,6 +239,97 @@ def test_a_folder_without_images_is_refused_before_anything_is_written(
     with pytest.raises(DataError, match="no train images"):
         reproduce(request_for(tmp_path, tmp_path / "out", ["V"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_run_marks_its_rows_and_a_stopped_one_is_told_by_its_epochs(
+    drawn: Path,
+    tmp_path: Path,
+    request_for: Callable[..., Request],
+    plant_here: Callable[..., list[Run]],
+) -> None:
+    four = "train.epochs=4"
+    request = request_for(drawn, tmp_path / "out", ["V", "VII", "leakage"], four)
+    planted = plant_here(request, ("mobilenetv1", "dc-mobilenetv1", "dc-densenet121"))
+    for run in planted:  # each has trained one epoch
+        record = RunFolder(request.place.run_folder(run)).read_record()
+        changed = {"epochs": 4} if run.preset == "dc-densenet121" else {"status": "interrupted"}
+        write_json(RunFolder(request.place.run_folder(run)).record, record | changed)
+    failing = RunFolder(request.place.run_folder(planted[0]))
+    why = {"status": "failed", "error": "the loss is nan in epoch 2."}
+    write_json(failing.record, failing.read_record() | why)
+    report = reproduce(request, report_only=True)
+    assert (report.failed, report.left) == (1, ())
+    assert report.outcome.leakage == (), "their runs were stopped"
+    page, markdown = report.page.read_text(), (request.out / MARKDOWN_NAME).read_text()
+    for said in (
+        "mobilenetv1-seed0-holdout failed: the loss is nan in epoch 2.",
+        "DC-MobileNetV1<br>1 of 4 epochs; the paper trains 50",
+        "DenseNet-121<br>no number of ours",
+        "1 to 4 epochs; the paper trains 50<br>dc-mobilenetv1 stopped after 1 of 4 epochs",
+    ):
+        assert said in markdown, said
+    assert ">stopped<" in page
+
+
+def test_a_run_that_fails_leaves_the_rest_alone_and_the_deadline_leaves_what_it_does_not_end(
+    drawn: Path,
+    tmp_path: Path,
+    request_for: Callable[..., Request],
+    plant_here: Callable[..., list[Run]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(1e-4, 1e-4, 1_000_000))
+    request = replace(request_for(drawn, tmp_path / "out", ["V"]), minutes=0.08, jobs=3)
+    (done,) = plant_here(request, ("mobilenetv1",))
+    for part in ("validation", "test"):
+        out = request.place.predictions_folder(done)
+        prediction.predict_part(request.place.run_folder(done), part, data=drawn, out=out)
+    scripts = {
+        "densenet121": "import sys; print('dermfuse: error: no weights.'); sys.exit(2)",
+        "dc-mobilenetv1": "import time; time.sleep(60)",
+        "dc-densenet121": "import time; time.sleep(60)",
+    }
+
+    def command(run: Run, _: Workplace) -> list[str]:
+        return [sys.executable, "-S", "-c", scripts[run.preset]]
+
+    report = reproduce(request, command=command)
+    states = {run.preset: run.state for run in report.outcome.runs}
+    assert states == {
+        "mobilenetv1": "reused", "densenet121": "failed",
+        "dc-mobilenetv1": "waiting", "dc-densenet121": "waiting",
+    }  # fmt: skip
+    assert report.failed == 1
+    assert {run.name.split("-seed")[0] for run in report.left} == {
+        "dc-mobilenetv1", "dc-densenet121",
+    }  # fmt: skip
+    rows = {row.source: report.outcome.why_empty(row) for row in report.outcome.tables[0].rows}
+    assert rows["densenet121"] == "densenet121-seed0-holdout failed: no weights."
+    assert rows["dc-mobilenetv1"] == "no number of ours"
+
+
+@pytest.mark.slow
+def test_processes_predict_and_a_loss_that_is_no_number_is_one_line(
+    drawn: Path,
+    tmp_path: Path,
+    request_for: Callable[..., Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("measuring reads; the runs have predicted")
+
+    monkeypatch.setattr(prediction, "predict", refuse)
+    request = request_for(drawn, tmp_path / "out", ["V"], "densenet121:train.learning_rate=10")
+    report = reproduce(replace(request, jobs="auto", only=["densenet121", "mobilenetv1"]))
+    states = {run.preset: (run.state, run.error) for run in report.outcome.runs if run.state}
+    assert states["mobilenetv1"] == ("trained", "")
+    state, why = states["densenet121"]
+    assert state == "failed"
+    assert re.search(r"(is|is not) (nan|finite) in epoch 1.*Lower train.learning_rate", why)
+    assert report.outcome.failures == {}
+    folder = tmp_path / "out" / "predictions" / "mobilenetv1-seed0-holdout"
+    assert {path.name for path in folder.iterdir()} == {"validation", "test"}
+    assert report.outcome.tables[0].rows[0].provenance
 
 
 @pytest.mark.slow

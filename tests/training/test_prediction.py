@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,14 @@ from PIL import Image
 
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.errors import DataError, RunError
+from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.masks import read_mask
-from dermfuse.predictions import read_predictions
+from dermfuse.predictions import MANIFEST_NAME, read_predictions
 from dermfuse.preprocess import read_image, read_probability, squeeze
 from dermfuse.runs import RunFolder
 from dermfuse.tabulation import measure, render_tables
 from dermfuse.training import predict, train
-from dermfuse.training.prediction import load_run
+from dermfuse.training.prediction import load_run, predict_part, require_parts
 
 TINY = [
     "model.init=random",
@@ -159,3 +160,25 @@ def test_a_run_on_all_images_predicts_what_it_has_and_refuses_validation(
     assert "mobilenetv1, seed 0 | test | 1 of 1 | 6 (" in tables
     assert "Data: data, all 30 usable images trained on." in tables
     assert "lean upwards" not in tables
+
+
+def test_parts_are_predicted_with_maps_and_kept_until_the_run_is_younger(
+    segmented: Path, drawn: Path, tmp_path: Path
+) -> None:
+    folder = predict_part(segmented, "test-tta", data=drawn, out=tmp_path)
+    assert folder == tmp_path / "test-tta"
+    predicted = read_predictions(folder)
+    assert (predicted.manifest.split, predicted.manifest.details["symmetries"]) == ("test", 8)
+    assert len(predicted.probabilities) == 6
+    made = (folder / MANIFEST_NAME).stat().st_mtime_ns
+    predict_part(segmented, "test-tta", data=drawn, out=tmp_path)
+    assert (folder / MANIFEST_NAME).stat().st_mtime_ns == made
+    os.utime(RunFolder(segmented).record, ns=(made + 1, made + 1))  # it was trained on
+    predict_part(segmented, "test-tta", data=drawn, out=tmp_path)
+    assert (folder / MANIFEST_NAME).stat().st_mtime_ns > made
+
+
+def test_a_part_that_is_none_is_refused() -> None:
+    require_parts(["validation", "test-tta"])
+    with pytest.raises(ConfigError, match='no part is called "tests"'):
+        require_parts(["validation", "tests"])

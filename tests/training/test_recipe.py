@@ -95,6 +95,8 @@ def test_the_warm_up_is_as_long_as_asked() -> None:
 def test_a_plateau_run_stops_below_the_smallest_rate(drawn: Path, tmp_path: Path) -> None:
     config = _tiny("train.epochs=4", "train.minimum_learning_rate=0.01")
     assert train(config, data=drawn, run=tmp_path / "run").epochs == 1
+    again = train(config, data=drawn, run=tmp_path / "run", resume=True)
+    assert again.epochs == 1, "taken up after the epoch that ended it, it trains no other"
 
 
 def test_a_clipped_run_moves_its_weights_less(drawn: Path, tmp_path: Path) -> None:

@@ -349,7 +349,9 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     assert not RunFolder(tmp_path / "run").weights.exists()
 
 
-@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "joint-mobilenetv1"])
+@pytest.mark.parametrize(
+    "preset", ["mobilenetv1", "dc-mobilenetv1", "joint-mobilenetv1", "u-mobilenetv1"]
+)
 def test_answers_that_are_not_finite_in_validation_stop_the_training(
     preset: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

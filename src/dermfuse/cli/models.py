@@ -22,6 +22,7 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.extras import require_train_extra
 from dermfuse.config import find_config, load_preset, preset_names
+from dermfuse.errors import ConfigError
 from dermfuse.runs import NOTICE
 
 Preset = Annotated[
@@ -46,6 +47,12 @@ LooksOption = Annotated[
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),
+]
+Parts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PART,...", help="Of validation, test, and both with -tta for all symmetries."
+    ),
 ]
 
 
@@ -109,13 +116,25 @@ def train(  # noqa: PLR0913 — one parameter for each option
     assignments: Assignments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
     devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
+    ] = None,
+    parts: Parts = None,
 ) -> None:
     """Train a preset into a run folder.
 
     A run that was interrupted goes on after its last whole epoch with --resume.
     """
     config = find_config(preset).override(assignments or ())
+    if (predictions is None) != (parts is None):
+        raise ConfigError(
+            f"{'--parts' if predictions is None else '--predict'} is given alone",
+            expected="a folder and what to predict into it, or neither",
+            action="Give --predict DIR and --parts PART,...",
+        )
     require_train_extra("dermfuse train")
+    named = _parts(parts)
     from dermfuse.training import train as train_network
     from dermfuse.training.distributed import find_processes
 
@@ -141,6 +160,8 @@ def train(  # noqa: PLR0913 — one parameter for each option
     for sentence in report.left_out:
         say(sentence)
     say(f"{report.epochs} epochs; the run lies in {report.run}.")
+    if predictions is not None:
+        _predict_parts(run, named, data=data, out=predictions)
     say_notice()
 
 
@@ -148,8 +169,9 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     *,
     data: Data,
-    split: Annotated[Split, typer.Option("--split", help="Which images.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    split: Annotated[Split | None, typer.Option("--split", help="Which images.")] = None,
+    parts: Parts = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
@@ -160,8 +182,20 @@ def predict(
     """Predict a split with a trained network.
 
     A classifier writes scores.csv, a U-Net masks of the images' size, a joint network both.
+    With --parts several folders are written, DIR/PART, with the maps that fusion needs; those
+    that are there and younger than the run are kept.
     """
+    if (split is None) == (parts is None) or (parts is not None and (tta or probabilities)):
+        raise ConfigError(
+            "of --split and --parts neither or both are given, or --parts with other options",
+            expected="--split PART for one folder, or --parts PART,... for several",
+            action="Give one of them",
+        )
     require_train_extra("dermfuse predict")
+    if split is None:
+        _predict_parts(run, _parts(parts), data=data, out=out)
+        say_notice()
+        return
     from dermfuse.training import predict as predict_split
 
     with progress("Predicting") as advance:
@@ -176,3 +210,19 @@ def predict(
         )
     say(f"{report.images} predictions ({report.task}) lie in {report.out}.")
     say_notice()
+
+
+def _parts(text: str | None) -> list[str]:
+    from dermfuse.training.prediction import require_parts
+
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    require_parts(parts)
+    return parts
+
+
+def _predict_parts(run: Path, parts: list[str], *, data: list[Path], out: Path) -> None:
+    from dermfuse.training.prediction import predict_part
+
+    for part in parts:
+        folder = predict_part(run, part, data=data, out=out)
+        say(f"The {part} predictions lie in {folder}.")

@@ -1,20 +1,41 @@
-"""How many trainings are going, as they go: a table on a terminal, lines elsewhere."""
+"""Trainings side by side: the options of their queue, and how far they are, as they go.
+
+That is a table on a terminal and lines elsewhere.
+"""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dermfuse.cli.console import say_progress
+from dermfuse.cli.console import say, say_progress
 
 if TYPE_CHECKING:
     from dermfuse.jobs.progress import RunProgress
 
+JobsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs",
+        metavar="N|auto",
+        help="Trainings side by side; auto (the default on a GPU): one per core, up to what fits"
+        " the memory.",
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        metavar="MINUTES",
+        help="End training at the last whole epoch then; the same command goes on.",
+    ),
+]
 Watch = Callable[["Sequence[RunProgress]"], None]
 
 _MOST_ROWS = 20
@@ -22,11 +43,11 @@ _ORDER = ("running", "failed", "waiting", "trained", "reused")
 
 
 @contextmanager
-def watch_live(jobs: int) -> Iterator[Watch]:
+def watch_live(jobs: int | None = None) -> Iterator[Watch]:
     """Yields a callback that redraws a table of the runs on standard error.
 
     Args:
-        jobs: Trainings side by side, for the time that is left.
+        jobs: Trainings side by side, for the time that is left; None for those that are going.
     """
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -34,7 +55,7 @@ def watch_live(jobs: int) -> Iterator[Watch]:
 
 
 @contextmanager
-def watch_lines(jobs: int) -> Iterator[Watch]:
+def watch_lines(jobs: int | None = None) -> Iterator[Watch]:
     """Yields a callback that writes a line for every epoch that ends and every run that does."""
     last: dict[str, tuple[str, int]] = {}
 
@@ -58,7 +79,15 @@ def say_run(run: "RunProgress") -> str:
     return ", ".join(parts) + (f": {run.error}" if run.error else "")
 
 
-def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int) -> Table:
+def say_left(runs: "Sequence[RunProgress]") -> None:
+    """Writes how far the runs are that a deadline left, as a part of the result."""
+    for run in runs:
+        say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
+    if runs:
+        say(f"{len(runs)} runs are left. The same command goes on with them.")
+
+
+def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int | None) -> Table:
     """Returns the table: what goes first, then what failed, what waits and what is done."""
     done = sum(run.is_over for run in runs)
     left = _left(runs, jobs)
@@ -78,10 +107,11 @@ def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int) -> Table:
     return table
 
 
-def _left(runs: "Sequence[RunProgress]", jobs: int) -> str:
+def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
     from dermfuse.jobs.progress import seconds_left  # noqa: PLC0415 — keeps --help fast
 
-    seconds = seconds_left(runs, jobs=jobs)
+    going = sum(run.state == "running" for run in runs)
+    seconds = seconds_left(runs, jobs=jobs or max(going, 1))
     return "" if not seconds else f"{_duration(seconds)} left"
 
 

@@ -21,7 +21,7 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.extras import require_export_extra
 from dermfuse.cli.models import Data
-from dermfuse.cli.overview import watch_lines, watch_live
+from dermfuse.cli.overview import Deadline, JobsOption, say_left, watch_lines, watch_live
 from dermfuse.cli.releases import show_release
 
 if TYPE_CHECKING:
@@ -60,13 +60,8 @@ def release(  # noqa: PLR0913 — an option each
             help="Also measure these images alone: a folder, or a list of ids; may be repeated.",
         ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings side by side; one per core if left out.")
-    ] = None,
-    deadline: Annotated[
-        float | None,
-        typer.Option(metavar="MINUTES", help="Stop training then; the same command goes on."),
-    ] = None,
+    jobs: JobsOption = None,
+    deadline: Deadline = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, in which order, how long.")
     ] = False,
@@ -79,6 +74,7 @@ def release(  # noqa: PLR0913 — an option each
     calibrated and measured out of fold.
     """
     require_export_extra("dermfuse release")
+    from dermfuse.jobs.capacity import parse_jobs
     from dermfuse.shipping.make import MakeRequest, make_release, prepare_release
     from dermfuse.shipping.plan import read_plan
 
@@ -89,7 +85,7 @@ def release(  # noqa: PLR0913 — an option each
         imagenet=imagenet,
         leave_out=leave_out,
         report_on=report_on or (),
-        jobs=jobs,
+        jobs=parse_jobs(jobs),
         minutes=deadline,
     )
     read_plan(plan)  # what is no plan is refused before anything is timed
@@ -131,10 +127,7 @@ def _show_plan(prepared: "Prepared") -> None:
 def _show_report(report: "MakeReport", request: "MakeRequest") -> None:
     for run in report.failed:
         say(f"{run.name} failed: {run.error}")
-    for run in report.left:
-        say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
-    if report.left:
-        say(f"{len(report.left)} runs are left. The same command goes on with them.")
+    say_left(report.left)
     if report.release is None:
         if not report.left:
             say("Without them there is no release; the same command tries again.")

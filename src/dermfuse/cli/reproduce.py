@@ -1,12 +1,12 @@
 """``dermfuse reproduce``: the whole paper, ours beside theirs.
 
-exit    3 where a run failed, or a row could not be measured, and the rest were reported
+exit    3 where a run failed, the deadline left some, or a row could not be measured, and the rest
+        were reported
 """
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.extras import require_figures_extra, require_train_extra
-from dermfuse.cli.overview import watch_lines, watch_live
+from dermfuse.cli.overview import Deadline, JobsOption, say_left, watch_lines, watch_live
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +78,12 @@ def reproduce(  # noqa: PLR0913 — an option each
             help="Train these alone, patterns like dc-* too; report whatever is finished.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
+    jobs: JobsOption = None,
+    deadline: Deadline = None,
+    minimum_learning_rate: Annotated[
+        float,
+        typer.Option(help="End a run under the plateau rule once its rate is below this."),
+    ] = 0.0,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,8 +126,8 @@ def reproduce(  # noqa: PLR0913 — an option each
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
 
-    Finished runs in OUT are reused and interrupted ones gone on with. A run that fails is
-    reported; the rest go on, and the exit status is 3.
+    The longest runs begin first. Finished runs in OUT are reused and interrupted ones gone on with.
+    A run that fails is reported; the rest go on, and the exit status is 3.
     """
     if render is not None:
         if data:
@@ -140,6 +145,7 @@ def reproduce(  # noqa: PLR0913 — an option each
     require_train_extra("dermfuse reproduce")
     if figures:
         require_figures_extra("dermfuse reproduce without --no-figures")
+    from dermfuse.jobs.capacity import parse_jobs
     from dermfuse.reproduction.plan import CHOICES
     from dermfuse.reproduction.reproduce import Request, plan_request
     from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
@@ -154,7 +160,9 @@ def reproduce(  # noqa: PLR0913 — an option each
         mask_folds=mask_folds,
         only=_names(only) if only else (),
         overrides=tuple(assignments or ()),
-        jobs=jobs,
+        jobs=parse_jobs(jobs),
+        minutes=deadline,
+        minimum_learning_rate=minimum_learning_rate,
         blind=blind,
     )
     if dry_run:
@@ -163,10 +171,12 @@ def reproduce(  # noqa: PLR0913 — an option each
         with progress("Timing steps of each network") as advance:
             plan = plan_request(request)
             plan = replace(plan, runs=plan.runs_to_train(request.only))
-            found = estimate(plan, request.place, jobs=jobs, progress=advance)
+            found = estimate(
+                plan, request.place, jobs=request.jobs, minutes=deadline, progress=advance
+            )
         say_json(found.to_dict()) if json else _show_estimate(found)
         return
-    with _overview(jobs) as watch:
+    with (watch_live if on_terminal() else watch_lines)() as watch:
         report = reproduce_paper(
             request,
             watch=watch,
@@ -174,18 +184,25 @@ def reproduce(  # noqa: PLR0913 — an option each
             draw=_artist(data) if figures else None,
             report_only=report_only,
         )
-    _finish(report.outcome, report.page, summary=summary or (), json=json)
-    if report.failed or report.outcome.failures:
+    _finish(report.outcome, report.page, summary=summary or (), left=report.left, json=json)
+    if report.failed or report.left or report.outcome.failures:
         raise typer.Exit(SOME_FAILED)
 
 
-def _finish(outcome: "Outcome", page: Path, *, summary: Sequence[Path], json: bool) -> None:
+def _finish(
+    outcome: "Outcome",
+    page: Path,
+    *,
+    summary: Sequence[Path],
+    left: "Sequence[RunProgress]" = (),
+    json: bool,
+) -> None:
     from dermfuse.report.markdown import replace_block
     from dermfuse.reproduction.summary import render_block
 
     for place in summary:
         replace_block(place, "paper", render_block(outcome))
-    say_json(outcome.to_dict()) if json else _show_report(outcome, page)
+    say_json(outcome.to_dict()) if json else _show_report(outcome, page, left)
 
 
 def _names(text: str) -> list[str]:
@@ -196,12 +213,6 @@ def _artist(data: list[Path]) -> "Draw":
     from dermfuse.figures.gather import draw_figures
 
     return partial(draw_figures, data=data)
-
-
-@contextmanager
-def _overview(jobs: int) -> "Iterator[Callable[[Sequence[RunProgress]], None]]":
-    with (watch_live if on_terminal() else watch_lines)(jobs) as watch:
-        yield watch
 
 
 def _show_estimate(found: "PlanEstimate") -> None:
@@ -225,7 +236,7 @@ def _show_estimate(found: "PlanEstimate") -> None:
     say_notice()
 
 
-def _show_report(outcome: "Outcome", page: Path) -> None:
+def _show_report(outcome: "Outcome", page: Path, left: "Sequence[RunProgress]") -> None:
     from dermfuse.reproduction.words import say_leakage
     from dermfuse.reproduction.words import say_table as say_in_words
 
@@ -240,5 +251,6 @@ def _show_report(outcome: "Outcome", page: Path) -> None:
             say(f"{run.name} failed: {run.error}")
     for what, why in outcome.failures.items():
         say(f"{what}: {why}")
+    say_left(left)
     say(f"Open in a browser: {page}")
     say_notice()

@@ -1,20 +1,23 @@
 """What trainings would cost before they are begun: time from timed steps, and disk."""
 
 import heapq
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
-from dermfuse.config import Config
+from dermfuse.config import Config, ModelConfig
 from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.pairs import CYCLE
+from dermfuse.errors import DermfuseError
+from dermfuse.jobs.capacity import Jobs, Memory, default_jobs, fitting_jobs, free_ram_mb
 from dermfuse.jobs.execution import Workplace, survey
 from dermfuse.jobs.progress import RunProgress
 from dermfuse.jobs.run import Run
@@ -30,6 +33,10 @@ _TIMED_STEPS = 4
 _TIMED_SECONDS = 20.0  # after which no further step of a network is begun, once one is timed
 _FORWARD_SHARE = 1 / 3  # of a training step: the backward pass costs about twice the forward
 _STATES = 4  # numbers kept per parameter: best weights, last weights, Adam's two moments
+_WEIGHT_COPIES = 5  # weights, gradients, Adam's two moments, one while it is written
+_CHANNELS = 5  # bytes of a decoded pixel: three colours, the mask and what a teacher says of it
+_PROCESS_MB, _CUDA_PROCESS_MB, _CONTEXT_MB = 900.0, 4000.0, 1000.0
+"""A process that trains on the CPU, one that trains on a GPU, and what that has of the GPU."""
 _CARD_SHARE = 0.5  # of a run's time on a GPU the card computes; the rest may be another run's
 
 
@@ -45,6 +52,8 @@ class RunEstimate:
         most_seconds: The same at the pace of the slowest step that was timed.
         basis: What that is inferred from.
         disk_mb: Of the run folder, in 10^6 bytes.
+        gpu_mb: Of a GPU's memory that its process takes, in 10^6 bytes; 0 where it is not trained.
+        ram_mb: The same of the machine's.
     """
 
     name: str
@@ -54,6 +63,8 @@ class RunEstimate:
     most_seconds: float
     basis: str
     disk_mb: float
+    gpu_mb: float = 0.0
+    ram_mb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +92,37 @@ class Pace:
         least: Seconds per image of the fastest step that was timed.
         most: Of the slowest.
         parameters: Of the network.
+        step_mb: Of the device's memory that a step takes beyond weights and their gradients, in
+            10^6 bytes.
     """
 
     least: float
     most: float
     parameters: int
-
-
-def default_jobs() -> int:
-    """Returns how many trainings fit this machine side by side: one per core.
-
-    On a CPU each has a core to itself. On a GPU they share the card, which a single process, bound
-    by launching kernels, leaves idle half of the time.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    step_mb: float = 0.0
 
 
 def estimate_runs(
     runs: Sequence[Run],
     place: Workplace,
     *,
-    jobs: int = 1,
+    jobs: Jobs = 1,
+    on_cpu: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunsEstimate:
     """Returns what runs will cost on this machine; nothing is written.
 
     A network that a finished run of the folder has trained is taken to need as long per epoch
     again; of any other some steps are timed at the run's own batch size. The fastest of them says
-    what the machine can do, the slowest what it does while others use it.
+    what the machine can do, the slowest what it does while others use it. A run whose steps cannot
+    be timed, for want of memory, say, is there with 0 seconds and the reason.
 
     Args:
         runs: What is to be trained.
         place: Where; what is finished there costs nothing more.
-        jobs: How many runs are trained side by side.
+        jobs: How many runs are trained side by side; ``auto`` is one per core, up to what fits the
+            memory of GPU and machine, and so is None with a GPU.
+        on_cpu: How many where ``jobs`` is None and there is no GPU.
         progress: Called with (done, all) runs.
 
     Raises:
@@ -129,17 +136,29 @@ def estimate_runs(
         for run, state in zip(runs, states, strict=True)
         if state.state == "reused" and state.seconds_per_epoch
     }
-    timer = _Timer(max(1, default_jobs() // jobs) if jobs > 1 else 0)
+    if jobs is None:
+        jobs = "auto" if torch.cuda.is_available() else on_cpu
+    most_jobs = default_jobs() if jobs == "auto" else jobs
+    timer = _Timer(max(1, default_jobs() // most_jobs) if most_jobs > 1 else 0)
     estimates = []
     for number, (run, state) in enumerate(zip(runs, states, strict=True), start=1):
         estimates.append(_estimate_run(run.config, state, known, timer, counts))
         if progress:
             progress(number, len(runs))
+    if jobs == "auto":
+        jobs = _fitting(estimates)
     least, most = (
         round(_seconds_of_all(runs, {each.name: of(each) for each in estimates}, jobs), 1)
         for of in (attrgetter("seconds"), attrgetter("most_seconds"))
     )
     return RunsEstimate(tuple(estimates), jobs, least, most)
+
+
+def _fitting(estimates: Sequence[RunEstimate]) -> int:
+    """Returns how many of the runs that wait can be trained side by side."""
+    gpu = torch.cuda.mem_get_info()[0] / 1e6 if torch.cuda.is_available() else 0.0
+    needs = [Memory(each.gpu_mb, each.ram_mb) for each in estimates if each.state == "waiting"]
+    return fitting_jobs(needs, Memory(gpu, free_ram_mb()), cores=default_jobs())
 
 
 def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, ...]:
@@ -241,19 +260,47 @@ def _estimate_run(
     timer: "_Timer",
     counts: Counts,
 ) -> RunEstimate:
-    pace = timer.time(config)
-    left = 0 if state.state == "reused" else config.train.epochs - state.epoch
+    if state.state != "waiting":
+        basis = "finished" if state.state == "reused" else state.error
+        disk = _disk_mb(_count(config.model))
+        left = 0 if state.state == "reused" else config.train.epochs - state.epoch
+        return RunEstimate(state.name, state.state, left, 0.0, 0.0, basis, disk)
+    left = config.train.epochs - state.epoch
+    try:
+        pace = timer.time(config)
+    except DermfuseError as error:
+        basis, disk = f"not timed: {error}", _disk_mb(_count(config.model))
+        return RunEstimate(state.name, state.state, left, 0.0, 0.0, basis, disk)
     rate = state.seconds_per_epoch or known.get(_kind(config))
     basis = "a finished run" if rate else "timed steps"
-    if state.state == "reused":
-        basis = "finished"
     passes = passes_per_epoch(config, counts)
     least, most = (rate or per_image * passes for per_image in (pace.least, pace.most))
-    disk = 4 * pace.parameters * _STATES / 1e6
+    memory = _memory_of(config, pace, counts)
     return RunEstimate(
-        state.name, state.state, left, round(left * least, 1), round(left * most, 1), basis,
-        round(disk, 1),
-    )  # fmt: skip
+        *(state.name, state.state, left, round(left * least, 1), round(left * most, 1), basis),
+        *(_disk_mb(pace.parameters), round(memory.gpu_mb, 1), round(memory.ram_mb, 1)),
+    )
+
+
+def _disk_mb(parameters: int) -> float:
+    return round(4 * parameters * _STATES / 1e6, 1)
+
+
+@cache
+def _count(model: ModelConfig) -> int:
+    return count_parameters(build_network(model), trainable=False)
+
+
+def _memory_of(config: Config, pace: Pace, counts: Counts) -> Memory:
+    """Returns what the process of a training takes: itself, weights, a step, decoded images."""
+    # Method 2 sends both images of its pairs through the backbone.
+    step = pace.step_mb * (2 if config.model.network == "discriminant" else 1)
+    weights = 4 * pace.parameters * _WEIGHT_COPIES / 1e6
+    pictures = max(counts.benign + counts.malignant, counts.masks)
+    images = pictures * config.data.input_size**2 * _CHANNELS / 1e6
+    if accelerator_of(config) == "cuda":
+        return Memory(_CONTEXT_MB + weights + step + images, _CUDA_PROCESS_MB + images)
+    return Memory(0.0, _PROCESS_MB + weights + step + images)
 
 
 def _kind(config: Config) -> tuple[object, ...]:
@@ -295,10 +342,17 @@ def _time_steps(config: Config, *, threads: int) -> Pace:
     batch, size = config.train.batch_size, config.data.input_size
     images = torch.rand(batch, 3, size, size, device=device)
     half = precision_of(config) == "bf16-mixed"
+    kept: dict[int, int] = {}  # bytes of what the backward pass needs, by address
     seconds: list[float] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     while len(seconds) < 2 or (len(seconds) <= _TIMED_STEPS and sum(seconds) < _TIMED_SECONDS):
         began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        watched = saved_tensors_hooks(partial(_note, kept), lambda x: x)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=half),
+            nullcontext() if seconds else watched,
+        ):
             # The discriminant branch costs next to nothing beside the backbone.
             paired = isinstance(network, DiscriminantNetwork)
             answer = network.embed(images) if paired else network(images)
@@ -309,7 +363,19 @@ def _time_steps(config: Config, *, threads: int) -> Pace:
         seconds.append(time.perf_counter() - began)
     timed = seconds[1:]
     parameters = count_parameters(network, trainable=False)
-    return Pace(min(timed) / batch, max(timed) / batch, parameters)
+    taken = sum(kept.values())
+    if device.type == "cuda":  # what was measured has the workspaces in it
+        taken = max(taken, torch.cuda.max_memory_reserved())
+        del network, images, answer, loss
+        torch.cuda.empty_cache()
+    return Pace(min(timed) / batch, max(timed) / batch, parameters, taken / 1e6)
+
+
+def _note(kept: dict[int, int], tensor: Tensor) -> Tensor:
+    """Notes what memory a tensor stands in, and returns it."""
+    storage = tensor.untyped_storage()
+    kept[storage.data_ptr()] = storage.nbytes()
+    return tensor
 
 
 def _tensors(answer: Any) -> list[Tensor]:  # noqa: ANN401 — a network's own record

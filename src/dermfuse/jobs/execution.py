@@ -1,10 +1,14 @@
-"""Training several runs: a process for each, some of them side by side."""
+"""Training several runs: a process for each, some of them side by side.
+
+The process of a run predicts what is asked of it (``Run.parts``) once it is trained. Where that was
+not to be, for the deadline or a kill came between, another process predicts.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,10 +17,11 @@ from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.jobs.progress import RunProgress, State, read_progress
 from dermfuse.jobs.run import Run, identity
-from dermfuse.runs import RunFolder, write_text
+from dermfuse.predictions import MANIFEST_NAME
+from dermfuse.runs import RunFolder, is_fresh, write_json, write_text
 
 Watch = Callable[[Sequence[RunProgress]], None]
-"""Called about once a second with all runs, in the plan's order."""
+"""Called about once a second with all runs, in their order."""
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_STOP = 30
@@ -41,6 +46,10 @@ class Workplace:
         """Returns the run folder."""
         return self.out / "runs" / run.name
 
+    def predictions_folder(self, run: Run) -> Path:
+        """Returns the folder of what the run predicts."""
+        return self.out / "predictions" / run.name
+
     def config_file(self, run: Run) -> Path:
         """Returns the file of the resolved configuration."""
         return self.out / "configs" / f"{run.name}.toml"
@@ -62,7 +71,34 @@ def train_command(run: Run, place: Workplace) -> list[str]:
     command += ["--run", str(place.run_folder(run)), "--resume"]
     command += ["--leave-out", str(run.leave_out)] if run.leave_out else []
     command += ["--from", str(place.out / "runs" / run.start)] if run.start else []
+    if run.parts:
+        command += ["--predict", str(place.predictions_folder(run)), "--parts", ",".join(run.parts)]
     return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
+
+
+def predict_command(run: Run, place: Workplace) -> list[str]:
+    """Returns ``dermfuse predict`` for all parts that the run is asked for."""
+    command = [sys.executable, "-m", "dermfuse", "predict", str(place.run_folder(run))]
+    for folder in list_folders(place.data):
+        command += ["--data", str(folder)]
+    return [*command, "--out", str(place.predictions_folder(run)), "--parts", ",".join(run.parts)]
+
+
+def has_predicted(run: Run, place: Workplace) -> bool:
+    """Returns whether all that is asked of a run is predicted, by its weights of now."""
+    files, folder = RunFolder(place.run_folder(run)), place.predictions_folder(run)
+    made_from = [files.weights, files.record]
+    return all(is_fresh(folder / part / MANIFEST_NAME, made_from) for part in run.parts)
+
+
+def is_begun(run: Run, folder: Path) -> bool:
+    """Returns whether the folder holds this very run, not trained to its end, with whole epochs."""
+    files = RunFolder(folder)
+    if not (files.config.is_file() and files.record.is_file() and files.weights.is_file()):
+        return False
+    record, before = files.read_record(), identity(load_config(files.config))
+    whole = record.get("status") != "finished" and record.get("epochs", 0) > 0
+    return whole and before == identity(run.config)
 
 
 def is_finished(run: Run, folder: Path) -> bool:
@@ -93,6 +129,8 @@ def is_finished(run: Run, folder: Path) -> bool:
 class _Started:
     run: Run
     process: "subprocess.Popen[bytes]"
+    trains: bool  # or predicts alone
+    log_start: int  # where the log begins to be this process's
     began: float = field(default_factory=time.time)
 
 
@@ -104,13 +142,14 @@ def train_all(
     deadline: float | None = None,
     watch: Watch | None = None,
     command: Command = train_command,
+    predict: Command = predict_command,
 ) -> tuple[RunProgress, ...]:
     """Trains the runs that are not finished, ``jobs`` at a time, and returns how each ended.
 
     A run begins once those it comes after are finished. One that fails is reported with the last
     error line of its log, as is what waits for it, and the rest go on. Where this is interrupted,
     or at the deadline, the trainings are stopped; they lose at most an epoch, and what was not
-    finished is waiting.
+    finished is waiting. What such runs are asked to predict is predicted by their whole epochs.
 
     Args:
         runs: In the order they are begun.
@@ -118,34 +157,112 @@ def train_all(
         jobs: How many processes side by side; on one GPU they share it.
         deadline: When to stop, in seconds of ``time.monotonic``; None trains to the end.
         watch: Called about once a second.
-        command: What a process runs.
+        command: What the process of a run runs.
+        predict: What the process of a run runs that is to predict alone.
     """
-    known = {run.name: _initial(run, place) for run in runs}
-    waiting = [run for run in runs if known[run.name].state == "waiting"]
-    started: list[_Started] = []
+    queue = _Queue(runs, place)
     try:
-        while waiting or started:
+        while queue.is_open:
             if deadline is not None and time.monotonic() >= deadline:
-                break
-            _give_up(waiting, known)
-            while len(started) < jobs and (run := _next(waiting, known)):
-                waiting.remove(run)
-                started.append(_start(run, place, command, jobs))
-            for each in list(started):
-                known[each.run.name] = _look(each, place)
-                if each.process.poll() is not None:
-                    started.remove(each)
+                queue.end_trainings()
+            queue.give_up()
+            while len(queue.started) < jobs and (each := queue.next()):
+                run, trains = each
+                made = (command if trains else predict)(run, place)
+                queue.started.append(_start(run, place, made, jobs, trains=trains))
+            queue.look()
             if watch:
-                watch([known[run.name] for run in runs])
-            if started:
+                watch(queue.progress())
+            if queue.started:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
-        _stop(started)
-    for each in started:  # at the deadline
-        known[each.run.name] = _stopped(each, place)
+        _stop(queue.started)
     if watch:
-        watch([known[run.name] for run in runs])
-    return tuple(known[run.name] for run in runs)
+        watch(queue.progress())
+    return queue.progress()
+
+
+class _Queue:
+    """Which runs wait, which are going, and how far all of them have come."""
+
+    def __init__(self, runs: Sequence[Run], place: Workplace) -> None:
+        self.runs = runs
+        self.place = place
+        self.known = {run.name: _untried(_initial(run, place)) for run in runs}
+        self.waiting = [run for run in runs if self.known[run.name].state == "waiting"]
+        self.unpredicted = [run for run in runs if self._lacks_predictions(run)]
+        self.started: list[_Started] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.waiting or self.unpredicted or self.started)
+
+    def progress(self) -> tuple[RunProgress, ...]:
+        """Returns how far all have come, in their order."""
+        return tuple(self.known[run.name] for run in self.runs)
+
+    def next(self) -> tuple[Run, bool] | None:
+        """Takes out what is to be begun: a run, and whether it is to be trained."""
+        if self.unpredicted:
+            return self.unpredicted.pop(0), False
+        done = ("trained", "reused")
+        for run in self.waiting:  # runs that are not among these are there
+            if all(self.known[name].state in done for name in run.after if name in self.known):
+                self.waiting.remove(run)
+                return run, True
+        return None
+
+    def give_up(self) -> None:
+        """Fails the runs that wait for one that failed."""
+        for run in list(self.waiting):
+            failed = [n for n in run.after if n in self.known and self.known[n].state == "failed"]
+            if failed:
+                self.waiting.remove(run)
+                self._fail(run, f"{failed[0]} failed, which it comes after")
+
+    def look(self) -> None:
+        """Reads how far what was started has come, and takes out what has ended."""
+        for each in list(self.started):
+            status = each.process.poll()
+            if each.trains:
+                self.known[each.run.name] = _look(each, status, self.place)
+            if status is not None:
+                self.started.remove(each)
+                if not each.trains and status:
+                    self._fail(each.run, _last_error(each, status, self.place))
+
+    def end_trainings(self) -> None:
+        """Stops trainings and begins none; what has whole epochs is left to be predicted by."""
+        ending = [each for each in self.started if each.trains and not self._is_trained(each.run)]
+        _stop(ending)
+        for each in ending:
+            self.started.remove(each)
+            self.known[each.run.name] = _stopped(each, self.place)
+        left = [*(each.run for each in ending), *self.waiting]
+        self.waiting = []
+        self.unpredicted += [run for run in left if self._lacks_predictions(run)]
+
+    def _is_trained(self, run: Run) -> bool:
+        return is_finished(run, self.place.run_folder(run))
+
+    def _lacks_predictions(self, run: Run) -> bool:
+        """Returns whether a run could predict and has not; one that waits will do so later."""
+        state = self.known[run.name].state
+        is_there = state in ("trained", "reused") or (
+            state == "waiting"
+            and run not in self.waiting
+            and is_begun(run, self.place.run_folder(run))
+        )
+        return is_there and not has_predicted(run, self.place)
+
+    def _fail(self, run: Run, error: str) -> None:
+        self.known[run.name] = replace(self.known[run.name], state="failed", error=error)
+
+
+def _untried(found: RunProgress) -> RunProgress:
+    """Returns a run without the error of the last time, if it is tried again."""
+    return replace(found, error="") if found.state == "waiting" else found
 
 
 def survey(runs: Sequence[Run], place: Workplace) -> tuple[RunProgress, ...]:
@@ -162,34 +279,16 @@ def _initial(run: Run, place: Workplace) -> RunProgress:
     return read_progress(run, folder, state=state)
 
 
-def _next(waiting: Sequence[Run], known: Mapping[str, RunProgress]) -> Run | None:
-    """Returns the first run that waits for no other; runs that are not among these are there."""
-    done = ("trained", "reused")
-    for run in waiting:
-        if all(known[name].state in done for name in run.after if name in known):
-            return run
-    return None
-
-
-def _give_up(waiting: list[Run], known: dict[str, RunProgress]) -> None:
-    """Fails the runs that wait for one that failed."""
-    for run in list(waiting):
-        failed = [n for n in run.after if n in known and known[n].state == "failed"]
-        if failed:
-            waiting.remove(run)
-            error = f"{failed[0]} failed, which it comes after"
-            known[run.name] = replace(known[run.name], state="failed", error=error)
-
-
 def _stopped(each: "_Started", place: Workplace) -> RunProgress:
     """Returns what became of a run that was stopped; it may have finished by then."""
-    ended = _look(each, place)
-    if ended.state == "trained":
-        return ended
-    return read_progress(each.run, place.run_folder(each.run), state="waiting")
+    folder = place.run_folder(each.run)
+    state: State = "trained" if is_finished(each.run, folder) else "waiting"
+    return _untried(read_progress(each.run, folder, state=state))
 
 
-def _start(run: Run, place: Workplace, command: Command, jobs: int) -> _Started:
+def _start(
+    run: Run, place: Workplace, command: Sequence[str], jobs: int, *, trains: bool
+) -> _Started:
     write_text(place.config_file(run), run.config.to_toml())
     log = place.log_file(run)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -197,31 +296,43 @@ def _start(run: Run, place: Workplace, command: Command, jobs: int) -> _Started:
     if jobs > 1 and not run.config.train.threads:  # else each would take every core
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with log.open("ab") as output:
+        log_start = output.tell()
         process = subprocess.Popen(  # noqa: S603 — our own command, no shell
-            command(run, place),
+            command,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
-    return _Started(run, process)
+    return _Started(run, process, trains, log_start)
 
 
-def _look(each: _Started, place: Workplace) -> RunProgress:
+def _look(each: _Started, status: int | None, place: Workplace) -> RunProgress:
     folder = place.run_folder(each.run)
-    status = each.process.poll()
     if status is None:
         return read_progress(each.run, folder, state="running", since=each.began)
     if status == 0 and is_finished(each.run, folder):
         return read_progress(each.run, folder, state="trained")
-    failed = read_progress(each.run, folder, state="failed")
-    return replace(failed, error=_last_error(place.log_file(each.run), status))
+    error = _last_error(each, status, place)
+    _note_failure(RunFolder(folder), error)
+    return replace(read_progress(each.run, folder, state="failed"), error=error)
 
 
-def _last_error(log: Path, status: int) -> str:
+def _note_failure(files: RunFolder, error: str) -> None:
+    """Writes into the record of a run, if it has one, why its training failed."""
+    try:
+        record = files.read_record()
+    except DermfuseError:  # it has none
+        return
+    if record.get("status") != "finished":
+        write_json(files.record, {**record, "status": "failed", "error": error})
+
+
+def _last_error(each: _Started, status: int, place: Workplace) -> str:
     """Returns the error in a log: dermfuse's own line, or else the last one."""
-    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    content = place.log_file(each.run).read_bytes()[each.log_start :]
+    lines = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith(_ERROR_MARK)]
     if marked:
         return marked[-1].removeprefix(_ERROR_MARK)

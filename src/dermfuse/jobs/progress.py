@@ -24,7 +24,7 @@ class RunProgress:
         epochs: That it is to train.
         seconds_per_epoch: Mean so far; None before the end of the first.
         seconds_left: What is left at that rate; None where it is not known, 0 at the end.
-        error: Why it failed, in one line.
+        error: Why it failed, in one line; of a waiting run, why it did when it was last tried.
     """
 
     name: str
@@ -53,10 +53,12 @@ def read_progress(
         since: When that process began, in seconds of ``time.time``.
     """
     files = RunFolder(folder)
-    epoch, seconds = 0, 0.0
+    epoch, seconds, error = 0, 0.0, ""
     try:
         record = files.read_record() if files.record.is_file() else {}
         epoch, seconds = int(record.get("epochs", 0)), float(record.get("seconds", 0.0))
+        if state == "waiting" and record.get("status") == "failed":
+            error = str(record.get("error", ""))
     except (DermfuseError, TypeError, ValueError):
         pass  # a folder that is no run's is the training's to refuse
     epochs = run.config.train.epochs
@@ -68,7 +70,7 @@ def read_progress(
         if since is not None and files.record.is_file():
             spent = time.time() - max(since, files.record.stat().st_mtime)
             left = max(left - spent, 0.0)
-    return RunProgress(run.name, state, epoch, epochs, rate, left)
+    return RunProgress(run.name, state, epoch, epochs, rate, left, error)
 
 
 def seconds_left(runs: Sequence[RunProgress], *, jobs: int) -> float | None:

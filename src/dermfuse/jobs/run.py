@@ -21,6 +21,7 @@ class Run:
             starts from one.
         leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
         start: Name of the run whose weights it starts from, which is one of ``after``.
+        parts: What its process predicts when it is trained; see ``training.prediction.PARTS``.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Run:
     after: tuple[str, ...] = ()
     leave_out: Path | None = None
     start: str = ""
+    parts: tuple[str, ...] = ()
 
 
 def identity(config: Config) -> dict[str, Any]:

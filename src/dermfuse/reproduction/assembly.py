@@ -79,8 +79,9 @@ class Assembler:
     def leakage(self) -> tuple[Leakage, ...]:
         """Returns the validation scores of both splits, of the presets whose runs are finished."""
         found: list[Leakage] = []
+        whole = self.harvest.finished - self.harvest.stopped
         for preset, pair in self.harvest.plan.leakage_pairs.items():
-            if all(run.name in self.harvest.finished for run in pair):
+            if all(run.name in whole for run in pair):
                 try:
                     found += self._leakage_of(preset, *pair)
                 except DermfuseError as error:
@@ -173,6 +174,12 @@ class Assembler:
         records = [RunFolder(place.run_folder(run)).read_record("epochs") for run in runs]
         epochs = [int(record["epochs"]) for record in records]
         changed = changes(plan)
+        stopped = [
+            f"{run.preset} stopped after {count} of {run.config.train.epochs} epochs"
+            for run, count in zip(runs, epochs, strict=True)
+            if run.name in self.harvest.stopped and len(runs) > 1  # else `epochs` says it
+        ]
+        settings = [*stopped, *(text for run in runs for text in changed.get(run.preset, ()))]
         inits = dict.fromkeys(run.config.model.init for run in runs)
         return Provenance(
             runs=tuple(run.name for run in runs),
@@ -180,7 +187,7 @@ class Assembler:
             epochs=(min(epochs), max(epochs)),
             planned_epochs=max(run.config.train.epochs for run in runs),
             init=" and ".join(inits),
-            settings=tuple(dict.fromkeys(s for run in runs for s in changed.get(run.preset, ()))),
+            settings=tuple(dict.fromkeys(settings)),
             devices=tuple(dict.fromkeys(_device(record) for record in records)),
             data=tuple(dict.fromkeys(str(record["data"]["summary"]) for record in records)),
             seconds=round(sum(float(record["seconds"]) for record in records), 1),

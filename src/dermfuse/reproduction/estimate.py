@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dermfuse.data.folders import DataFolders, has_split, load_dataset
-from dermfuse.jobs.estimate import RunEstimate, estimate_runs
+from dermfuse.jobs.capacity import Jobs
+from dermfuse.jobs.estimate import RunEstimate
 from dermfuse.jobs.execution import Workplace
+from dermfuse.jobs.queue import make_queue
 from dermfuse.reproduction.plan import Plan
 from dermfuse.runs import NOTICE
 
@@ -18,7 +20,7 @@ class PlanEstimate:
     """What all of it is expected to cost.
 
     Attributes:
-        runs: In the plan's order.
+        runs: In the order they begin.
         jobs: How many are trained side by side.
         seconds: Of all trainings, side by side, at the least.
         most_seconds: The same at the pace of the slowest steps that were timed.
@@ -40,7 +42,8 @@ def estimate(
     plan: Plan,
     place: Workplace,
     *,
-    jobs: int = 1,
+    jobs: Jobs = None,
+    minutes: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PlanEstimate:
     """Returns what a plan will cost on this machine; nothing is written.
@@ -48,15 +51,16 @@ def estimate(
     Args:
         plan: What is to be trained.
         place: Where; what is finished there costs nothing more.
-        jobs: How many runs are trained side by side.
+        jobs: How many runs are trained side by side; see ``estimate_runs``.
+        minutes: The deadline; it is checked alone.
         progress: Called with (done, all) runs.
 
     Raises:
-        DermfuseError: The dataset cannot be read, or holds one class alone on a side of a split.
+        DermfuseError: As for ``make_queue``.
     """
-    found = estimate_runs(plan.runs, place, jobs=jobs, progress=progress)
+    found = make_queue(plan.runs, place, jobs=jobs, minutes=minutes, progress=progress).estimate
     disk = sum(each.disk_mb for each in found.runs) + _predictions_mb(plan, place.data)
-    return PlanEstimate(found.runs, jobs, found.seconds, found.most_seconds, round(disk, 1))
+    return PlanEstimate(found.runs, found.jobs, found.seconds, found.most_seconds, round(disk, 1))
 
 
 def _predictions_mb(plan: Plan, data: DataFolders) -> float:

@@ -10,7 +10,7 @@ an older one is made anew.
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,13 +29,15 @@ from dermfuse.predictions import MANIFEST_NAME
 from dermfuse.reproduction.beyond import split_source
 from dermfuse.reproduction.paper import Fusion, fusion_of
 from dermfuse.reproduction.plan import Plan
-from dermfuse.runs import RunFolder
-from dermfuse.training.prediction import predict
+from dermfuse.runs import is_fresh
+from dermfuse.training.prediction import keep_predictions, predict_part
 from dermfuse.training.submission import pack_run
 
 _LOG = logging.getLogger(__name__)
 
 Part = Literal["validation", "test"]
+_TASKS = frozenset({"classification", "segmentation"})
+
 VALIDATION: Part = "validation"
 TEST: Part = "test"
 
@@ -47,7 +49,8 @@ class Harvest:
     Args:
         plan: Whose rows.
         place: Where the runs lie.
-        finished: Names of the runs that are finished; a row that lacks one has no predictions.
+        finished: Names of the runs to predict with; a row that lacks one has no predictions.
+        stopped: Those of them that are not trained to their end.
         failures: Filled with what could not be predicted, and why.
         made: Filled with the predictions folders of each row that was asked for.
     """
@@ -55,6 +58,7 @@ class Harvest:
     plan: Plan
     place: Workplace
     finished: frozenset[str]
+    stopped: frozenset[str] = frozenset()
     failures: dict[str, str] = field(default_factory=dict)
     made: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
@@ -78,11 +82,14 @@ class Harvest:
         return self.made[source]
 
     def pack_tests(self) -> tuple[Path, ...]:
-        """Packs the test predictions of every run, ensemble of folds and fusion; returns where."""
+        """Packs the test predictions of every run, ensemble of folds and fusion; returns where.
+
+        A run that is not trained to its end is not packed.
+        """
         packed = [
             self._packed(run.name, partial(self._of_run, run, TEST))
             for run in self.plan.runs
-            if run.name in self.finished
+            if run.name in self.finished - self.stopped
         ]
         packed += [
             self._packed(f"{source}-seed{seed}", partial(self._whole_test, source, seed))
@@ -110,8 +117,9 @@ class Harvest:
             folder = make()
             if folder is None:
                 return None
-            if not _is_fresh(out / "run.json", [folder / MANIFEST_NAME]):
-                _clear(out)
+            if not is_fresh(out / "run.json", [folder / MANIFEST_NAME]):
+                if out.exists():  # ours, and out of date
+                    shutil.rmtree(out)
                 run = self.place.out / "runs" / name
                 pack_run(folder, out, run=run) if run.is_dir() else pack(folder, out)
         except DermfuseError as error:
@@ -203,26 +211,15 @@ class Harvest:
         return self._fuse_folders(f"{source}-seed{seed}", TEST, (a, b), on)
 
     def _of_run(self, run: Run, part: Part, *, tta: bool = False) -> Path:
-        folder = self.place.run_folder(run)
-        out = self.place.out / "predictions" / run.name / (f"{part}-tta" if tta else part)
-
-        def make() -> None:
-            predict(
-                folder,
-                data=self.place.data,
-                split=part,
-                out=out,
-                probabilities=run.config.model.task != "classification",
-                tta=tta,
-            )
-
-        return _kept(out, [RunFolder(folder).weights], make)
+        name = f"{part}-tta" if tta else part
+        folder, out = self.place.run_folder(run), self.place.predictions_folder(run)
+        return predict_part(folder, name, data=self.place.data, out=out)
 
     def _joined(self, name: str, part: str, folders: Sequence[Path]) -> Path | None:
         if len(folders) < 2:
             return folders[0] if folders else None
         out = self.place.out / "predictions" / name / part
-        return _kept(out, _manifests(folders), lambda: join(folders, out))
+        return keep_predictions(out, _manifests(folders), lambda: join(folders, out))
 
     def _averaged(self, name: str, part: str, folders: Sequence[Path | None]) -> Path | None:
         there = [folder for folder in folders if folder is not None]
@@ -231,7 +228,7 @@ class Harvest:
         if len(there) == 1:
             return there[0]
         out = self.place.out / "predictions" / name / part
-        return _kept(out, _manifests(there), lambda: average(there, out))
+        return keep_predictions(out, _manifests(there), lambda: average(there, out))
 
     def _cross_fitted(self, fusion: Fusion, seed: int) -> Path | None:
         """Returns the fusion of each fold by the weight that does best on the other folds."""
@@ -259,12 +256,41 @@ class Harvest:
         out = self.place.out / "predictions" / name / part
         on = FitOn(*fit, truth=self.place.data) if fit else None
         made_from = _manifests([*folders, *(fit or ())])
-        return _kept(out, made_from, lambda: fuse(*folders, out, fit=on))
+        return keep_predictions(out, made_from, lambda: fuse(*folders, out, fit=on))
 
 
 def has_test_images(data: DataFolders) -> bool:
     """Returns whether there is a test split to predict."""
     return has_split(data, "test")
+
+
+def parts_to_predict(
+    plan: Plan, *, test_tasks: AbstractSet[str], tests: bool
+) -> Mapping[str, tuple[str, ...]]:
+    """Returns what each run predicts when it is trained, by name: ``training.prediction.PARTS``.
+
+    Args:
+        plan: Whose runs.
+        test_tasks: The tasks that are measured on the test set; the others on validation.
+        tests: Whether every run predicts the test images, for scoring elsewhere.
+    """
+    doubled = {
+        run.name
+        for (preset, _), runs in plan.needs.items()
+        if f"{preset}+tta" in plan.sources
+        for run in runs
+    }
+    found = {}
+    for run in plan.runs:
+        task, by_image = run.config.model.task, run.config.data.split != "paper"
+        tasks = _TASKS if task == "joint" else {task}
+        parts: list[str] = [VALIDATION] if by_image and run.config.data.validates else []
+        parts += [TEST] if tests or (by_image and tasks & test_tasks) else []
+        if run.name in doubled:
+            parts += [f"{VALIDATION}-tta"] if tasks - test_tasks else []
+            parts += [f"{TEST}-tta"] if tasks & test_tasks else []
+        found[run.name] = tuple(parts)
+    return found
 
 
 def tasks_with_test_truth(truth: Truth) -> frozenset[str]:
@@ -282,23 +308,3 @@ def _covers(with_truth: AbstractSet[str], truth: Truth) -> bool:
 
 def _manifests(folders: Sequence[Path]) -> list[Path]:
     return [folder / MANIFEST_NAME for folder in folders]
-
-
-def _kept(out: Path, made_from: Sequence[Path], make: Callable[[], object]) -> Path:
-    if not _is_fresh(out / MANIFEST_NAME, made_from):
-        _clear(out)
-        make()
-    return out
-
-
-def _is_fresh(made: Path, made_from: Sequence[Path]) -> bool:
-    if not made.is_file():
-        return False
-    made_at = made.stat().st_mtime_ns
-    return all(path.is_file() and path.stat().st_mtime_ns <= made_at for path in made_from)
-
-
-def _clear(folder: Path) -> None:
-    """Removes predictions that are out of date; they are ours, and are made anew."""
-    if folder.exists():
-        shutil.rmtree(folder)

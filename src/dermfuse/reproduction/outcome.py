@@ -10,6 +10,7 @@ from dermfuse.errors import DataError
 from dermfuse.parsing import JsonSource, build_record
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
+from dermfuse.reproduction.plan import presets_of
 from dermfuse.runs import NOTICE, read_json
 
 FORMAT = 1
@@ -52,7 +53,8 @@ class Provenance:
         epochs: Fewest and most epochs trained.
         planned_epochs: That the configuration asks for.
         init: ``imagenet`` or ``random``.
-        settings: In which the runs differ from the preset, as ``table.key = value``.
+        settings: In which the runs differ from the preset, as ``table.key = value``; before
+            them, which of several runs was stopped before its end.
         devices: Device, machine and precision of the trainings, each once.
         data: The data in words, each once.
         seconds: Of all trainings.
@@ -73,10 +75,17 @@ class Provenance:
     malignant_count: int | None
 
     def epochs_in_words(self) -> str:
-        """Returns how long was trained, and how long the paper trains where that differs."""
+        """Returns how long was trained, of how long where that was less, and how long in the paper.
+
+        Example:
+            >>> made = Provenance((), 1, (9, 9), 50, "random", (), (), (), 1.0, 6, None)
+            >>> made.epochs_in_words()
+            '9 of 50 epochs'
+        """
         fewest, most = self.epochs
-        said = f"{most} epochs" if fewest == most else f"{fewest} to {most} epochs"
-        said = said.replace("1 epochs", "1 epoch") if most == 1 else said
+        said = f"{most}" if fewest == most else f"{fewest} to {most}"
+        said += f" of {self.planned_epochs}" if most < self.planned_epochs else ""
+        said += " epoch" if said == "1" else " epochs"
         other = self.planned_epochs != PAPER_EPOCHS
         return f"{said}; the paper trains {PAPER_EPOCHS}" if other else said
 
@@ -250,6 +259,21 @@ class Outcome:
     runs: tuple[RunResult, ...]
     failures: Mapping[str, str]
     blind: tuple[str, ...]
+
+    def why_empty(self, row: RowResult) -> str:
+        """Returns why a row has no number of ours: what failed of its runs, or that there is none.
+
+        Args:
+            row: One without provenance.
+        """
+        presets = presets_of([row.source])
+        for run in self.runs:
+            if run.preset in presets and run.state == "failed":
+                return f"{run.name} failed: {run.error}"
+        for what, why in self.failures.items():
+            if what.startswith(f"{row.source}, "):
+                return why
+        return "no number of ours"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome as JSON values."""

@@ -10,6 +10,8 @@ from dermfuse.reproduction.paper import METRIC_NAMES, PAPER_EPOCHS, TEST_IMAGES,
 from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, how_to_read
 from dermfuse.reproduction.words import metric_names, say_table
 
+_STATES = {"failed": "failed", "waiting": "stopped"}
+
 
 def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     """Returns the page of a reproduction.
@@ -18,7 +20,7 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
         outcome: What was found.
         pictures: Figures drawn from its runs, in order.
     """
-    tables = [_table(table) for table in outcome.tables]
+    tables = [_table(outcome, table) for table in outcome.tables]
     tables += [_leakage_table(outcome)] if outcome.leakage else []
     tables += [_runs_table(outcome)]
     summary = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
@@ -62,7 +64,7 @@ def _lead(outcome: Outcome) -> str:
     )
 
 
-def _table(table: TableResult) -> Table:
+def _table(outcome: Outcome, table: TableResult) -> Table:
     has_parameters = any(row.paper_parameters for row in table.rows)
     has_files = any(row.paper_file_mb for row in table.rows)
     columns = ["Network", *metric_names(table.metrics)]
@@ -70,7 +72,7 @@ def _table(table: TableResult) -> Table:
     columns += ["float32 file, MiB"] if has_files else []
     common, rows = _common(table), []
     for row in table.rows:
-        cells = [_label(row, common), *(_cell(cell) for cell in row.cells)]
+        cells = [_label(outcome, row, common), *(_cell(cell) for cell in row.cells)]
         cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
         cells += [_size(row.file_mb, row.paper_file_mb, ".1f")] if has_files else []
         rows.append(tuple(cells))
@@ -90,11 +92,11 @@ def _common(table: TableResult) -> list[str]:
     return [text for text in said[0] if all(text in of_row for of_row in said)] if said else []
 
 
-def _label(row: RowResult, common: Collection[str]) -> tuple[str, str]:
+def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> tuple[str, str]:
     if row.provenance:
         own = (text for text in said_of_row(row.provenance) if text not in common)
         return row.label, "\n".join(own)
-    return row.label, "no number of ours" if row.source else "quoted by the paper"
+    return row.label, outcome.why_empty(row) if row.source else "quoted by the paper"
 
 
 def _cell(cell: Comparison) -> tuple[str, str]:
@@ -160,13 +162,13 @@ def _runs_table(outcome: Outcome) -> Table:
         rows=tuple(
             (
                 (run.name, run.error or (run.device if several else "")),
-                ("failed" if run.state == "failed" else "finished", ""),
+                (_STATES.get(run.state, "finished"), ""),
                 (str(run.epochs), ""),
                 (f"{run.seconds:.0f}", ""),
                 (f"{run.seconds / run.epochs:.1f}" if run.epochs else "-", ""),
             )
             for run in outcome.runs
-            if run.state != "waiting"
+            if run.state != "waiting" or run.epochs
         ),
         paragraphs=tuple(said),
         is_folded=not said,

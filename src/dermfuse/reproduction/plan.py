@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dermfuse.config import load_preset, preset_names
 from dermfuse.errors import ConfigError
@@ -61,7 +61,7 @@ class Plan:
 
     def folds_of(self, source: str) -> int:
         """Returns in how many folds a preset, a fusion or a variation is cross-validated."""
-        preset = _presets([source])[0]
+        preset = presets_of([source])[0]
         return _folds_of(preset, self.folds, self.mask_folds)
 
     def runs_to_train(self, only: Sequence[str] = ()) -> tuple[Run, ...]:
@@ -84,6 +84,7 @@ def make_plan(
     folds: int = DEFAULT_FOLDS,
     mask_folds: int | None = None,
     overrides: Sequence[str] = (),
+    minimum_learning_rate: float = 0.0,
     test_truth: bool = False,
 ) -> Plan:
     """Returns the runs that the tables need; a run that several need is there once.
@@ -95,6 +96,8 @@ def make_plan(
         mask_folds: The same for the networks that only outline; None is as ``folds``.
         overrides: ``table.key=value`` for every preset, ``PRESET:table.key=value`` for one, or
             for those that a pattern like ``u-*`` fits.
+        minimum_learning_rate: ``train.minimum_learning_rate`` of all runs under the plateau rule
+            that set none.
         test_truth: Whether the test split can be measured.
 
     Raises:
@@ -107,10 +110,12 @@ def make_plan(
     chosen = tuple(table for table in TABLES if table.number in tables)
     if BEYOND in tables:
         chosen += beyond_tables(preset_names(), seeds=seeds, folds_on_test=folds > 0 and test_truth)
-    presets = _presets([source for table in chosen for source in table.sources])
+    presets = presets_of([source for table in chosen for source in table.sources])
     needed = {
         (preset, seed): [
-            _run(preset, overrides, seed=seed, folds=count, fold=fold)
+            _with_minimum(
+                _run(preset, overrides, seed=seed, folds=count, fold=fold), minimum_learning_rate
+            )
             for count in [_folds_of(preset, folds, mask_folds)]
             for fold in range(max(count, 1))
         ]
@@ -119,7 +124,10 @@ def make_plan(
     }
     pairs = {
         preset: [
-            _run(preset, overrides, seed=0, folds=0, fold=0, split=split)
+            _with_minimum(
+                _run(preset, overrides, seed=0, folds=0, fold=0, split=split),
+                minimum_learning_rate,
+            )
             for split in ("paper", "source")
         ]
         for preset in (LEAKAGE_PRESETS if LEAKAGE in tables else ())
@@ -133,7 +141,7 @@ def make_plan(
         seeds=seeds,
         folds=folds,
         mask_folds=mask_folds,
-        overrides=tuple(overrides),
+        overrides=(*overrides, *_minimum(minimum_learning_rate)),
         runs=tuple(once.values()),
         needs={key: tuple(once[_key(run)] for run in runs) for key, runs in needed.items()},
         leakage_pairs={
@@ -159,7 +167,7 @@ def changes(plan: Plan) -> Mapping[str, list[str]]:
     return said
 
 
-def _presets(sources: Sequence[str]) -> tuple[str, ...]:
+def presets_of(sources: Sequence[str]) -> tuple[str, ...]:
     """Returns the presets behind rows: fusions are made of two, variations of one."""
     presets: list[str] = []
     for source in sources:
@@ -178,6 +186,17 @@ def _run(
     part = f"fold{fold + 1}of{folds}" if folds else "holdout"
     part = "papersplit" if split == "paper" else part
     return Run(f"{preset}-seed{seed}-{part}", preset, config)
+
+
+def _with_minimum(run: Run, rate: float) -> Run:
+    train = run.config.train
+    if train.schedule != "plateau" or train.minimum_learning_rate:
+        return run
+    return replace(run, config=run.config.override(_minimum(rate)))
+
+
+def _minimum(rate: float) -> list[str]:
+    return [f"train.minimum_learning_rate={rate}"] if rate else []
 
 
 def _key(run: Run) -> str:

@@ -1,6 +1,7 @@
-"""The command's function: plan, train, predict, measure, report."""
+"""The command's function: plan, train and predict, measure, report."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,20 @@ from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.figures import Picture
-from dermfuse.jobs.execution import (
-    Command,
-    Watch,
-    Workplace,
-    survey,
-    train_all,
-    train_command,
-)
+from dermfuse.jobs.capacity import Jobs
+from dermfuse.jobs.execution import Command, Watch, Workplace, is_begun, survey, train_command
 from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.queue import make_queue, require_time, train_queue
 from dermfuse.jobs.run import Run
 from dermfuse.jobs.sides import require_sides
 from dermfuse.reproduction.assembly import Assembler
 from dermfuse.reproduction.documents import write_outcome
-from dermfuse.reproduction.harvest import Harvest, has_test_images, tasks_with_test_truth
+from dermfuse.reproduction.harvest import (
+    Harvest,
+    has_test_images,
+    parts_to_predict,
+    tasks_with_test_truth,
+)
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
@@ -68,7 +69,10 @@ class Request:
         only: Presets, or patterns of their names, that are trained; all without any. The rows
             of the others are filled if their runs are finished.
         overrides: As for ``make_plan``.
-        jobs: Trainings side by side.
+        jobs: Trainings side by side; ``auto`` for one per core up to what fits the memory, and so
+            is None with a GPU; without one it is 1.
+        minutes: After which training ends; None trains to the end.
+        minimum_learning_rate: A plateau run ends once its rate is below this.
         draws: Of the bootstrap.
         blind: Whether the test split is predicted and packed where its truth is missing.
     """
@@ -82,7 +86,9 @@ class Request:
     mask_folds: int | None = None
     only: Sequence[str] = ()
     overrides: Sequence[str] = ()
-    jobs: int = 1
+    jobs: Jobs = None
+    minutes: float | None = None
+    minimum_learning_rate: float = 0.0
     draws: int = DRAWS
     blind: bool = True
 
@@ -105,11 +111,13 @@ class ReproductionReport:
         page: The report.
         outcome: Every number of it.
         failed: How many runs failed.
+        left: The runs that the deadline left, with their whole epochs.
     """
 
     page: Path
     outcome: Outcome
     failed: int
+    left: tuple[RunProgress, ...] = ()
 
 
 def plan_request(request: Request) -> Plan:
@@ -130,6 +138,7 @@ def plan_request(request: Request) -> Plan:
         folds=folds,
         mask_folds=request.mask_folds,
         overrides=request.overrides,
+        minimum_learning_rate=request.minimum_learning_rate,
         test_truth=bool(known),
     )
 
@@ -145,40 +154,78 @@ def reproduce(
 ) -> ReproductionReport:
     """Trains and evaluates what the asked tables need, and writes the report.
 
-    What is finished in ``request.out`` is reused and what was interrupted gone on with. A run
-    that fails, or cannot be predicted with, leaves its rows empty; the report says why.
+    What is finished in ``request.out`` is reused and what was interrupted gone on with. Every run
+    predicts in its own process; here predictions are read. A run that fails, or cannot be
+    predicted with, leaves its rows empty; the report says why. One that was stopped, by the
+    deadline, say, is reported by its whole epochs, which the report states.
 
     Args:
         request: What shall be reproduced.
         watch: Called about once a second while runs are trained.
         stage: Called when a stage begins.
         draw: Draws the figures.
-        report_only: Trains nothing and reports what is finished.
+        report_only: Trains nothing and reports what is there.
         command: What the process of a run runs.
 
     Raises:
+        ConfigError: The deadline leaves no time for one epoch.
         DermfuseError: The request cannot be planned, or ``request.out`` is no such folder.
     """
     announce = stage or (lambda *_: None)
     plan, place = plan_request(request), request.place
+    truth = load_truth(request.data)
     to_train = () if report_only else plan.runs_to_train(request.only)
     require_sides(to_train, place)
-    _open(request.out, must_exist=report_only)
-    trained: dict[str, RunProgress] = {}
     if to_train:
-        announce(f"training {len(to_train)} runs", 1, 3)
-        ended = train_all(to_train, place, jobs=max(1, request.jobs), watch=watch, command=command)
-        trained = {each.name: each for each in ended}
-    progress = [trained.get(each.name, each) for each in survey(plan.runs, place)]
-    announce("predicting and measuring", 2, 3)
-    finished = frozenset(each.name for each in progress if each.state in ("trained", "reused"))
-    harvest = Harvest(plan, place, finished)
-    outcome = _measure(request, harvest, progress, load_truth(request.data))
-    announce("writing the report", 3, 3)
+        announce("timing steps of what is to be trained", 1, 4)
+    to_train = _ask_to_predict(to_train, plan, request, tasks_with_test_truth(truth))
+    queue = make_queue(to_train, place, jobs=request.jobs, minutes=request.minutes)
+    require_time(queue, request.minutes)
+    _open(request.out, must_exist=report_only)
+    if to_train:
+        announce(f"training {len(to_train)} runs, {queue.estimate.jobs} side by side", 2, 4)
+    ended = train_queue(queue, place, minutes=request.minutes, watch=watch, command=command)
+    trained = {each.name: each for each in ended}
+    progress = [trained.get(each.name) or _failed_before(each) for each in survey(plan.runs, place)]
+    announce("measuring", 3, 4)
+    harvest = _harvest(plan, place, progress)
+    outcome = _measure(request, harvest, progress, truth)
+    announce("writing the report", 4, 4)
     pictures = _draw(draw, harvest) if draw else ()
     outcome = replace(outcome, failures=dict(harvest.failures))
     page = write_outcome(request.out, outcome, pictures)
-    return ReproductionReport(page, outcome, sum(each.state == "failed" for each in progress))
+    failed = sum(each.state == "failed" for each in progress)
+    left = tuple(each for each in ended if each.state == "waiting")
+    return ReproductionReport(page, outcome, failed, left)
+
+
+def _ask_to_predict(
+    runs: Sequence[Run], plan: Plan, request: Request, test_tasks: AbstractSet[str]
+) -> tuple[Run, ...]:
+    tests = _packs_tests(request, test_tasks)
+    parts = parts_to_predict(plan, test_tasks=test_tasks, tests=tests)
+    return tuple(replace(run, parts=parts[run.name]) for run in runs)
+
+
+def _packs_tests(request: Request, test_tasks: AbstractSet[str]) -> bool:
+    """Returns whether the test split is predicted for scoring elsewhere."""
+    return request.blind and test_tasks != _ALL_TASKS and has_test_images(request.data)
+
+
+def _failed_before(found: RunProgress) -> RunProgress:
+    """Returns a run that was not tried now as failed if it was when it was last tried."""
+    return replace(found, state="failed") if found.error else found
+
+
+def _harvest(plan: Plan, place: Workplace, progress: Sequence[RunProgress]) -> Harvest:
+    states = {each.name: each.state for each in progress}
+    finished = frozenset(name for name, state in states.items() if state in ("trained", "reused"))
+    stopped = frozenset(
+        run.name
+        for run in plan.runs
+        if states[run.name] == "waiting" and is_begun(run, place.run_folder(run))
+    )
+    return Harvest(plan, place, finished | stopped, stopped)
 
 
 def _open(out: Path, *, must_exist: bool) -> None:
@@ -204,9 +251,7 @@ def _measure(
     assembler = Assembler(harvest, truth, tested, request.draws)
     tables = tuple(assembler.table(table) for table in plan.tables)
     leakage = assembler.leakage()
-    blind: tuple[Path, ...] = ()
-    if request.blind and tested != _ALL_TASKS and has_test_images(request.data):
-        blind = harvest.pack_tests()
+    blind = harvest.pack_tests() if _packs_tests(request, tested) else ()
     return Outcome(
         data=name_folders(request.data),
         seeds=plan.seeds,

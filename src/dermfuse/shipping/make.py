@@ -6,9 +6,8 @@ OUT/blind/                   what it predicts for the test images, packed for sc
 OUT/model-card.md, .json     its model card
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,10 +19,12 @@ from dermfuse.analysis.conversion import pack_results
 from dermfuse.card import CardSources, gather_card, write_card_page
 from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.leave_out import read_leave_out
-from dermfuse.errors import ConfigError, RunError
-from dermfuse.jobs.estimate import RunsEstimate, default_jobs, estimate_runs, order_runs
-from dermfuse.jobs.execution import Command, Watch, Workplace, survey, train_all, train_command
-from dermfuse.jobs.progress import RunProgress, duration_in_words
+from dermfuse.errors import RunError
+from dermfuse.jobs.capacity import Jobs, default_jobs
+from dermfuse.jobs.estimate import RunsEstimate
+from dermfuse.jobs.execution import Command, Watch, Workplace, survey, train_command
+from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
 from dermfuse.jobs.run import Run
 from dermfuse.release.folder import RELEASE_NAME, Release, read_release
 from dermfuse.runs import NOTICE, new_folder
@@ -47,7 +48,8 @@ class MakeRequest:
         imagenet: Folder of ImageNet weights; None downloads them.
         leave_out: A list of images, masks and labels that may not be used.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
-        jobs: Trainings side by side; None for as many as fit this machine.
+        jobs: Trainings side by side; ``auto`` for one per core up to what fits the memory, and so
+            is None with a GPU; without one it is one per core.
         minutes: After which trainings are stopped; None trains to the end.
     """
 
@@ -57,7 +59,7 @@ class MakeRequest:
     imagenet: Path | None = None
     leave_out: Path | None = None
     report_on: Sequence[Path] = ()
-    jobs: int | None = None
+    jobs: Jobs = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -79,14 +81,22 @@ class Prepared:
     Attributes:
         plan: The plan.
         networks: Its networks with their runs.
-        runs: All of them: teachers first, else what takes longest.
-        estimate: What they will cost, in that order.
+        queue: All of them: teachers first, else what takes longest.
     """
 
     plan: ReleasePlan
     networks: tuple[NetworkRuns, ...]
-    runs: tuple[Run, ...]
-    estimate: RunsEstimate
+    queue: Queue
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The trainings in the order they begin."""
+        return self.queue.runs
+
+    @property
+    def estimate(self) -> RunsEstimate:
+        """What they will cost, in that order."""
+        return self.queue.estimate
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plan and estimate as JSON values."""
@@ -141,11 +151,6 @@ def prepare_release(
         DataError: The data, the list of what is left out or a subset cannot be used.
     """
     plan = read_plan(request.plan)
-    jobs = default_jobs() if request.jobs is None else request.jobs
-    if jobs < 1:
-        raise ConfigError(f"jobs is {jobs}", expected="1 or more")
-    if request.minutes is not None and not request.minutes > 0:
-        raise ConfigError(f"the deadline is {request.minutes:g} minutes", expected="more than 0")
     dataset = load_dataset(request.data, "train")
     read_subsets(request.report_on)
     if request.leave_out:
@@ -153,11 +158,15 @@ def prepare_release(
         read_leave_out(request.leave_out, known=ids)
     networks = plan_runs(plan, request.place, leave_out=request.leave_out)
     runs = tuple(chain.from_iterable(network.all for network in networks))
-    found = estimate_runs(runs, request.place, jobs=jobs, progress=progress)
-    by_name = {each.name: each for each in found.runs}
-    ordered = order_runs(runs, {name: each.seconds for name, each in by_name.items()})
-    estimate = replace(found, runs=tuple(by_name[run.name] for run in ordered))
-    return Prepared(plan, networks, ordered, estimate)
+    queue = make_queue(
+        runs,
+        request.place,
+        jobs=request.jobs,
+        on_cpu=default_jobs(),
+        minutes=request.minutes,
+        progress=progress,
+    )
+    return Prepared(plan, networks, queue)
 
 
 def make_release(
@@ -191,17 +200,11 @@ def make_release(
     prepared = prepared or prepare_release(request)
     place = request.place
     waiting = [run for run in survey(prepared.runs, place) if run.state == "waiting"]
-    _require_time(request, prepared.estimate)
+    require_time(prepared.queue, request.minutes)
     _open(request.out, retrains=bool(waiting))
-    deadline = None if request.minutes is None else time.monotonic() + 60 * request.minutes
     announce(f"training {len(waiting)} of {len(prepared.runs)} runs", 1, 4)
-    ended = train_all(
-        prepared.runs,
-        place,
-        jobs=prepared.estimate.jobs,
-        deadline=deadline,
-        watch=watch,
-        command=command,
+    ended = train_queue(
+        prepared.queue, place, minutes=request.minutes, watch=watch, command=command
     )
     states = {run.name: run.state for run in ended}
     shipping = [network for network in prepared.networks if network.whole]
@@ -214,20 +217,6 @@ def make_release(
     announce("writing the model card", 4, 4)
     written["card"] = _write_card(request)
     return MakeReport(ended, release, written)
-
-
-def _require_time(request: MakeRequest, estimate: RunsEstimate) -> None:
-    """Refuses a deadline before the end of the first epoch of whatever is trained."""
-    epochs = [run.seconds / run.epochs for run in estimate.runs if run.epochs and run.seconds]
-    if request.minutes is None or not epochs:
-        return
-    shortest = min(epochs)
-    if shortest > 60 * request.minutes:
-        raise ConfigError(
-            f"a deadline of {request.minutes:g} minutes leaves no time for one epoch",
-            expected=f"about {duration_in_words(shortest)} or more",
-            action="Give it more time, or use a faster machine",
-        )
 
 
 def _open(out: Path, *, retrains: bool) -> None:

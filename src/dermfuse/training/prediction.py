@@ -1,5 +1,6 @@
 """From a run folder and a dataset folder to a predictions folder."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,11 +17,12 @@ from dermfuse.data.folders import DataFolders, load_dataset, name_folders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
-from dermfuse.errors import DataError, RunError
+from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.looks import SYMMETRIES
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
 from dermfuse.predictions import (
+    MANIFEST_NAME,
     SCORES_NAME,
     Manifest,
     mask_path,
@@ -29,14 +31,23 @@ from dermfuse.predictions import (
     write_manifest,
 )
 from dermfuse.preprocess import read_image, write_mask, write_probability
-from dermfuse.runs import NOTICE, RunFolder
+from dermfuse.runs import NOTICE, RunFolder, is_fresh
 from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.training.answers import Answer, look_eight_times, read_logits
+from dermfuse.training.memory import explain_memory
 from dermfuse.training.recorder import read_weights
 
 _T = TypeVar("_T")
 
 PredictedSplit = Literal["train", "validation", "test"]
+
+PARTS: dict[str, tuple[PredictedSplit, bool]] = {
+    "validation": ("validation", False),
+    "test": ("test", False),
+    "validation-tta": ("validation", True),
+    "test-tta": ("test", True),
+}
+"""What several predictions of one run are called: the images, and whether in all symmetries."""
 
 MASK_THRESHOLD = 0.5
 """A pixel is lesion at this probability or above (paper, section III-B)."""
@@ -151,7 +162,7 @@ def predict(
         return (look_eight_times(look, there) if tta else look(there)).cpu()
 
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with new_predictions(out) as folder, exact:
+    with explain_memory(trained.config), new_predictions(out) as folder, exact:
         scores: list[NDArray[np.float64]] = []
         for batch in ask_in_batches(trained, lesions, ask, progress=progress):
             _write_masks(folder, batch, trained.config.data.fit, probabilities=probabilities)
@@ -162,6 +173,50 @@ def predict(
             write_scores(folder / SCORES_NAME, ScoreTable(ids, np.concatenate(scores)))
         write_manifest(folder, _manifest(trained, split, tta=tta))
     return PredictionReport(out, task, split, len(lesions))
+
+
+def require_parts(parts: Sequence[str]) -> None:
+    """Refuses names that are none of ``PARTS``.
+
+    Raises:
+        ConfigError: For the first of them.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(f'no part is called "{part}"', expected=f"some of {', '.join(PARTS)}")
+
+
+def predict_part(run: Path, part: str, *, data: DataFolders, out: Path) -> Path:
+    """Predicts one part of a run's images into its folder in ``out``, and returns that.
+
+    Masks come with their probability maps. Predictions that are younger than the run are kept.
+
+    Args:
+        run: The run folder.
+        part: Of ``PARTS``.
+        data: The dataset folder, or several.
+        out: The folder of all predictions of this run.
+
+    Raises:
+        DermfuseError: As for ``predict``.
+    """
+    split, tta = PARTS[part]
+    folder, files = out / part, RunFolder(run)
+
+    def make() -> None:
+        with_masks = load_config(files.config).model.task != "classification"
+        predict(run, data=data, split=split, out=folder, probabilities=with_masks, tta=tta)
+
+    return keep_predictions(folder, [files.weights, files.record], make)
+
+
+def keep_predictions(out: Path, made_from: Sequence[Path], make: Callable[[], object]) -> Path:
+    """Makes a predictions folder, unless it is younger than all that it is made from."""
+    if not is_fresh(out / MANIFEST_NAME, made_from):
+        if out.exists():  # ours, and out of date
+            shutil.rmtree(out)
+        make()
+    return out
 
 
 def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:

@@ -105,6 +105,11 @@ class Recorder(Callback):
             return self.history[-1]
         return max(self.history, key=lambda row: row["rank"])
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends a run that is taken up after the epoch by which it was over early."""
+        if self.history and self._is_over_early():
+            trainer.should_stop = True
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock of an epoch, and sets its rate by the epochs that are written down."""
         self.began = True

@@ -5,7 +5,6 @@ are drawn in integers, so that they are the same everywhere.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from dermfuse.analysis.reduction import reduce_image
 from dermfuse.looks import mean_looks
 from dermfuse.preprocess import squeeze
 from dermfuse.release.folder import choose_release, read_release
-from dermfuse.runs import NOTICE, new_folder, write_text
+from dermfuse.runs import NOTICE, new_folder, write_json
 from dermfuse.web.packed import pack_bytes, pack_dermoscopy, pack_floats
 
 VECTORS_NAME = "vectors.json"
@@ -71,7 +70,7 @@ def write_vectors(out: str | Path, *, release: str | Path | None = None) -> Writ
     release = None if release is None else Path(release)
     record = make_vectors(choose_release(release))
     path = new_folder(out, what="vectors") / VECTORS_NAME
-    write_text(path, json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
+    write_json(path, record, compact=True)
     return WrittenVectors(path, len(record["images"]))
 
 
