@@ -148,7 +148,7 @@ def _image_bombs() -> Iterator[tuple[str, bytes, str]]:
     yield "webp.lossless", _webp(b"VP8L", lossless), pixels
     lossy = b"\x30\1\0\x9d\1\x2a" + struct.pack("<HH", side, side)
     yield "webp.lossy", _webp(b"VP8 ", lossy), pixels
-    yield "webp.chunks", _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 20_000, "10,000 chunks"
+    yield "webp.chunks", _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 200_000, "100,000 chunks"
     yield "png.size", _png(width=50_000, height=50_000), pixels
     yield "png.chunks", _png(*[(b"juNK", b"")] * 1_500_000), "100,000 chunks"
     comment = b"!\xfe" + b"\1a" * 5_000_000 + b"\0"
