@@ -18,8 +18,10 @@ from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis, Score
 from dermfuse.analysis.reduction import Reduced, reduce_image
+from dermfuse.decoding.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.errors import ConfigError
 from dermfuse.looks import Answers, Looks, check_looks, mean_looks
+from dermfuse.preprocess import WHOLE_VALUES
 from dermfuse.release.folder import Release, choose_release, read_release
 from dermfuse.release.operating import OperatingPoint
 
@@ -34,13 +36,15 @@ class Analyzer:
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
             (``dermfuse.looks``); as many as the release was measured with if left out.
         threads: That one image may use.
+        max_pixels: Of an image; more are refused before any is decoded.
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
-        ConfigError: ``threads`` is below 1, or ``looks`` is none of the three.
+        ConfigError: ``threads`` is below 1, ``looks`` is none of the three, or ``max_pixels`` is
+            no limit that can be kept.
 
     Example:
         ``Analyzer().analyze("lesion.jpg").malignant_probability``
@@ -54,7 +58,9 @@ class Analyzer:
         looks: int | None = None,
         threads: int = 1,
         score_all: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_pixels = check_max_pixels(max_pixels)
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         if looks is not None:
@@ -92,6 +98,11 @@ class Analyzer:
         return self._looks
 
     @property
+    def max_pixels(self) -> int:
+        """The most that an image may have."""
+        return self._max_pixels
+
+    @property
     def score_all(self) -> bool:
         """Whether an image unlike those the networks learnt from is scored and outlined too."""
         return self._score_all
@@ -113,7 +124,7 @@ class Analyzer:
             ImageError: The image cannot be read.
         """
         named = name or _path_of(source)
-        return self._analyze(read_any(source, name=named), named)
+        return self._analyze(self.read(source, name=named), named)
 
     def score(self, source: Source, *, name: str = "") -> Score:
         """Returns how likely one image is melanoma, without outlining it: faster.
@@ -133,7 +144,7 @@ class Analyzer:
             ``Analyzer().score("lesion.jpg").malignant_probability``
         """
         named = name or _path_of(source)
-        image = Image.fromarray(read_any(source, name=named))
+        image = _for_networks(self.read(source, name=named))
         answers = ask_all(self._classes, image, looks=self._looks)
         return self._score(answers, _means(answers), reduce_image(image), named)
 
@@ -146,10 +157,23 @@ class Analyzer:
         for source in sources:
             yield self.analyze(source)
 
+    def read(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
+        """Returns the pixels of an image, (H, W, 3), within this analyzer's limits.
+
+        Args:
+            source: As for ``analyze``.
+            name: For messages.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
+        return read_any(source, name=name, max_pixels=self._max_pixels)
+
     def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
-        image = Image.fromarray(pixels)
+        image = _for_networks(pixels)
         reduced = reduce_image(image)
         answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)
+        del image
         means, scoring = _means(answers), len(self._classes)
         score = self._score(answers[:scoring], means[:scoring], reduced, name)
         about = {field.name: getattr(score, field.name) for field in fields(score)}
@@ -162,9 +186,8 @@ class Analyzer:
                 measures=None,
                 quality=assess_quality(reduced),
             )
-        mask = join_masks(
-            means[scoring:], self._release.masks, height=image.height, width=image.width
-        )
+        height, width = pixels.shape[:2]
+        mask = join_masks(means[scoring:], self._release.masks, height=height, width=width)
         measures = measure_lesion(pixels, mask)
         return Analysis(
             **about,
@@ -235,6 +258,11 @@ class _Fused:
 
 
 _NO_SCORE = _Fused(None, {}, None)
+
+
+def _for_networks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | Image.Image:
+    """Returns pixels as what is resized fastest; large ones, which would not fit twice, as is."""
+    return Image.fromarray(pixels) if pixels.size <= WHOLE_VALUES else pixels
 
 
 def _means(answers: list[Answers]) -> list[Answers]:

@@ -132,7 +132,8 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
         summarize = summarize_with(
             analyzer, thumbnail=options.report, pictures=_pictures(out, options)
         )
-        yield in_threads(summarize, threads=1 if options.threads is None else options.threads)
+        threads = 1 if options.threads is None else options.threads
+        yield in_threads(summarize, threads=threads, read=analyzer.read)
         return
     with connect(options.ray, workers=options.threads) as workers:
         from dermfuse.analysis.distributed import (  # noqa: PLC0415 — used with Ray alone
@@ -140,7 +141,11 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
             from_workers,
         )
 
-        yield from_workers(analyze_of(analyzer, thumbnail=options.report), workers=workers)
+        yield from_workers(
+            analyze_of(analyzer, thumbnail=options.report),
+            workers=workers,
+            max_pixels=analyzer.max_pixels,
+        )
 
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:

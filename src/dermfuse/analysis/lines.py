@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.analysis.reading import read_any
+from dermfuse.analysis.reading import Read, read_any
 from dermfuse.analysis.sources import Item
 from dermfuse.errors import DermfuseError, StorageError
 from dermfuse.runs import NOTICE
@@ -61,12 +61,13 @@ def file_facts(item: Item) -> dict[str, Any]:
     return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
-def make_line(work: Work, analyze: Analyze) -> bytes:
+def make_line(work: Work, analyze: Analyze, read: Read = read_any) -> bytes:
     """Returns an image's line; whatever is wrong with the image becomes its ``error``.
 
     Args:
         work: The image.
         analyze: Takes its pixels and name.
+        read: Takes its source and name.
 
     Raises:
         StorageError: What is written for an image finds no room, or no folder.
@@ -75,7 +76,7 @@ def make_line(work: Work, analyze: Analyze) -> bytes:
     if item.fault:
         return error_line(work, item.fault)
     try:
-        record = analyze(read_any(item.source, name=item.name), item.name).to_dict()
+        record = analyze(read(item.source, name=item.name), item.name).to_dict()
         return _encode({**start, **record, **start})
     except StorageError as error:
         if not _is_of_name(error):

@@ -24,6 +24,7 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.models import LooksOption, ReleaseFolder
+from dermfuse.decoding.limits import MAX_PIXELS
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def analyze(  # noqa: PLR0913 — an option each
     score_all: Annotated[
         bool, typer.Option("--score-all", help="Score images unlike those learnt from, too.")
     ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(help="Of an image; more are refused before any is decoded.")
+    ] = MAX_PIXELS,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
     ] = False,
@@ -95,7 +99,13 @@ def analyze(  # noqa: PLR0913 — an option each
     _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
     if ray is not None:
         require_ray()
-    analyzer = Analyzer(release, operating_point=operating_point, looks=looks, score_all=score_all)
+    analyzer = Analyzer(
+        release,
+        operating_point=operating_point,
+        looks=looks,
+        score_all=score_all,
+        max_pixels=max_pixels,
+    )
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:

@@ -74,7 +74,7 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    analyzer = Analyzer(settings.release, looks=settings.looks)
+    analyzer = Analyzer(settings.release, looks=settings.looks, max_pixels=settings.limits.pixels)
     return Service(analyzer, queue, Uploads(limits), metrics)
 
 
