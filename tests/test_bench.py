@@ -68,10 +68,10 @@ class TestTheSameWork:
         ours = samples.source.images(rows)
         theirs = torch.stack([plain[row][0] for row in rows.tolist()])
         difference = (ours - theirs).abs()
-        whole = (plan.crop == 1).nonzero()[:, 0]
-        as_is = whole[(plan.brightness[whole] == 1)]
+        whole = np.flatnonzero(plan.crop == 1)
+        as_is = whole[plan.brightness[whole] == 1]
         assert len(as_is) > 12
-        assert difference[as_is].max() < 1e-6
+        assert difference[as_is].max() < 1e-5
         assert difference[whole].max() < 1.01 / 255  # PIL rounds after brightness
         assert difference.mean() < 0.01  # and resamples crops in 8 bit
 
@@ -107,7 +107,7 @@ class TestTheSameWork:
         network = copy.deepcopy(module.network)
         plain = PlainLoop(pil, network, config, workers=0, device=CPU)
         for batch in take_batches(module, 2):  # of pairs: one of Method 1 and one of Method 2
-            ours = module.step_loss(batch).item()
+            ours = module.step_loss(module.share(batch)).item()
             loaded = list(plain.load([rows_of(batch)]))
             assert len(loaded) == 1
             tolerance = 0.03 if has_masks(config.model.task) else 1e-3  # border pixels

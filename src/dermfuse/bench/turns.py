@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from dermfuse.bench.limit import ArithmeticLimit, measure_limit, now, rows_of
 from dermfuse.bench.plain import PilSamples, PlainLoop
 from dermfuse.config import Config
-from dermfuse.data.augment import Plan
 from dermfuse.data.folders import DataFolders
 from dermfuse.models.build import build_network
 from dermfuse.training.kinds import MODULES
@@ -76,15 +75,21 @@ class Interleaving(Callback):
 
     Args:
         plain: The other loop.
+        schedule: The batches of both.
         sizes: Batches of each block; the first block warms up and is not kept.
         progress: Called with (done, all) batches of both loops.
     """
 
     def __init__(
-        self, plain: PlainLoop, sizes: Sequence[int], progress: Callable[[int, int], None] | None
+        self,
+        plain: PlainLoop,
+        schedule: Sequence[Any],
+        sizes: Sequence[int],
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self.rates = Rates()
         self._plain = plain
+        self._schedule = schedule
         self._sizes = list(sizes)
         self._progress = progress
         self._all = 2 * sum(sizes)
@@ -105,7 +110,7 @@ class Interleaving(Callback):
         batch_idx: int,
     ) -> None:
         """Ends dermfuse's turn with the last batch of a block, and starts the next one."""
-        self._block.append(rows_of(batch))
+        self._block.append(rows_of(self._schedule[batch_idx]))
         if len(self._block) < self._sizes[0]:
             return
         block, self._block = self._block, []
@@ -180,10 +185,8 @@ def build_module(config: Config, samples: Samples) -> TrainingModule:
 
 def pil_samples(chosen: TrainingSet, samples: Samples, config: Config) -> PilSamples:
     """Returns the plain loop's view of the same samples."""
-    tensors = samples.source.plan
-    plan = Plan(**{each.name: getattr(tensors, each.name).numpy() for each in fields(Plan)})
     size, task = config.data.input_size, config.model.task
-    return PilSamples(chosen.lesions, plan, samples.labels, size, task)
+    return PilSamples(chosen.lesions, samples.source.plan, samples.labels, size, task)
 
 
 def block_sizes(batches: int) -> list[int]:
@@ -215,9 +218,11 @@ def _time_inputs(
         block = [rows_of(batch) for batch in islice(remaining, size)]
         start = now(plain.device)
         for rows in block:
-            module.images(rows)
-            if module.samples.source.cache.masks is not None:
-                module.samples.source.masks(rows)
+            there = rows.to(plain.device)
+            if module.samples.source.cache.masks is None:
+                module.images(there)
+            else:
+                module.samples.source.images_and_masks(there, distillation=0)
         between = now(plain.device)
         for _ in plain.load(block):
             pass
@@ -237,7 +242,7 @@ def _time_training(
     progress: Callable[[int, int], None] | None,
 ) -> Rates:
     config = module.config
-    turns = Interleaving(plain, sizes, progress)
+    turns = Interleaving(plain, schedule, sizes, progress)
     with quiet():
         trainer = Trainer(
             accelerator=accelerator_of(config),
@@ -253,6 +258,7 @@ def _time_training(
             use_distributed_sampler=False,
         )
         module = module.to(memory_format=torch.channels_last)
-        loader: DataLoader[Any] = DataLoader(list(schedule), batch_size=None)  # type: ignore[arg-type]
+        shares = [module.share(batch) for batch in schedule]
+        loader: DataLoader[Any] = DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
         trainer.fit(module, train_dataloaders=loader)
     return turns.rates

@@ -381,7 +381,7 @@ def _trainer(
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=0,  # an epoch is logged by the recorder
         reload_dataloaders_every_n_epochs=1,
         enable_progress_bar=show_bar,
         enable_model_summary=False,
