@@ -14,7 +14,16 @@ from torch import Tensor
 from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.pairs import match_same_class, pairing_method
-from dermfuse.data.pixels import Draws, PlanTable, effects_of, hide_, recolour, spoil, warp
+from dermfuse.data.pixels import (
+    Draws,
+    PlanTable,
+    effects_of,
+    frame_of,
+    hide_,
+    recolour,
+    spoil,
+    warp,
+)
 from dermfuse.errors import ImageError
 from dermfuse.masks import read_mask
 from dermfuse.preprocess import (
@@ -163,11 +172,18 @@ class SampleSource:
     def to(self, device: torch.device) -> Self:
         """Returns the source on another device."""
         planes, table = self.planes.to(device), self.table.to(device)
+        frame_of(planes.shape[-1], planes.device)
         return type(self)(*_sides(self.cache, planes), self.plan, table)
 
     def redrawn(self, plan: Plan) -> Self:
         """Returns the source of another plan over the same images."""
         return replace(self, plan=plan, table=_table(self.cache, plan))
+
+    def in_place_of(self, other: Self) -> Self:
+        """Returns this source with its table in the memory of another's, where a graph looks."""
+        other.table.source.copy_(self.table.source)
+        other.table.numbers.copy_(self.table.numbers)
+        return replace(self, table=replace(other.table, effects=self.table.effects))
 
     def narrowed(self, rows: NDArray[np.int64]) -> Self:
         """Returns the source for some rows alone: what none of them asks for is left out."""

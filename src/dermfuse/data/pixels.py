@@ -209,7 +209,7 @@ def _coarseness(quality: Tensor) -> Tensor:
     return torch.where(quality < 100, scale / 255, 0)
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """Constants of squares of one size.
 
     Attributes:
@@ -235,7 +235,8 @@ class _Frame(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _frame(size: int, device: torch.device) -> _Frame:
+def frame_of(size: int, device: torch.device) -> Frame:
+    """Returns the constants of a size on a device; made once, and not while a step is taken."""
     at = torch.arange(size).float()
     middle = (2 * at + 1) / size - 1
     down, right = torch.meshgrid(middle, middle, indexing="ij")
@@ -256,7 +257,7 @@ def _frame(size: int, device: torch.device) -> _Frame:
         to_yiq,
         torch.linalg.inv(to_yiq),
     )
-    return _Frame(*(constant.to(device) for constant in constants))
+    return Frame(*(constant.to(device) for constant in constants))
 
 
 def warp(x: Tensor, place: Tensor) -> Tensor:
@@ -273,7 +274,7 @@ def warp(x: Tensor, place: Tensor) -> Tensor:
         (B, C, S, S) float, (B, 2, 3) -> (B, C, S, S)
     """
     size = x.shape[-1]
-    grid = place @ _frame(size, x.device).places  # (B, 2, S S)
+    grid = place @ frame_of(size, x.device).places  # (B, 2, S S)
     return F.grid_sample(
         x,
         grid.view(-1, 2, size, size).permute(0, 2, 3, 1),
@@ -317,12 +318,17 @@ def spoil(x: Tensor, draws: Draws, effects: Effects) -> Tensor:
 
 def _where(asked: Tensor, change: Callable[..., Tensor], x: Tensor, *numbers: Tensor) -> Tensor:
     """Returns ``x`` changed where it is asked for, (B, 1) bool."""
-    if x.device.type != "cpu":
+    if not _may_look(x):
         return torch.where(asked.view(-1, 1, 1, 1), change(x, *numbers), x)
     rows = asked[:, 0].nonzero()[:, 0]
     if len(rows):
         x[rows] = change(x[rows], *(each[rows] for each in numbers))
     return x
+
+
+def _may_look(x: Tensor) -> bool:
+    """Returns whether a look at a number is free: it stops no device but the CPU itself."""
+    return x.device.type == "cpu"
 
 
 def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
@@ -333,7 +339,7 @@ def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
     large one, which interpolates. The Gaussian ends after three deviations, and the image goes on
     behind its border as its reflection.
     """
-    frame, size = _frame(x.shape[-1], x.device), x.shape[-1]
+    frame, size = frame_of(x.shape[-1], x.device), x.shape[-1]
     here, there = frame.at[:, None] + 0.5, frame.at + 0.5
     side = side.unsqueeze(2)  # (B, 1, 1)
     scale = size / side
@@ -354,7 +360,7 @@ def _compressed(x: Tensor, coarseness: Tensor) -> Tensor:
     Every channel of YIQ is quantised by the luminance table, scaled as libjpeg scales it: a
     loss like that of JPEG, not a codec.
     """
-    frame = _frame(x.shape[-1], x.device)
+    frame = frame_of(x.shape[-1], x.device)
     spectrum = _on_both_sides(frame.cosines, _mixed(frame.to_yiq, x))
     steps = (frame.table * coarseness.view(-1, 1, 1, 1)).clamp_(min=1 / 255)  # (B, 1, S, S)
     rounded = (spectrum / steps).round_() * steps
@@ -399,7 +405,7 @@ def inside_boxes(boxes: Tensor, *, like: Tensor) -> Tensor:
         boxes: Top, left, height, width as fractions of the frame, (B, 4).
         like: The squares (B, C, S, S): their size and device.
     """
-    at = _frame(like.shape[-1], like.device).at
+    at = frame_of(like.shape[-1], like.device).at
     corner, sides = (boxes * len(at)).round_().view(-1, 2, 2, 1).unbind(dim=1)  # (B, 2, 1)
     inside = (at >= corner) & (at < corner + sides)  # (B, 2, S): of rows, of columns
     return (inside[:, 0, :, None] & inside[:, 1, None, :]).unsqueeze(1)

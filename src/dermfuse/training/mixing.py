@@ -1,5 +1,6 @@
 """Mixup and CutMix: images of a batch, and their labels, blended two by two."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,10 +27,10 @@ class Mixture:
     share: Tensor
     boxes: Tensor | None
 
-    def to(self, device: torch.device) -> Self:
-        """Returns the mixture on another device."""
-        boxes = None if self.boxes is None else self.boxes.to(device)
-        return type(self)(self.partner.to(device), self.share.to(device), boxes)
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Returns the mixture of its tensors after ``change``."""
+        boxes = None if self.boxes is None else change(self.boxes)
+        return type(self)(change(self.partner), change(self.share), boxes)
 
     def tensors(self) -> list[Tensor]:
         """Returns its tensors."""

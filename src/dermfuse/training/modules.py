@@ -34,6 +34,7 @@ from dermfuse.training.distributed import (
     mean_over_processes,
 )
 from dermfuse.training.freezing import freeze
+from dermfuse.training.graphs import GraphedStep, settle_optimizer
 from dermfuse.training.plateau import count_plateaus
 from dermfuse.training.samples import Samples
 from dermfuse.training.shares import Share, draw_share
@@ -60,6 +61,7 @@ class TrainingModule(LightningModule):
         self._kept = freeze(network, config.train)
         self.averaged = average_weights(network) if config.train.ema_decay else None
         self._compiled_pass = compile_pass(self.plain_pass, config.train)
+        self._graphed = GraphedStep(self._whole_step) if config.train.graph else None
         self.measured: Epoch = {}
         self._rates: list[float] = []  # each parameter group's first
         self._losses: list[Tensor] = []  # of the epoch's steps, on the device until it ends
@@ -127,9 +129,15 @@ class TrainingModule(LightningModule):
         targets = class_targets(samples.labels, samples.taught, self.config.loss)
         self._truth = self._on_device(np.stack([targets, samples.labels.astype(np.float32)]))
 
+    def on_train_start(self) -> None:
+        """Takes up the optimiser of a run that goes on."""
+        settle_optimizer(self._optimizer_in_use(), graph=self._graphed is not None)
+
     def on_train_epoch_start(self) -> None:
         """Draws the epoch's plan; keeps what of the backbone is frozen."""
-        self.samples = self.samples.at_epoch(self.current_epoch)
+        before, self.samples = self.samples, self.samples.at_epoch(self.current_epoch)
+        if self._graphed is not None and self.samples is not before:
+            self.samples = self.samples.in_place_of(before)
         for layer in self._kept:
             layer.eval()
 
@@ -180,13 +188,44 @@ class TrainingModule(LightningModule):
         """Returns the validation metrics from the concatenated outputs of validation."""
         raise NotImplementedError
 
-    def training_step(self, share: Share, _: int) -> Tensor:
-        """Returns the loss of this process's share, weighted so that the mean is the batch's."""
+    def training_step(self, share: Share, _: int) -> Tensor | None:
+        """Returns the loss of this process's share, weighted so that the mean is the batch's.
+
+        A graphed step ends with the optimiser's and leaves no loss to differentiate.
+        """
+        if self._graphed is not None:
+            self._losses.append(self._graphed(share, kind=self.samples.source.table.effects))
+            return None
         loss = self.step_loss(share)
         if share.weight != 1:
             loss = loss * share.weight
         self._losses.append(loss.detach())
         return loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,  # noqa: ANN401 — Lightning's union
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps; a graph has the optimiser's step in it."""
+        if self._graphed is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        elif optimizer_closure is not None:
+            optimizer_closure()
+
+    def _whole_step(self, share: Share) -> Tensor:
+        """Takes a step, as Lightning would take it, and returns its loss."""
+        optimizer = self._optimizer_in_use()
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's, around the step
+            optimizer.zero_grad(set_to_none=True)
+            with self.trainer.precision_plugin.forward_context():
+                loss = self.step_loss(share)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.configure_gradient_clipping(optimizer, self.config.train.gradient_clip)
+            optimizer.step()
+        return loss.detach()
 
     def configure_gradient_clipping(
         self,
@@ -278,7 +317,10 @@ class TrainingModule(LightningModule):
         losses = [row["validation_loss"] for row in epochs]
         factor = train.plateau_factor ** count_plateaus(losses, patience=train.plateau_patience)
         for group, rate in zip(self._optimizer_in_use().param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
 
     def _optimizer_in_use(self) -> torch.optim.Optimizer:
         return cast("torch.optim.Optimizer", self.optimizers(use_pl_optimizer=False))
@@ -286,7 +328,8 @@ class TrainingModule(LightningModule):
     def _optimizer(self) -> torch.optim.Optimizer:
         train = self.config.train
         adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
-        return adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7, fused=True)
+        groups = self._parameter_groups()
+        return adam(groups, lr=train.learning_rate, eps=1e-7, fused=True, capturable=train.graph)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         train = self.config.train

@@ -62,6 +62,10 @@ class Samples:
         """Returns the samples with the decoded images and the plan on ``device``."""
         return replace(self, source=self.source.to(device))
 
+    def in_place_of(self, other: Self) -> Self:
+        """Returns these samples with their plan in the memory of another's."""
+        return replace(self, source=self.source.in_place_of(other.source))
+
     def truth(self, row: int) -> NDArray[np.bool_]:
         """Returns the mask a row is measured against.
 

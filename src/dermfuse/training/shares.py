@@ -3,6 +3,7 @@
 An epoch's shares are made before its first step, so that no step copies anything to the device.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -35,14 +36,21 @@ class Share:
 
     def to(self, device: torch.device) -> Self:
         """Returns the share on another device."""
-        partner = None if self.partner is None else self.partner.to(device)
-        mixture = None if self.mixture is None else self.mixture.to(device)
-        return replace(self, rows=self.rows.to(device), partner=partner, mixture=mixture)
+        return self._mapped(lambda part: part.to(device))
+
+    def clone(self) -> Self:
+        """Returns a copy in memory of its own."""
+        return self._mapped(torch.clone)
 
     def tensors(self) -> list[Tensor]:
         """Returns all its tensors; as many, and of the same shapes, for batches of one kind."""
         mixed = [] if self.mixture is None else self.mixture.tensors()
         return [self.rows, *([] if self.partner is None else [self.partner]), *mixed]
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        partner = None if self.partner is None else change(self.partner)
+        mixture = None if self.mixture is None else self.mixture.mapped(change)
+        return replace(self, rows=change(self.rows), partner=partner, mixture=mixture)
 
 
 def draw_share(batch: Batch, processes: Processes, config: Config, *, epoch: int) -> Share:

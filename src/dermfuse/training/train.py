@@ -39,6 +39,7 @@ from dermfuse.training.distributed import (
     require_devices,
     require_shares,
 )
+from dermfuse.training.graphs import require_graph
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
@@ -60,6 +61,8 @@ _ADVICE = (
     ".*does not have many workers.*",  # batches are row numbers, not images
     ".*Checkpoint directory .* exists and is not empty.*",  # it is the run folder
     ".*LeafSpec.*",  # Lightning's own use of a deprecated class
+    ".*training_step` returned `None`.*",  # a captured step has its own backward pass
+    ".*capturable=True.*",  # the first steps before a capture
 )
 
 
@@ -130,6 +133,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     processes = find_processes(devices)
     require_devices(processes, accelerator_of(config))
     require_compiler(config.train, accelerator_of(config))
+    require_graph(config.train, accelerator_of(config), processes)
     if processes.first and not resume:
         require_free(run, what="run")
     chosen = _choose(data, config, leave_out)
@@ -335,7 +339,7 @@ def _comparable(config: Config) -> dict[str, Any]:
         if isinstance(values, dict)
         for key, value in values.items()
     }
-    free = {"train.threads", "train.device", "train.compile"}
+    free = {"train.threads", "train.device", "train.compile", "train.graph"}
     if config.train.schedule == "plateau":
         free.add("train.epochs")  # the cosine's length is its epochs
     for key in free:
