@@ -14,9 +14,12 @@ from torch.utils.data import DataLoader
 
 from dermfuse.bench.limit import ArithmeticLimit, measure_limit, now, rows_of
 from dermfuse.bench.plain import PilSamples, PlainLoop
+from dermfuse.bench.steps import StepCost, meter
 from dermfuse.config import Config
 from dermfuse.data.folders import DataFolders
 from dermfuse.models.build import build_network
+from dermfuse.training.distributed import Processes
+from dermfuse.training.graphs import require_graph
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
@@ -49,6 +52,7 @@ class Turns:
         training: Of whole training steps.
         inputs: Of the input path alone.
         limit: How fast the device could be.
+        step: What a training step costs.
         cache_seconds: Spent on decoding the files once.
         cached_images: How many these are.
         images_per_batch: Both streams of a pair counted.
@@ -61,6 +65,7 @@ class Turns:
     training: Rates
     inputs: Rates
     limit: ArithmeticLimit
+    step: StepCost
     cache_seconds: float
     cached_images: int
     images_per_batch: int
@@ -138,6 +143,7 @@ def take_turns(
 ) -> Turns:
     """Measures both loops; see ``dermfuse.bench.bench_train``."""
     device = torch.device(accelerator_of(config))
+    require_graph(config.train, device.type, Processes())
     threads = torch.get_num_threads()
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -159,12 +165,14 @@ def take_turns(
         schedule = take_batches(module, sum(sizes))
         inputs = _time_inputs(module, plain, schedule, sizes)
         training = _time_training(module, plain, schedule, sizes, progress)
+        step = _meter_steps(module)
         half = precision_of(config) == "bf16-mixed"
         dtype = torch.bfloat16 if half else torch.float32
         return Turns(
             training=training,
             inputs=inputs,
             limit=measure_limit(module.to(device), schedule, dtype=dtype),
+            step=step,
             cache_seconds=cache_seconds,
             cached_images=len(chosen.lesions),
             images_per_batch=max(len(rows_of(batch)) for batch in schedule),
@@ -241,24 +249,34 @@ def _time_training(
     sizes: Sequence[int],
     progress: Callable[[int, int], None] | None,
 ) -> Rates:
-    config = module.config
     turns = Interleaving(plain, schedule, sizes, progress)
+    _fit(module, schedule, turns)
+    return turns.rates
+
+
+def _meter_steps(module: TrainingModule) -> StepCost:
+    return meter(module, lambda found: _fit(module, take_batches(module, found.steps), found))
+
+
+def _fit(module: TrainingModule, schedule: Sequence[Any], callback: Callback) -> None:
+    """Trains with dermfuse's own loop on some batches, as an epoch."""
+    config = module.config
     with quiet():
         trainer = Trainer(
             accelerator=accelerator_of(config),
             devices=1,
             precision=precision_of(config),  # type: ignore[arg-type]
             max_epochs=1,
+            gradient_clip_val=config.train.gradient_clip or None,
             limit_val_batches=0,
-            callbacks=[turns],
+            callbacks=[callback],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        module = module.to(memory_format=torch.channels_last)
+        module = module.to(accelerator_of(config), memory_format=torch.channels_last)
         shares = [module.share(batch) for batch in schedule]
         loader: DataLoader[Any] = DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
         trainer.fit(module, train_dataloaders=loader)
-    return turns.rates
