@@ -340,6 +340,28 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     assert not RunFolder(tmp_path / "run").weights.exists()
 
 
+def test_a_loss_that_is_not_finite_leaves_the_epochs_before_it(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = _tiny("mobilenetv1", "train.epochs=2"), RunFolder(tmp_path / "run")
+    step, taken = ClassifierModule.step_loss, list[int]()
+
+    def spoilt(module: ClassifierModule, share: Share) -> torch.Tensor:
+        taken.append(module.current_epoch)
+        bad = taken.count(1) == 2  # the second step of the second epoch
+        return step(module, share) * (float("nan") if bad else 1)
+
+    monkeypatch.setattr(ClassifierModule, "step_loss", spoilt)
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 2, step 2") as caught:
+        train(config, data=drawn, run=folder.path)
+    assert "\n" not in str(caught.value)
+    assert taken.count(0) == taken.count(1), "the loss is read when the epoch ends"
+    assert len(folder.metrics.read_text().splitlines()) == 2
+    assert all(bool(value.isfinite().all()) for value in load_file(folder.weights).values())
+    monkeypatch.setattr(ClassifierModule, "step_loss", step)
+    assert train(config, data=drawn, run=folder.path, resume=True).epochs == 2
+
+
 @pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1", "joint-mobilenetv1"])
 def test_answers_that_are_not_finite_in_validation_stop_the_training(
     preset: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
