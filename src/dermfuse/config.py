@@ -353,6 +353,8 @@ class TrainConfig:
         threads: CPU threads; 0 leaves PyTorch's choice.
         compile: Compiles the forward pass of a training step with ``torch.compile``; the first
             steps are slow, and results differ in rounding.
+        graph: Takes the whole training step as one CUDA graph, for networks so small that the
+            launching of kernels bounds them; one CUDA device alone. Not yet measured.
     """
 
     epochs: int = 50
@@ -378,6 +380,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     compile: bool = False
+    graph: bool = False
 
     def __post_init__(self) -> None:
         """Refuses counts below one and rates out of range."""
@@ -396,6 +399,12 @@ class TrainConfig:
         _between("train.early_stop_patience", self.early_stop_patience, 0, 100_000)
         _between("train.seed", self.seed, 0, 2**31 - 1)
         _between("train.threads", self.threads, 0, 1024)
+        if self.graph and self.compile:
+            raise ConfigError(
+                "train.graph and train.compile are both true",
+                expected="one of them",
+                action="Set train.compile=false or train.graph=false",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

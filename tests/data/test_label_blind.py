@@ -22,7 +22,7 @@ BLIND = [name for name in preset_names() if load_preset(name).augment.policy == 
 def _rows(config: AugmentConfig, *, epoch: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Returns all that is drawn for an epoch, (n, columns), and whether a row is malignant."""
     plan = classification_plan(IDS, LABELS, config, seed=0, epoch=epoch)
-    names = [field.name for field in fields(Plan) if field.name not in ("source", "lot")]
+    names = [field.name for field in fields(Plan) if field.name != "source"]
     columns = [np.asarray(getattr(plan, name), np.float32).reshape(len(plan), -1) for name in names]
     malignant = np.array([label == Label.MALIGNANT for label in LABELS])[plan.source]
     return np.concatenate(columns, axis=1), malignant
@@ -96,7 +96,7 @@ def test_an_image_draws_the_same_whatever_its_label_and_whoever_is_beside_it() -
     beside = classification_plan(["b", "a"], [Label.BENIGN, Label.MALIGNANT], config, seed=0)
     chosen = beside.select(beside.source == 1)
     assert np.array_equal(alone.angle, chosen.angle)
-    assert np.array_equal(alone.lot, chosen.lot)
+    assert np.array_equal(alone.occlusion, chosen.occlusion)
 
 
 def test_what_is_validated_on_stands_once_as_it_is() -> None:

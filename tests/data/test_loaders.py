@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from dermfuse.config import AugmentConfig
-from dermfuse.data.augment import classification_plan, originals
+from dermfuse.data.augment import Plan, classification_plan, originals
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.loaders import (
     ImageCache,
@@ -21,22 +21,20 @@ from dermfuse.data.loaders import (
     pair_schedule,
     single_schedule,
 )
-from dermfuse.data.pixels import PlanTensors
 from dermfuse.errors import ImageError
 from dermfuse.preprocess import read_image, squeeze
 from dermfuse.scores import Label
 
 
-def _one(**columns: object) -> PlanTensors:
-    plan = replace(originals(1), **{key: np.array([value]) for key, value in columns.items()})
-    return PlanTensors.from_plan(plan)
+def _one(**columns: object) -> Plan:
+    return replace(originals(1), **{key: np.array([value]) for key, value in columns.items()})
 
 
 def _source(count: int, size: int = 8) -> SampleSource:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
     masks = torch.from_numpy(rng.integers(0, 2, (count, 1, size, size), dtype=np.uint8))
-    return SampleSource(ImageCache(images, masks), PlanTensors.from_plan(originals(count)))
+    return SampleSource.from_plan(ImageCache(images, masks), originals(count))
 
 
 def test_an_original_is_the_decoded_image_exactly() -> None:
@@ -55,16 +53,16 @@ def test_the_same_row_gives_the_same_pixels() -> None:
         brightness=np.array([0.9, 1.1], np.float32),
         occlusion=np.array([[0, 0, 0.2, 0.2], [0.5, 0.5, 0.1, 0.2]], np.float32),
     )
-    source = replace(_source(2), plan=PlanTensors.from_plan(plan))
+    source = _source(2).redrawn(plan)
     both = source.images(torch.tensor([0, 1]))
-    assert torch.equal(both[1:], source.images(torch.tensor([1])))
+    assert torch.allclose(both[1:], source.images(torch.tensor([1])), atol=1e-6)
     assert torch.equal(both, source.images(torch.tensor([0, 1])))
 
 
 def test_pixels_are_augmented_in_float32_under_autocast() -> None:
-    config = AugmentConfig(policy="label_blind", benign_copies=24)
-    plan = PlanTensors.from_plan(classification_plan(["a"], [Label.BENIGN], config, seed=0))
-    source, rows = replace(_source(1), plan=plan), torch.arange(24)
+    config = AugmentConfig(policy="label_blind", benign_copies=24, noise=0)
+    plan = classification_plan(["a"], [Label.BENIGN], config, seed=0)
+    source, rows = _source(1).redrawn(plan), torch.arange(24)
     with torch.autocast("cpu", torch.bfloat16):
         images, masks = source.images(rows), source.masks(rows)
     assert torch.equal(images, source.images(rows))
@@ -75,13 +73,14 @@ def test_a_mask_moves_with_its_image_and_stays_binary() -> None:
     source = _source(1)
     plan = _one(mirror=True, rotation=1, crop=np.float32(0.9))
     cache = replace(source.cache, images=source.cache.masks.expand(1, 3, 8, 8) * 255)
-    moved = replace(source, cache=cache, plan=plan)
+    moved = SampleSource.from_plan(cache, plan)
     row = torch.tensor([0])
     assert torch.equal((moved.images(row)[:, :1] >= 0.5).float(), moved.masks(row))
 
 
 def test_masks_that_were_not_loaded_cannot_be_had() -> None:
-    source = replace(_source(1), cache=ImageCache(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None))
+    cache = ImageCache(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None)
+    source = SampleSource.from_plan(cache, originals(1))
     with pytest.raises(ValueError, match="holds no masks"):
         source.masks(torch.tensor([0]))
 
@@ -108,10 +107,20 @@ def test_a_mask_of_another_size_than_its_image_is_refused(drawn: Path, tmp_path:
         load_cache([Lesion("x", lesion.image_path, None, None)], 32, masks=True)
 
 
-def test_batches_lose_no_row_and_are_nearly_equal() -> None:
-    batches = epoch_batches(np.arange(65), 32, np.random.default_rng(0))
-    assert [len(batch) for batch in batches] == [22, 22, 21]
-    assert sorted(np.concatenate(batches).tolist()) == list(range(65))
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [(65, 32, [22] * 3), (64, 32, [32] * 2), (7, 32, [7]), (9, 2, [2] * 5), (3540, 32, [32] * 111)],
+)
+def test_batches_are_of_one_size_and_lose_no_row(
+    rows: int, batch_size: int, sizes: list[int]
+) -> None:
+    batches = epoch_batches(np.arange(rows), batch_size, np.random.default_rng(0))
+    assert [len(batch) for batch in batches] == sizes
+    seen = np.bincount(np.concatenate(batches))
+    assert len(seen) == rows
+    assert seen.min() == 1, "every row is seen"
+    assert seen.max() <= 2, "and some of them twice, to fill up the last batch"
+    assert all(len(set(batch.tolist())) == len(batch) for batch in batches), "never in one batch"
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
@@ -146,9 +155,9 @@ def test_method_1_permutes_stream_a_and_method_2_shuffles_anew() -> None:
 @pytest.mark.gpu
 def test_the_device_changes_no_moved_pixel() -> None:
     source = _source(4)
-    on_device = replace(source, cache=source.cache.to(torch.device("cuda")))
+    on_device = source.to(torch.device("cuda"))
     rows = torch.arange(4)
-    assert torch.equal(source.images(rows), on_device.images(rows).cpu())
+    assert torch.equal(source.images(rows), on_device.images(rows.cuda()).cpu())
 
 
 def test_a_letterboxed_frame_keeps_its_aspect_and_comes_back() -> None:

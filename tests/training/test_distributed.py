@@ -15,7 +15,6 @@ from dermfuse.config import load_preset, preset_names
 from dermfuse.data.augment import originals
 from dermfuse.data.loaders import ImageCache, PairRows, SampleSource
 from dermfuse.data.pairs import match_same_class
-from dermfuse.data.pixels import PlanTensors
 from dermfuse.errors import ConfigError
 from dermfuse.models.build import build_network
 from dermfuse.models.discriminant import DiscriminantNetwork
@@ -36,6 +35,7 @@ from dermfuse.training.distributed import (
 )
 from dermfuse.training.kinds import MODULES, TrainingModule
 from dermfuse.training.samples import Samples
+from dermfuse.training.shares import draw_share
 
 LABELS = np.array([0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 0])
 MIXED = torch.tensor([3, 8, 0, 5, 10, 1, 7, 2, 9, 4, 6])
@@ -205,7 +205,7 @@ def _module(preset: str) -> TrainingModule:
     network = build_network(config.model)
     images = torch.randint(0, 256, (11, 3, 32, 32), dtype=torch.uint8)
     masks = torch.randint(0, 2, (11, 1, 32, 32), dtype=torch.uint8)
-    source = SampleSource(ImageCache(images, masks), PlanTensors.from_plan(originals(11)))
+    source = SampleSource.from_plan(ImageCache(images, masks), originals(11))
     rows = np.arange(11)
     samples = Samples(source, LABELS, rows, rows, {}, np.ones(11, np.bool_))
     return MODULES[config.model.network](network.double(), samples, config)
@@ -214,8 +214,8 @@ def _module(preset: str) -> TrainingModule:
 def _share_of_a_step(rank: int, preset: str, batch: Batch, out: str) -> None:
     processes, module = Processes(rank, 2), _module(preset)
     share_batch_norms(module.network, "cpu")
-    share = take_share(batch, processes)
-    loss = module.step_loss(share) * (2 * batch_length(share) / batch_length(batch))
+    share = draw_share(batch, processes, module.config, epoch=0)
+    loss = module.step_loss(share) * share.weight
     values = _loss_and_gradients(module.network, loss)
     means = [mean_over_processes(value, processes) for value in values]
     if rank:
@@ -237,7 +237,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one_in_a_step(
     _in_two_processes(_share_of_a_step, tmp_path, preset, batch, str(tmp_path / "out"))
     means, buffers = torch.load(tmp_path / "out")
     whole = _module(preset)
-    expected = _loss_and_gradients(whole.network, whole.step_loss(batch))
+    expected = _loss_and_gradients(whole.network, whole.step_loss(whole.share(batch)))
     torch.testing.assert_close(tuple(means), expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(buffers, list(whole.network.buffers()), rtol=1e-5, atol=1e-7)
 

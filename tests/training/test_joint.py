@@ -16,6 +16,7 @@ from dermfuse.training import predict, train
 from dermfuse.training.answers import read_logits
 from dermfuse.training.joint import JointModule
 from dermfuse.training.samples import load_samples, select_lesions
+from dermfuse.training.shares import Share
 from dermfuse.training.submission import submit
 
 TINY = [
@@ -93,7 +94,7 @@ def test_the_loss_is_the_weighted_class_loss_and_the_mask_loss(drawn: Path, weig
     rows = torch.arange(4)
     mask_logits = torch.zeros(4, 1, 32, 32)
     mask_loss = module.mask_loss(mask_logits, module.samples.source.masks(rows))
-    loss = module.step_loss(rows)
+    loss = module.step_loss(Share(rows))
     assert loss.item() == pytest.approx(weight * 0.693147 + mask_loss.item(), rel=1e-5)
 
 

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset, preset_names
-from dermfuse.data.loaders import PairRows
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
@@ -28,6 +27,7 @@ from dermfuse.training.modules import (
 )
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights
+from dermfuse.training.shares import Share
 from dermfuse.training.train import accelerator_of, precision_of
 
 from ..two_folders import write_halves
@@ -343,10 +343,34 @@ def test_a_damaged_state_is_refused(drawn: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_training(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PairModule, "step_loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        PairModule, "step_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+    )
     with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
         train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
     assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_epochs_before_it(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = _tiny("mobilenetv1", "train.epochs=2"), RunFolder(tmp_path / "run")
+    step, taken = ClassifierModule.step_loss, list[int]()
+
+    def spoilt(module: ClassifierModule, share: Share) -> torch.Tensor:
+        taken.append(module.current_epoch)
+        bad = taken.count(1) == 2  # the second step of the second epoch
+        return step(module, share) * (float("nan") if bad else 1)
+
+    monkeypatch.setattr(ClassifierModule, "step_loss", spoilt)
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 2, step 2") as caught:
+        train(config, data=drawn, run=folder.path)
+    assert "\n" not in str(caught.value)
+    assert taken.count(0) == taken.count(1), "the loss is read when the epoch ends"
+    assert len(folder.metrics.read_text().splitlines()) == 2
+    assert all(bool(value.isfinite().all()) for value in load_file(folder.weights).values())
+    monkeypatch.setattr(ClassifierModule, "step_loss", step)
+    assert train(config, data=drawn, run=folder.path, resume=True).epochs == 2
 
 
 @pytest.mark.parametrize(
@@ -509,10 +533,10 @@ def test_a_killed_training_on_all_images_goes_on_as_if_it_was_not(
     train(config, data=drawn, run=once)
     step = PairModule.step_loss
 
-    def killed(module: PairModule, batch: PairRows) -> torch.Tensor:
+    def killed(module: PairModule, share: Share) -> torch.Tensor:
         if module.current_epoch == 2:
             raise KeyError("killed")
-        return step(module, batch)
+        return step(module, share)
 
     monkeypatch.setattr(PairModule, "step_loss", killed)
     with pytest.raises(KeyError, match="killed"):
@@ -533,10 +557,10 @@ def test_a_training_that_is_told_to_stop_says_so_and_goes_on_later(
     config, run = _tiny("mobilenetv1", "train.epochs=2"), tmp_path / "run"
     step = ClassifierModule.step_loss
 
-    def stopped(module: ClassifierModule, batch: torch.Tensor) -> torch.Tensor:
+    def stopped(module: ClassifierModule, share: Share) -> torch.Tensor:
         if module.current_epoch == 1:
             raise stop
-        return step(module, batch)
+        return step(module, share)
 
     monkeypatch.setattr(ClassifierModule, "step_loss", stopped)
     with pytest.raises(KeyboardInterrupt):

@@ -29,6 +29,7 @@ from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.errors import ConfigError, DependencyError, installing
 
 if TYPE_CHECKING:
+    from dermfuse.bench.steps import StepCost
     from dermfuse.bench.turns import Turns
 
 SYNTHETIC_COUNT = 40
@@ -89,6 +90,7 @@ class BenchReport:
         limit_images_per_second: What training would reach if it cost no more than its products,
             at the rate of a large matrix product measured in the same run.
         gflop_per_image: Floating-point operations of a step per image, in 10^9.
+        step: What dermfuse's training step costs: time, operators, kernels, waits.
         cache_seconds: What dermfuse spends once, before the first epoch, to decode the files.
         cached_images: How many files these are.
         images_per_batch: Both streams counted.
@@ -106,6 +108,7 @@ class BenchReport:
     input_path: Comparison
     limit_images_per_second: float
     gflop_per_image: float
+    step: "StepCost"
     cache_seconds: float
     cached_images: int
     images_per_batch: int
@@ -136,6 +139,7 @@ class BenchReport:
             "limit_images_per_second": round(self.limit_images_per_second, 1),
             "share_of_limit": round(self.share_of_limit, 3),
             "gflop_per_image": round(self.gflop_per_image, 3),
+            **self.step.to_dict(),
             "cache_seconds": round(self.cache_seconds, 2),
             "cached_images": self.cached_images,
             "images_per_batch": self.images_per_batch,
@@ -197,6 +201,7 @@ def _report(
         input_path=Comparison.from_rates(turns.inputs.ours, turns.inputs.plain),
         limit_images_per_second=turns.limit.images_per_second,
         gflop_per_image=turns.limit.gflop_per_image,
+        step=turns.step,
         cache_seconds=turns.cache_seconds,
         cached_images=turns.cached_images,
         images_per_batch=turns.images_per_batch,

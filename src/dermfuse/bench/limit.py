@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,14 +61,24 @@ def measure_limit(
 
 
 def count_flop_per_image(module: TrainingModule, schedule: Sequence[Any]) -> float:
-    """Returns the floating-point operations of a step per image, both streams counted."""
+    """Returns the floating-point operations of a step per image, both streams counted.
+
+    Those of the augmentation, which is not differentiated, are left out.
+    """
+    shares = [module.share(batch) for batch in schedule]
+    flop = sum(
+        _flop(partial(module.step_loss, share)) - _flop(partial(module.images, share.rows))
+        for share in shares
+    )
+    return (1 + BACKWARD_FACTOR) * flop / sum(len(rows_of(batch)) for batch in schedule)
+
+
+def _flop(work: Callable[[], object]) -> int:
     counter = FlopCounterMode(display=False)
     eagerly = torch.compiler.set_stance("force_eager")  # compiled code hides what it multiplies
     with counter, torch.no_grad(), eagerly:
-        for batch in schedule:
-            module.step_loss(batch)
-    images = sum(len(rows_of(batch)) for batch in schedule)
-    return (1 + BACKWARD_FACTOR) * counter.get_total_flops() / images
+        work()
+    return counter.get_total_flops()
 
 
 def matmul_flop_per_second(device: torch.device, dtype: torch.dtype) -> float:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from dermfuse.bench.limit import ArithmeticLimit, measure_limit, now, rows_of
 from dermfuse.bench.plain import PilSamples, PlainLoop
+from dermfuse.bench.steps import StepCost, meter
 from dermfuse.config import Config
-from dermfuse.data.augment import Plan
 from dermfuse.data.folders import DataFolders
 from dermfuse.models.build import build_network
+from dermfuse.training.distributed import Processes
+from dermfuse.training.graphs import require_graph
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
@@ -50,6 +52,7 @@ class Turns:
         training: Of whole training steps.
         inputs: Of the input path alone.
         limit: How fast the device could be.
+        step: What a training step costs.
         cache_seconds: Spent on decoding the files once.
         cached_images: How many these are.
         images_per_batch: Both streams of a pair counted.
@@ -62,6 +65,7 @@ class Turns:
     training: Rates
     inputs: Rates
     limit: ArithmeticLimit
+    step: StepCost
     cache_seconds: float
     cached_images: int
     images_per_batch: int
@@ -76,15 +80,21 @@ class Interleaving(Callback):
 
     Args:
         plain: The other loop.
+        schedule: The batches of both.
         sizes: Batches of each block; the first block warms up and is not kept.
         progress: Called with (done, all) batches of both loops.
     """
 
     def __init__(
-        self, plain: PlainLoop, sizes: Sequence[int], progress: Callable[[int, int], None] | None
+        self,
+        plain: PlainLoop,
+        schedule: Sequence[Any],
+        sizes: Sequence[int],
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self.rates = Rates()
         self._plain = plain
+        self._schedule = schedule
         self._sizes = list(sizes)
         self._progress = progress
         self._all = 2 * sum(sizes)
@@ -105,7 +115,7 @@ class Interleaving(Callback):
         batch_idx: int,
     ) -> None:
         """Ends dermfuse's turn with the last batch of a block, and starts the next one."""
-        self._block.append(rows_of(batch))
+        self._block.append(rows_of(self._schedule[batch_idx]))
         if len(self._block) < self._sizes[0]:
             return
         block, self._block = self._block, []
@@ -133,6 +143,7 @@ def take_turns(
 ) -> Turns:
     """Measures both loops; see ``dermfuse.bench.bench_train``."""
     device = torch.device(accelerator_of(config))
+    require_graph(config.train, device.type, Processes())
     threads = torch.get_num_threads()
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -154,12 +165,14 @@ def take_turns(
         schedule = take_batches(module, sum(sizes))
         inputs = _time_inputs(module, plain, schedule, sizes)
         training = _time_training(module, plain, schedule, sizes, progress)
+        step = _meter_steps(module)
         half = precision_of(config) == "bf16-mixed"
         dtype = torch.bfloat16 if half else torch.float32
         return Turns(
             training=training,
             inputs=inputs,
             limit=measure_limit(module.to(device), schedule, dtype=dtype),
+            step=step,
             cache_seconds=cache_seconds,
             cached_images=len(chosen.lesions),
             images_per_batch=max(len(rows_of(batch)) for batch in schedule),
@@ -180,10 +193,8 @@ def build_module(config: Config, samples: Samples) -> TrainingModule:
 
 def pil_samples(chosen: TrainingSet, samples: Samples, config: Config) -> PilSamples:
     """Returns the plain loop's view of the same samples."""
-    tensors = samples.source.plan
-    plan = Plan(**{each.name: getattr(tensors, each.name).numpy() for each in fields(Plan)})
     size, task = config.data.input_size, config.model.task
-    return PilSamples(chosen.lesions, plan, samples.labels, size, task)
+    return PilSamples(chosen.lesions, samples.source.plan, samples.labels, size, task)
 
 
 def block_sizes(batches: int) -> list[int]:
@@ -215,9 +226,11 @@ def _time_inputs(
         block = [rows_of(batch) for batch in islice(remaining, size)]
         start = now(plain.device)
         for rows in block:
-            module.images(rows)
-            if module.samples.source.cache.masks is not None:
-                module.samples.source.masks(rows)
+            there = rows.to(plain.device)
+            if module.samples.source.cache.masks is None:
+                module.images(there)
+            else:
+                module.samples.source.images_and_masks(there, distillation=0)
         between = now(plain.device)
         for _ in plain.load(block):
             pass
@@ -236,23 +249,34 @@ def _time_training(
     sizes: Sequence[int],
     progress: Callable[[int, int], None] | None,
 ) -> Rates:
+    turns = Interleaving(plain, schedule, sizes, progress)
+    _fit(module, schedule, turns)
+    return turns.rates
+
+
+def _meter_steps(module: TrainingModule) -> StepCost:
+    return meter(module, lambda found: _fit(module, take_batches(module, found.steps), found))
+
+
+def _fit(module: TrainingModule, schedule: Sequence[Any], callback: Callback) -> None:
+    """Trains with dermfuse's own loop on some batches, as an epoch."""
     config = module.config
-    turns = Interleaving(plain, sizes, progress)
     with quiet():
         trainer = Trainer(
             accelerator=accelerator_of(config),
             devices=1,
             precision=precision_of(config),  # type: ignore[arg-type]
             max_epochs=1,
+            gradient_clip_val=config.train.gradient_clip or None,
             limit_val_batches=0,
-            callbacks=[turns],
+            callbacks=[callback],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        module = module.to(memory_format=torch.channels_last)
-        loader: DataLoader[Any] = DataLoader(list(schedule), batch_size=None)  # type: ignore[arg-type]
+        module = module.to(accelerator_of(config), memory_format=torch.channels_last)
+        shares = [module.share(batch) for batch in schedule]
+        loader: DataLoader[Any] = DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
         trainer.fit(module, train_dataloaders=loader)
-    return turns.rates

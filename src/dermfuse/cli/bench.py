@@ -15,6 +15,7 @@ from dermfuse.config import find_config
 if TYPE_CHECKING:
     from dermfuse.bench import Comparison
     from dermfuse.bench.reports import AnalysisReport
+    from dermfuse.bench.steps import StepCost
 
 bench_app = typer.Typer(help="Measure speed on this machine.")
 
@@ -42,9 +43,10 @@ def bench_train(
     workers: Annotated[int, typer.Option(help="Loading processes of the plain loop.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Images per second, beside a plain PyTorch loop.
+    """Images per second, beside a plain PyTorch loop, and what a training step costs.
 
-    Of training and of the input path alone; both loops do the same work and take turns.
+    Of training and of the input path alone; both loops do the same work and take turns. A step's
+    time, operator calls and, on a GPU, its kernels, copies and waits say what bounds it.
     """
     config = find_config(preset).override(assignments or ())
     require_train_extra("dermfuse bench")
@@ -77,11 +79,23 @@ def bench_train(
         f"the rate of a large matrix product here that is {report.limit_images_per_second:.1f} "
         f"images/s, of which training reaches {report.share_of_limit:.0%}."
     )
+    say(_describe_step(report.step))
     say(
         f"{report.device}, {report.precision} against float32, {report.threads} threads, "
         f"{report.workers} loading processes, PyTorch {report.torch}."
     )
     say_notice()
+
+
+def _describe_step(step: "StepCost") -> str:
+    words = f"A step takes {step.milliseconds:.1f} ms and {step.operators:.0f} operator calls"
+    if step.device_milliseconds is None:
+        return f"{words}; a GPU's kernels and waits are counted where there is one."
+    return (
+        f"{words}; the GPU is at work for {step.device_milliseconds:.1f} ms on {step.kernels:.0f} "
+        f"kernels, gets {step.copies:.1f} copies from the host and is waited for "
+        f"{step.waits:.1f} times."
+    )
 
 
 @bench_app.command("analyze")

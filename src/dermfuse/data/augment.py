@@ -48,7 +48,6 @@ _NEUTRAL = {
     "occlusion": 0,
 }
 """The value of each column that leaves the image as it is."""
-_LOTS = 2**31
 
 
 _Column = NDArray[np.float64] | NDArray[np.int64]
@@ -75,9 +74,9 @@ class Plan:
         contrast: Factor on the distance from the image's mean grey, (n,) float32.
         saturation: Factor on the distance from grey, (n,) float32.
         hue: Turn of the colours as a fraction of the circle, (n,) float32.
-        noise: Standard deviation of Gaussian noise, images in [0, 1], (n,) float32.
+        noise: Standard deviation of Gaussian noise, images in [0, 1], (n,) float32; the noise
+            itself is drawn whenever the row is trained on.
         quality: Of a JPEG-like quantisation, 1 to 99; 100 is none, (n,) float32.
-        lot: Seed of the row's noise, (n,) int64.
         occlusion: Box of black pixels: top, left, height, width as fractions of the frame;
             zeros are none, (n, 4) float32. It hides pixels, not truth: the mask is left alone.
     """
@@ -97,7 +96,6 @@ class Plan:
     hue: NDArray[np.float32]
     noise: NDArray[np.float32]
     quality: NDArray[np.float32]
-    lot: NDArray[np.int64]
     occlusion: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -272,7 +270,7 @@ def _blind_rows(count: int, config: AugmentConfig, rng: np.random.Generator) -> 
     table["hue"] = often(rng.uniform(-config.hue, config.hue, count), 0)
     table["noise"] = often(up_to(config.noise), 0, _SELDOM)
     table["quality"] = often(rng.uniform(config.minimum_quality, 100, count), 100, _SELDOM)
-    table["lot"] = rng.integers(_LOTS, size=count)
+    rng.integers(2**31, size=count)  # was a column: what is drawn by a seed stays as it was
     table["occlusion"] = often(_boxes(count, config, rng), 0, _SELDOM)
     return table
 
@@ -286,16 +284,15 @@ def _boxes(count: int, config: AugmentConfig, rng: np.random.Generator) -> NDArr
 
 def _unchanged(count: int) -> _Table:
     widths = {"shift": (2,), "occlusion": (4,)}
-    table: _Table = {
+    return {
         name: np.full((count, *widths.get(name, ())), float(neutral))
         for name, neutral in _NEUTRAL.items()
     }
-    return {**table, "lot": np.zeros(count)}
 
 
 def _gather(tables: Sequence[_Table], source: NDArray[np.int64]) -> Plan:
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    types: dict[str, type] = {"mirror": np.bool_, "rotation": np.int64, "lot": np.int64}
+    types: dict[str, type] = {"mirror": np.bool_, "rotation": np.int64}
     typed: dict[str, Any] = {
         name: column.astype(types.get(name, np.float32)) for name, column in columns.items()
     }

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -11,9 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.pairs import match_same_class, pairing_method
-from dermfuse.data.pixels import PlanTensors, hide_, recolour_, spoil_, turn, warp_
+from dermfuse.data.pixels import (
+    Draws,
+    PlanTable,
+    effects_of,
+    frame_of,
+    hide_,
+    recolour,
+    spoil,
+    warp,
+)
 from dermfuse.errors import ImageError
 from dermfuse.masks import read_mask
 from dermfuse.preprocess import (
@@ -47,13 +57,6 @@ class ImageCache:
     masks: Tensor | None
     aspects: Tensor = field(default_factory=lambda: torch.ones(1))
     taught: Tensor | None = None
-
-    def to(self, device: torch.device) -> Self:
-        """Returns the cache on another device; the aspects stay where the plan is."""
-        masks, taught = (
-            None if maps is None else maps.to(device) for maps in (self.masks, self.taught)
-        )
-        return type(self)(self.images.to(device), masks, self.aspects, taught)
 
 
 def load_cache(
@@ -145,55 +148,114 @@ def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class SampleSource:
-    """Turns rows of a plan into augmented samples.
+    """Turns rows of a plan into augmented samples, on the device the images are on.
 
     Attributes:
-        cache: The decoded images.
-        plan: The plan over them, on the CPU: a few numbers per sample.
+        cache: The decoded images; its tensors are planes of ``planes``.
+        planes: Images, masks and what teachers say of these, side by side, (N, 3 to 5, S, S) uint8.
+        plan: The plan over them.
+        table: The plan as numbers on the device.
     """
 
     cache: ImageCache
-    plan: PlanTensors
+    planes: Tensor
+    plan: Plan
+    table: PlanTable
+
+    @classmethod
+    def from_plan(cls, cache: ImageCache, plan: Plan) -> Self:
+        """Returns the source of a plan's samples, on the cache's device."""
+        parts = [part for part in (cache.images, cache.masks, cache.taught) if part is not None]
+        planes = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return cls(*_sides(cache, planes), plan, _table(cache, plan))
+
+    def to(self, device: torch.device) -> Self:
+        """Returns the source on another device."""
+        planes, table = self.planes.to(device), self.table.to(device)
+        frame_of(planes.shape[-1], planes.device)
+        return type(self)(*_sides(self.cache, planes), self.plan, table)
+
+    def redrawn(self, plan: Plan) -> Self:
+        """Returns the source of another plan over the same images."""
+        return replace(self, plan=plan, table=_table(self.cache, plan))
+
+    def in_place_of(self, other: Self) -> Self:
+        """Returns this source with its table in the memory of another's, where a graph looks."""
+        other.table.source.copy_(self.table.source)
+        other.table.numbers.copy_(self.table.numbers)
+        return replace(self, table=replace(other.table, effects=self.table.effects))
+
+    def narrowed(self, rows: NDArray[np.int64]) -> Self:
+        """Returns the source for some rows alone: what none of them asks for is left out."""
+        return replace(self, table=replace(self.table, effects=effects_of(self.plan, rows)))
 
     def images(self, rows: Tensor) -> Tensor:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
-        plan = self.plan[rows]
-        turned = turn(self.cache.images[plan.source.to(self.cache.images.device)], plan)
-        # Pixels are augmented in float32 whatever the network computes in.
-        with torch.autocast(turned.device.type, enabled=False):
-            moved = warp_(turned.float().div_(255), plan, self._aspects(plan))
-            return hide_(spoil_(recolour_(moved, plan), plan), plan)
+        with self._in_float32():
+            draws = self.table[rows]
+            return self._coloured(self._moved(self.planes[:, :3], rows, draws), draws)
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
-        return (self._moved(self.cache.masks, rows) >= 0.5).float()
+        return self._masks_of(self._moved_maps(rows), distillation=0)
 
-    def mask_targets(self, rows: Tensor, *, distillation: float) -> Tensor:
-        """Returns what a mask network learns for ``rows``, (B, 1, S, S) float32 in [0, 1].
+    def images_and_masks(self, rows: Tensor, *, distillation: float) -> tuple[Tensor, Tensor]:
+        """Returns the images of ``rows``, and what a mask network learns for them.
 
-        It is the mask or, where teachers have a say, its mean with theirs.
+        Image and mask are moved in one sampling. What is learnt is the mask or, where teachers
+        have a say, its mean with theirs, (B, 1, S, S) float32 in [0, 1].
 
         Args:
             rows: Of the plan.
             distillation: Weight of the teachers.
         """
-        masks = self.masks(rows)
-        if self.cache.taught is None:
+        self._require_masks()
+        with self._in_float32():
+            draws = self.table[rows]
+            moved = self._moved(self.planes, rows, draws)
+            images = self._coloured(moved[:, :3], draws)
+            return images, self._masks_of(moved[:, 3:], distillation=distillation)
+
+    def _in_float32(self) -> torch.autocast:
+        """Returns a context in which pixels are augmented in float32, as everywhere."""
+        return torch.autocast(self.planes.device.type, enabled=False)
+
+    def _moved(self, planes: Tensor, rows: Tensor, draws: Draws) -> Tensor:
+        """Returns planes (B, C, S, S) of ``rows``, moved; their values stay."""
+        found = planes[self.table.source[rows]].float()
+        return warp(found, draws.place) if self.table.effects.moves else found
+
+    def _moved_maps(self, rows: Tensor) -> Tensor:
+        self._require_masks()
+        with self._in_float32():
+            return self._moved(self.planes[:, 3:], rows, self.table[rows])
+
+    def _coloured(self, moved: Tensor, draws: Draws) -> Tensor:
+        effects = self.table.effects
+        x = spoil(recolour(moved, draws, effects), draws, effects)
+        return hide_(x, draws.box) if effects.hides else x
+
+    def _masks_of(self, maps: Tensor, *, distillation: float) -> Tensor:
+        masks = (maps[:, :1] >= 0.5).float()
+        if self.cache.taught is None or not distillation:
             return masks
-        return masks.lerp(self._moved(self.cache.taught, rows) / 255, distillation)
+        return masks.lerp(maps[:, 1:] / 255, distillation)
 
-    def _moved(self, maps: Tensor | None, rows: Tensor) -> Tensor:
-        """Returns maps (B, 1, S, S) moved as the images of ``rows`` are."""
-        if maps is None:
+    def _require_masks(self) -> None:
+        if self.cache.masks is None:
             raise ValueError("the cache holds no masks")
-        plan = self.plan[rows]
-        turned = turn(maps[plan.source.to(maps.device)], plan)
-        with torch.autocast(maps.device.type, enabled=False):
-            return warp_(turned.float(), plan, self._aspects(plan))
 
-    def _aspects(self, plan: PlanTensors) -> Tensor:
-        aspects = self.cache.aspects
-        return aspects.expand(len(plan.source)) if len(aspects) == 1 else aspects[plan.source]
+
+def _sides(cache: ImageCache, planes: Tensor) -> tuple[ImageCache, Tensor]:
+    """Returns the cache whose tensors are planes of ``planes``, and these."""
+    masks = None if cache.masks is None else planes[:, 3:4]
+    taught = None if cache.taught is None else planes[:, 4:]
+    return replace(cache, images=planes[:, :3], masks=masks, taught=taught), planes
+
+
+def _table(cache: ImageCache, plan: Plan) -> PlanTable:
+    table = PlanTable.from_plan(plan, cache.aspects, cache.images.shape[-1])
+    return table.to(cache.images.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +277,17 @@ class PairRows:
 def epoch_batches(
     rows: NDArray[np.int64], batch_size: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Returns ``rows`` shuffled and cut into batches of nearly equal size.
+    """Returns ``rows`` shuffled and cut into batches of one size, so that cuDNN plans once.
 
-    No row is lost and no batch is much smaller than another, which BatchNorm would not bear.
+    There are as few batches as ``batch_size`` allows, each as small as these batches can be. No
+    row is lost; where the rows do not divide evenly, the first ones fill up the last batch.
+
+    Example:
+        >>> [len(batch) for batch in epoch_batches(np.arange(65), 32, np.random.default_rng(0))]
+        [22, 22, 22]
     """
-    return np.array_split(rng.permutation(rows), max(1, -(-len(rows) // batch_size)))
+    count = max(1, -(-len(rows) // batch_size))
+    return list(np.resize(rng.permutation(rows), (count, -(-len(rows) // count))))
 
 
 def single_schedule(

@@ -5,28 +5,43 @@ everything else. It is a network of its own beside the one that is trained, so t
 at which one stands in for the other, and what is written is the object that was validated.
 """
 
-from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-Params = tuple[Tensor, ...] | list[Tensor]
 
-
-def average_weights(network: nn.Module, decay: float) -> AveragedModel:
-    """Returns the moving average of ``network``; its first update copies, later ones average.
-
-    The statistics of BatchNorm are averaged as the weights are: those of the last batches belong
-    to the last weights, and not to an average that lies some hundred steps behind them.
-
-    Args:
-        network: What is trained.
-        decay: Share of the average that a step leaves, from 0 to below 1.
-    """
-    averaged = AveragedModel(network, multi_avg_fn=partial(_move_, decay=decay), use_buffers=True)
+def average_weights(network: nn.Module) -> AveragedModel:
+    """Returns a copy of ``network`` for ``move_average`` to move."""
+    averaged = AveragedModel(network)
     averaged.requires_grad_(requires_grad=False)
     return averaged
+
+
+@torch.no_grad()
+def move_average(
+    averaged: AveragedModel, network: nn.Module, *, decay: float, updates: int
+) -> None:
+    """Moves the average towards the weights; the first update copies, later ones average.
+
+    The statistics of BatchNorm are averaged as the weights are: those of the last batches belong
+    to the last weights, and not to an average that lies some hundred steps behind them. Counters
+    are copied. ``AveragedModel`` would read its count from the device in every step.
+
+    Args:
+        averaged: What ``average_weights`` returned.
+        network: What is trained.
+        decay: Share of the average that a step leaves, from 0 to below 1.
+        updates: How many there were before.
+    """
+    weight = 1 - warm_decay(updates, decay) if updates else 1.0
+    floats, counters = _values(averaged.module)
+    current, current_counters = _values(network)
+    torch._foreach_lerp_(floats, current, weight)
+    if counters:
+        torch._foreach_copy_(counters, current_counters)
+    averaged.n_averaged.add_(1)
 
 
 def warm_decay(updates: int, decay: float) -> float:
@@ -39,9 +54,8 @@ def warm_decay(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
-def _move_(averaged: Params, current: Params, updates: Tensor | int, *, decay: float) -> None:
-    """Moves the averages, of one type, towards the current values; counters are copied."""
-    if averaged[0].is_floating_point():
-        torch._foreach_lerp_(averaged, current, 1 - warm_decay(int(updates), decay))
-    else:
-        torch._foreach_copy_(averaged, current)
+def _values(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the weights and statistics of a network, and its counters."""
+    values = list(chain(network.parameters(), network.buffers()))
+    floats = [value for value in values if value.is_floating_point()]
+    return floats, [value for value in values if not value.is_floating_point()]

@@ -9,6 +9,7 @@ from torch import Tensor
 from dermfuse import losses
 from dermfuse.models.joint import JointNetwork
 from dermfuse.training.modules import Epoch, SegmentationModule, class_metrics
+from dermfuse.training.shares import Share
 
 
 class JointModule(SegmentationModule):
@@ -20,27 +21,28 @@ class JointModule(SegmentationModule):
 
     network: JointNetwork
 
-    def step_loss(self, batch: Tensor) -> Tensor:
-        """Returns the joint loss of a batch of rows."""
-        logits = self.trained_pass(self.images(batch))
+    def step_loss(self, share: Share) -> Tensor:
+        """Returns the joint loss of a batch."""
+        images, masks = self.images_and_masks(share.rows)
+        logits = self.trained_pass(images)
         return losses.joint_loss(
-            self.class_loss(logits.class_logits, self.targets(batch)),
-            self.mask_loss(logits.mask_logits, self.mask_targets(batch)),
+            self.class_loss(logits.class_logits, self.truth(share.rows)[0]),
+            self.mask_loss(logits.mask_logits, masks),
             class_weight=self.config.loss.joint_class_weight,
         )
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps logits, labels, mask loss and overlaps; the class head answers in float32."""
         network = cast("JointNetwork", self.validated)
-        embedding, mask_logits = network.embed_and_segment(self.images(batch))
+        embedding, mask_logits = network.embed_and_segment(self.shown(batch))
         with torch.autocast(self.device.type, enabled=False):
-            class_logits = network.class_head(embedding.float())
-        classes = (class_logits.cpu(), self.labels(batch).cpu())
-        self._outputs.append((*classes, *self.measure_masks(batch, mask_logits.float())))
+            class_logits = network.class_head(embedding[: len(batch)].float())
+        masks = self.measure_masks(batch, mask_logits[: len(batch)].float())
+        self._outputs.append((class_logits, self.labels(batch), *masks))
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns the joint loss, the metrics of both tasks, and their rank."""
-        class_logits, labels, *masks = outputs
+        class_logits, labels, *masks = (output.cpu() for output in outputs)
         classes = class_metrics(class_logits, labels)
         measured = {**classes, **super().measure(masks)}
         loss = losses.joint_loss(

@@ -1,6 +1,8 @@
 """Mixup and CutMix: images of a batch, and their labels, blended two by two."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,18 +27,24 @@ class Mixture:
     share: Tensor
     boxes: Tensor | None
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Returns the mixture of its tensors after ``change``."""
+        boxes = None if self.boxes is None else change(self.boxes)
+        return type(self)(change(self.partner), change(self.share), boxes)
+
+    def tensors(self) -> list[Tensor]:
+        """Returns its tensors."""
+        return [self.partner, self.share, *([] if self.boxes is None else [self.boxes])]
+
     def images(self, x: Tensor) -> Tensor:
         """Returns the blended images, (B, C, S, S)."""
-        partner = self.partner.to(x.device)
         if self.boxes is None:
-            share = self.share.to(x).view(-1, 1, 1, 1)
-            return x * share + x[partner] * (1 - share)
-        return torch.where(inside_boxes(self.boxes, like=x), x[partner], x)
+            return x[self.partner].lerp_(x, self.share.view(-1, 1, 1, 1))
+        return torch.where(inside_boxes(self.boxes, like=x), x[self.partner], x)
 
     def values(self, y: Tensor) -> Tensor:
         """Returns the blended labels or targets, (B,) float32."""
-        share = self.share.to(y.device)
-        return y.float() * share + y[self.partner.to(y.device)].float() * (1 - share)
+        return y[self.partner].float().lerp_(y.float(), self.share)
 
 
 def draw_mixture(count: int, config: AugmentConfig, rng: np.random.Generator) -> Mixture | None:

@@ -24,20 +24,20 @@ from dermfuse.data.loaders import PairRows, fit_back, pair_schedule, single_sche
 from dermfuse.errors import TrainingError
 from dermfuse.models.classifier import Classifier
 from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
-from dermfuse.training.averaging import average_weights
+from dermfuse.training.averaging import average_weights, move_average
 from dermfuse.training.compilation import compile_pass
 from dermfuse.training.distributed import (
+    Batch,
     Processes,
     as_the_first,
-    batch_length,
     gather_in_order,
     mean_over_processes,
-    take_share,
 )
 from dermfuse.training.freezing import freeze
-from dermfuse.training.mixing import Mixture, draw_mixture
+from dermfuse.training.graphs import GraphedStep, settle_optimizer
 from dermfuse.training.plateau import count_plateaus
 from dermfuse.training.samples import Samples
+from dermfuse.training.shares import Share, draw_share
 
 Epoch = dict[str, float]
 
@@ -58,14 +58,16 @@ class TrainingModule(LightningModule):
         self.config = config
         self.class_loss = losses.choose_class_loss(config.loss)
         self.mask_loss = losses.choose_mask_loss(config.loss)
-        decay = config.train.ema_decay
         self._kept = freeze(network, config.train)
-        self.averaged = average_weights(network, decay) if decay else None
+        self.averaged = average_weights(network) if config.train.ema_decay else None
         self._compiled_pass = compile_pass(self.plain_pass, config.train)
+        self._graphed = GraphedStep(self._whole_step) if config.train.graph else None
         self.measured: Epoch = {}
         self._rates: list[float] = []  # each parameter group's first
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor] = []  # of the epoch's steps, on the device until it ends
+        self._train_loss = math.nan
         self._outputs: list[tuple[Tensor, ...]] = []
+        self._truth: Tensor | None = None
 
     @property
     def validated(self) -> nn.Module:
@@ -88,18 +90,24 @@ class TrainingModule(LightningModule):
         return Processes(self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> "DataLoader[Any]":
-        """Returns this epoch's batches of plan rows; they depend on seed and epoch alone."""
-        return _one_by_one(self.schedule(self.current_epoch))
+        """Returns this epoch's shares, on the device; they depend on seed and epoch alone."""
+        epoch = self.current_epoch
+        return _one_by_one([self.share(batch, epoch) for batch in self.schedule(epoch)])
 
     def val_dataloader(self) -> "DataLoader[Any]":
-        """Returns this process's share of the validation rows, in order."""
+        """Returns this process's share of the validation rows, in order, on the device."""
         rows = np.array_split(self.samples.validation_rows, self.processes.count)[
             self.processes.rank
         ]
         size = self.config.train.batch_size
-        return _one_by_one(
-            [torch.from_numpy(rows[i : i + size]) for i in range(0, len(rows), size)]
-        )
+        there = self._on_device(rows)
+        return _one_by_one([there[first : first + size] for first in range(0, len(rows), size)])
+
+    def share(self, batch: Batch, epoch: int = 0) -> Share:
+        """Returns this process's share of a batch, on the device."""
+        alone = self._trainer is None
+        processes = Processes() if alone else self.processes
+        return draw_share(batch, processes, self.config, epoch=epoch).to(self.device)
 
     def schedule(self, epoch: int) -> list[Any]:
         """Returns the batches of ``epoch``."""
@@ -108,16 +116,28 @@ class TrainingModule(LightningModule):
         return list(single_schedule(rows, train.batch_size, seed=train.seed, epoch=epoch))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:  # noqa: ANN401
-        """Leaves the rows on the CPU: the images are on the device already."""
+        """Leaves the rows where they are: on the device, as the images."""
         return batch
 
     def on_fit_start(self) -> None:
-        """Moves the decoded images to the device the network is on."""
-        self.samples = self.samples.to(self.device)
+        """Moves the decoded images, the plan and the truth to the device the network is on."""
+        self.place_samples()
+
+    def place_samples(self) -> None:
+        """Moves all that is looked at to the device the network is on."""
+        samples = self.samples = self.samples.to(self.device)
+        targets = class_targets(samples.labels, samples.taught, self.config.loss)
+        self._truth = self._on_device(np.stack([targets, samples.labels.astype(np.float32)]))
+
+    def on_train_start(self) -> None:
+        """Takes up the optimiser of a run that goes on."""
+        settle_optimizer(self._optimizer_in_use(), graph=self._graphed is not None)
 
     def on_train_epoch_start(self) -> None:
         """Draws the epoch's plan; keeps what of the backbone is frozen."""
-        self.samples = self.samples.at_epoch(self.current_epoch)
+        before, self.samples = self.samples, self.samples.at_epoch(self.current_epoch)
+        if self._graphed is not None and self.samples is not before:
+            self.samples = self.samples.in_place_of(before)
         for layer in self._kept:
             layer.eval()
 
@@ -127,59 +147,112 @@ class TrainingModule(LightningModule):
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Moves the average of the weights, if there is one."""
+        """Moves the average of the weights, if there is one; ends an epoch's losses."""
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            decay, updates = self.config.train.ema_decay, self.trainer.global_step - 1
+            move_average(self.averaged, self.network, decay=decay, updates=updates)
+        if self.trainer.is_last_batch:
+            self._read_losses()
 
     def images(self, rows: Tensor) -> Tensor:
         """Returns augmented images (B, 3, S, S) in the layout convolutions run fastest in."""
-        return self.samples.source.images(rows).contiguous(memory_format=torch.channels_last)
+        return in_channels_last(self.samples.source.images(rows))
+
+    def shown(self, rows: Tensor) -> Tensor:
+        """Returns images that are validated on, the batch filled up to the size of the others.
+
+        What is answered about the first ``len(rows)`` of them counts; cuDNN plans for one size.
+        """
+        size = min(self.config.train.batch_size, len(self.samples.validation_rows))
+        filled = rows.repeat(-(-size // len(rows)))[: max(size, len(rows))]
+        return in_channels_last(self.samples.shown.images(filled))
+
+    def truth(self, rows: Tensor) -> Tensor:
+        """Returns what class heads learn for plan rows, and the labels, (2, B) float32.
+
+        Both are the same unless labels are smoothed or a teacher has a say.
+        """
+        if self._truth is None:
+            self.place_samples()
+        return cast("Tensor", self._truth)[:, rows]
 
     def labels(self, rows: Tensor) -> Tensor:
-        """Returns the labels of plan rows, (B,) int64 on the device."""
-        return torch.from_numpy(self.samples.labels[rows.numpy()]).to(self.device)
+        """Returns the labels of plan rows, (B,) int64."""
+        return self.truth(rows)[1].long()
 
-    def targets(self, rows: Tensor) -> Tensor:
-        """Returns what the class heads learn for plan rows, (B,) float32 on the device.
-
-        It is the label unless labels are smoothed or a teacher has a say.
-        """
-        chosen, taught = rows.numpy(), self.samples.taught
-        targets = class_targets(
-            self.samples.labels[chosen],
-            None if taught is None else taught[chosen],
-            self.config.loss,
-        )
-        return torch.from_numpy(targets).to(self.device)
-
-    def mixture(self, rows: Tensor) -> Mixture | None:
-        """Returns how the images of a batch are blended; it depends on the batch alone."""
-        seeds = [self.config.train.seed, self.current_epoch, *rows[:4].tolist()]
-        return draw_mixture(len(rows), self.config.augment, np.random.default_rng(seeds))
-
-    def step_loss(self, batch: Any) -> Tensor:  # noqa: ANN401 — each module has its own batch
-        """Returns the loss of one batch."""
+    def step_loss(self, share: Share) -> Tensor:
+        """Returns the loss of one batch, or of this process's share of it."""
         raise NotImplementedError
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns the validation metrics from the concatenated outputs of validation."""
         raise NotImplementedError
 
-    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401
+    def training_step(self, share: Share, _: int) -> Tensor | None:
         """Returns the loss of this process's share, weighted so that the mean is the batch's.
 
-        Raises:
-            TrainingError: If the batch's loss is not finite; all processes raise it then.
+        A graphed step ends with the optimiser's and leaves no loss to differentiate.
         """
-        share = take_share(batch, self.processes)
-        weight = self.processes.count * batch_length(share) / batch_length(batch)
-        loss = self.step_loss(share) * weight
-        whole = mean_over_processes(loss.detach(), self.processes)
-        if not torch.isfinite(whole):
-            step = f", step {index + 1}"
-            raise _not_finite(f"the loss is {whole.item()}", self.current_epoch, step)
-        self._losses.append(whole)
+        if self._graphed is not None:
+            self._losses.append(self._graphed(share, kind=self.samples.source.table.effects))
+            return None
+        loss = self.step_loss(share)
+        if share.weight != 1:
+            loss = loss * share.weight
+        self._losses.append(loss.detach())
         return loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,  # noqa: ANN401 — Lightning's union
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps; a graph has the optimiser's step in it."""
+        if self._graphed is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        elif optimizer_closure is not None:
+            optimizer_closure()
+
+    def _whole_step(self, share: Share) -> Tensor:
+        """Takes a step, as Lightning would take it, and returns its loss."""
+        optimizer = self._optimizer_in_use()
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's, around the step
+            optimizer.zero_grad(set_to_none=True)
+            with self.trainer.precision_plugin.forward_context():
+                loss = self.step_loss(share)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.configure_gradient_clipping(optimizer, self.config.train.gradient_clip)
+            optimizer.step()
+        return loss.detach()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradient's norm; Lightning's own way refuses a fused optimiser."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
+
+    def _read_losses(self) -> None:
+        """Reads the losses of the epoch's steps, all at once: a look at one would stop a GPU.
+
+        Raises:
+            TrainingError: If one is not finite; all processes raise it then.
+        """
+        losses = mean_over_processes(torch.stack(self._losses), self.processes).cpu()
+        self._losses = []
+        odd = (~torch.isfinite(losses)).nonzero()[:, 0].tolist()
+        if odd:
+            found = f"the loss is {losses[odd[0]].item()}"
+            raise _not_finite(found, self.current_epoch, f", step {odd[0] + 1}")
+        self._train_loss = losses.mean().item()
+
+    def _on_device(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the outputs of the last validation."""
@@ -204,11 +277,9 @@ class TrainingModule(LightningModule):
 
     def epoch_row(self) -> Epoch:
         """Returns the row of ``metrics.csv`` for the epoch that ends, and starts a new one."""
-        train_loss = torch.stack(self._losses).mean().item() if self._losses else math.nan
-        self._losses = []
-        rate = self._optimizer_in_use().param_groups[0]["lr"]
-        row = {"epoch": self.current_epoch + 1, "learning_rate": rate, "train_loss": train_loss}
-        return {**row, **self.measured}
+        rate = float(self._optimizer_in_use().param_groups[0]["lr"])
+        row = {"epoch": self.current_epoch + 1, "learning_rate": rate}
+        return {**row, "train_loss": self._train_loss, **self.measured}
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 — Lightning's own union
         """Returns Adam (AdamW with ``weight_decay``) and the rule its learning rate follows.
@@ -246,7 +317,10 @@ class TrainingModule(LightningModule):
         losses = [row["validation_loss"] for row in epochs]
         factor = train.plateau_factor ** count_plateaus(losses, patience=train.plateau_patience)
         for group, rate in zip(self._optimizer_in_use().param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
 
     def _optimizer_in_use(self) -> torch.optim.Optimizer:
         return cast("torch.optim.Optimizer", self.optimizers(use_pl_optimizer=False))
@@ -254,7 +328,8 @@ class TrainingModule(LightningModule):
     def _optimizer(self) -> torch.optim.Optimizer:
         train = self.config.train
         adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
-        return adam(self._parameter_groups(), lr=train.learning_rate, eps=1e-7)
+        groups = self._parameter_groups()
+        return adam(groups, lr=train.learning_rate, eps=1e-7, fused=True, capturable=train.graph)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         train = self.config.train
@@ -315,24 +390,24 @@ class ClassifierModule(TrainingModule):
 
     network: Classifier
 
-    def step_loss(self, batch: Tensor) -> Tensor:
-        """Returns the class loss of a batch of rows."""
-        images, targets = self.images(batch), self.targets(batch)
-        if mixture := self.mixture(batch):
+    def step_loss(self, share: Share) -> Tensor:
+        """Returns the class loss of a batch."""
+        images, targets = self.images(share.rows), self.truth(share.rows)[0]
+        if mixture := share.mixture:
             images, targets = mixture.images(images), mixture.values(targets)
         return self.class_loss(self.trained_pass(images), targets)
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the logits (B, 2) and labels (B,); the head answers in float32, without ties."""
         network = cast("Classifier", self.validated)
-        embedding = network.embed(self.images(batch)).float()
+        embedding = network.embed(self.shown(batch))[: len(batch)].float()
         with torch.autocast(self.device.type, enabled=False):
             logits = network.head(embedding)
-        self._outputs.append((logits.cpu(), self.labels(batch).cpu()))
+        self._outputs.append((logits, self.labels(batch)))
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns loss, average precision, AUC and accuracy."""
-        logits, labels = outputs
+        logits, labels = (output.cpu() for output in outputs)
         measured = class_metrics(logits, labels)
         loss = self.class_loss(logits, labels).item()
         return {"validation_loss": loss, **measured, "rank": measured["average_precision"]}
@@ -354,18 +429,16 @@ class PairModule(TrainingModule):
         rows, labels = samples.train_rows, samples.labels
         return list(pair_schedule(rows, labels, train.batch_size, seed=train.seed, epoch=epoch))
 
-    def step_loss(self, batch: PairRows) -> Tensor:
+    def step_loss(self, share: Share) -> Tensor:
         """Returns the total loss; Method 1 sends each image through the backbone once."""
-        rows = batch.a if batch.partner is not None else torch.cat([batch.a, batch.b])
-        images, targets, labels = self.images(rows), self.targets(rows), self.labels(rows).float()
-        if mixture := self.mixture(rows):
+        images, (targets, labels) = self.images(share.rows), self.truth(share.rows)
+        if mixture := share.mixture:
             images = mixture.images(images)
             targets, labels = mixture.values(targets), mixture.values(labels)
-        embedding = self.trained_pass(images)
-        if batch.partner is None:
+        embedding, partner = self.trained_pass(images), share.partner
+        if partner is None:
             sides = [each.chunk(2) for each in (embedding, targets, labels)]
         else:
-            partner = batch.partner.to(self.device)
             sides = [(each, each[partner]) for each in (embedding, targets, labels)]
         logits = self.network.pair_logits(*sides[0])
         return self._total(logits, targets=sides[1], labels=sides[2])
@@ -373,14 +446,15 @@ class PairModule(TrainingModule):
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the embeddings (B, E) and labels (B,)."""
         network = cast("DiscriminantNetwork", self.validated)
-        self._outputs.append((network.embed(self.images(batch)).float(), self.labels(batch)))
+        embedding = network.embed(self.shown(batch))[: len(batch)].float()
+        self._outputs.append((embedding, self.labels(batch)))
 
     def measure(self, outputs: Sequence[Tensor]) -> Epoch:
         """Returns the metrics of both heads; the better one ranks the epoch and is deployed."""
         embedding, labels = outputs
         network = cast("DiscriminantNetwork", self.validated)
         order = np.random.default_rng(self.config.train.seed).permutation(len(labels))
-        partner = torch.from_numpy(order).to(self.device)
+        partner = self._on_device(order)
         logits = network.pair_logits(embedding, embedding[partner])
         sides = (labels.float(), labels[partner].float())
         measured = {"validation_loss": self._total(logits, targets=sides, labels=sides).item()}
@@ -408,24 +482,25 @@ class PairModule(TrainingModule):
 class SegmentationModule(TrainingModule):
     """Trains a U-Net on images and masks."""
 
-    def step_loss(self, batch: Tensor) -> Tensor:
-        """Returns the mask loss of a batch of rows."""
-        logits = self.trained_pass(self.images(batch))
-        return self.mask_loss(logits, self.mask_targets(batch))
+    def step_loss(self, share: Share) -> Tensor:
+        """Returns the mask loss of a batch."""
+        images, masks = self.images_and_masks(share.rows)
+        return self.mask_loss(self.trained_pass(images), masks)
 
-    def mask_targets(self, rows: Tensor) -> Tensor:
-        """Returns what is learnt for plan rows, (B, 1, S, S): masks, and what teachers say."""
+    def images_and_masks(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns augmented images, and what is learnt of them: masks, and what teachers say."""
         distillation = self.config.loss.distillation
-        return self.samples.source.mask_targets(rows, distillation=distillation)
+        images, masks = self.samples.source.images_and_masks(rows, distillation=distillation)
+        return in_channels_last(images), masks
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """Keeps the loss and the counts of every image at its mask's own size."""
-        mask_logits = self.validated(self.images(batch)).float()
+        mask_logits = self.validated(self.shown(batch))[: len(batch)].float()
         self._outputs.append(self.measure_masks(batch, mask_logits))
 
     def measure_masks(self, rows: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the loss of the batch, Jaccard and Dice of every image, each (B,) float64."""
-        loss = self.mask_loss(mask_logits, self.samples.source.masks(rows))
+        loss = self.mask_loss(mask_logits, self.samples.shown.masks(rows))
         probability = mask_logits.sigmoid()[:, 0].cpu().numpy()
         jaccard, dice = zip(*self._overlaps(rows, probability), strict=True)
         size = torch.full((len(rows),), loss.item(), dtype=torch.float64)
@@ -467,6 +542,11 @@ def deployed_head(measured: Epoch) -> Literal["a", "b"]:
         (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
     )
     return "b" if rank_b > rank_a else "a"
+
+
+def in_channels_last(images: Tensor) -> Tensor:
+    """Returns images in the layout convolutions run fastest in."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":

@@ -16,7 +16,6 @@ from dermfuse.data.folders import DataFolders, Dataset, has_split, load_dataset
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.leave_out import LeaveOut, read_leave_out
 from dermfuse.data.loaders import SampleSource, load_cache
-from dermfuse.data.pixels import PlanTensors
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
 from dermfuse.masks import read_mask
@@ -48,16 +47,24 @@ class Samples:
     redraw: Callable[[int], Plan] | None = None
     taught: NDArray[np.float32] | None = None
 
+    @property
+    def shown(self) -> SampleSource:
+        """The source of the rows that are validated on, most of them as they are."""
+        return self.source.narrowed(self.validation_rows)
+
     def at_epoch(self, epoch: int) -> Self:
         """Returns the samples as ``epoch`` sees them; only draws of every epoch tell them apart."""
         if self.redraw is None:
             return self
-        plan = PlanTensors.from_plan(self.redraw(epoch))
-        return replace(self, source=replace(self.source, plan=plan))
+        return replace(self, source=self.source.redrawn(self.redraw(epoch)))
 
     def to(self, device: torch.device) -> Self:
-        """Returns the samples with the decoded images on ``device``."""
-        return replace(self, source=replace(self.source, cache=self.source.cache.to(device)))
+        """Returns the samples with the decoded images and the plan on ``device``."""
+        return replace(self, source=self.source.to(device))
+
+    def in_place_of(self, other: Self) -> Self:
+        """Returns these samples with their plan in the memory of another's."""
+        return replace(self, source=self.source.in_place_of(other.source))
 
     def truth(self, row: int) -> NDArray[np.bool_]:
         """Returns the mask a row is measured against.
@@ -68,7 +75,8 @@ class Samples:
         index = int(self.source.plan.source[row])
         if self.original[row]:
             return self.own_masks[index]
-        moved = self.source.masks(torch.tensor([row]))[0, 0]
+        device = self.source.planes.device
+        moved = self.source.masks(torch.tensor([row], device=device))[0, 0]
         return np.asarray(moved.cpu().numpy() >= 0.5)
 
 
@@ -220,7 +228,7 @@ def load_samples(
         maps = lessons.maps_of(image_ids, size, fit)
         if maps is not None:
             cache = replace(cache, taught=torch.from_numpy(maps))
-    source = SampleSource(cache, PlanTensors.from_plan(plan))
+    source = SampleSource.from_plan(cache, plan)
 
     def redraw(epoch: int) -> Plan:
         return plan.replace_rows(train_rows, _plan(lesions, config, held_out, epoch=epoch))

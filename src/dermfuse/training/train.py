@@ -40,6 +40,7 @@ from dermfuse.training.distributed import (
     require_devices,
     require_shares,
 )
+from dermfuse.training.graphs import require_graph
 from dermfuse.training.kinds import MODULES
 from dermfuse.training.memory import explain_memory
 from dermfuse.training.modules import TrainingModule
@@ -61,6 +62,8 @@ _ADVICE = (
     ".*does not have many workers.*",  # batches are row numbers, not images
     ".*Checkpoint directory .* exists and is not empty.*",  # it is the run folder
     ".*LeafSpec.*",  # Lightning's own use of a deprecated class
+    ".*training_step` returned `None`.*",  # a captured step has its own backward pass
+    ".*capturable=True.*",  # the first steps before a capture
 )
 
 
@@ -131,6 +134,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
     processes = find_processes(devices)
     require_devices(processes, accelerator_of(config))
     require_compiler(config.train, accelerator_of(config))
+    require_graph(config.train, accelerator_of(config), processes)
     if processes.first and not resume:
         require_free(run, what="run")
     chosen = _choose(data, config, leave_out)
@@ -337,7 +341,7 @@ def _comparable(config: Config) -> dict[str, Any]:
         if isinstance(values, dict)
         for key, value in values.items()
     }
-    free = {"train.threads", "train.device", "train.compile"}
+    free = {"train.threads", "train.device", "train.compile", "train.graph"}
     if config.train.schedule == "plateau":
         free.add("train.epochs")  # the cosine's length is its epochs
     for key in free:
@@ -383,7 +387,7 @@ def _trainer(
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=0,  # an epoch is logged by the recorder
         reload_dataloaders_every_n_epochs=1,
         enable_progress_bar=show_bar,
         enable_model_summary=False,
