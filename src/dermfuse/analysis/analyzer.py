@@ -11,6 +11,7 @@ from PIL import Image
 
 from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
+from dermfuse.analysis.isolation import Decoders, core_count
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
 from dermfuse.analysis.networks import ask_all, load_networks
@@ -37,6 +38,8 @@ class Analyzer:
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
+        isolate: Whether files are decoded in processes of their own, which bounds what a hostile
+            one can do: True for one per core at most, or those of ``analysis.isolation``.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
@@ -54,11 +57,13 @@ class Analyzer:
         looks: int | None = None,
         threads: int = 1,
         score_all: bool = False,
+        isolate: bool | Decoders = False,
     ) -> None:
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         if looks is not None:
             check_looks(looks)
+        self._decoders = _decoders(isolate)
         folder = choose_release(release)
         self._folder = folder
         self._release = read_release(folder)
@@ -97,6 +102,11 @@ class Analyzer:
         return self._score_all
 
     @property
+    def decoders(self) -> Decoders | None:
+        """The processes that decode; None if this one does."""
+        return self._decoders
+
+    @property
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each network's file, by name."""
         networks = [*self._classes, *self._masks]
@@ -113,7 +123,7 @@ class Analyzer:
             ImageError: The image cannot be read.
         """
         named = name or _path_of(source)
-        return self._analyze(read_any(source, name=named), named)
+        return self._analyze(self._read(source, named), named)
 
     def score(self, source: Source, *, name: str = "") -> Score:
         """Returns how likely one image is melanoma, without outlining it: faster.
@@ -133,7 +143,7 @@ class Analyzer:
             ``Analyzer().score("lesion.jpg").malignant_probability``
         """
         named = name or _path_of(source)
-        image = Image.fromarray(read_any(source, name=named))
+        image = Image.fromarray(self._read(source, named))
         answers = ask_all(self._classes, image, looks=self._looks)
         return self._score(answers, _means(answers), reduce_image(image), named)
 
@@ -145,6 +155,10 @@ class Analyzer:
         """
         for source in sources:
             yield self.analyze(source)
+
+    def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
+        read = read_any if self._decoders is None else self._decoders.read
+        return read(source, name=name)
 
     def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
         image = Image.fromarray(pixels)
@@ -235,6 +249,15 @@ class _Fused:
 
 
 _NO_SCORE = _Fused(None, {}, None)
+
+
+def _decoders(isolate: bool | Decoders) -> Decoders | None:
+    """Returns what decodes; a first process starts while the networks load."""
+    if not isolate:
+        return None
+    decoders = Decoders(core_count()) if isolate is True else isolate
+    decoders.start()
+    return decoders
 
 
 def _means(answers: list[Answers]) -> list[Answers]:

@@ -14,6 +14,7 @@ from dermfuse.analysis.folder import (
     Step,
     run_folder,
 )
+from dermfuse.analysis.isolation import PATIENT, Decoders
 from dermfuse.analysis.lines import LineSource
 from dermfuse.analysis.sources import expand
 from dermfuse.analysis.summaries import Pictures, summarize_with
@@ -132,7 +133,9 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
         summarize = summarize_with(
             analyzer, thumbnail=options.report, pictures=_pictures(out, options)
         )
-        yield in_threads(summarize, threads=1 if options.threads is None else options.threads)
+        threads = 1 if options.threads is None else options.threads
+        with _own_decoders(analyzer, threads) as decoders:
+            yield in_threads(summarize, threads=threads, read=decoders.read)
         return
     with connect(options.ray, workers=options.threads) as workers:
         from dermfuse.analysis.distributed import (  # noqa: PLC0415 — used with Ray alone
@@ -141,6 +144,17 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
         )
 
         yield from_workers(analyze_of(analyzer, thumbnail=options.report), workers=workers)
+
+
+@contextmanager
+def _own_decoders(analyzer: Analyzer, count: int) -> Iterator[Decoders]:
+    """Yields the processes that decode for an analyzer; if it has none, so many meanwhile."""
+    if analyzer.decoders is not None:
+        yield analyzer.decoders
+        return
+    with Decoders(count, limits=PATIENT) as decoders:
+        decoders.start(count)
+        yield decoders
 
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:

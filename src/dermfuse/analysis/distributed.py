@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.isolation import PATIENT, Decoders
 from dermfuse.analysis.lines import Analyze, LineSource, Work, error_line, make_line
 from dermfuse.analysis.shipments import pack_works, unpack_works
 from dermfuse.analysis.summaries import summarize_with
@@ -130,12 +131,15 @@ class _Scorer:
     """A worker: makes the lines of one block after the other."""
 
     def __init__(self, build: BuildAnalyze) -> None:
+        self._decoders = Decoders(1, limits=PATIENT)
+        self._decoders.start()
         self._analyze = build()
 
     def __call__(self, block: "pa.Table") -> "pa.Table":
         import pyarrow as pa
 
-        lines = [make_line(work, self._analyze) for work in unpack_works(block)]
+        read = self._decoders.read
+        lines = [make_line(work, self._analyze, read) for work in unpack_works(block)]
         return pa.table({"number": block["number"], "line": pa.array(lines, pa.large_binary())})
 
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.analysis.isolation import Read
 from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.sources import Item
-from dermfuse.errors import DermfuseError, StorageError
+from dermfuse.errors import DecoderError, DermfuseError, StorageError
 from dermfuse.runs import NOTICE
 
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
@@ -61,12 +62,13 @@ def file_facts(item: Item) -> dict[str, Any]:
     return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
-def make_line(work: Work, analyze: Analyze) -> bytes:
+def make_line(work: Work, analyze: Analyze, read: Read = read_any) -> bytes:
     """Returns an image's line; whatever is wrong with the image becomes its ``error``.
 
     Args:
         work: The image.
         analyze: Takes its pixels and name.
+        read: Takes a source and a name.
 
     Raises:
         StorageError: What is written for an image finds no room, or no folder.
@@ -75,12 +77,14 @@ def make_line(work: Work, analyze: Analyze) -> bytes:
     if item.fault:
         return error_line(work, item.fault)
     try:
-        record = analyze(read_any(item.source, name=item.name), item.name).to_dict()
+        record = analyze(read(item.source, name=item.name), item.name).to_dict()
         return _encode({**start, **record, **start})
     except StorageError as error:
         if not _is_of_name(error):
             raise  # the disk is full, or the folder gone: so it is for every image
         return error_line(work, str(error))
+    except DecoderError as error:
+        return error_line(work, str(error), is_final=True)
     except DermfuseError as error:
         return error_line(work, str(error))
     except Exception as error:
@@ -105,14 +109,16 @@ def describe_fault(error: Exception) -> str:
     return f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
 
 
-def error_line(work: Work, error: str) -> bytes:
+def error_line(work: Work, error: str, *, is_final: bool = False) -> bytes:
     """Returns the line of an image that could not be analysed.
 
     Args:
         work: The image.
         error: Why, in one line.
+        is_final: Whether it is not tried again as long as the file stays as it is.
     """
-    return _encode({**_start(work), "error": error, "notice": NOTICE})
+    final = {"final": True} if is_final else {}
+    return _encode({**_start(work), "error": error, **final, "notice": NOTICE})
 
 
 def plain(value: object) -> object:

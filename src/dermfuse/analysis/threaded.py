@@ -4,18 +4,21 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from dermfuse.analysis.isolation import Read
 from dermfuse.analysis.lines import Analyze, LineSource, Work, make_line
+from dermfuse.analysis.reading import read_any
 from dermfuse.errors import DermfuseError
 
 _WINDOW = 2  # images in flight per thread: the next ones wait read, no more
 
 
-def in_threads(analyze: Analyze, *, threads: int = 1) -> LineSource:
+def in_threads(analyze: Analyze, *, threads: int = 1, read: Read = read_any) -> LineSource:
     """Returns a source of lines that reads and analyses images in threads of this process.
 
     Args:
         analyze: Takes pixels and a name; called from several threads at once.
         threads: How many; each holds one image.
+        read: Takes a source and a name.
 
     Raises:
         DermfuseError: ``threads`` is below 1.
@@ -28,7 +31,7 @@ def in_threads(analyze: Analyze, *, threads: int = 1) -> LineSource:
         pool = ThreadPoolExecutor(threads, thread_name_prefix="dermfuse-analysis")
         try:
             for work in works:
-                waiting.append(pool.submit(make_line, work, analyze))
+                waiting.append(pool.submit(make_line, work, analyze, read))
                 if len(waiting) >= _WINDOW * threads:
                     yield waiting.popleft().result()
             while waiting:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.folder import FolderOutcome
+    from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.measures import LesionMeasures
     from dermfuse.analysis.records import Analysis
     from dermfuse.analysis.sources import Item
@@ -95,7 +96,13 @@ def analyze(  # noqa: PLR0913 — an option each
     _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
     if ray is not None:
         require_ray()
-    analyzer = Analyzer(release, operating_point=operating_point, looks=looks, score_all=score_all)
+    analyzer = Analyzer(
+        release,
+        operating_point=operating_point,
+        looks=looks,
+        score_all=score_all,
+        isolate=ray is None and _decoders(paths, threads or 1, in_folder=out is not None),
+    )
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
@@ -113,6 +120,17 @@ def analyze(  # noqa: PLR0913 — an option each
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _decoders(paths: Sequence[str], count: int, *, in_folder: bool) -> "Decoders | bool":
+    """Returns what decodes many images, so that none of them ends the work on the others."""
+    from dermfuse.analysis.isolation import PATIENT, Decoders
+    from dermfuse.analysis.lists import is_list
+
+    one = Path(paths[0])
+    if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
+        return False
+    return Decoders(count, limits=PATIENT)
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:
