@@ -123,7 +123,7 @@ class Analyzer:
             ImageError: The image cannot be read.
         """
         named = name or _path_of(source)
-        return self._analyze(self._read(source, named), named)
+        return self._analyze(self.read(source, name=named), named)
 
     def score(self, source: Source, *, name: str = "") -> Score:
         """Returns how likely one image is melanoma, without outlining it: faster.
@@ -143,7 +143,7 @@ class Analyzer:
             ``Analyzer().score("lesion.jpg").malignant_probability``
         """
         named = name or _path_of(source)
-        image = Image.fromarray(self._read(source, named))
+        image = Image.fromarray(self.read(source, name=named))
         answers = ask_all(self._classes, image, looks=self._looks)
         return self._score(answers, _means(answers), reduce_image(image), named)
 
@@ -156,7 +156,16 @@ class Analyzer:
         for source in sources:
             yield self.analyze(source)
 
-    def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
+    def read(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
+        """Returns the pixels of an image, (H, W, 3), as this analyzer has them decoded.
+
+        Args:
+            source: As for ``analyze``.
+            name: For messages.
+
+        Raises:
+            ImageError: The image cannot be read.
+        """
         read = read_any if self._decoders is None else self._decoders.read
         return read(source, name=name)
 

@@ -1,9 +1,9 @@
 """The process that decodes for another: ``python -m dermfuse.analysis.decoder BYTES SECONDS``.
 
-It may use so much memory, and so much processor time for one file, and write no file. On standard
-input come requests (``REQUEST``, a name, then a path or the bytes of a file), on standard output
-go answers (``ANSWER``, then pixels or JSON). What asks (``dermfuse.analysis.isolation``) believes
-nothing of them: a file may have taken this process over. NumPy, Pillow and pydicom; no networks.
+It may use so much memory, take so long for one file, and write none. On standard input come
+requests (``REQUEST``, a name, then a path or the bytes of a file), on standard output go answers
+(``ANSWER``, then pixels or JSON). What asks (``dermfuse.analysis.isolation``) believes nothing of
+them: a file may have taken this process over. NumPy, Pillow and pydicom; no networks.
 """
 
 import json
@@ -29,6 +29,7 @@ ANSWER = struct.Struct("<BII")
 PIXELS, REFUSAL, FAULT, NO_MEMORY, READY = range(5)
 """What an answer may be. After ``NO_MEMORY`` the process ends, and its memory is free."""
 
+_MORE_SECONDS = 5.0  # than what asks allows, and ends this process after
 _OUT_OF_MEMORY = "out of memory"  # what Pillow says where C code finds none
 
 
@@ -43,7 +44,7 @@ def main() -> None:
         is_path, name_bytes, size = REQUEST.unpack(head)
         name = requests.read(name_bytes).decode(errors="surrogatepass")
         source = requests.read(size)
-        _count_time(seconds)
+        _count_time(seconds + _MORE_SECONDS)
         kind, found = _read(Path(os.fsdecode(source)) if is_path else source, name)
         del source
         _count_time(0)
@@ -105,9 +106,9 @@ def _limit(memory: int) -> None:
 
 
 def _count_time(seconds: float) -> None:
-    """Ends the process after so much processor time from now on; 0 lets it live."""
+    """Ends the process so long from now, also if nobody is left who would; 0 lets it live."""
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _send(answers: int, *parts: bytes | memoryview) -> None:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
@@ -41,8 +41,9 @@ Read = Callable[..., NDArray[np.uint8]]
 
 _REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
 _MOST_JSON_BYTES = 1_000_000
+_HEAD_BYTES = decoder.ANSWER.size
 _PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
-_WALL_FACTOR = 3  # a file may wait so much longer than it computes: the machine may be busy
+_START_SECONDS = 60.0  # of a new process; a second where the machine has time for it
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
 )
@@ -55,14 +56,14 @@ class DecoderLimits:
 
     Args:
         memory_mb: Of a decoder's memory, its own code's 70 included; Linux alone holds it to that.
-        seconds: Of processor time, and three times as long by the clock.
+        seconds: By the clock, from when a decoder gets the file.
 
     Raises:
         ConfigError: One is too little for any file.
     """
 
     memory_mb: int = 550
-    seconds: float = 9.0
+    seconds: float = 8.0
 
     def __post_init__(self) -> None:
         if self.memory_mb < 100:
@@ -237,20 +238,35 @@ class _Decoder:
             StorageError: It did not start.
             _GoneError: It ended.
         """
-        timer = threading.Timer(_WALL_FACTOR * self._limits.seconds, self._give_up)
-        timer.daemon = True
-        timer.start()
+        if not self._is_ready:
+            self._wait_until_ready()
         try:
-            return self._exchange(request)
+            with self._within(self._limits.seconds):
+                return self._exchange(request)
         except (EOFError, BrokenPipeError):
             status = self._end_by_itself()
-            if self._is_late or status == -getattr(signal, "SIGPROF", 0):
+            if self._is_late:
                 raise _refusal(
                     request, f"decoding it takes longer than {self._limits.seconds:g} s"
                 ) from None
-            if not self._is_ready:
-                raise _not_started(f"exit status {status}") from None
             raise _GoneError(_describe(status)) from None
+
+    def _wait_until_ready(self) -> None:
+        try:
+            with self._within(_START_SECONDS):
+                self._is_ready = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))[0] == decoder.READY
+        except EOFError:
+            why = "it takes too long" if self._is_late else _describe(self._end_by_itself())
+            raise _not_started(why) from None
+
+    @contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Ends the process if what is done within takes longer."""
+        timer = threading.Timer(seconds, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
         finally:
             timer.cancel()
 
@@ -259,10 +275,7 @@ class _Decoder:
         head = decoder.REQUEST.pack(request.is_path, len(name), len(request.content))
         for part in (head + name, request.content):
             self._write(part)
-        kind, first, second = decoder.ANSWER.unpack(self._read(decoder.ANSWER.size))
-        if not self._is_ready:
-            self._is_ready = kind == decoder.READY
-            kind, first, second = decoder.ANSWER.unpack(self._read(decoder.ANSWER.size))
+        kind, first, second = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))
         if kind == decoder.PIXELS and min(first, second) > 0 and first * second <= MAX_PIXELS:
             pixels = np.empty((first, second, 3), dtype=np.uint8)
             self._fill(pixels.data.cast("B"))
@@ -280,7 +293,7 @@ class _Decoder:
     def _end_by_itself(self) -> int:
         """Returns the exit status of a process that has closed a pipe: it ends, or is ended."""
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(1)
+            return self._process.wait(0.5)
         self._process.kill()
         return self._process.wait()
 

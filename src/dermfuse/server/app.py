@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.isolation import Decoders
 from dermfuse.errors import DermfuseError
 from dermfuse.runs import NOTICE
 from dermfuse.server.browser import BrowserApp
@@ -42,7 +43,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.queue.close()
-        service.metrics.close()
+        service.close()
 
     app = FastAPI(
         title="dermfuse",
@@ -72,7 +73,8 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    analyzer = Analyzer(settings.release, looks=settings.looks)
+    decoders = Decoders(settings.threads + 1)  # as many as the queue has threads
+    analyzer = Analyzer(settings.release, looks=settings.looks, isolate=decoders)
     return Service(analyzer, queue, Uploads(limits), metrics)
 
 

@@ -53,11 +53,17 @@ class Service:
         async with self.uploads.receive(request) as image:
             start = time.monotonic()
             job = partial(answer, self.analyzer, image, question)
-            found = await _while_connected(request, self.queue.run(job))
+            found = await _while_connected(request, self.queue.run(job, size=len(image)))
             self.metrics.count_analysis(
                 found.call, upload_bytes=len(image), seconds=time.monotonic() - start
             )
         return found.body
+
+    def close(self) -> None:
+        """Ends what the process has besides itself."""
+        if self.analyzer.decoders is not None:
+            self.analyzer.decoders.close()
+        self.metrics.close()
 
     def health(self) -> dict[str, Any]:
         """Returns that the server runs, what with, and what it has to do."""
