@@ -32,10 +32,12 @@ def _file(pixels: np.ndarray, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def _slow(megabytes: float) -> bytes:
-    """A JPEG that is whole and takes a decoder of ours long: fill bytes before a marker."""
-    whole = _file(skin(), "JPEG")
-    return whole[:2] + int(megabytes * 1e6) * b"\xff" + whole[2:]
+def _slow(side: int = 2000) -> bytes:
+    """A JPEG with so much coded data that looking through it takes long."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 def _large() -> bytes:
@@ -130,7 +132,7 @@ def test_a_file_may_take_so_long(noise: np.ndarray) -> None:
         decoders.read(_file(noise))
         start = time.monotonic()
         with pytest.raises(DecoderError, match=r"^a\.jpg: decoding it takes longer than 0\.5 s"):
-            decoders.read(_slow(24), name="a.jpg")
+            decoders.read(_slow(), name="a.jpg")
         assert time.monotonic() - start < 5
         assert decoders.read(_file(noise)).shape == noise.shape
 
@@ -155,13 +157,13 @@ def test_a_file_that_ends_two_decoders_is_refused() -> None:
     with Decoders(1) as decoders:
         _kill(decoders, 2)
         with pytest.raises(DecoderError, match=r"^a\.jpg: it ended its decoder twice \(SIGKILL\)"):
-            decoders.read(_slow(24), name="a.jpg")
+            decoders.read(_slow(), name="a.jpg")
 
 
 def test_a_decoder_that_is_ended_once_costs_no_file() -> None:
     with Decoders(1) as decoders:
         _kill(decoders, 1)
-        assert decoders.read(_slow(3)).shape == skin().shape
+        assert decoders.read(_slow(900)).shape == (900, 900, 3)
 
 
 def test_a_decoder_that_ended_while_it_was_idle_costs_no_file(noise: np.ndarray) -> None:
@@ -267,7 +269,7 @@ def test_what_ends_its_decoder_is_not_tried_again(
 ) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    (images / "bomb.jpg").write_bytes(_slow(24))
+    (images / "bomb.jpg").write_bytes(_slow())
     (images / "damaged.png").write_bytes(b"\x89PNG")
     (images / "skin.png").write_bytes(_file(skin()))
     tried: list[str] = []
