@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,14 +22,17 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dermfuse.decoding.entropy import find_damage
-from dermfuse.decoding.jpeg import is_jpeg, read_frame
+from dermfuse.decoding.gif import is_gif, read_gif
+from dermfuse.decoding.jpeg import is_jpeg, read_frame, without_remarks
 from dermfuse.decoding.kinds import name_kind
+from dermfuse.decoding.limits import MAX_PIXELS, MIN_SIDE_PX, check_size
 from dermfuse.decoding.png import (
     find_png_damage,
     has_own_samples,
     is_png,
     opaque_png,
     png_samples,
+    png_size,
 )
 from dermfuse.decoding.samples import Samples, image_samples, turn_samples
 from dermfuse.decoding.tiff import (
@@ -41,13 +45,10 @@ from dermfuse.decoding.tiff import (
     page_samples,
     read_page,
 )
+from dermfuse.decoding.webp import WEBP_PIXEL_BYTES, is_webp, read_webp
 from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.runs import atomic_write
 
-MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused from their header, before any is decoded."""
-MIN_SIDE_PX = 16
-"""Images with a shorter side are refused: no lesion can be told in them."""
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
 
@@ -55,6 +56,9 @@ SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 )
 """What the names of such files end in, in either case."""
+
+WHOLE_VALUES = 30_000_000
+"""Arrays of more become Pillow images by the channel, not at once."""
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
@@ -68,12 +72,16 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_AS_PNG = "Save it as PNG"
+_STRIP_ROWS = 64  # that become RGB at a time: no copy of the whole lies beside them
 _EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
 _MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
-def read_image(source: str | Path | bytes | BinaryIO) -> NDArray[np.uint8]:
+def read_image(
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Returns an image file as upright, opaque 8-bit RGB.
 
     Palette, grey, CMYK and other depths are converted, transparency is laid on white, the EXIF
@@ -81,34 +89,39 @@ def read_image(source: str | Path | bytes | BinaryIO) -> NDArray[np.uint8]:
 
     Args:
         source: A path, the bytes of a file, or a file open for reading.
+        max_pixels: Images with more are refused before any is decoded; those whose decoder takes
+            much memory for each (``dermfuse.decoding.limits``) may have fewer.
 
     Returns:
         The pixels, (H, W, 3).
 
     Raises:
         ImageError: The file is missing, empty, cut off, damaged inside, no image, animated, of a
-            kind that is not read, has a side below ``MIN_SIDE_PX`` or more than ``MAX_PIXELS``
-            pixels.
+            kind that is not read, has a side below ``MIN_SIDE_PX`` or too many pixels.
     """
     source = Path(source) if isinstance(source, str) else source
-    with one_refusal(_name(source)), _decoded(source) as image:
-        return np.array(_to_rgb(image), dtype=np.uint8)  # (H, W, 3)
+    with one_refusal(_name(source)), _decoded(source, max_pixels) as image:
+        return _rgb(image)
 
 
-def image_pixels(image: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
+def image_pixels(
+    image: Image.Image, *, name: str = "the image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Returns a Pillow image as ``read_image`` would return its file; the image stays open.
 
     Args:
         image: Of any mode; pixels that are still in a file are decoded.
         name: For messages.
+        max_pixels: That are allowed.
 
     Raises:
         ImageError: As ``read_image``; or the image is closed.
     """
     with one_refusal(name):
         data = _undecoded(image)
-        upright = _upright_of_file(data, name) if data else _upright_pixels(image, name)
-        return np.array(_to_rgb(upright), dtype=np.uint8)  # (H, W, 3)
+        if data:
+            return _rgb(_upright_of_file(data, name, max_pixels))
+        return _rgb(_upright_pixels(image, name, max_pixels))
 
 
 def is_plain_file(path: Path) -> bool:
@@ -214,8 +227,34 @@ def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uin
         >>> squeeze(np.full((30, 40, 3), 7, np.uint8), 16).shape
         (16, 16, 3)
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return resize_image(image, (size, size))
+
+
+def resize_image(
+    image: NDArray[np.uint8] | Image.Image,
+    size: tuple[int, int],
+    *,
+    reducing_gap: float | None = None,
+) -> NDArray[np.uint8]:
+    """Returns an image of another size (bilinear, antialiased when shrinking).
+
+    Of a large array one channel at a time becomes a Pillow image, which takes a quarter of the
+    memory; the result is the same.
+
+    Args:
+        image: RGB, (H, W, 3), or a Pillow image of it.
+        size: ``(width, height)``.
+        reducing_gap: As Pillow's ``resize`` has it.
+    """
+    bilinear = Image.Resampling.BILINEAR
+    if isinstance(image, Image.Image) or image.size <= WHOLE_VALUES:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        return np.array(picture.resize(size, bilinear, reducing_gap=reducing_gap), dtype=np.uint8)
+    channels = (Image.fromarray(image[..., i]) for i in range(image.shape[2]))
+    resized = [
+        np.asarray(one.resize(size, bilinear, reducing_gap=reducing_gap)) for one in channels
+    ]
+    return np.stack(resized, axis=2)
 
 
 def squeeze_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
@@ -378,29 +417,65 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
 
 
 @contextmanager
-def _decoded(source: Path | bytes | BinaryIO) -> Iterator[Image.Image]:
+def _decoded(
+    source: Path | bytes | BinaryIO, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
     """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
     name = _name(source)
     with _opened(source, name) as file:
         data = file.read()
-    with _upright_of_file(data, name) as image:
+    with _upright_of_file(data, name, max_pixels) as image:
         yield image
 
 
-def _upright_of_file(data: bytes, name: str) -> Image.Image:
+def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
-    if is_tiff(data) and (page := _tiff_image(data, name)) is not None:
+    if is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
         return page
-    if is_jpeg(data):
-        _check_coding(data, name)
-    with _identified(data, name) as image:
-        _check(image, name)
-        png = data if is_png(data) else b""
+    plain, exif = _within_limits(data, name, max_pixels)
+    with _identified(plain, name, max_pixels) as image:
+        if exif is not None:
+            image.info["exif"] = exif
+        _check(image, name, max_pixels)
         if is_jpeg(data):
-            _check_whole(data, name)
-        if png:
-            _refuse_damage("PNG", find_png_damage(png), name)
-        return _upright_pixels(image, name, png=png)
+            _check_whole(plain, name)
+        if is_png(data):
+            _refuse_damage("PNG", find_png_damage(data), name)
+        return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
+
+
+def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, bytes | None]:
+    """Returns a file as Pillow may see it, and its EXIF block where that was taken out.
+
+    Raises:
+        ImageError: It claims more pixels, or has more parts, than are read.
+    """
+    limit = partial(check_size, name=name, max_pixels=max_pixels)
+    try:
+        if is_jpeg(data):
+            frame = read_frame(data)
+            if frame.unread:
+                raise ImageError(f"{name}: {frame.unread}", expected=_EXPECTED, action=_AS_PNG)
+            limit(frame.width, frame.height, pixel_bytes=frame.pixel_bytes)
+            return without_remarks(data)
+        if is_png(data):
+            width, height, pixel_bytes = png_size(data, name)
+            limit(width, height, pixel_bytes=pixel_bytes)
+        elif is_webp(data):
+            webp = read_webp(data, name)
+            if webp.frames > 1:
+                raise _several_pages(name)
+            if webp.width:
+                limit(webp.width, webp.height, pixel_bytes=WEBP_PIXEL_BYTES)
+        elif is_gif(data):
+            gif = read_gif(data, name)
+            limit(gif.width, gif.height)
+            if gif.is_animated:
+                raise _several_pages(name)
+            return gif.data, None
+    except (ValueError, IndexError, struct.error) as error:
+        raise _damaged_header(name, error) from error
+    return data, None
 
 
 def _check_whole(jpeg: bytes, name: str) -> None:
@@ -416,38 +491,32 @@ def _refuse_damage(kind: str, damage: str, name: str) -> None:
         )
 
 
-def _tiff_image(data: bytes, name: str) -> Image.Image | None:
+def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
     """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
     try:
         page = read_page(data)
     except Exception as error:
         raise _damaged(name, error) from error
     check_page(page, name)
-    _check_size(page.width, page.height, name)
+    limit = partial(check_size, name=name, max_pixels=max_pixels)
+    limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
     if page.more_pages:
         raise _several_pages(name)
-    check_coding(data, page, name)
-    if not page.is_ours:
-        for jpeg in embedded_jpegs(data, page):
-            _check_whole(jpeg, name)
-        return None
     try:
+        check_coding(data, page, name)
+        if not page.is_ours:
+            for jpeg in embedded_jpegs(data, page):
+                frame = read_frame(jpeg)
+                sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
+                limit(*sides, pixel_bytes=frame.pixel_bytes)
+                _check_whole(jpeg, name)
+            return None
         image = page_image(data, page, name)
     except ImageError:
         raise
     except Exception as error:  # as in _upright_pixels
         raise _damaged(name, error) from error
     return _turned(image, page.orientation)
-
-
-def _check_coding(data: bytes, name: str) -> None:
-    """Refuses a JPEG of a coding or depth that Pillow does not decode, or only with luck."""
-    try:
-        unread = read_frame(data).unread
-    except (ValueError, struct.error):
-        return  # Pillow finds the words
-    if unread:
-        raise ImageError(f"{name}: {unread}", expected=_EXPECTED, action="Save it as PNG")
 
 
 def _undecoded(image: Image.Image) -> bytes:
@@ -468,15 +537,18 @@ def _undecoded(image: Image.Image) -> bytes:
     return data if isinstance(data, bytes) else b""
 
 
-def _upright_pixels(image: Image.Image, name: str, *, png: bytes = b"") -> Image.Image:
+def _upright_pixels(
+    image: Image.Image, name: str, max_pixels: int, *, png: bytes = b""
+) -> Image.Image:
     """Returns an image checked, fully decoded and upright; every fault is an ImageError.
 
     Args:
         image: Whose pixels may still be in a file.
         name: For messages.
+        max_pixels: That are allowed.
         png: The file, if it is a PNG.
     """
-    _check(image, name)
+    _check(image, name, max_pixels)
     try:
         image.load()
         pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
@@ -538,26 +610,34 @@ def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _identified(data: bytes, name: str) -> Iterator[Image.Image]:
+def _identified(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Yields the image in a file with its header read and no pixel decoded."""
     try:
         # Pillow's own limit is a warning below ours and an error above it: ours rules.
         with silent_decoders():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _too_large(name, f"more than {MAX_PIXELS:,} pixels") from error
+        raise ImageError(
+            f"{name}: more than {max_pixels:,} pixels",
+            expected=f"{max_pixels:,} pixels or fewer",
+            action="Shrink the image",
+        ) from error
     except UnidentifiedImageError as error:
         raise _unknown(data, name) from error
     except Exception as error:  # as in _upright_pixels
-        raise ImageError(
-            f"{name}: the header is damaged ({error})",
-            expected=_EXPECTED,
-            action="Fetch the file again",
-        ) from error
+        raise _damaged_header(name, error) from error
     for key in _OTHER_ORIENTATIONS:  # Pillow turns a TIFF image by them
         image.info.pop(key, None)
     with image:
         yield image
+
+
+def _damaged_header(name: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"{name}: the header is damaged ({error})",
+        expected=_EXPECTED,
+        action="Fetch the file again",
+    )
 
 
 def _unknown(data: bytes, name: str) -> ImageError:
@@ -572,23 +652,6 @@ def _unknown(data: bytes, name: str) -> ImageError:
     )
 
 
-def _too_large(name: str, found: str) -> ImageError:
-    return ImageError(
-        f"{name}: {found}", expected=f"{MAX_PIXELS:,} pixels or fewer", action="Shrink the image"
-    )
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(name, f"{width} x {height} pixels")
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels",
-            expected=f"{MIN_SIDE_PX} or more on each side",
-            action="Use the original image",
-        )
-
-
 def _several_pages(name: str) -> ImageError:
     return ImageError(
         f"{name}: the image is animated or has several pages",
@@ -597,9 +660,9 @@ def _several_pages(name: str) -> ImageError:
     )
 
 
-def _check(image: Image.Image, name: str) -> None:
-    _check_size(*image.size, name)
-    # An MPO is a photograph with previews behind it, not an animation.
+def _check(image: Image.Image, name: str, max_pixels: int) -> None:
+    check_size(*image.size, name, max_pixels=max_pixels)
+    # An MPO that was opened elsewhere is a photograph with previews behind it, no animation.
     if image.format != "MPO" and _is_animated(image):
         raise _several_pages(name)
     if image.mode == "F" or image.mode.startswith("F;"):
@@ -640,6 +703,15 @@ def _orientation(image: Image.Image) -> int:
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
     transpose = _UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the pixels of an image, (H, W, 3)."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

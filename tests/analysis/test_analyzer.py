@@ -54,6 +54,24 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + np.exp(-x))
 
 
+def test_an_image_of_more_pixels_than_allowed_is_refused(release: Path) -> None:
+    analyzer = Analyzer(release, max_pixels=2_399)
+    with pytest.raises(ImageError, match=r"60 x 40 pixels. Expected: 2,399 pixels or fewer\."):
+        analyzer.analyze(_even(160))
+    assert Analyzer(release, max_pixels=2_400).max_pixels == 2_400
+    with pytest.raises(ConfigError, match="the limit is 255 pixels"):
+        Analyzer(release, max_pixels=255)
+
+
+def test_pictures_of_a_large_image_are_shrunk(release: Path) -> None:
+    image = np.repeat(np.repeat(_even(160), 50, axis=0), 50, axis=1)  # (2000, 3000, 3)
+    analysis = Analyzer(release).analyze(image)
+    for drawn in (analysis.contour_overlay(), analysis.activation_overlay()):
+        assert drawn is not None
+        assert drawn.shape[1] == 2_560
+        assert 1_707 < drawn.shape[0] < 2_000  # with a line or two below
+
+
 def test_the_probability_is_the_calibrated_mean_of_the_scores(release: Path) -> None:
     analysis = Analyzer(release).analyze(_even(160), name="even")
     a, b = _sigmoid((160 - 128) / 16), _sigmoid((160 - 144) / 16)  # logits 2 and 1

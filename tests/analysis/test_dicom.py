@@ -12,6 +12,7 @@ from PIL import Image
 
 from dermfuse.analysis import reading
 from dermfuse.analysis.reading import read_any
+from dermfuse.decoding.limits import MAX_PIXELS
 from dermfuse.errors import DependencyError, ImageError
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -352,7 +353,7 @@ class TestRefusals:
             ({"NumberOfFrames": "2"}, "2 frames"),
             ({"NumberOfFrames": "-1"}, "-1 frames"),
             ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 pixels"),
-            ({"Rows": 1000, "Columns": 1000, "NumberOfFrames": "101"}, "in 101 frame"),
+            ({"Rows": 1000, "Columns": 1000, "NumberOfFrames": "101"}, "101 frames"),
             ({"Rows": 8}, "16 or more on each side"),
             ({"Rows": None}, "holds no image"),
             ({"PixelData": None}, "no pixel data"),
@@ -498,7 +499,7 @@ class TestRefusals:
         monkeypatch.setattr(dicom, "_HEADER_BYTES", 4096)
         data = build_dicom(np.zeros((16, 16), np.uint8), raw=bytes(10_000_000), syntax=DEFLATED)
         _, body = dicom._split(data, "it")
-        assert len(dicom._inflate(body, "it")) == 2 * 4096 + 256
+        assert len(dicom._inflate(body, "it", MAX_PIXELS)) == 2 * 4096 + 256
         with pytest.raises(ImageError, match="of which the header describes 256"):
             read_any(data)
 

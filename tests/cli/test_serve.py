@@ -51,6 +51,7 @@ def test_options_reach_the_server(
     options += ["--release", "r", "--app", "a", "--token-file", str(tmp_path / "token")]
     options += ["--looks", "4", "--root-path", "/l", "--trusted-proxies", "127.0.0.1, 10.0.0.0/8"]
     options += ["--max-mb", "0.5", "--waiting", "0", "--analysis-seconds", "7"]
+    options += ["--max-pixels", "1000000"]
     assert main(["serve", *options]) == 0
     settings, address = served[0]
     assert address == {"host": "0.0.0.0", "port": 0, "workers": 3}
@@ -60,7 +61,7 @@ def test_options_reach_the_server(
     assert settings.trusted_proxies == ("127.0.0.1", "10.0.0.0/8")
     limits = settings.limits
     assert (limits.upload_bytes, limits.held_bytes) == (500_000, 5_000_000)
-    assert (limits.waiting, limits.analysis_seconds) == (0, 7.0)
+    assert (limits.waiting, limits.analysis_seconds, limits.pixels) == (0, 7.0, 1_000_000)
     assert capsys.readouterr().err == ""
 
 
@@ -76,6 +77,7 @@ def test_a_server_that_strangers_reach_without_a_token_says_so(
     ("options", "said"),
     [
         (["--max-mb", "0"], "upload_bytes is 0"),
+        (["--max-pixels", "178000001"], "the limit is 178,000,001 pixels"),
         (["--analysis-seconds", "nan"], "analysis_seconds is nan"),
         (["--token-file", "missing"], "missing cannot be read"),
         (["--port", "65536"], "--port"),

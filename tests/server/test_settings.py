@@ -15,6 +15,7 @@ from dermfuse.server.settings import Limits, ServerSettings
         ("analysis_seconds", float("nan")),
         ("analysis_seconds", float("inf")),
         ("connections", 0),
+        ("pixels", 0),
     ],
 )
 def test_a_limit_that_lets_nothing_in_or_everything_is_refused(name: str, value: Any) -> None:

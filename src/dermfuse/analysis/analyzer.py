@@ -11,7 +11,7 @@ from PIL import Image
 
 from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
-from dermfuse.analysis.isolation import Decoders, core_count
+from dermfuse.analysis.isolation import DecoderLimits, Decoders, core_count
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
 from dermfuse.analysis.networks import ask_all, load_networks
@@ -19,8 +19,10 @@ from dermfuse.analysis.quality import assess_quality
 from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis, Score
 from dermfuse.analysis.reduction import Reduced, reduce_image
+from dermfuse.decoding.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.errors import ConfigError
 from dermfuse.looks import Answers, Looks, check_looks, mean_looks
+from dermfuse.preprocess import WHOLE_VALUES
 from dermfuse.release.folder import Release, choose_release, read_release
 from dermfuse.release.operating import OperatingPoint
 
@@ -35,15 +37,17 @@ class Analyzer:
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
             (``dermfuse.looks``); as many as the release was measured with if left out.
         threads: That one image may use.
+        max_pixels: Of an image; more are refused before any is decoded.
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
         isolate: Whether files are decoded in processes of their own, which bounds what a hostile
-            one can do: True for one per core at most, or those of ``analysis.isolation``.
+            one can do: True for one per core at most, or the processes, whose limits hold then.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
-        ConfigError: ``threads`` is below 1, or ``looks`` is none of the three.
+        ConfigError: ``threads`` is below 1, ``looks`` is none of the three, or ``max_pixels`` is
+            no limit that can be kept.
 
     Example:
         ``Analyzer().analyze("lesion.jpg").malignant_probability``
@@ -57,13 +61,17 @@ class Analyzer:
         looks: int | None = None,
         threads: int = 1,
         score_all: bool = False,
+        max_pixels: int = MAX_PIXELS,
         isolate: bool | Decoders = False,
     ) -> None:
+        self._max_pixels = check_max_pixels(max_pixels)
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         if looks is not None:
             check_looks(looks)
-        self._decoders = _decoders(isolate)
+        self._decoders = _decoders(isolate, max_pixels)
+        if self._decoders is not None:
+            self._max_pixels = self._decoders.limits.max_pixels
         folder = choose_release(release)
         self._folder = folder
         self._release = read_release(folder)
@@ -95,6 +103,11 @@ class Analyzer:
     def looks(self) -> Looks:
         """At how many orientations of an image each network looks."""
         return self._looks
+
+    @property
+    def max_pixels(self) -> int:
+        """The most that an image may have."""
+        return self._max_pixels
 
     @property
     def score_all(self) -> bool:
@@ -143,7 +156,7 @@ class Analyzer:
             ``Analyzer().score("lesion.jpg").malignant_probability``
         """
         named = name or _path_of(source)
-        image = Image.fromarray(self.read(source, name=named))
+        image = _for_networks(self.read(source, name=named))
         answers = ask_all(self._classes, image, looks=self._looks)
         return self._score(answers, _means(answers), reduce_image(image), named)
 
@@ -157,7 +170,7 @@ class Analyzer:
             yield self.analyze(source)
 
     def read(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
-        """Returns the pixels of an image, (H, W, 3), as this analyzer has them decoded.
+        """Returns the pixels of an image, (H, W, 3), within this analyzer's limits.
 
         Args:
             source: As for ``analyze``.
@@ -166,13 +179,15 @@ class Analyzer:
         Raises:
             ImageError: The image cannot be read.
         """
-        read = read_any if self._decoders is None else self._decoders.read
-        return read(source, name=name)
+        if self._decoders is not None:
+            return self._decoders.read(source, name=name)
+        return read_any(source, name=name, max_pixels=self._max_pixels)
 
     def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
-        image = Image.fromarray(pixels)
+        image = _for_networks(pixels)
         reduced = reduce_image(image)
         answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)
+        del image
         means, scoring = _means(answers), len(self._classes)
         score = self._score(answers[:scoring], means[:scoring], reduced, name)
         about = {field.name: getattr(score, field.name) for field in fields(score)}
@@ -185,9 +200,8 @@ class Analyzer:
                 measures=None,
                 quality=assess_quality(reduced),
             )
-        mask = join_masks(
-            means[scoring:], self._release.masks, height=image.height, width=image.width
-        )
+        height, width = pixels.shape[:2]
+        mask = join_masks(means[scoring:], self._release.masks, height=height, width=width)
         measures = measure_lesion(pixels, mask)
         return Analysis(
             **about,
@@ -260,13 +274,19 @@ class _Fused:
 _NO_SCORE = _Fused(None, {}, None)
 
 
-def _decoders(isolate: bool | Decoders) -> Decoders | None:
+def _decoders(isolate: bool | Decoders, max_pixels: int) -> Decoders | None:
     """Returns what decodes; a first process starts while the networks load."""
     if not isolate:
         return None
-    decoders = Decoders(core_count()) if isolate is True else isolate
-    decoders.start()
-    return decoders
+    if isolate is True:
+        isolate = Decoders(core_count(), limits=DecoderLimits(max_pixels=max_pixels))
+    isolate.start()
+    return isolate
+
+
+def _for_networks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | Image.Image:
+    """Returns pixels as what is resized fastest; large ones, which would not fit twice, as is."""
+    return Image.fromarray(pixels) if pixels.size <= WHOLE_VALUES else pixels
 
 
 def _means(answers: list[Answers]) -> list[Answers]:

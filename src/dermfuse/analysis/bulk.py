@@ -14,7 +14,7 @@ from dermfuse.analysis.folder import (
     Step,
     run_folder,
 )
-from dermfuse.analysis.isolation import PATIENT, Decoders
+from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.analysis.lines import LineSource
 from dermfuse.analysis.sources import expand
 from dermfuse.analysis.summaries import Pictures, summarize_with
@@ -143,7 +143,11 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
             from_workers,
         )
 
-        yield from_workers(analyze_of(analyzer, thumbnail=options.report), workers=workers)
+        yield from_workers(
+            analyze_of(analyzer, thumbnail=options.report),
+            workers=workers,
+            max_pixels=analyzer.max_pixels,
+        )
 
 
 @contextmanager
@@ -152,7 +156,8 @@ def _own_decoders(analyzer: Analyzer, count: int) -> Iterator[Decoders]:
     if analyzer.decoders is not None:
         yield analyzer.decoders
         return
-    with Decoders(count, limits=PATIENT) as decoders:
+    limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
+    with Decoders(count, limits=limits) as decoders:
         decoders.start(count)
         yield decoders
 

@@ -1,4 +1,4 @@
-"""The process that decodes for another: ``python -m dermfuse.analysis.decoder BYTES SECONDS``.
+"""The process that decodes for another: ``-m dermfuse.analysis.decoder BYTES SECONDS PIXELS``.
 
 It may use so much memory, take so long for one file, and write none. On standard input come
 requests (``REQUEST``, a name, then a path or the bytes of a file), on standard output go answers
@@ -35,7 +35,7 @@ _OUT_OF_MEMORY = "out of memory"  # what Pillow says where C code finds none
 
 def main() -> None:
     """Answers requests until there are no more."""
-    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    memory, seconds, max_pixels = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     requests, answers = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; who asks will say when
     _limit(memory)
@@ -45,7 +45,7 @@ def main() -> None:
         name = requests.read(name_bytes).decode(errors="surrogatepass")
         source = requests.read(size)
         _count_time(seconds + _MORE_SECONDS)
-        kind, found = _read(Path(os.fsdecode(source)) if is_path else source, name)
+        kind, found = _read(Path(os.fsdecode(source)) if is_path else source, name, max_pixels)
         del source
         _count_time(0)
         if isinstance(found, np.ndarray):
@@ -56,10 +56,12 @@ def main() -> None:
             return
 
 
-def _read(source: Path | bytes, name: str) -> tuple[int, NDArray[np.uint8] | bytes]:
+def _read(
+    source: Path | bytes, name: str, max_pixels: int
+) -> tuple[int, NDArray[np.uint8] | bytes]:
     """Returns the kind of an answer and its content."""
     try:
-        return PIXELS, read_any(source, name=name)
+        return PIXELS, read_any(source, name=name, max_pixels=max_pixels)
     except Exception as error:
         if _is_of_memory(error):
             return NO_MEMORY, b""

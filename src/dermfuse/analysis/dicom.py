@@ -19,11 +19,14 @@ import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, get_frame
 from pydicom.filereader import read_dataset
@@ -39,45 +42,99 @@ from dermfuse.analysis.dicom_streams import (
 )
 from dermfuse.analysis.dicom_values import to_display
 from dermfuse.analysis.run_lengths import decode_run_lengths
+from dermfuse.decoding.limits import MAX_PIXELS, check_size, too_many
 from dermfuse.errors import ImageError, installing
-from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, silent_decoders
+from dermfuse.preprocess import silent_decoders
 
 _PIXELS_TAG = 0x7FE00010
 _META_GROUP = 0x0002
 _HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
+_TAKEN = {
+    uid.DeflatedExplicitVRLittleEndian: 3, uid.RLELossless: 4,
+    uid.JPEGBaseline8Bit: 4, uid.JPEGExtended12Bit: 4,
+}  # fmt: skip
+"""How many times the stored pixels a coding takes in memory."""
+_TAKEN_BY_OTHERS = 12  # JPEG 2000's decoder has 32 bits for each value
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
 _EXPECTED = "a DICOM file with one frame"
 
+MAX_ELEMENTS = 50_000
+"""Of elements and items together, nested ones included, before the pixels."""
+_READS = 2 * MAX_ELEMENTS  # one for the head of each, one for its content
+_READ_BYTES = 1_024  # fragments are read in pieces of 8 kB
+MAX_FRAGMENTS = 10_000
+_OFFSETS_BYTES = 2**16  # of the table of offsets: one frame needs four
+_VALUE_BYTES = 1_024
+_PALETTE_BYTES = 2**17  # 65,536 entries of 16 bits
+_SYNTAX = "TransferSyntaxUID"
+_PALETTES = tuple(
+    f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
+)
+_NEEDED = (
+    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
+    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction",
+    "RedPaletteColorLookupTableDescriptor", *_PALETTES,
+)  # fmt: skip
+_NOTED = ("ModalityLUTSequence", "VOILUTSequence")  # that they are there is enough
 
-def read_dicom(data: bytes, *, name: str = "the image") -> NDArray[np.uint8]:
+
+class _CountedBytes(io.BytesIO):
+    """Bytes that may be read from so many times: what is nested costs a reader far more."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.left = _READS + len(data) // _READ_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns the next bytes.
+
+        Raises:
+            _TooManyError: It was called too often.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise _TooManyError
+        return super().read(size)
+
+
+class _TooManyError(Exception):
+    """A file has more elements than an image needs."""
+
+
+def read_dicom(
+    data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Returns the one frame of a DICOM file as 8-bit grey or RGB.
 
     Args:
         data: The whole file, with or without its preamble.
         name: For messages.
+        max_pixels: That are allowed.
 
     Returns:
         (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
 
     Raises:
-        ImageError: The file is damaged or cut off, holds no image, more than one frame, more
-            pixels than ``MAX_PIXELS``, or pixels in a coding or colour space that is not read.
+        ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
+            pixels or elements, or pixels in a coding or colour space that is not read.
     """
     with _one_error(name), _quiet():
         syntax, body = _split(data, name)
-        body = _inflate(body, name) if syntax == uid.DeflatedExplicitVRLittleEndian else body
-        header = _parse(body, syntax, header_only=True)
-        frame = described = _frame(header, name)
-        pixel_data = _parse(body, syntax, header_only=False).get_item(_PIXELS_TAG)
-        data = _value(pixel_data, name)
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
+            body = _inflate(body, name, max_pixels)
+        header, start = _header(body, syntax)
+        frame = described = _frame(header, name, syntax, max_pixels)
+        pixel_data = _pixel_data(body[start:], syntax)
+        data, vr, body = *_value(pixel_data, name), b""
         if syntax.is_encapsulated:
             _check_frames(data, name)
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _decoder(syntax, name)
             frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
-        stored = _decode(data, pixel_data.VR, frame, syntax, name=name)
+        stored = _decode(data, vr, frame, syntax, name=name)
         return to_display(
             stored, header, bits=_bits(stored, frame, described), signed=frame.signed,
             little_endian=syntax.is_little_endian, name=name,
@@ -91,7 +148,15 @@ def _one_error(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except Exception:
+    except RecursionError:
+        raise ImageError(
+            f"{name}: the elements of the DICOM file lie too deep in one another",
+            expected=_EXPECTED,
+            action="Export the file again",
+        ) from None
+    except Exception as error:
+        if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
+            raise too_many(name, "elements and items", MAX_ELEMENTS) from None
         raise ImageError(
             f"{name}: the DICOM file is damaged or cut off",
             expected=_EXPECTED,
@@ -114,10 +179,10 @@ def _quiet() -> Iterator[None]:
 
 def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
     """Returns the transfer syntax and what follows the file meta information."""
-    file = io.BytesIO(data)
+    file = _CountedBytes(data)
     file.seek(132 if data[128:132] == b"DICM" else 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != _META_GROUP)
-    syntax = meta.get("TransferSyntaxUID")
+    syntax = _short(meta, (_SYNTAX,)).get(_SYNTAX)
     if not isinstance(syntax, uid.UID) or syntax.type != "Transfer Syntax":
         raise ImageError(
             f"{name}: the DICOM file names no transfer syntax that is known",
@@ -127,23 +192,59 @@ def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
     return syntax, data[file.tell() :]
 
 
-def _inflate(body: bytes, name: str) -> bytes:
+def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
     """Returns a deflated data set, no larger than the image that its header announces."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head = inflater.decompress(body, _HEADER_BYTES)
-    frame = _frame(_parse(head, uid.ExplicitVRLittleEndian, header_only=True), name)
+    syntax = uid.DeflatedExplicitVRLittleEndian
+    frame = _frame(_header(head, syntax)[0], name, syntax, max_pixels)
     rest = inflater.decompress(inflater.unconsumed_tail, frame.native_bytes + _HEADER_BYTES)
     return head + rest
 
 
-def _parse(body: bytes, syntax: uid.UID, *, header_only: bool) -> Dataset:
-    stop = (lambda tag, _, __: tag >= _PIXELS_TAG) if header_only else None
-    return read_dataset(
-        io.BytesIO(body), syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop
-    )
+def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
+    """Returns the elements that describe the pixels, and where those begin."""
+    file = _CountedBytes(body)
+    whole = read_dataset(
+        file, syntax.is_implicit_VR, syntax.is_little_endian,
+        stop_when=lambda tag, _, __: tag >= _PIXELS_TAG,
+    )  # fmt: skip
+    header = _short(whole, _NEEDED)
+    for keyword in _NOTED:
+        if keyword in whole:
+            setattr(header, keyword, [])
+    return header, file.tell()
 
 
-def _frame(header: Dataset, name: str) -> Frame:
+def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
+    """Returns some elements of a data set.
+
+    Raises:
+        ValueError: One is a sequence or too long: millions of items, or numbers, would come of it.
+    """
+    kept = Dataset()
+    for keyword in keywords:
+        tag = tag_for_keyword(keyword)
+        element = None if tag is None else whole.get_item(tag)
+        most = _PALETTE_BYTES if keyword in _PALETTES else _VALUE_BYTES
+        if element is None:
+            continue
+        if not isinstance(element, RawDataElement) or element.VR == "SQ" or element.length > most:
+            raise ValueError(f"{keyword} is a sequence or too long")
+        kept[element.tag] = element
+    return kept
+
+
+def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
+    """Returns the element that the rest of a file begins with, if it is the pixels."""
+    found = read_dataset(
+        _CountedBytes(rest), syntax.is_implicit_VR, syntax.is_little_endian,
+        stop_when=lambda tag, _, __: tag > _PIXELS_TAG,
+    )  # fmt: skip
+    return found.get_item(_PIXELS_TAG)
+
+
+def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Frame:
     """Returns the layout that a header describes; refuses what is not read, before any pixel."""
     frames = int(header.get("NumberOfFrames") or 1)
     if "Rows" not in header or "Columns" not in header:
@@ -162,28 +263,21 @@ def _frame(header: Dataset, name: str) -> Frame:
         signed=bool(header.get("PixelRepresentation")),
         planar=bool(header.get("PlanarConfiguration")),
     )
-    _check_size(frame, frames, name)
+    _check_size(frame, frames, name, syntax=syntax, max_pixels=max_pixels)
     _check_layout(frame, header, name)
     return frame
 
 
-def _check_size(frame: Frame, frames: int, name: str) -> None:
-    if frame.rows * frame.columns * max(frames, 1) > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: {frame.columns} x {frame.rows} pixels in {frames} frame(s)",
-            expected=f"{MAX_PIXELS:,} pixels or fewer",
-            action="Export one frame, or a smaller image",
-        )
-    if min(frame.rows, frame.columns) < MIN_SIDE_PX:
-        raise ImageError(
-            f"{name}: {frame.columns} x {frame.rows} pixels",
-            expected=f"{MIN_SIDE_PX} or more on each side",
-            action="Use the original image",
-        )
+def _check_size(frame: Frame, frames: int, name: str, *, syntax: uid.UID, max_pixels: int) -> None:
     if frames != 1:
         raise ImageError(
             f"{name}: {frames} frames", expected=_EXPECTED, action="Export one frame of it"
         )
+    each = frame.samples * max(frame.allocated // 8, 1)
+    taken = _TAKEN.get(syntax, _TAKEN_BY_OTHERS) if syntax.is_compressed else 0
+    check_size(
+        frame.columns, frame.rows, name, max_pixels=max_pixels, pixel_bytes=max(1, taken * each)
+    )
 
 
 def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
@@ -207,8 +301,8 @@ def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
     )
 
 
-def _value(element: Any, name: str) -> bytes:  # noqa: ANN401 — pydicom's element, raw or not
-    """Returns the bytes of the pixel data element; there may be none, or floating-point pixels."""
+def _value(element: Any, name: str) -> tuple[bytes, str]:  # noqa: ANN401 — pydicom's element
+    """Returns the bytes and the type of the pixels; there may be none, or floating-point ones."""
     value = None if element is None else element.value
     if not value:
         raise ImageError(
@@ -216,7 +310,7 @@ def _value(element: Any, name: str) -> bytes:  # noqa: ANN401 — pydicom's elem
             expected=_EXPECTED,
             action="Export the file again",
         )
-    return bytes(value)
+    return bytes(value), element.VR
 
 
 def _decode(
@@ -256,7 +350,9 @@ def _bits(stored: NDArray[np.generic], frame: Frame, described: Frame) -> int:
 
 def _check_frames(data: bytes, name: str) -> None:
     """Refuses encapsulated data in which several fragments begin as a picture does."""
-    _, *fragments = generate_fragments(data)  # the first is the table of offsets
+    offsets, *fragments = islice(generate_fragments(data), MAX_FRAGMENTS + 1)
+    if len(fragments) == MAX_FRAGMENTS or len(offsets) > _OFFSETS_BYTES:
+        raise too_many(name, "fragments", MAX_FRAGMENTS)
     frames = sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
     if frames > 1:
         raise ImageError(

@@ -21,6 +21,7 @@ from pydicom.multival import MultiValue
 from dermfuse.errors import ImageError
 
 _BYTE = 255
+_STRIP_ROWS = 64
 _PRIMARIES = ("Red", "Green", "Blue")
 
 
@@ -46,7 +47,6 @@ def to_display(
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
     """
-    patterns = stored.astype(np.uint16) & np.uint16(2**bits - 1)  # two's complement wraps
     if stored.ndim == 3:
         table = _over_full_range(np.arange(2**bits, dtype=np.float64), 0, 2**bits - 1)
     else:
@@ -55,7 +55,11 @@ def to_display(
             table = _palette(header, values, little_endian=little_endian, name=name)
         else:
             table = _grey(header, values, name=name)
-    shown: NDArray[np.uint8] = table[patterns]
+    shown = np.empty((*stored.shape, *table.shape[1:]), np.uint8)
+    for top in range(0, len(stored), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        # Two's complement wraps.
+        shown[rows] = table[stored[rows].astype(np.uint16) & np.uint16(2**bits - 1)]
     return shown
 
 

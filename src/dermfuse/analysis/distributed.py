@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.isolation import PATIENT, Decoders
+from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.analysis.lines import Analyze, LineSource, Work, error_line, make_line
 from dermfuse.analysis.shipments import pack_works, unpack_works
 from dermfuse.analysis.summaries import summarize_with
+from dermfuse.decoding.limits import MAX_PIXELS
 from dermfuse.errors import ReleaseError, RunError
 from dermfuse.release.folder import bundled_release
 from dermfuse.release.parcel import Parcel, pack_release
@@ -44,7 +45,7 @@ BuildAnalyze = Callable[[], Analyze]
 """Called once in each worker; must be something that pickle, or Ray's, can send."""
 
 
-def from_workers(build: BuildAnalyze, *, workers: int) -> LineSource:
+def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIXELS) -> LineSource:
     """Returns a source of lines that has images read and analysed by Ray Data's actors.
 
     All images are drawn before the first is analysed. Ray is connected already.
@@ -52,12 +53,14 @@ def from_workers(build: BuildAnalyze, *, workers: int) -> LineSource:
     Args:
         build: Makes what analyses, in the worker.
         workers: How many actors, one processor each.
+        max_pixels: Of an image.
     """
 
     def produce(works: Iterator[Work]) -> Generator[bytes, None, None]:
         sent = _send(works, workers=workers)
         done = 0
-        for number, line in _score(sent.blocks, build, workers=workers) if sent.blocks else ():
+        lines = _score(sent.blocks, (build, max_pixels), workers=workers) if sent.blocks else ()
+        for number, line in lines:
             yield from sent.lost(done, number)
             yield line
             done = number + 1
@@ -130,8 +133,9 @@ def _own_release(digest: str) -> Path | None:
 class _Scorer:
     """A worker: makes the lines of one block after the other."""
 
-    def __init__(self, build: BuildAnalyze) -> None:
-        self._decoders = Decoders(1, limits=PATIENT)
+    def __init__(self, build: BuildAnalyze, max_pixels: int) -> None:
+        limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
+        self._decoders = Decoders(1, limits=limits)
         self._decoders.start()
         self._analyze = build()
 
@@ -184,7 +188,9 @@ def _send(works: Iterable[Work], *, workers: int) -> _Sent:
     return sent
 
 
-def _score(blocks: list[Any], build: BuildAnalyze, *, workers: int) -> Iterator[tuple[int, bytes]]:
+def _score(
+    blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int
+) -> Iterator[tuple[int, bytes]]:
     """Yields numbers and lines in order; those of a block that was given up are left out."""
     import ray
     from ray.data import ActorPoolStrategy, from_arrow_refs
@@ -200,7 +206,7 @@ def _score(blocks: list[Any], build: BuildAnalyze, *, workers: int) -> Iterator[
         warnings.simplefilter("ignore")  # retries have no other place than ray_remote_args
         lines = images.map_batches(
             _Scorer,
-            fn_constructor_args=(build,),
+            fn_constructor_args=worker,
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=min(workers, len(blocks))),

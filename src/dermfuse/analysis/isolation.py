@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from PIL import Image
 from dermfuse import errors
 from dermfuse.analysis import decoder
 from dermfuse.analysis.reading import Source, read_any, read_stream, source_name
+from dermfuse.decoding.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
 from dermfuse.errors import (
     ConfigError,
     DecoderError,
@@ -34,12 +35,10 @@ from dermfuse.errors import (
     ImageError,
     StorageError,
 )
-from dermfuse.preprocess import MAX_PIXELS
-
-Read = Callable[..., NDArray[np.uint8]]
-"""Takes a source and ``name=``, as ``read_any`` does."""
 
 _REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
+_OWN_MB = 250  # its own code 70, a file of 25 MB and what looking through it takes
+_LEAST_MB = 100
 _MOST_JSON_BYTES = 1_000_000
 _HEAD_BYTES = decoder.ANSWER.size
 _PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
@@ -55,25 +54,32 @@ class DecoderLimits:
     """What decoding one file may take.
 
     Args:
-        memory_mb: Of a decoder's memory, its own code's 70 included; Linux alone holds it to that.
+        max_pixels: Of an image; more are refused from its header.
         seconds: By the clock, from when a decoder gets the file.
+        memory_mb: That a decoder may take, where the system bounds it (Linux); what so many
+            pixels take if left out.
 
     Raises:
-        ConfigError: One is too little for any file.
+        ConfigError: One is too little for any file, or too many pixels.
     """
 
-    memory_mb: int = 550
+    max_pixels: int = MAX_PIXELS
     seconds: float = 8.0
+    memory_mb: int = 0
 
     def __post_init__(self) -> None:
-        if self.memory_mb < 100:
-            raise ConfigError(f"decoders of {self.memory_mb} MB", expected="100 or more")
+        check_max_pixels(self.max_pixels)
+        if not self.memory_mb:
+            own = _OWN_MB + PIXEL_BYTES * self.max_pixels // 10**6
+            object.__setattr__(self, "memory_mb", own)
+        if self.memory_mb < _LEAST_MB:
+            raise ConfigError(f"decoders of {self.memory_mb} MB", expected=f"{_LEAST_MB} or more")
         if not 0.1 <= self.seconds < 1e6:
             raise ConfigError(f"{self.seconds:g} s to decode a file", expected="0.1 or more")
 
 
-PATIENT = DecoderLimits(seconds=60.0)
-"""For folders, where nobody waits and a slow file is better read than lost."""
+PATIENT_SECONDS = 60.0
+"""For a file of a folder, where nobody waits and a slow one is better read than lost."""
 
 
 class Decoders:
@@ -126,7 +132,7 @@ class Decoders:
         """
         request = _request(source, name)
         if request is None:
-            return read_any(source, name=name)
+            return read_any(source, name=name, max_pixels=self.limits.max_pixels)
         with self._free:
             with suppress(_GoneError):  # a decoder may also be ended for what others use
                 return self._ask(request)
@@ -140,10 +146,12 @@ class Decoders:
         try:
             pixels = one.ask(request)
         except BaseException as error:
-            if not isinstance(error, DermfuseError) or isinstance(error, DecoderError):
-                one.end()
-            else:
+            if isinstance(error, DermfuseError) and not isinstance(error, DecoderError):
                 self._idle.append(one)
+            else:
+                one.end()
+            if isinstance(error, DecoderError):  # the next file need not wait for another start
+                self._idle.append(_Decoder(self.limits))
             raise
         self._idle.append(one)
         return pixels
@@ -205,6 +213,7 @@ class _Decoder:
         self._is_ready = self._is_late = False
         command = [sys.executable, "-P", *(["-B"] if sys.dont_write_bytecode else [])]
         command += ["-m", decoder.__name__, str(limits.memory_mb * 10**6), str(limits.seconds)]
+        command += [str(limits.max_pixels)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 — this Python, and a module of ours
                 command,
@@ -276,7 +285,11 @@ class _Decoder:
         for part in (head + name, request.content):
             self._write(part)
         kind, first, second = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))
-        if kind == decoder.PIXELS and min(first, second) > 0 and first * second <= MAX_PIXELS:
+        if (
+            kind == decoder.PIXELS
+            and min(first, second) > 0
+            and first * second <= self._limits.max_pixels
+        ):
             pixels = np.empty((first, second, 3), dtype=np.uint8)
             self._fill(pixels.data.cast("B"))
             return pixels

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.analysis.isolation import Read
-from dermfuse.analysis.reading import read_any
+from dermfuse.analysis.reading import Read, read_any
 from dermfuse.analysis.sources import Item
 from dermfuse.errors import DecoderError, DermfuseError, StorageError
 from dermfuse.runs import NOTICE
@@ -68,7 +67,7 @@ def make_line(work: Work, analyze: Analyze, read: Read = read_any) -> bytes:
     Args:
         work: The image.
         analyze: Takes its pixels and name.
-        read: Takes a source and a name.
+        read: Takes its source and name.
 
     Raises:
         StorageError: What is written for an image finds no room, or no folder.

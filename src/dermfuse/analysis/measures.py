@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dermfuse.analysis.colours import Lab, colour_shares, skin_gains, to_lab
 from dermfuse.analysis.pieces import grow, largest_piece
-from dermfuse.analysis.reduction import reduce_mask, small_size
+from dermfuse.analysis.reduction import reduce_mask, shrink, small_size
 from dermfuse.analysis.shapes import (
     Fold,
     fold_both,
@@ -214,8 +213,7 @@ def _cut(image: NDArray[np.uint8], mask: Mask, small: Mask) -> tuple[NDArray[np.
     patch, lesion = image[spans[0], spans[1]], mask[spans[0], spans[1]]
     size = small_size(lesion.shape[0], lesion.shape[1], PATCH_SIDE_PX)
     lesion = reduce_mask(lesion, long_side_px=PATCH_SIDE_PX)
-    resized = Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
-    return np.asarray(resized), lesion
+    return shrink(patch, size), lesion
 
 
 def _colour_asymmetry(lab: Lab, lesion: Mask, folds: tuple[Fold, Fold]) -> float:

@@ -144,7 +144,9 @@ def _refusal(card: NetworkCard, found: str) -> ReleaseError:
     )
 
 
-def ask_all(networks: Sequence[Network], image: Image.Image, *, looks: Looks = 1) -> list[Answers]:
+def ask_all(
+    networks: Sequence[Network], image: NDArray[np.uint8] | Image.Image, *, looks: Looks = 1
+) -> list[Answers]:
     """Returns what each network says about each look at one image, asked in one batch.
 
     Args:

@@ -20,12 +20,15 @@ FOR_COLOUR = (255, 190, 0)
 """Amber: what speaks for malignancy. Told from violet with colour-blind eyes and in grey."""
 AGAINST_COLOUR = (84, 39, 136)
 """Violet: what speaks against it."""
+LONG_SIDE_PX = 2_560
+"""Of a picture; larger images are shrunk to it before anything is drawn."""
 FULL_LOG_ODDS = 6.0
 """Of a place that is tinted in full, for or against: the same for every image and network."""
 AGAINST_WORDS = "against melanoma"
 FOR_WORDS = "for melanoma"
 
 _PEAK_OPACITY = 0.65
+_STRIP_ROWS = 64
 _BAND_SHARE = 1 / 26  # of the longer side: the height of a line of the caption
 _LEAST_BAND_PX = 16
 _LETTER_SHARE = 0.5  # of a line's height
@@ -73,11 +76,15 @@ def draw_activation(image: Rgb, activation: NDArray[np.float32]) -> Rgb:
     Paper:
         Fig. 9: class activation maps over the image.
     """
-    shares = resize_map(activation / np.float32(FULL_LOG_ODDS), *image.shape[:2])
-    opacity = np.float32(_PEAK_OPACITY) * np.minimum(np.abs(shares), 1)[..., None]
+    all_shares = resize_map(activation / np.float32(FULL_LOG_ODDS), *image.shape[:2])
     colours = np.array([AGAINST_COLOUR, FOR_COLOUR], dtype=np.float32)
-    tint = colours[(shares > 0).astype(np.intp)]  # (H, W, 3)
-    drawn: Rgb = np.rint(image + opacity * (tint - image)).astype(np.uint8)
+    drawn = np.empty_like(image)
+    for top in range(0, len(image), _STRIP_ROWS):  # sixty bytes a pixel otherwise
+        rows = slice(top, top + _STRIP_ROWS)
+        below, shares = image[rows], all_shares[rows, :, None]
+        opacity = np.float32(_PEAK_OPACITY) * np.minimum(np.abs(shares), 1)
+        tint = colours[(shares[..., 0] > 0).astype(np.intp)]  # (h, W, 3)
+        drawn[rows] = np.rint(below + opacity * (tint - below)).astype(np.uint8)
     return drawn
 
 

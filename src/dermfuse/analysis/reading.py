@@ -9,17 +9,19 @@ import os
 import stat
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dermfuse.decoding.limits import MAX_PIXELS, check_size
+from dermfuse.decoding.samples import picture
 from dermfuse.errors import DependencyError, ImageError, installing
-from dermfuse.preprocess import MAX_PIXELS, MIN_SIDE_PX, image_pixels, one_refusal, read_image
+from dermfuse.preprocess import image_pixels, one_refusal, read_image
 
 MAX_BYTES = 700_000_000
-"""Larger files are refused: more than ``MAX_PIXELS`` of 16-bit RGB, with room for a header."""
+"""Larger files are refused: a hundred million pixels of 16-bit RGB have fewer."""
 
 MAX_ASPECT = 20
 """Images longer than so many times their shorter side are refused: too thin to judge a lesion in.
@@ -37,6 +39,13 @@ _META_GROUP = b"\x02\x00"
 _META_TYPES = (b"UL", b"OB", b"UI")
 
 
+class Read(Protocol):
+    """Returns the pixels of a source; ``read_any`` is one."""
+
+    def __call__(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
+        """Returns them; the name is for messages."""
+
+
 class _NamedBytes(io.BytesIO):
     """Bytes that carry the name messages use."""
 
@@ -45,7 +54,7 @@ class _NamedBytes(io.BytesIO):
         self.name = name
 
 
-def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
+def read_any(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Returns one image as upright, opaque 8-bit RGB.
 
     Image files are read by the rules of ``preprocess.read_image``, DICOM files by those of
@@ -56,6 +65,8 @@ def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         source: A path, the bytes of a file, a file open for reading, a Pillow image of any mode,
             or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         name: For messages; by default the path or the open file's name.
+        max_pixels: Images with more are refused before any is decoded; those whose decoder takes
+            much memory for each (``dermfuse.decoding.limits``) may have fewer.
 
     Returns:
         The pixels, (H, W, 3); never the caller's own memory.
@@ -69,7 +80,7 @@ def read_any(source: Source, *, name: str = "") -> NDArray[np.uint8]:
         >>> read_any(np.full((20, 30), 0.5))[0, 0]
         array([128, 128, 128], dtype=uint8)
     """
-    pixels = _read(source, name)
+    pixels = _read(source, name, max_pixels)
     height, width = pixels.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ImageError(
@@ -88,17 +99,17 @@ def source_name(source: Source) -> str:
     return own_name if isinstance(own_name, str) and own_name else "the image"
 
 
-def _read(source: Source, name: str) -> NDArray[np.uint8]:
+def _read(source: Source, name: str, max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
-        return _from_array(source, name or "the array")
+        return _from_array(source, name or "the array", max_pixels)
     if isinstance(source, Image.Image):
-        return image_pixels(source, name=name or "the image")
+        return image_pixels(source, name=name or "the image", max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source), name or os.fspath(source))
+        return _from_path(Path(source), name or os.fspath(source), max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), name or "the image")
+        return _from_bytes(bytes(source), name or "the image", max_pixels)
     if hasattr(source, "read"):
-        return _from_stream(source, name)
+        return _from_stream(source, name, max_pixels)
     raise ImageError(
         f"{name or 'the image'} is given as {type(source).__name__}",
         expected=_EXPECTED,
@@ -120,7 +131,7 @@ def is_dicom(head: bytes) -> bool:
     return head[:2] == _META_GROUP and head[4:6] in _META_TYPES
 
 
-def _from_path(path: Path, name: str) -> NDArray[np.uint8]:
+def _from_path(path: Path, name: str, max_pixels: int) -> NDArray[np.uint8]:
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
@@ -134,12 +145,12 @@ def _from_path(path: Path, name: str) -> NDArray[np.uint8]:
         missing = isinstance(error, FileNotFoundError | ValueError)
         found = "no such file" if missing else str(getattr(error, "strerror", error))
         raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
-    return _from_bytes(data, name)
+    return _from_bytes(data, name, max_pixels)
 
 
-def _from_stream(stream: BinaryIO, name: str) -> NDArray[np.uint8]:
+def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
     name = name or source_name(stream)
-    return _from_bytes(read_stream(stream, name), name)
+    return _from_bytes(read_stream(stream, name), name, max_pixels)
 
 
 def read_stream(stream: BinaryIO, name: str) -> bytes:
@@ -180,19 +191,17 @@ def _bytes_of(stream: BinaryIO, name: str) -> bytes:
 
 def _too_long(name: str) -> ImageError:
     return ImageError(
-        f"{name}: more than {MAX_BYTES:,} bytes",
-        expected=f"one image of {MAX_PIXELS:,} pixels or fewer",
-        action="Shrink the image",
+        f"{name}: more than {MAX_BYTES:,} bytes", expected="one image", action="Shrink the image"
     )
 
 
-def _from_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
+def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     if is_dicom(data[:SNIFFED]):
-        return _from_dicom(data, name)
-    return read_image(_NamedBytes(data, name))
+        return _from_dicom(data, name, max_pixels)
+    return read_image(_NamedBytes(data, name), max_pixels=max_pixels)
 
 
-def _from_dicom(data: bytes, name: str) -> NDArray[np.uint8]:
+def _from_dicom(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     if find_spec("pydicom") is None:
         raise DependencyError(
             f"{name} is a DICOM file, and pydicom is not installed here",
@@ -201,21 +210,21 @@ def _from_dicom(data: bytes, name: str) -> NDArray[np.uint8]:
     from dermfuse.analysis.dicom import read_dicom  # noqa: PLC0415 — needs the extra
 
     with one_refusal(name):
-        return _from_array(read_dicom(data, name=name), name)
+        return _from_array(read_dicom(data, name=name, max_pixels=max_pixels), name, max_pixels)
 
 
-def _from_array(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
-    _check_shape(pixels, name)
+def _from_array(pixels: NDArray[np.generic], name: str, max_pixels: int) -> NDArray[np.uint8]:
+    _check_shape(pixels, name, max_pixels)
     levels = _to_8_bit(pixels, name)
     if levels.ndim == 2:
         levels = levels[:, :, None]
     if levels.shape[2] == 4:
-        return image_pixels(Image.fromarray(np.ascontiguousarray(levels), "RGBA"), name=name)
+        return image_pixels(picture(levels, "RGBA"), name=name, max_pixels=max_pixels)
     rgb = np.broadcast_to(levels, (*levels.shape[:2], 3))  # a grey channel stands for all three
     return np.array(rgb, dtype=np.uint8, order="C")
 
 
-def _check_shape(pixels: NDArray[np.generic], name: str) -> None:
+def _check_shape(pixels: NDArray[np.generic], name: str, max_pixels: int) -> None:
     shape = " x ".join(str(length) for length in pixels.shape) or "no axis"
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         first = pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4)
@@ -224,13 +233,7 @@ def _check_shape(pixels: NDArray[np.generic], name: str) -> None:
             expected="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
             action="Move the channels to the end" if first else "Give one image at a time",
         )
-    height, width = pixels.shape[:2]
-    if min(height, width) < MIN_SIDE_PX or height * width > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels",
-            expected=f"{MIN_SIDE_PX} or more on each side, {MAX_PIXELS:,} in all or fewer",
-            action="Use the original image",
-        )
+    check_size(pixels.shape[1], pixels.shape[0], name, max_pixels=max_pixels)
 
 
 def _to_8_bit(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:

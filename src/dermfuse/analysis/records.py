@@ -8,8 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.analysis.measures import LesionMeasures
-from dermfuse.analysis.overlays import add_caption, draw_activation, draw_outline
+from dermfuse.analysis.overlays import (
+    LONG_SIDE_PX,
+    add_caption,
+    draw_activation,
+    draw_outline,
+)
 from dermfuse.analysis.quality import QualityFlag
+from dermfuse.analysis.reduction import reduce_image, reduce_mask
 from dermfuse.looks import describe_looks, describe_other_looks
 from dermfuse.outlines import Ring, outline
 from dermfuse.release.operating import OperatingPoint
@@ -154,21 +160,26 @@ class Analysis(Score):
         """Returns the image with the outline of the lesion over it and the notice below it.
 
         Returns:
-            (H + one line, W, 3); None where there is no mask.
+            (H + one line, W, 3), of an image longer than 2,560 px shrunk to that; None where
+            there is no mask.
         """
         if self.mask is None:
             return None
-        return add_caption(draw_outline(self.image, self.mask), legend=False)
+        mask = reduce_mask(self.mask, long_side_px=LONG_SIDE_PX)
+        return add_caption(draw_outline(self._shown(), mask), legend=False)
 
     def activation_overlay(self) -> NDArray[np.uint8] | None:
         """Returns the image with the activation map over it, its legend and the notice below it.
 
         Returns:
-            (H + two lines, W, 3); None where there is no map.
+            (H + two lines, W, 3), shrunk as above; None where there is no map.
         """
         if self.activation is None:
             return None
-        return add_caption(draw_activation(self.image, self.activation), legend=True)
+        return add_caption(draw_activation(self._shown(), self.activation), legend=True)
+
+    def _shown(self) -> NDArray[np.uint8]:
+        return reduce_image(self.image, long_side_px=LONG_SIDE_PX).image
 
     def to_dict(self, *, with_outline: bool = True) -> dict[str, Any]:
         """Returns the analysis as JSON values: everything but pixels, the outline as points.

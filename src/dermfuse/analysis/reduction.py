@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dermfuse.preprocess import resize_image
+
 LONG_SIDE_PX = 256
 """The longer side of a working copy; smaller images keep their size."""
 
@@ -45,14 +47,20 @@ def reduce_image(
     """
     if isinstance(image, Reduced):
         return image
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    width, height = picture.size
+    if isinstance(image, Image.Image):
+        width, height = image.size
+    else:
+        height, width = image.shape[:2]
     size = small_size(height, width, long_side_px)
     if size == (width, height):
         return Reduced(np.asarray(image), height, width)
+    return Reduced(shrink(image, size), height, width)
+
+
+def shrink(image: NDArray[np.uint8] | Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns an image at a smaller size ``(width, height)``, antialiased."""
     # reducing_gap takes whole-number means first: several times faster, and nearly the same.
-    small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
-    return Reduced(np.asarray(small), height, width)
+    return resize_image(image, size, reducing_gap=1.0)
 
 
 def reduce_mask(mask: NDArray[np.bool_], *, long_side_px: int = LONG_SIDE_PX) -> NDArray[np.bool_]:

@@ -4,9 +4,8 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from dermfuse.analysis.isolation import Read
 from dermfuse.analysis.lines import Analyze, LineSource, Work, make_line
-from dermfuse.analysis.reading import read_any
+from dermfuse.analysis.reading import Read, read_any
 from dermfuse.errors import DermfuseError
 
 _WINDOW = 2  # images in flight per thread: the next ones wait read, no more

@@ -24,6 +24,7 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.models import LooksOption, ReleaseFolder
+from dermfuse.decoding.limits import MAX_PIXELS
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def analyze(  # noqa: PLR0913 — an option each
     score_all: Annotated[
         bool, typer.Option("--score-all", help="Score images unlike those learnt from, too.")
     ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(help="Of an image; more are refused before any is decoded.")
+    ] = MAX_PIXELS,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
     ] = False,
@@ -101,7 +105,9 @@ def analyze(  # noqa: PLR0913 — an option each
         operating_point=operating_point,
         looks=looks,
         score_all=score_all,
-        isolate=ray is None and _decoders(paths, threads or 1, in_folder=out is not None),
+        max_pixels=max_pixels,
+        isolate=ray is None
+        and _decoders(paths, threads or 1, max_pixels, in_folder=out is not None),
     )
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
@@ -122,15 +128,18 @@ def analyze(  # noqa: PLR0913 — an option each
         raise typer.Exit(SOME_FAILED)
 
 
-def _decoders(paths: Sequence[str], count: int, *, in_folder: bool) -> "Decoders | bool":
+def _decoders(
+    paths: Sequence[str], count: int, max_pixels: int, *, in_folder: bool
+) -> "Decoders | bool":
     """Returns what decodes many images, so that none of them ends the work on the others."""
-    from dermfuse.analysis.isolation import PATIENT, Decoders
+    from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
     from dermfuse.analysis.lists import is_list
 
     one = Path(paths[0])
     if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
         return False
-    return Decoders(count, limits=PATIENT)
+    limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
+    return Decoders(count, limits=limits)
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:

@@ -13,6 +13,7 @@ from dermfuse.cli.bench import bench_app
 from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
 from dermfuse.cli.models import LooksOption, ReleaseFolder
+from dermfuse.decoding.limits import MAX_PIXELS
 
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
@@ -49,6 +50,7 @@ def serve(  # noqa: PLR0913 — an option each
         typer.Option(metavar="FILE", help="Ask for the token in it; or set DERMFUSE_TOKEN."),
     ] = None,
     max_mb: Annotated[float, typer.Option(help="Of one upload, in megabytes.")] = 25.0,
+    max_pixels: Annotated[int, typer.Option(help="Of one image.")] = MAX_PIXELS,
     upload_seconds: Annotated[float, typer.Option(help="For an upload to arrive.")] = 30.0,
     analysis_seconds: Annotated[float, typer.Option(help="For an answer, with waiting.")] = 30.0,
     waiting: Annotated[int, typer.Option(min=0, help="Uploads that may wait, per process.")] = 32,
@@ -67,6 +69,7 @@ def serve(  # noqa: PLR0913 — an option each
     limits = Limits(
         upload_bytes=upload_bytes,
         held_bytes=_HELD_UPLOADS * upload_bytes,
+        pixels=max_pixels,
         upload_seconds=upload_seconds,
         analysis_seconds=analysis_seconds,
         waiting=waiting,

@@ -7,19 +7,24 @@ each stretch between restart markers has to hold exactly the blocks that it shou
 
 import re
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dermfuse.decoding.huffman import END, Table, build_table
-from dermfuse.decoding.jpeg import Component, Frame, read_frame, read_segment
+from dermfuse.decoding.jpeg import MAX_SEGMENTS, Component, Frame, read_frame, read_segment
 from dermfuse.decoding.refinement import first_pass, refine_pass
 
 _TABLES, _RESTART, _SCAN, _EOI = 0xC4, 0xDD, 0xDA, 0xD9
-_ENDS_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-_RESTARTS = re.compile(rb"\xff+([\xd0-\xd7])")
+_ENDS_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # fill bytes before it are stripped
+_RESTARTS = re.compile(rb"\xff([\xd0-\xd7])")
+MAX_SCANS = 100
+"""Ten are usual; a decoder goes through the whole picture for each."""
+_MAX_VISITS = 24_000_000  # of blocks, in all scans: two minutes' work of a small file otherwise
 _FILL_BYTES = 16  # fewer zeros than these may fill up a stretch
+_LISTED = 2_000_000  # words that may lie in a list of Python's, 40 bytes each
 _HOLE = bytes(64)  # as long as the zeros of more than two blocks whose coefficients are all alike
 _DAMAGED = "its coded data is damaged, or ends before the picture does"
 _LATE = "its coded data goes on where the picture ends"
@@ -52,10 +57,28 @@ class _State:
     """What is known of a stream so far."""
 
     frame: Frame
-    tables: dict[int, Table] = field(default_factory=dict)  # DC 0 to 3, AC 16 to 19
+    codes: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # DC 0 to 3, AC 16 to 19
     interval: int = 0
+    segments: int = 0
+    scans: int = 0
+    visits: int = 0
     done: dict[tuple[int, int], int] = field(default_factory=dict)  # bit by channel, coefficient
     known: dict[int, list[int]] = field(default_factory=dict)  # masks of non-zero coefficients
+
+    def table(self, number: int) -> Table:
+        """Returns a Huffman table; it is built when it is used."""
+        return build_table(*self.codes[number])
+
+    def count(self, blocks: int) -> None:
+        """Counts a scan of so many blocks.
+
+        Raises:
+            DamageError: There are too many.
+        """
+        self.scans += 1
+        self.visits += blocks
+        if self.scans > MAX_SCANS or (self.scans > 1 and self.visits > _MAX_VISITS):
+            raise DamageError(f"it has more than {min(self.scans - 1, MAX_SCANS)} scans")
 
 
 class DamageError(Exception):
@@ -81,8 +104,11 @@ def _walk(data: bytes) -> str:
     while True:
         segment = read_segment(data, at)
         at = segment.end
+        state.segments += 1
+        if state.segments > MAX_SEGMENTS:
+            return f"it has more than {MAX_SEGMENTS:,} segments"
         if segment.marker == _TABLES:
-            state.tables |= dict(_tables(segment.body))
+            state.codes |= dict(_codes(segment.body))
         elif segment.marker == _RESTART:
             (state.interval,) = struct.unpack_from(">H", segment.body)
         elif segment.marker == _SCAN:
@@ -105,14 +131,14 @@ def _missing(state: _State) -> str:
     return "" if whole else "some of its scans are missing"
 
 
-def _tables(body: bytes) -> Iterator[tuple[int, Table]]:
+def _codes(body: bytes) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
     at = 0
     while at + 17 <= len(body):
         counts = body[at + 1 : at + 17]
         end = at + 17 + sum(counts)
         if end > len(body):
             raise ValueError("a Huffman table is cut off")
-        yield body[at], build_table(counts, body[at + 17 : end])
+        yield body[at], (counts, body[at + 17 : end])
         at = end
 
 
@@ -140,6 +166,7 @@ def _check_scan(coded: bytes, scan: Scan, state: _State) -> None:
     pieces = _RESTARTS.split(coded)
     stretches, markers = pieces[0::2], pieces[1::2]
     units, blocks = _units(state.frame, scan)
+    state.count(units * len(blocks))
     size = state.interval or units
     if len(stretches) != -(-units // size):
         raise DamageError("a restart marker is missing or one too many")
@@ -177,24 +204,24 @@ def _blocks(length: int, factor: int, largest: int) -> int:
 def _check_stretch(
     coded: bytes, scan: Scan, state: _State, blocks: Sequence[tuple[int, int]], units: slice
 ) -> None:
-    data = coded.replace(b"\xff\x00", b"\xff")
+    data = coded.rstrip(b"\xff").replace(b"\xff\x00", b"\xff")
     words = _words(data)
     count = units.stop - units.start
     try:
         if state.frame.coding != "progressive":
-            layout = [(state.tables[dc], state.tables[16 + ac]) for dc, ac in blocks]
+            layout = [(state.table(dc), state.table(16 + ac)) for dc, ac in blocks]
             if _HOLE in data and not _codes_flat_blocks(layout):
                 raise DamageError(_HOLED)
             end = _follow(words, layout, count)
         elif scan.first == 0 and scan.high:
             end = count * len(blocks)  # one bit each
         elif scan.first == 0:
-            end = _follow_dc(words, [state.tables[dc] for dc, _ in blocks], count)
+            end = _follow_dc(words, [state.table(dc) for dc, _ in blocks], count)
         else:
             masks = state.known.setdefault(scan.components[0], [0] * _units(state.frame, scan)[0])
             follow = refine_pass if scan.high else first_pass
             end = follow(
-                words, state.tables[16 + scan.tables[0][1]], masks, units, scan.first, scan.last
+                words, state.table(16 + scan.tables[0][1]), masks, units, scan.first, scan.last
             )
     except IndexError:
         raise DamageError(_DAMAGED) from None
@@ -214,15 +241,20 @@ def _codes_flat_blocks(blocks: list[tuple[Table, Table]]) -> bool:
     return all(ac.single[1][0] == END for _, ac in blocks)
 
 
-def _words(data: bytes) -> list[int]:
+def _words(data: bytes) -> Sequence[int]:
     """Returns the 32 bits from each byte on; ones follow the last."""
-    padded = np.frombuffer(data + b"\xff" * 8, np.uint8).astype(np.int64)
-    joined = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
-    words: list[int] = joined.tolist()
-    return words
+    padded = np.frombuffer(data + b"\xff" * 8, np.uint8)
+    joined = padded[:-3].astype(np.uint32)
+    for i in range(1, 4):
+        joined <<= np.uint32(8)
+        joined |= padded[i : len(padded) - 3 + i]
+    if len(joined) <= _LISTED:
+        words: list[int] = joined.tolist()
+        return words
+    return array("I", joined.tobytes())  # slower than a list, and a tenth of its memory
 
 
-def _follow(words: list[int], blocks: list[tuple[Table, Table]], count: int) -> int:
+def _follow(words: Sequence[int], blocks: list[tuple[Table, Table]], count: int) -> int:
     """Returns the bit behind ``count`` units of sequential blocks.
 
     Raises:
@@ -247,7 +279,7 @@ def _follow(words: list[int], blocks: list[tuple[Table, Table]], count: int) -> 
     return at
 
 
-def _follow_singly(words: list[int], table: Table, at: int) -> int:
+def _follow_singly(words: Sequence[int], table: Table, at: int) -> int:
     """Returns the bit behind a block's AC coefficients, one symbol at a time.
 
     Several at once may reach from a block without an end code into the next.
@@ -263,7 +295,7 @@ def _follow_singly(words: list[int], table: Table, at: int) -> int:
     return at
 
 
-def _follow_dc(words: list[int], blocks: list[Table], count: int) -> int:
+def _follow_dc(words: Sequence[int], blocks: list[Table], count: int) -> int:
     at = 0
     layout = [table.categories for table in blocks]
     for _ in range(count):

@@ -3,7 +3,9 @@
 Of the markers before the first scan; fill bytes before a marker (T.81, B.1.1.2) are skipped.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FRAMES = {
@@ -15,6 +17,13 @@ _FRAMES = {
 }  # fmt: skip
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _SCAN, _END = 0xDA, 0xD9
+_JFIF, _EXIF_SEGMENT, _ADOBE, _REMARK = 0xE0, 0xE1, 0xEE, 0xFE
+_REMARKS = {*range(0xE0, 0xF0), _REMARK} - {_JFIF, _ADOBE}
+_EXIF = b"Exif\0\0"
+_NO_FILL = re.compile(rb"[^\xff]")
+
+MAX_SEGMENTS = 2_000
+"""So many of 64 kB are more than any camera or program writes around a picture."""
 _READ = ("baseline", "extended", "progressive")
 
 
@@ -31,6 +40,11 @@ class Segment:
     marker: int
     body: bytes
     end: int
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the marker has no length and no body."""
+        return self.marker in _ALONE or self.marker == _END
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,16 @@ class Frame:
         return "" if self.precision == 8 else f"a JPEG image of {self.precision} bits per sample"
 
     @property
+    def pixel_bytes(self) -> float:
+        """What libjpeg and Pillow hold for each pixel: of progressive ones each coefficient."""
+        if self.coding != "progressive":
+            return 4
+        widest = max(each.horizontal for each in self.components)
+        tallest = max(each.vertical for each in self.components)
+        samples = sum(each.horizontal * each.vertical for each in self.components)
+        return 5 + 2 * samples / (widest * tallest)
+
+    @property
     def says_rgb(self) -> bool | None:
         """Whether three channels are RGB (True) or YCbCr (False); None if nothing says it."""
         if self.has_jfif:
@@ -106,8 +130,8 @@ def read_segment(data: bytes, at: int) -> Segment:
     """
     if data[at : at + 1] != b"\xff":
         raise ValueError(f"no marker at byte {at}")
-    while data[at : at + 1] == b"\xff":
-        at += 1
+    behind = _NO_FILL.search(data, at)
+    at = len(data) if behind is None else behind.start()
     (marker,) = struct.unpack_from("B", data, at)
     if marker in _ALONE or marker == _END:
         return Segment(marker, b"", at + 1)
@@ -124,18 +148,53 @@ def read_frame(data: bytes) -> Frame:
         ValueError: There is no frame header before the first scan.
         struct.error: The header is cut off.
     """
-    at, jfif, transform = 2, False, None
-    while True:
-        segment = read_segment(data, at)
-        marker, body, at = segment.marker, segment.body, segment.end
+    jfif, transform = False, None
+    for segment in header_segments(data):
+        marker, body = segment.marker, segment.body
         if marker in _FRAMES:
             return _frame(marker, body, jfif, transform)
-        if marker in (_SCAN, _END):
-            raise ValueError("no frame header")
-        if marker == 0xE0 and body[:5] == b"JFIF\0":
+        if marker == _JFIF and body[:5] == b"JFIF\0":
             jfif = True
-        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+        elif marker == _ADOBE and body[:5] == b"Adobe" and len(body) >= 12:
             transform = body[11]
+    raise ValueError("no frame header")
+
+
+def header_segments(data: bytes) -> Iterator[Segment]:
+    """Yields the segments up to the first scan, which is the last of them.
+
+    Raises:
+        ValueError: No marker is where one has to be, or there are more than ``MAX_SEGMENTS``.
+        struct.error: A segment is cut off.
+    """
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        segment = read_segment(data, at)
+        at = segment.end
+        yield segment
+        if segment.marker in (_SCAN, _END):
+            return
+    raise ValueError(f"more than {MAX_SEGMENTS:,} segments")
+
+
+def without_remarks(data: bytes) -> tuple[bytes, bytes]:
+    """Returns a JPEG without the segments that are not of its picture, and its EXIF block.
+
+    Pillow joins those of one kind one by one, and parses them.
+
+    Raises:
+        ValueError, struct.error: As ``header_segments``.
+    """
+    kept: list[bytes] = [data[:2]]
+    exif: list[bytes] = []
+    for segment in header_segments(data):
+        if segment.marker == _EXIF_SEGMENT and segment.body.startswith(_EXIF):
+            exif.append(segment.body[len(_EXIF) if exif else 0 :])
+        if segment.marker in _REMARKS:
+            continue
+        start = segment.end - len(segment.body) - (0 if segment.is_alone else 2)
+        kept += [b"\xff", bytes([segment.marker]), data[start : segment.end]]
+    return b"".join([*kept, data[segment.end :]]), b"".join(exif)
 
 
 def _frame(marker: int, body: bytes, jfif: bool, transform: int | None) -> Frame:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from dermfuse.decoding.samples import Samples, image_samples
+from dermfuse.decoding.limits import PIXEL_BYTES, too_many
+from dermfuse.decoding.samples import Samples, image_samples, picture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
@@ -24,13 +25,32 @@ _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # fmt: skip
+MAX_CHUNKS = 100_000
+"""So many of 8 kB, as encoders write them, are 800 MB."""
 _PIECE = 2**20  # bytes that are inflated at a time
+_FED = 2**16  # bytes that are inflated from at a time
+_STRIP_ROWS = 64
+_DEEP_BYTES = 13  # for each pixel of 16 bits: the upper bytes, the lower ones, and what they make
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
 
 
 def is_png(head: bytes) -> bool:
     """Returns whether a file that begins with these bytes is meant to be PNG."""
     return head.startswith(_SIGNATURE)
+
+
+def png_size(data: bytes, name: str) -> tuple[int, int, float]:
+    """Returns width, height and what decoding takes for each pixel, in bytes.
+
+    Raises:
+        ImageError: The file has more than ``MAX_CHUNKS`` chunks.
+        struct.error: It is cut off.
+    """
+    for count, _ in enumerate(_places(data)):
+        if count == MAX_CHUNKS:
+            raise too_many(name, "chunks", MAX_CHUNKS)
+    width, height, depth = struct.unpack_from(">IIB", data, 16)
+    return width, height, _DEEP_BYTES if depth == 16 else PIXEL_BYTES
 
 
 def find_png_damage(data: bytes) -> str:
@@ -56,10 +76,16 @@ def find_png_damage(data: bytes) -> str:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for name, start, length in _places(data):
+        yield name, data[start : start + length]
+
+
+def _places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yields each chunk's name, where its content begins, and how long that is."""
     at = len(_SIGNATURE)
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
-        yield name, data[at + 8 : at + 8 + length]
+        yield name, at + 8, length
         at += length + 12
 
 
@@ -67,12 +93,13 @@ def _inflated_bytes(coded: bytes, enough: int) -> int:
     """Returns how many bytes a zlib stream holds, counted up to ``enough``."""
     inflater, count = zlib.decompressobj(), 0
     try:
-        while count < enough:
-            piece = inflater.decompress(coded, _PIECE)
-            coded = inflater.unconsumed_tail
-            count += len(piece)
-            if not piece:
-                break
+        for start in range(0, len(coded), _FED):
+            fed = coded[start : start + _FED]
+            while fed and count < enough:
+                count += len(inflater.decompress(fed, _PIECE))
+                fed = inflater.unconsumed_tail
+        if count < enough:
+            count += len(inflater.flush())
     except zlib.error:
         return enough  # Pillow meets it too, and finds the words
     return count
@@ -91,20 +118,20 @@ def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
     """
     depth, colour = struct.unpack_from("BB", data, 24)
     key = image.info.get("transparency") if colour in (_GREY, _RGB) else None
-    mode = "LA" if colour == _GREY_ALPHA else image.mode
-    if depth == 16 and image.mode in ("RGB", "RGBA", "LA"):
-        values = _grey_and_alpha(data) if mode == "LA" else _sixteen_bits(image, data)
-        levels = _levels(values, depth)
-    elif key is not None:
-        values = np.asarray(image)
-        levels = _levels(values, depth)
-    else:
+    deep = depth == 16 and image.mode in ("RGB", "RGBA", "LA")
+    if not deep and key is None:
         return image
-    if key is not None:
-        levels[_has(values, key, depth)] = 255
-    return Image.frombytes(
-        "L" if levels.ndim == 2 else mode, image.size, np.ascontiguousarray(levels).tobytes()
-    )
+    lower = _lower(data) if deep else None
+    mode = "LA" if colour == _GREY_ALPHA else "L" if len(image.getbands()) == 1 else image.mode
+    opaque = Image.new(mode, image.size)
+    for top in range(0, image.height, _STRIP_ROWS):
+        rows = (0, top, image.width, min(top + _STRIP_ROWS, image.height))
+        values = _values(image.crop(rows), lower and lower.crop(rows), colour)
+        levels = _levels(values, depth)
+        if key is not None:
+            levels[_has(values, key, depth)] = 255
+        opaque.paste(picture(levels, mode), (0, top))
+    return opaque
 
 
 def has_own_samples(data: bytes) -> bool:
@@ -119,11 +146,8 @@ def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
     image.load()
     if depth < 16 and colour not in (_GREY, _RGB):
         return image_samples(image), image
-    values = np.asarray(image)
-    if depth == 16 and colour == _GREY_ALPHA:
-        values = _grey_and_alpha(data)
-    elif depth == 16 and colour != _GREY:
-        values = _sixteen_bits(image, data)
+    lower = _lower(data) if depth == 16 and colour != _GREY else None
+    values = _values(image, lower, colour)
     top, alpha = (65_535 if depth == 16 else 1 if depth == 1 else 255), None
     if colour in (_GREY_ALPHA, _RGB_ALPHA):
         values, alpha = values[..., :-1], values[..., -1].astype(np.uint16)
@@ -133,22 +157,28 @@ def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
     return Samples(grid.astype(np.uint16), top=top, alpha=alpha, alpha_top=top), image
 
 
-def _grey_and_alpha(data: bytes) -> NDArray[np.uint16]:
-    """Returns 16-bit grey and alpha, (H, W, 2): four bytes a pixel, as Pillow's RGBA has them."""
-    with PngImageFile(io.BytesIO(data)) as image:
+def _lower(data: bytes) -> Image.Image:
+    """Returns the lower bytes of 16-bit colours, or both bytes of grey and alpha as RGBA."""
+    image = PngImageFile(io.BytesIO(data))
+    if data[25] == _GREY_ALPHA:
         image._mode = "RGBA"
         image.tile = [tile._replace(args="RGBA") for tile in image.tile]
-        octets = np.asarray(image)  # (H, W, 4)
-    values: NDArray[np.uint16] = octets[..., 0::2].astype(np.uint16) * np.uint16(256)
-    return values + octets[..., 1::2].astype(np.uint16)
+    else:
+        image.tile = [tile._replace(args=_OTHER_BYTES[str(tile.args)]) for tile in image.tile]
+    image.load()
+    return image
 
 
-def _sixteen_bits(image: Image.Image, data: bytes) -> NDArray[np.uint32]:
-    """Returns 16-bit colours; Pillow is asked a second time, for the lower bytes."""
-    with PngImageFile(io.BytesIO(data)) as lower:
-        lower.tile = [tile._replace(args=_OTHER_BYTES[str(tile.args)]) for tile in lower.tile]
-        low = np.asarray(lower)
-    values: NDArray[np.uint32] = np.asarray(image).astype(np.uint32) * np.uint32(256) + low
+def _values(image: Image.Image, lower: Image.Image | None, colour: int) -> NDArray[np.generic]:
+    """Returns the values of some rows: of 16 bits where there are lower bytes."""
+    if lower is None:
+        return np.asarray(image)
+    low = np.asarray(lower).astype(np.uint16)
+    if colour == _GREY_ALPHA:
+        high, low = low[..., 0::2], low[..., 1::2]  # (h, W, 2)
+    else:
+        high = np.asarray(image).astype(np.uint16)
+    values: NDArray[np.uint16] = high * np.uint16(256) + low
     return values
 
 

@@ -4,11 +4,13 @@ Refining takes a bit for each coefficient that is known not to be zero, so that 
 kept as one mask for each block.
 """
 
+from collections.abc import Sequence
+
 from dermfuse.decoding.huffman import Table
 
 
 def first_pass(
-    words: list[int], table: Table, masks: list[int], blocks: slice, first: int, last: int
+    words: Sequence[int], table: Table, masks: list[int], blocks: slice, first: int, last: int
 ) -> int:
     """Returns the bit behind the first scan of some coefficients, and notes which are not zero.
 
@@ -26,11 +28,9 @@ def first_pass(
     """
     at = blank = 0
     lengths, symbols = table.codes
-    for block in range(blocks.start, blocks.stop):
-        if blank:
-            blank -= 1
-            continue
-        place = first
+    block = blocks.start - 1
+    while (block := block + 1 + blank) < blocks.stop:
+        place, blank = first, 0
         while place <= last:
             window = words[at >> 3] >> 16 - (at & 7) & 0xFFFF
             run, size = divmod(symbols[window], 16)
@@ -52,7 +52,7 @@ def first_pass(
 
 
 def refine_pass(
-    words: list[int], table: Table, masks: list[int], blocks: slice, first: int, last: int
+    words: Sequence[int], table: Table, masks: list[int], blocks: slice, first: int, last: int
 ) -> int:
     """Returns the bit behind a refining scan; arguments as for ``first_pass``.
 
@@ -107,6 +107,6 @@ def _length(bits: int) -> int:
     return bits
 
 
-def _bits(words: list[int], at: int, count: int) -> int:
+def _bits(words: Sequence[int], at: int, count: int) -> int:
     """Returns the next ``count`` bits, 14 at most, as a number."""
     return words[at >> 3] >> 32 - (at & 7) - count & (1 << count) - 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _BYTE = 255
+_STRIP_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +58,21 @@ def image_samples(image: Image.Image) -> Samples:
         _wide(values), top=_BYTE, alpha=alpha,
         indices=None if indices is None else indices.astype(np.uint16),
     )  # fmt: skip
+
+
+def picture(levels: NDArray[np.uint8], mode: str) -> Image.Image:
+    """Returns pixels as a Pillow image, made in strips: no copy of the whole lies beside it.
+
+    Args:
+        levels: (H, W) or (H, W, C); need not be contiguous.
+        mode: Of the image: as many channels as there are.
+    """
+    height, width = levels.shape[:2]
+    image = Image.new(mode, (width, height))
+    for top in range(0, height, _STRIP_ROWS):
+        rows = levels[top : top + _STRIP_ROWS]
+        image.paste(Image.frombytes(mode, (width, len(rows)), rows.tobytes()), (0, top))
+    return image
 
 
 def turn_samples(samples: Samples, orientation: int) -> Samples:

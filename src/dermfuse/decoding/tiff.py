@@ -23,21 +23,33 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dermfuse.decoding.samples import Samples, image_samples
+from dermfuse.decoding.samples import Samples, image_samples, picture
 from dermfuse.errors import ImageError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
 _CODINGS = {1: "uncompressed", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate"}
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
+_SCAN = b"\xff\xda"
 _UNCOMPRESSED, _DEFLATE, _JPEG, _WEBP = 1, (8, 32946), 7, 50001
 _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
 _ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
 _SIGNED, _FLOAT = 2, 3  # of SampleFormat
 _PREDICTED = (8, 16, 32)  # depths that differences are defined for
 _BYTE = 255
-_PIECE = 2**22  # samples that are interpreted at a time
+_PIECE = 2**20  # samples that are interpreted at a time
 _MAX_SAMPLES = 16
+_READ = frozenset((
+    256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338,
+    339, 347, 530,
+))  # fmt: skip
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
+
+MAX_TAGS = 4_096
+MAX_VALUES = 400_000
+"""Of the tags that are read, together: two for each strip or tile, and a colour map of 16 bits."""
+_SHARED, _SHARED_BYTES = 4, 2**20  # blank tiles may share their bytes: this often, or so many
+_MOST_OWN_TABLES = 200  # JPEG strips or tiles whose tables are their own
 _ACTION = "Save the image as PNG"
 
 
@@ -94,6 +106,17 @@ class Page:
         return self.first(274, 1)
 
     @property
+    def pixel_bytes(self) -> float:
+        """What decoding takes for each pixel: the stored samples, in a strip and out of it."""
+        if _is_tiled(self):
+            across, down = self.tags[322][0], self.tags[323][0]
+        else:
+            across, down = self.width, self.height
+        tiles = -(-self.width // max(across, 1)) * -(-self.height // max(down, 1))
+        padding = tiles * across * down / max(self.width * self.height, 1)
+        return 2 * padding * self.samples * max(self.bits, 1) / 8
+
+    @property
     def is_ours(self) -> bool:
         """Whether ``page_image`` decodes it; if not, Pillow does."""
         return self.coding in _CODINGS and self.photometric in _CHANNELS
@@ -108,6 +131,7 @@ def read_page(data: bytes) -> Page:
     """Returns what the first directory of a TIFF file says, BigTIFF included.
 
     Raises:
+        ValueError: It has more tags or values than a picture needs, or more than the file.
         struct.error, KeyError: The directory is cut off or damaged.
     """
     order = "<" if data[:1] == b"I" else ">"
@@ -117,15 +141,24 @@ def read_page(data: bytes) -> Page:
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     first = start + (8 if big else 2)
     tags = {}
-    for at in range(first, first + min(count, 2**12) * entry_bytes, entry_bytes):
+    if count > MAX_TAGS:
+        raise ValueError(f"more than {MAX_TAGS:,} tags")
+    all_bytes, left = 0, MAX_VALUES
+    for at in range(first, first + count * entry_bytes, entry_bytes):
         tag, kind, values = struct.unpack_from(f"{order}HH{word}", data, at)
-        if kind not in _INTEGERS or not values:
+        all_bytes += values * _TYPE_BYTES.get(kind, 0)
+        if kind not in _INTEGERS or not values or tag not in _READ:
             continue
+        left -= values
+        if left < 0:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
         layout = f"{order}{values}{_INTEGERS[kind]}"
         place = at + entry_bytes - struct.calcsize("=" + word)
         if struct.calcsize(layout) > struct.calcsize("=" + word):
             (place,) = struct.unpack_from(order + word, data, place)
         tags[tag] = struct.unpack_from(layout, data, place)
+    if all_bytes > len(data):  # Pillow copies each, however they overlap
+        raise ValueError("tags of more bytes than the file has")
     (following,) = struct.unpack_from(order + word, data, first + count * entry_bytes)
     return Page(tags[256][0], tags[257][0], order, tags, more_pages=following != 0)
 
@@ -170,6 +203,8 @@ def check_coding(data: bytes, page: Page, name: str) -> None:
         )
     if page.coding == _UNCOMPRESSED:
         return  # Pillow reads it by itself, whatever the counts
+    if sum(length for _, length in _parts(page)) > _SHARED * len(data) + _SHARED_BYTES:
+        raise ValueError("strips or tiles of more bytes than the file has")
     if any(start + length > len(data) for start, length in _parts(page)):
         raise ImageError(
             f"{name}: the image is cut off or damaged (its pixels lie outside the file)",
@@ -183,8 +218,12 @@ def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
     if page.coding != _JPEG:
         return
     tables = bytes(page.tags.get(347, ()))[2:-2]  # without start and end markers
+    own = set()
     for start, length in _parts(page):
         stream = data[start : start + length]
+        own.add(stream[: max(stream.find(_SCAN), 0)])
+        if len(own) > _MOST_OWN_TABLES:
+            raise ValueError(f"more than {_MOST_OWN_TABLES} strips or tiles with their own tables")
         yield stream[:2] + tables + stream[2:]
 
 
@@ -251,7 +290,7 @@ def page_image(data: bytes, page: Page, name: str) -> Image.Image:
     mode = "CMYK" if page.photometric == _CMYK else "L" if colours == 1 else "RGB"
     if alpha is not None:
         mode += "a" if alpha[1] == _ASSOCIATED else "A"
-    return Image.frombytes(mode, (page.width, page.height), levels.tobytes())
+    return picture(levels if levels.shape[2] > 1 else levels[..., 0], mode)
 
 
 def page_samples(data: bytes, page: Page, name: str) -> Samples:
@@ -295,7 +334,8 @@ def _pieces(data: bytes, page: Page) -> Iterator[tuple[slice, NDArray[np.integer
     step = max(_PIECE // (page.width * page.samples), 1)
     for start in range(0, page.height, step):
         rows = slice(start, start + step)
-        pieces = [_samples(plane[rows], page) for plane in stored]  # (h, W, S) or, each, (h, W, 1)
+        box = (0, start, stored[0].width, min(start + step, page.height))
+        pieces = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
         yield rows, pieces[0][..., taken] if page.planes == 1 else np.concatenate(pieces, axis=2)
 
 
@@ -384,8 +424,8 @@ def _is_tiled(page: Page) -> bool:
     return 324 in page.tags
 
 
-def _stored(data: bytes, page: Page, plane: int) -> NDArray[np.uint8]:
-    """Returns the bytes of one plane's rows, taken out of strips or tiles, (H, B).
+def _stored(data: bytes, page: Page, plane: int) -> Image.Image:
+    """Returns the bytes of one plane's rows, taken out of strips or tiles, as grey pixels.
 
     The file is given a second directory that calls every byte a grey pixel, which Pillow reads.
     """
@@ -411,8 +451,9 @@ def _stored(data: bytes, page: Page, plane: int) -> NDArray[np.uint8]:
     if page.coding in _DEFLATE and counts in tags and page.first(266, 1) == 1:
         for start, length in zip(tags[offsets], tags[counts], strict=True):
             _check_deflated(data[start : start + length], row_bytes * down)
-    with TiffImageFile(io.BytesIO(_with_directory(data, tags))) as image:
-        return np.asarray(image)  # (H, B)
+    image = TiffImageFile(io.BytesIO(_with_directory(data, tags)))
+    image.load()
+    return image
 
 
 def _check_deflated(part: bytes, size: int) -> None:

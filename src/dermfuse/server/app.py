@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.isolation import Decoders
+from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.errors import DermfuseError
 from dermfuse.runs import NOTICE
 from dermfuse.server.browser import BrowserApp
@@ -41,6 +41,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
         yield
         await service.queue.close()
         service.close()
@@ -73,7 +74,8 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    decoders = Decoders(settings.threads + 1)  # as many as the queue has threads
+    pixels = DecoderLimits(max_pixels=settings.limits.pixels)
+    decoders = Decoders(settings.threads + 1, limits=pixels)  # as many as the queue has threads
     analyzer = Analyzer(settings.release, looks=settings.looks, isolate=decoders)
     return Service(analyzer, queue, Uploads(limits), metrics)
 

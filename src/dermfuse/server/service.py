@@ -59,6 +59,11 @@ class Service:
             )
         return found.body
 
+    def start(self) -> None:
+        """Starts what no image has to wait for then."""
+        if self.analyzer.decoders is not None:
+            self.analyzer.decoders.start(self.analyzer.decoders.count)
+
     def close(self) -> None:
         """Ends what the process has besides itself."""
         if self.analyzer.decoders is not None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
+from dermfuse.decoding.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.errors import ConfigError
 from dermfuse.looks import check_looks
 
@@ -19,6 +20,7 @@ class Limits:
 
     Args:
         upload_bytes: Of one request's body.
+        pixels: Of one image; more are refused before any is decoded.
         held_bytes: Of all bodies that are in memory at one time, those that still arrive included.
         upload_seconds: A body must be there after so long.
         analysis_seconds: An answer must be there after so long, the waiting included.
@@ -26,11 +28,12 @@ class Limits:
         connections: That may be open at one time.
 
     Raises:
-        ConfigError: A limit is below 1 (``waiting`` below 0), or one upload is more than may be
-            held.
+        ConfigError: A limit is below 1 (``waiting`` below 0), ``pixels`` are more than are decoded,
+            or one upload is more than may be held.
     """
 
     upload_bytes: int = 25_000_000
+    pixels: int = MAX_PIXELS
     held_bytes: int = 250_000_000
     upload_seconds: float = 30.0
     analysis_seconds: float = 30.0
@@ -42,6 +45,7 @@ class Limits:
             low = _LOWEST.get(name, 1)
             if not low <= value < math.inf:
                 raise ConfigError(f"{name} is {value}", expected=f"a number of {low} or more")
+        check_max_pixels(self.pixels)
         if self.upload_bytes > self.held_bytes:
             raise ConfigError(
                 f"uploads of {self.upload_bytes:,} bytes, and {self.held_bytes:,} held in all",

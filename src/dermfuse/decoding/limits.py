@@ -1,0 +1,88 @@
+"""What one image may take: checked from its header, before memory is taken for its pixels.
+
+A small file may claim a very large picture. What is allowed is said in pixels; a kind whose decoder
+takes more memory for each of them may have fewer, so that none takes more than another.
+"""
+
+from dermfuse.errors import ConfigError, ImageError
+
+MAX_PIXELS = 37_000_000
+"""Images with more pixels are refused from their header, before any is decoded."""
+MOST_PIXELS = 178_000_000
+"""The largest limit that can be asked for: Pillow decodes no more."""
+MIN_SIDE_PX = 16
+"""Images with a shorter side are refused: no lesion can be told in them."""
+PIXEL_BYTES = 8
+"""What decoding may take in memory for each of the pixels allowed, the result included."""
+
+
+def check_max_pixels(pixels: int) -> int:
+    """Returns a limit that can be used.
+
+    Raises:
+        ConfigError: It is below the smallest image, or above what Pillow decodes.
+    """
+    if not MIN_SIDE_PX**2 <= pixels <= MOST_PIXELS:
+        raise ConfigError(
+            f"the limit is {pixels:,} pixels", expected=f"{MIN_SIDE_PX**2} to {MOST_PIXELS:,}"
+        )
+    return pixels
+
+
+def check_size(
+    width: int,
+    height: int,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    pixel_bytes: float = PIXEL_BYTES,
+) -> None:
+    """Refuses images that are too large to be decoded, or too small to show a lesion.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        name: For messages.
+        max_pixels: That are allowed.
+        pixel_bytes: What the decoder of this kind takes for each; more than ``PIXEL_BYTES``
+            lowers the limit.
+
+    Raises:
+        ImageError: The size is outside the limits.
+
+    Example:
+        >>> check_size(1024, 768, "a.jpg")
+        >>> check_size(8000, 6000, "a.webp", pixel_bytes=18)
+        Traceback (most recent call last):
+            ...
+        dermfuse.errors.ImageError: a.webp: 8000 x 6000 pixels. Expected: 16,444,444 pixels or \
+fewer for an image of this kind. Shrink the image.
+    """
+    allowed = int(max_pixels * min(1.0, PIXEL_BYTES / pixel_bytes))
+    if width * height > allowed:
+        kind = " for an image of this kind" if allowed < max_pixels else ""
+        raise ImageError(
+            f"{name}: {width} x {height} pixels",
+            expected=f"{allowed:,} pixels or fewer{kind}",
+            action="Shrink the image",
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels",
+            expected=f"{MIN_SIDE_PX} or more on each side",
+            action="Use the original image",
+        )
+
+
+def too_many(name: str, what: str, most: int) -> ImageError:
+    """Returns the refusal of a file with more parts than a picture needs.
+
+    Example:
+        >>> print(too_many("a.gif", "blocks", 1000))
+        a.gif: more than 1,000 blocks. Expected: a picture and little else. Save the image as PNG.
+    """
+    return ImageError(
+        f"{name}: more than {most:,} {what}",
+        expected="a picture and little else",
+        action="Save the image as PNG",
+    )
