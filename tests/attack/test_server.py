@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import dermfuse
+from dermfuse.server.queue import SPARE
 
 from ..small_release import skin, write_small_release
 from .bombs import BOMBS
@@ -26,7 +27,11 @@ _SENT = (
     "png_deep", "png_chunks", "gif_frames", "dicom_items", "dicom_items_stored",
 )  # fmt: skip
 MOST_SECONDS = 2.0
+_IDLE_SECONDS = (
+    0.15  # that an answer takes on a machine with nothing else to do; else all is slower
+)
 MOST_MB = 600
+_PROCESSES = 1 + 2 * (1 + 1 + SPARE)  # multiprocessing's own; two workers with their decoders
 
 
 @contextmanager
@@ -67,11 +72,12 @@ def _send(port: int, body: bytes) -> tuple[int, float]:
 
 def _peaks_mb(parent: int) -> list[float]:
     """Returns the largest memory so far of each process that a server has started."""
-    found = []
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        status = Path(f"/proc/{child}/status").read_text()
-        found.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
-        found += _peaks_mb(int(child))
+    found: list[float] = []
+    for thread in Path(f"/proc/{parent}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            status = Path(f"/proc/{child}/status").read_text()
+            found.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+            found += _peaks_mb(int(child))
     return found
 
 
@@ -85,8 +91,11 @@ def test_a_normal_image_is_answered_while_ten_bombs_are_sent(tmp_path: Path) -> 
         _server(write_small_release(tmp_path / "release")) as (port, process),
         ThreadPoolExecutor(len(bombs)) as pool,
     ):
-        for _ in range(8):  # both workers have loaded, and their decoders started
-            assert _send(port, normal)[0] == 200
+        while len(_peaks_mb(process)) < _PROCESSES:  # until both workers have all their decoders
+            time.sleep(0.2)
+        alone = [_send(port, normal) for _ in range(12)]
+        assert {status for status, _ in alone} == {200}
+        slowness = max(1.0, sorted(seconds for _, seconds in alone)[6] / _IDLE_SECONDS)
         sent = [pool.submit(_send, port, bomb) for bomb in bombs]
         answers = []
         while not all(each.done() for each in sent):
@@ -94,6 +103,6 @@ def test_a_normal_image_is_answered_while_ten_bombs_are_sent(tmp_path: Path) -> 
         statuses = [each.result()[0] for each in sent]
         peaks = _peaks_mb(process)
     assert {status for status, _ in answers} == {200}
-    assert max(seconds for _, seconds in answers) < MOST_SECONDS
+    assert max(seconds for _, seconds in answers) < MOST_SECONDS * slowness
     assert set(statuses) <= {200, 413, 422, 503, 504}
     assert max(peaks) < MOST_MB

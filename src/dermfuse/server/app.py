@@ -18,7 +18,7 @@ from dermfuse.server.documents import render_home, render_reference
 from dermfuse.server.methods import HeadAsGet, allow, options_response
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.paths import UnderPath
-from dermfuse.server.queue import AnalysisQueue
+from dermfuse.server.queue import SPARE, AnalysisQueue
 from dermfuse.server.refusals import RefusedError, error_response, status_of
 from dermfuse.server.routes import make_router
 from dermfuse.server.service import Service
@@ -75,7 +75,7 @@ def _make_service(settings: ServerSettings) -> Service:
         on_change=metrics.show_queue,
     )
     pixels = DecoderLimits(max_pixels=settings.limits.pixels)
-    decoders = Decoders(settings.threads + 1, limits=pixels)  # as many as the queue has threads
+    decoders = Decoders(settings.threads + SPARE, limits=pixels)  # as many as the queue has threads
     analyzer = Analyzer(settings.release, looks=settings.looks, isolate=decoders)
     return Service(analyzer, queue, Uploads(limits), metrics)
 

@@ -18,8 +18,11 @@ _FIRST_GUESS_SECONDS = 1.0
 _NEWEST_SHARE = 0.1  # of a job's time in the running mean
 _SECONDS_PER_BYTE = 1e-6  # what came so much later and is so much smaller goes first
 
-LARGE_BYTES = 1_000_000
-"""Jobs of more never hold all threads: one more is there for smaller ones."""
+_SLOW_SECONDS = 0.5  # a job that runs for longer is counted as a large one
+_LARGE_BYTES = 1_000_000
+
+SPARE = 2
+"""Threads for small jobs while all others are held by large or slow ones."""
 
 
 class AnalysisQueue:
@@ -29,7 +32,8 @@ class AnalysisQueue:
     Used from one event loop alone.
 
     Args:
-        threads: Jobs that run side by side; one more if it is small and all of these are large.
+        threads: Jobs that run side by side; while all of them are large or slow, ``SPARE`` small
+            ones more.
         waiting: Jobs that may wait for a thread.
         seconds: A job that is not done so long after it came is given up.
         on_change: Called with (waiting, running) whenever one of them changes.
@@ -47,10 +51,10 @@ class AnalysisQueue:
         self._most = threads + waiting
         self._seconds = seconds
         self._on_change = on_change
-        self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="analysis")
+        self._pool = ThreadPoolExecutor(threads + SPARE, thread_name_prefix="analysis")
         self._line: list[_Turn] = []
         self._numbers = count()
-        self._called = self._called_large = 0
+        self._called: list[_Turn] = []
         self._accepted = 0
         self._running = 0
         self._mean_seconds = _FIRST_GUESS_SECONDS
@@ -121,7 +125,7 @@ class AnalysisQueue:
         """Returns once a thread is there for a job of so many bytes."""
         due = time.monotonic() + size * _SECONDS_PER_BYTE
         called = asyncio.get_running_loop().create_future()
-        turn = _Turn(due, next(self._numbers), size > LARGE_BYTES, called)
+        turn = _Turn(due, next(self._numbers), size > _LARGE_BYTES, called)
         insort(self._line, turn)
         self._call_next()
         try:
@@ -135,22 +139,25 @@ class AnalysisQueue:
         return turn
 
     def _end_turn(self, turn: "_Turn") -> None:
-        self._called -= 1
-        self._called_large -= turn.is_large
+        self._called.remove(turn)
         self._call_next()
 
     def _call_next(self) -> None:
         """Calls those first in line for whom there is a thread."""
         for turn in list(self._line):
-            all_large = self._called_large >= self._threads
-            if self._called >= self._threads and (
-                turn.is_large or not all_large or self._called > self._threads
-            ):
+            if len(self._called) >= self._threads and (turn.is_large or not self._has_spare()):
                 continue
             self._line.remove(turn)
-            self._called += 1
-            self._called_large += turn.is_large
+            self._called.append(turn)
+            turn.slow_from = time.monotonic() + (0 if turn.is_large else _SLOW_SECONDS)
             turn.called.set_result(None)
+            asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._call_next)
+
+    def _has_spare(self) -> bool:
+        """Whether a thread is free that small jobs may have."""
+        now = time.monotonic()
+        slow = sum(turn.slow_from <= now for turn in self._called)
+        return slow >= self._threads and len(self._called) < self._threads + SPARE
 
     def _begin(self, job: Callable[[], _T], turn: "_Turn") -> asyncio.Future[_T]:
         self._count(running=1)
@@ -177,11 +184,12 @@ class AnalysisQueue:
         return {"retry_seconds": self.retry_seconds}
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(slots=True, order=True)
 class _Turn:
-    """A job's place in the line."""
+    """A job's place in the line, and from when on it counts as slow."""
 
     due: float
     number: int
     is_large: bool = field(compare=False)
     called: "asyncio.Future[None]" = field(compare=False)
+    slow_from: float = field(default=0.0, compare=False)

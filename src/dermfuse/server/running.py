@@ -21,6 +21,7 @@ from dermfuse.server.settings import ServerSettings
 
 _BACKLOG = 1_024
 _HEAD_BYTES = 16_384
+_START_SECONDS = 60  # a worker that loads for longer is ended and started again
 _LAST_SECONDS = 5  # after the last accepted image, to send its answer
 
 
@@ -88,6 +89,7 @@ def server_config(
         server_header=False,
         limit_concurrency=limits.connections,
         h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_worker_healthcheck=_START_SECONDS,
         timeout_graceful_shutdown=math.ceil(limits.analysis_seconds) + _LAST_SECONDS,
     )
 
