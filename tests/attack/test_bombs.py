@@ -26,6 +26,7 @@ def peak_mb(who):
 
 for path in map(Path, sys.argv[1:]):
     with Decoders(1) as decoders:
+        decoders.start()
         data, start = path.read_bytes(), time.monotonic()
         try:
             said = str(decoders.read(data, name="image").shape)
