@@ -42,6 +42,7 @@ _LEAST_MB = 100
 _MOST_JSON_BYTES = 1_000_000
 _HEAD_BYTES = decoder.ANSWER.size
 _PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
+_WALL_FACTOR = 3
 _START_SECONDS = 60.0  # of a new process; a second where the machine has time for it
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
@@ -55,7 +56,7 @@ class DecoderLimits:
 
     Args:
         max_pixels: Of an image; more are refused from its header.
-        seconds: By the clock, from when a decoder gets the file.
+        seconds: Of processor time; by the clock three times as long, for the machine may be busy.
         memory_mb: That a decoder may take, where the system bounds it (Linux); what so many
             pixels take if left out.
 
@@ -250,11 +251,11 @@ class _Decoder:
         if not self._is_ready:
             self._wait_until_ready()
         try:
-            with self._within(self._limits.seconds):
+            with self._within(_WALL_FACTOR * self._limits.seconds):
                 return self._exchange(request)
         except (EOFError, BrokenPipeError):
             status = self._end_by_itself()
-            if self._is_late:
+            if self._is_late or status == -getattr(signal, "SIGPROF", 0):
                 raise _refusal(
                     request, f"decoding it takes longer than {self._limits.seconds:g} s"
                 ) from None
