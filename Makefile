@@ -2,10 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests and benchmarks share few cores: one thread per process beats spinning ones.
+# Without torch, and without what only development needs.
+CORE_TESTS := tests/decoding tests/release tests/analysis/test_dicom.py tests/analysis/test_analyzer.py \
+  tests/server/test_settings.py tests/server/test_app.py tests/cli/test_serve.py tests/test_preprocess.py \
+  tests/test_errors.py
+LOCKED := --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --quiet
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo demo-train serve browser test check lint types layers format docs clean help
+.PHONY: demo demo-train serve browser test check lint types layers format docs minima lock sbom clean help
 
 demo: $(VENV)/.core  ## set up, then analyse three drawn images with the networks that ship
 	rm -rf runs/demo
@@ -42,6 +47,27 @@ layers: $(VENV)/.dev  ## imports run one way; the core runs without torch
 
 format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+minima:  ## the least versions that are allowed, in an environment of its own: the core's tests
+	rm -rf build/minima && $(PYTHON) -m venv build/minima
+	build/minima/bin/python deploy/minima.py > build/minima/least.txt
+	build/minima/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c build/minima/least.txt '.[dicom,serve]' pytest hypothesis httpx2 jsonschema onnx
+	$(TEST_ENV) build/minima/bin/python -m pytest -q -p no:cacheprovider $(CORE_TESTS)
+
+lock:  ## write anew what the container installs, with hashes
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	echo 'setuptools>=77' | build/lock/bin/uv pip compile pyproject.toml - --extra serve --extra dicom \
+	  $(LOCKED) -o deploy/requirements.txt
+	printf 'cyclonedx-bom\npip-licenses\n' | build/lock/bin/uv pip compile - \
+	  $(LOCKED) -o deploy/inventory-requirements.txt
+
+sbom: $(VENV)/.serve  ## what ships, as CycloneDX, and the licences that it came under (build/sbom)
+	deploy/inventory $(BIN)/python build/sbom/python
+	mkdir -p build/sbom/app && cd web && npm ci --ignore-scripts && \
+	  npm run build -- --outDir ../build/sbom/site --emptyOutDir && cp ../build/sbom/site/licences.txt ../build/sbom/app/ && \
+	  npm sbom --sbom-format cyclonedx --omit dev > ../build/sbom/app/sbom.cdx.json
 
 clean:  ## remove what can be made again (runs/ is kept)
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -1,9 +1,11 @@
 import { resolve } from "node:path";
 import { defineConfig } from "vite";
+import { licences } from "./licences";
 
 /** The page and its service worker; the networks are laid beside them by `dermfuse web build`. */
 export default defineConfig({
   base: "./",
+  plugins: [licences(import.meta.dirname)],
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "import", "module", "browser"] },
   worker: { format: "es" },
   build: {

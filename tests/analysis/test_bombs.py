@@ -83,6 +83,20 @@ def _large_scans() -> bytes:
     return head + dc + ac * 99 + b"\xff\xd9"
 
 
+def _restarts() -> bytes:
+    """A grey JPEG of 36 million pixels with a restart marker behind each of its blocks."""
+    size = 6000
+    head = b"\xff\xd8\xff\xdb\0\x43\0" + bytes([1] * 64)
+    head += b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, size, size, 1) + b"\1\x11\0"
+    head += b"\xff\xdd\0\4\0\1"
+    for number in (b"\0", b"\x10"):
+        head += b"\xff\xc4\0\x14" + number + b"\1" + bytes(16)  # one code: nothing
+    marked = b"".join(b"\x3f\xff" + bytes([0xD0 + i]) for i in range(8))
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+    blocks = (size // 8) ** 2
+    return head + scan + (marked * (blocks // 8 + 1))[: 3 * blocks - 2] + b"\xff\xd9"
+
+
 def _gif(*extensions: bytes) -> bytes:
     gif = _encode(Image.new("P", (20, 20)), "GIF")
     at = 13 + 3 * 2 ** ((gif[10] & 7) + 1) if gif[10] & 0x80 else 13
@@ -108,17 +122,10 @@ def _bmp(width: int, height: int) -> bytes:
     return bytes(bmp)
 
 
-def _image_bombs() -> Iterator[tuple[str, bytes, str]]:
-    side = 16_383
-    pixels = "pixels or fewer"
-    yield "webp.extended", _webp(b"VP8X", bytes(4) + b"\xfe\x3f\0" * 2), pixels
-    lossless = struct.pack("<BI", 0x2F, side - 1 | (side - 1) << 14)
-    yield "webp.lossless", _webp(b"VP8L", lossless), pixels
-    lossy = b"\x30\1\0\x9d\1\x2a" + struct.pack("<HH", side, side)
-    yield "webp.lossy", _webp(b"VP8 ", lossy), pixels
-    yield "webp.chunks", _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 20_000, "10,000 chunks"
+def _jpeg_bombs() -> Iterator[tuple[str, bytes, str]]:
     yield "jpeg.scans", _many_scans(_jpeg(progressive=True), 5_000), "more than 100 scans"
     yield "jpeg.visits", _large_scans(), "scans"
+    yield "jpeg.restarts", _restarts(), "(6000, 6000, 3)"
     plain = _jpeg()
     exif = b"\xff\xe1\0\x08Exif\0\0" * 2_300_000
     yield "jpeg.exif", plain[:2] + exif + plain[2:], "2,000 segments"
@@ -127,8 +134,21 @@ def _image_bombs() -> Iterator[tuple[str, bytes, str]]:
     table = b"\xff\xc4" + struct.pack(">H", 2 + len(tables)) + tables
     yield "jpeg.tables", plain[:2] + table * 300 + plain[2:], "(20, 24, 3)"
     scan = plain.index(b"\xff\xda") + 14
+    markers = plain[:scan] + b"\xff\xd0" * 10_000_000 + plain[scan:]
+    yield "jpeg.markers", markers, "restart marker is missing or one too many"
     run = plain[:scan] + b"\xff" * 5_000_000 + b"\0" + plain[scan:]
     yield "jpeg.run", run, "damaged inside"
+
+
+def _image_bombs() -> Iterator[tuple[str, bytes, str]]:
+    side = 16_383
+    pixels = "pixels or fewer"
+    yield "webp.extended", _webp(b"VP8X", bytes(4) + b"\xfe\x3f\0" * 2), pixels
+    lossless = struct.pack("<BI", 0x2F, side - 1 | (side - 1) << 14)
+    yield "webp.lossless", _webp(b"VP8L", lossless), pixels
+    lossy = b"\x30\1\0\x9d\1\x2a" + struct.pack("<HH", side, side)
+    yield "webp.lossy", _webp(b"VP8 ", lossy), pixels
+    yield "webp.chunks", _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 200_000, "100,000 chunks"
     yield "png.size", _png(width=50_000, height=50_000), pixels
     yield "png.chunks", _png(*[(b"juNK", b"")] * 1_500_000), "100,000 chunks"
     comment = b"!\xfe" + b"\1a" * 5_000_000 + b"\0"
@@ -150,7 +170,7 @@ def _image_bombs() -> Iterator[tuple[str, bytes, str]]:
     )
     tiles = {key: each for key, each in _PAGE.items() if key not in (273, 278, 279)}
     tiles |= {322: (4, 1, 2**20), 323: (4, 1, 2**20), 324: (4, 1, 8), 325: (4, 1, 64)}
-    yield "tiff.tile", _tiff(tiles | {259: (3, 1, 8)}, data=bytes(64)), pixels
+    yield "tiff.tile", _tiff(tiles | {259: (3, 1, 8)}, data=bytes(64)), "takes less memory"
     jpeg = _encode(Image.new("L", (64, 64)), "JPEG")
     places = struct.pack("<I", 8) * 20_000 + struct.pack("<I", len(jpeg)) * 20_000
     shared = _PAGE | {
@@ -204,7 +224,7 @@ def read_in_child(
 ) -> dict[str, tuple[str, str, float, float]]:
     """By name: what is expected, what was said, after how many seconds, at which peak in MB."""
     folder, expected = tmp_path_factory.mktemp("bombs"), {}
-    for name, data, said in (*_image_bombs(), *_dicom_bombs(build_dicom)):
+    for name, data, said in (*_jpeg_bombs(), *_image_bombs(), *_dicom_bombs(build_dicom)):
         assert len(data) <= 25_000_000
         (folder / name).write_bytes(data)
         expected[name] = said
@@ -220,7 +240,7 @@ def test_every_bomb_is_met_with_pixels_or_one_line_that_says_why(read_in_child: 
     for name, (expected, said, _, _) in read_in_child.items():
         assert expected in said, f"{name}: {said}"
         assert "\n" not in said
-    assert len(read_in_child) == 29
+    assert len(read_in_child) == 31
 
 
 def test_none_takes_long(read_in_child: Any) -> None:

@@ -46,6 +46,18 @@ const gif = (frames: number, width = 20) =>
     ...Array(12).fill(0x3b),
   ]);
 
+/** A grey JPEG of 20 x 20 pixels, in several passes. */
+const jpegOf = (segments: number[][]) =>
+  Uint8Array.from([
+    0xff, 0xd8, 0xff, 0xc2, 0, 11, 8, 0, 20, 0, 20, 1, 1, 0x11, 0, ...segments.flat(), 0xff, 0xd9,
+  ]);
+const TABLES = [[0xff, 0xc4, 0, 20, 0, 1, ...Array(16).fill(0)]];
+const REFINING = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0x10, 0, 0]; // nine blocks, one bit each
+const RESTARTED = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0, ...Array(1_000).fill([0xff, 0xd0]).flat()];
+const longGif = new Uint8Array(2_000_100);
+longGif.set([...text("GIF89a"), 20, 0, 20, 0, 0, 0, 0, 0x21, 0xfe]);
+for (let at = 15; at < longGif.length; at += 2) longGif[at] = 1;
+
 describe("what can be analysed passes", () => {
   test.each([
     ["PNG", png(20, 20)],
@@ -84,13 +96,21 @@ describe("what cannot is refused", () => {
     ["an animated WebP", webp(2), /animated/],
     ["a huge PNG", png(20_000, 20_000), /20000 × 20000 pixels: too many/],
     ["a huge BMP", bmp(20_000, -20_000), /20000 × 20000 pixels: too many/],
+    ["a JPEG of many segments", jpegOf(Array(2_001).fill([0xff, 0xe1, 0, 2])), /more than 2000 segments/],
+    ["a JPEG of many scans", jpegOf([...TABLES, ...Array(101).fill(REFINING)]), /more than 100 scans/],
+    ["a JPEG of many restart markers", jpegOf([...TABLES, RESTARTED]), /one too many/],
+    ["a PNG of many chunks", png(20, 20, ...Array(100_001).fill(chunk("juNK"))), /more than 100000 chunks/],
+    ["a WebP of many chunks", webp(100_001), /more than 100000 chunks/],
+    ["a GIF of many blocks", longGif, /more than 1000000 blocks/],
     ["a thin JPEG", jpeg(300, 15), /300 × 15 pixels: too few/],
   ])("%s", (_, bytes, reason) => expect(() => checkFile(bytes)).toThrow(reason));
 });
 
 test("the limits are those of the library", () => {
-  expect(() => checkSize(10_000, 10_000)).not.toThrow();
-  expect(() => checkSize(10_001, 10_000)).toThrow(/too many/);
+  expect(() => checkSize(10_000, 3_700)).not.toThrow();
+  expect(() => checkSize(10_000, 3_701)).toThrow(/too many/);
+  expect(() => checkSize(4_000, 4_000, 16)).not.toThrow(); // a half of 37 million
+  expect(() => checkSize(5_000, 4_000, 16)).toThrow(/too many/);
   expect(() => checkSize(16, 16)).not.toThrow();
   expect(() => checkSize(15, 16)).toThrow(/too few/);
   expect(() => checkSize(16, 320)).not.toThrow();

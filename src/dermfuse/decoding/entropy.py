@@ -24,6 +24,7 @@ MAX_SCANS = 100
 """Ten are usual; a decoder goes through the whole picture for each."""
 _MAX_VISITS = 24_000_000  # of blocks, in all scans: two minutes' work of a small file otherwise
 _FILL_BYTES = 16  # fewer zeros than these may fill up a stretch
+_SHORT = 48  # bytes: arrays are slower
 _LISTED = 2_000_000  # words that may lie in a list of Python's, 40 bytes each
 _HOLE = bytes(64)  # as long as the zeros of more than two blocks whose coefficients are all alike
 _DAMAGED = "its coded data is damaged, or ends before the picture does"
@@ -163,11 +164,11 @@ def _check_scan(coded: bytes, scan: Scan, state: _State) -> None:
     Raises:
         DamageError: They do not fit the data.
     """
-    pieces = _RESTARTS.split(coded)
-    stretches, markers = pieces[0::2], pieces[1::2]
     units, blocks = _units(state.frame, scan)
     state.count(units * len(blocks))
     size = state.interval or units
+    pieces = _RESTARTS.split(coded, maxsplit=-(-units // size))
+    stretches, markers = pieces[0::2], pieces[1::2]
     if len(stretches) != -(-units // size):
         raise DamageError("a restart marker is missing or one too many")
     if any(marker[0] != 0xD0 + i % 8 for i, marker in enumerate(markers)):
@@ -243,6 +244,9 @@ def _codes_flat_blocks(blocks: list[tuple[Table, Table]]) -> bool:
 
 def _words(data: bytes) -> Sequence[int]:
     """Returns the 32 bits from each byte on; ones follow the last."""
+    if len(data) < _SHORT:
+        padded_bytes = data + b"\xff" * 8
+        return [int.from_bytes(padded_bytes[i : i + 4]) for i in range(len(data) + 5)]
     padded = np.frombuffer(data + b"\xff" * 8, np.uint8)
     joined = padded[:-3].astype(np.uint32)
     for i in range(1, 4):

@@ -60,10 +60,11 @@ fewer for an image of this kind. Shrink the image.
     """
     allowed = int(max_pixels * min(1.0, PIXEL_BYTES / pixel_bytes))
     if width * height > allowed:
-        kind = " for an image of this kind" if allowed < max_pixels else ""
+        fewer = f"{allowed:,} pixels or fewer" if allowed else "a layout that takes less memory"
+        kind = " for an image of this kind" if 0 < allowed < max_pixels else ""
         raise ImageError(
             f"{name}: {width} x {height} pixels",
-            expected=f"{allowed:,} pixels or fewer{kind}",
+            expected=f"{fewer}{kind}",
             action="Shrink the image",
         )
     if min(width, height) < MIN_SIDE_PX:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dermfuse.decoding.limits import too_many
 
-MAX_CHUNKS = 10_000
+MAX_CHUNKS = 100_000
 WEBP_PIXEL_BYTES = 18
 """What Pillow's decoder takes for each pixel: two canvases, a copy, and the image."""
 _FIRST = 12

@@ -10,9 +10,11 @@ import { Bits, CUT } from "./bits";
 import { Damage } from "./damage";
 import { END, Table } from "./huffman";
 import { type Frame, readFrame, readSegment } from "./jpeg";
+import { counter } from "./limits";
 import { firstPass, refinePass } from "./refinement";
 
 const [TABLES, RESTART, SCAN, EOI] = [0xc4, 0xdd, 0xda, 0xd9];
+const MAX_VISITS = 24_000_000; // of blocks, in all scans
 const FILL_BYTES = 16; // fewer zeros than these may fill up a stretch
 const HOLE_BYTES = 64; // the zeros of more than two blocks whose coefficients are all alike
 const HOLED = "part of its coded data is blank";
@@ -33,10 +35,11 @@ interface Scan {
 /** What is known of a file so far. */
 interface State {
   readonly frame: Frame;
-  readonly tables: Map<number, Table>; // DC 0 to 3, AC 16 to 19
+  readonly tables: Map<number, () => Table>; // DC 0 to 3, AC 16 to 19; made when they are used
   readonly known: Map<number, Uint8Array>; // by channel: which coefficients are not zero
   readonly done: Map<number, number>; // the last bit that was coded, by 64 channel + coefficient
   interval: number;
+  visits: number;
 }
 
 /** Returns how a Huffman-coded JPEG of 8 bits is damaged, in words; "" if it is whole. */
@@ -52,9 +55,12 @@ export function findDamage(bytes: Uint8Array): string {
 function walk(bytes: Uint8Array): string {
   const state: State = {
     frame: readFrame(bytes), tables: new Map(), known: new Map(), done: new Map(), interval: 0,
+    visits: 0,
   };
+  const [countSegment, countScan] = [counter("segments"), counter("scans")];
   let ended = false;
   for (let at = 2; at < bytes.length && !ended; ) {
+    countSegment();
     const { marker, start, end } = readSegment(bytes, at);
     const body = bytes.subarray(start, end);
     at = end;
@@ -62,8 +68,14 @@ function walk(bytes: Uint8Array): string {
     else if (marker === RESTART) state.interval = (body[0] << 8) | body[1];
     else if (marker === EOI) ended = true;
     else if (marker === SCAN) {
-      const stretches = split(bytes, at);
-      checkScan(stretches, readScan(body, state.frame), state);
+      countScan();
+      const scan = readScan(body, state.frame);
+      const { units, blocks } = unitsOf(state.frame, scan);
+      const isFirst = !state.visits;
+      state.visits += units * blocks.length;
+      if (!isFirst && state.visits > MAX_VISITS) throw new Damage("it has too many scans");
+      const stretches = split(bytes, at, Math.ceil(units / (state.interval || units)));
+      checkScan(stretches, scan, state);
       at = stretches.at(-1)!.end;
     }
   }
@@ -72,12 +84,14 @@ function walk(bytes: Uint8Array): string {
   return places.every((place) => state.done.get(place) === 0) ? "" : "some of its scans are missing";
 }
 
-function readTables(body: Uint8Array, tables: Map<number, Table>): void {
+function readTables(body: Uint8Array, tables: State["tables"]): void {
   for (let at = 0; at + 17 <= body.length; ) {
     const counts = body.subarray(at + 1, at + 17);
     const end = at + 17 + counts.reduce((sum, count) => sum + count, 0);
     if (end > body.length) throw new Damage("a Huffman table is cut off");
-    tables.set(body[at], new Table(counts, body.subarray(at + 17, end)));
+    const symbols = body.subarray(at + 17, end);
+    let made: Table | null = null;
+    tables.set(body[at], () => (made ??= new Table(counts, symbols)));
     at = end;
   }
 }
@@ -101,8 +115,8 @@ interface Stretch {
   readonly end: number;
 }
 
-/** Returns the stretches of coded data from a place on, up to the next marker that ends a scan. */
-function split(bytes: Uint8Array, at: number): Stretch[] {
+/** Returns the stretches of coded data from a place on, `most` of them, up to the marker that ends a scan. */
+function split(bytes: Uint8Array, at: number, most: number): Stretch[] {
   const stretches: Stretch[] = [];
   for (let start = at; ; ) {
     const found = bytes.indexOf(0xff, at);
@@ -117,6 +131,7 @@ function split(bytes: Uint8Array, at: number): Stretch[] {
     const restarts = marker >= 0xd0 && marker <= 0xd7;
     stretches.push({ coded: bytes.subarray(start, end), marker: restarts ? marker : 0, end });
     if (!restarts) return stretches;
+    if (stretches.length === most) throw new Damage("a restart marker is missing or one too many");
     start = at += 1;
   }
 }
@@ -165,7 +180,7 @@ function checkStretch(
   const table = (number: number) => {
     const found = state.tables.get(number);
     if (!found) throw new Damage("a Huffman table is missing");
-    return found;
+    return found();
   };
   const ac = 16 + scan.tables[0][1];
   if (state.frame.coding !== "progressive") {

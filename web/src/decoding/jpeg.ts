@@ -1,5 +1,6 @@
 /** A JPEG's header: how it is coded, how deep it is, how its channels are sampled. */
 import { Damage } from "./damage";
+import { counter } from "./limits";
 
 const FRAMES: Readonly<Record<number, string>> = {
   0xc0: "baseline", 0xc1: "extended", 0xc2: "progressive", 0xc3: "lossless",
@@ -50,7 +51,9 @@ export function readSegment(bytes: Uint8Array, at: number): Segment {
 
 /** Yields the segments before the first scan. */
 export function* readHeader(bytes: Uint8Array): Generator<Segment> {
+  const count = counter("segments");
   for (let at = 2; ; ) {
+    count();
     const segment = readSegment(bytes, at);
     if (segment.marker === SCAN || segment.marker === END) return;
     yield segment;
@@ -78,6 +81,15 @@ export function readFrame(bytes: Uint8Array): Frame {
     };
   }
   throw new Damage("there is no frame header");
+}
+
+/** Returns what decoders hold for each pixel: of progressive JPEG each coefficient. */
+export function pixelBytes({ coding, components }: Frame): number {
+  if (coding !== "progressive") return 4;
+  const widest = Math.max(...components.map(({ horizontal }) => horizontal));
+  const tallest = Math.max(...components.map(({ vertical }) => vertical));
+  const samples = components.reduce((sum, { horizontal, vertical }) => sum + horizontal * vertical, 0);
+  return 5 + (2 * samples) / (widest * tallest);
 }
 
 /** Returns what keeps browsers and Pillow from reading a JPEG, in words; "" if nothing does. */

@@ -27,13 +27,23 @@ export interface Plain {
 /** Returns a JPEG without its EXIF and XMP segments. */
 export function plainJpeg(file: Uint8Array): Plain {
   const bytes = file.slice();
-  const exif: number[] = [];
+  const exif: Uint8Array[] = [];
   for (const { marker, start, end } of readHeader(file)) {
     if (marker !== APP1) continue;
-    if (startsWith(file, EXIF, start)) exif.push(...file.subarray(start + EXIF.length, end));
+    if (startsWith(file, EXIF, start)) exif.push(file.subarray(start + EXIF.length, end));
     bytes.fill(0, start, end);
   }
-  return { bytes, orientation: readOrientation(Uint8Array.from(exif)) };
+  return { bytes, orientation: readOrientation(joined(exif)) };
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 /** Returns a WebP without its EXIF and XMP chunks. */

@@ -5,6 +5,7 @@
 import type { Raster } from "../analysis/raster";
 import { crc32 } from "./crc";
 import { Damage } from "./damage";
+import { counter } from "./limits";
 
 const SIGNATURE = 8;
 const [GREY, RGB, PALETTE, GREY_ALPHA, RGBA] = [0, 2, 3, 4, 6];
@@ -101,7 +102,9 @@ interface Chunk {
 }
 
 function* chunks(file: Uint8Array): Generator<Chunk> {
+  const count = counter("chunks");
   for (let at = SIGNATURE; at + 8 <= file.length; ) {
+    count();
     const end = at + 8 + bigEndian(file, at);
     const name = String.fromCharCode(...file.subarray(at + 4, at + 8));
     if (name === "IEND") return;

@@ -2,15 +2,16 @@
 
 import { findDamage } from "../decoding/entropy";
 import { Damage } from "../decoding/damage";
-import { readFrame, unreadCoding } from "../decoding/jpeg";
+import { pixelBytes, readFrame, unreadCoding } from "../decoding/jpeg";
 import { nameKind } from "../decoding/kinds";
+import { counter, MAX_PIXELS, PIXEL_BYTES } from "../decoding/limits";
 import { readPng } from "../decoding/png";
 import { webpChunks } from "../decoding/webp";
 
 /** Why a file is refused, in words for the person who chose it. */
 export class Refusal extends Error {}
 
-const MAX_PIXELS = 100_000_000;
+const DEEP_BYTES = 13; // for each pixel of a PNG of 16 bits
 const MIN_SIDE_PX = 16;
 const MAX_ASPECT = 20; // as `dermfuse.analysis.reading` has it
 const MAX_BYTES = 700_000_000;
@@ -40,10 +41,14 @@ export function damaged(format: Format, found: string): Refusal {
   return new Refusal(`The ${format} image is damaged inside: ${found}. Fetch the file again.`);
 }
 
-/** Refuses images too large to be decoded, and too small or too thin to show a lesion. */
-export function checkSize(width: number, height: number): void {
+/**
+ * Refuses images too large to be decoded, and too small or too thin to show a lesion.
+ *
+ * @param each - What decoders of this kind take for each pixel, in bytes.
+ */
+export function checkSize(width: number, height: number, each = PIXEL_BYTES): void {
   const found = `The image has ${width} × ${height} pixels`;
-  if (width * height > MAX_PIXELS) throw new Refusal(`${found}: too many. Shrink it.`);
+  if (width * height > MAX_PIXELS * Math.min(1, PIXEL_BYTES / each)) throw new Refusal(`${found}: too many. Shrink it.`);
   if (Math.min(width, height) < MIN_SIDE_PX) {
     throw new Refusal(`${found}: too few on one side. Use the original image.`);
   }
@@ -71,14 +76,14 @@ const CHECKS: Readonly<Record<Format, (bytes: Uint8Array, view: DataView) => voi
     const frame = readFrame(bytes);
     const unread = unreadCoding(frame);
     if (unread) throw new Refusal(`This is ${unread}, which browsers do not read. Save it as PNG.`);
-    checkSize(frame.width, frame.height);
+    checkSize(frame.width, frame.height, pixelBytes(frame));
     const damage = findDamage(bytes);
     if (damage) throw new Damage(damage);
   },
   PNG(bytes) {
-    const { width, height, frames } = readPng(bytes);
+    const { width, height, depth, frames } = readPng(bytes);
     if (frames > 1) throw animated();
-    checkSize(width, height);
+    checkSize(width, height, depth === 16 ? DEEP_BYTES : PIXEL_BYTES);
   },
   GIF(_, view) {
     const [width, height] = [view.getUint16(6, true), view.getUint16(8, true)];
@@ -112,11 +117,16 @@ function gifFrames(view: DataView): { width: number; height: number }[] {
   const table = (flags: number) => (flags & 0x80 ? 3 << ((flags & 7) + 1) : 0);
   const frames: { width: number; height: number }[] = [];
   let at = 13 + table(view.getUint8(10));
+  const count = counter("blocks");
   const skipBlocks = () => {
-    while (at < view.byteLength && view.getUint8(at)) at += view.getUint8(at) + 1;
+    while (at < view.byteLength && view.getUint8(at)) {
+      count();
+      at += view.getUint8(at) + 1;
+    }
     at += 1;
   };
   while (at + 10 < view.byteLength && frames.length < 2) {
+    count();
     const kind = view.getUint8(at);
     if (kind === 0x21) {
       at += 2;
