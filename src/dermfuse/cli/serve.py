@@ -61,6 +61,7 @@ def serve(  # noqa: PLR0913 — an option each
     No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
     """
     require_serve_extra("dermfuse serve")
+    from dermfuse.analysis.isolation import core_count
     from dermfuse.server.access import load_token
     from dermfuse.server.running import serve as run_server
     from dermfuse.server.settings import Limits, ServerSettings
@@ -78,7 +79,7 @@ def serve(  # noqa: PLR0913 — an option each
     settings = ServerSettings(
         release=release,
         looks=looks,
-        threads=threads or max(1, _cores() // workers),
+        threads=threads or max(1, core_count() // workers),
         limits=limits,
         token=load_token(token_file, os.environ),
         app=app,
@@ -150,10 +151,3 @@ def _warn_of_strangers(host: str, token: str | None) -> None:
             f"dermfuse: listening on {host} without a token: whoever reaches this machine may use "
             "it. Set one with --token-file, and put TLS before it.\n"
         )
-
-
-def _cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
