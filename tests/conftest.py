@@ -8,8 +8,17 @@ from hypothesis import settings
 
 from dermfuse.data.synthetic import synthesize_isic2016
 
+from .built_dicom import BuildDicom, build_file
+
 settings.register_profile("shared machine", deadline=None)  # other work may take the processor
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def build_dicom() -> BuildDicom:
+    """Builds the bytes of a DICOM file; the test is skipped without pydicom."""
+    pytest.importorskip("pydicom")
+    return build_file
 
 
 @pytest.fixture(scope="session")

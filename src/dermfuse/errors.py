@@ -4,6 +4,7 @@
     ├── ConfigError        a preset, a key or a value that cannot be used
     ├── DataError          a dataset folder, CSV or record that cannot be used
     │   └── ImageError     one image or mask file that cannot be used
+    │       └── DecoderError   one that takes too much memory or time, or ends its decoder
     ├── WeightsError       a weight file that is missing, damaged or does not fit
     ├── RunError           a run folder that cannot be used
     ├── PredictionsError   a predictions folder that cannot be used
@@ -62,6 +63,10 @@ class DataError(DermfuseError):
 
 class ImageError(DataError):
     """One image or mask file that cannot be used."""
+
+
+class DecoderError(ImageError):
+    """An image file that takes too much memory or time to decode, or ends what decodes it."""
 
 
 class WeightsError(DermfuseError):

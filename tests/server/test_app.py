@@ -13,6 +13,7 @@ from PIL import Image
 
 from dermfuse.analysis import reading
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.isolation import Decoders
 from dermfuse.runs import NOTICE
 from dermfuse.server import service as service_module
 from dermfuse.server.settings import Limits
@@ -103,6 +104,7 @@ def test_dicom_without_the_extra_is_a_type_that_is_not_read(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "find_spec", lambda _: None)
+    monkeypatch.setattr(Decoders, "read", lambda _, image, name: reading.read_any(image, name=name))
     answer = client().post("/v1/analyze", content=bytes(128) + b"DICM", headers=OCTETS)
     assert answer.status_code == 415
     assert ".[dicom]" in answer.json()["error"]["action"]

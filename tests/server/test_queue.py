@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from dermfuse.server.queue import AnalysisQueue
+from dermfuse.server.queue import SPARE, AnalysisQueue
 from dermfuse.server.refusals import RefusedError
 
 
@@ -146,3 +146,53 @@ def test_what_a_job_raises_after_it_was_given_up_is_not_told(
     asyncio.run(go())
     gc.collect()
     assert not caplog.records
+
+
+def test_a_small_job_has_a_thread_while_large_ones_hold_theirs() -> None:
+    async def go() -> None:
+        queue, gate = make_queue(waiting=9), threading.Event()
+        large = asyncio.ensure_future(queue.run(lambda: gate.wait(10), size=2_000_000))
+        while not queue.running:
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(queue.run(lambda: gate.wait(10), size=2_000_000))
+        assert await queue.run(lambda: 7, size=1_000) == 7
+        assert (queue.waiting, queue.running) == (1, 1)
+        gate.set()
+        assert await large
+        assert await second
+        await queue.close()
+
+    asyncio.run(go())
+
+
+def test_a_small_job_has_a_thread_while_slow_ones_hold_theirs() -> None:
+    async def go() -> None:
+        queue, gate = make_queue(waiting=9), threading.Event()
+        slow = [asyncio.ensure_future(queue.run(lambda: gate.wait(10))) for _ in range(SPARE)]
+        await asyncio.sleep(0)
+        start = time.monotonic()
+        assert await queue.run(lambda: 7) == 7
+        assert time.monotonic() - start > 0.4  # until then no job is slow
+        gate.set()
+        assert all([await each for each in slow])
+        await queue.close()
+
+    asyncio.run(go())
+
+
+def test_the_smaller_of_two_that_wait_goes_first_unless_the_larger_waits_long() -> None:
+    async def go() -> None:
+        queue, gate, order = make_queue(waiting=9), threading.Event(), list[str]()
+        first = await begin(queue, gate)
+        jobs = [
+            asyncio.ensure_future(queue.run(lambda name=name: order.append(name), size=size))
+            for name, size in (("large", 9_000_000), ("middle", 2_000_000), ("soon", 1_500_000))
+        ]
+        await asyncio.sleep(0)
+        gate.set()
+        await first
+        await asyncio.gather(*jobs)
+        assert order == ["soon", "middle", "large"]
+        await queue.close()
+
+    asyncio.run(go())

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
+from dermfuse.analysis.isolation import DecoderLimits, Decoders, core_count
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
 from dermfuse.analysis.networks import ask_all, load_networks
@@ -40,6 +41,8 @@ class Analyzer:
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
+        isolate: Whether files are decoded in processes of their own, which bounds what a hostile
+            one can do: True for one per core at most, or the processes, whose limits hold then.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
@@ -59,12 +62,16 @@ class Analyzer:
         threads: int = 1,
         score_all: bool = False,
         max_pixels: int = MAX_PIXELS,
+        isolate: bool | Decoders = False,
     ) -> None:
         self._max_pixels = check_max_pixels(max_pixels)
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         if looks is not None:
             check_looks(looks)
+        self._decoders = _decoders(isolate, max_pixels)
+        if self._decoders is not None:
+            self._max_pixels = self._decoders.limits.max_pixels
         folder = choose_release(release)
         self._folder = folder
         self._release = read_release(folder)
@@ -106,6 +113,11 @@ class Analyzer:
     def score_all(self) -> bool:
         """Whether an image unlike those the networks learnt from is scored and outlined too."""
         return self._score_all
+
+    @property
+    def decoders(self) -> Decoders | None:
+        """The processes that decode; None if this one does."""
+        return self._decoders
 
     @property
     def digests(self) -> dict[str, str]:
@@ -167,6 +179,8 @@ class Analyzer:
         Raises:
             ImageError: The image cannot be read.
         """
+        if self._decoders is not None:
+            return self._decoders.read(source, name=name)
         return read_any(source, name=name, max_pixels=self._max_pixels)
 
     def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
@@ -258,6 +272,16 @@ class _Fused:
 
 
 _NO_SCORE = _Fused(None, {}, None)
+
+
+def _decoders(isolate: bool | Decoders, max_pixels: int) -> Decoders | None:
+    """Returns what decodes; a first process starts while the networks load."""
+    if not isolate:
+        return None
+    if isolate is True:
+        isolate = Decoders(core_count(), limits=DecoderLimits(max_pixels=max_pixels))
+    isolate.start()
+    return isolate
 
 
 def _for_networks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | Image.Image:

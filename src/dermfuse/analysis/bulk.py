@@ -14,6 +14,7 @@ from dermfuse.analysis.folder import (
     Step,
     run_folder,
 )
+from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.analysis.lines import LineSource
 from dermfuse.analysis.sources import expand
 from dermfuse.analysis.summaries import Pictures, summarize_with
@@ -133,7 +134,8 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
             analyzer, thumbnail=options.report, pictures=_pictures(out, options)
         )
         threads = 1 if options.threads is None else options.threads
-        yield in_threads(summarize, threads=threads, read=analyzer.read)
+        with _own_decoders(analyzer, threads) as decoders:
+            yield in_threads(summarize, threads=threads, read=decoders.read)
         return
     with connect(options.ray, workers=options.threads) as workers:
         from dermfuse.analysis.distributed import (  # noqa: PLC0415 — used with Ray alone
@@ -146,6 +148,18 @@ def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[Line
             workers=workers,
             max_pixels=analyzer.max_pixels,
         )
+
+
+@contextmanager
+def _own_decoders(analyzer: Analyzer, count: int) -> Iterator[Decoders]:
+    """Yields the processes that decode for an analyzer; if it has none, so many meanwhile."""
+    if analyzer.decoders is not None:
+        yield analyzer.decoders
+        return
+    limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
+    with Decoders(count, limits=limits) as decoders:
+        decoders.start(count)
+        yield decoders
 
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:

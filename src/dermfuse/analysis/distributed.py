@@ -13,14 +13,13 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.analysis.lines import Analyze, LineSource, Work, error_line, make_line
-from dermfuse.analysis.reading import read_any
 from dermfuse.analysis.shipments import pack_works, unpack_works
 from dermfuse.analysis.summaries import summarize_with
 from dermfuse.decoding.limits import MAX_PIXELS
@@ -135,13 +134,16 @@ class _Scorer:
     """A worker: makes the lines of one block after the other."""
 
     def __init__(self, build: BuildAnalyze, max_pixels: int) -> None:
+        limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
+        self._decoders = Decoders(1, limits=limits)
+        self._decoders.start()
         self._analyze = build()
-        self._read = partial(read_any, max_pixels=max_pixels)
 
     def __call__(self, block: "pa.Table") -> "pa.Table":
         import pyarrow as pa
 
-        lines = [make_line(work, self._analyze, self._read) for work in unpack_works(block)]
+        read = self._decoders.read
+        lines = [make_line(work, self._analyze, read) for work in unpack_works(block)]
         return pa.table({"number": block["number"], "line": pa.array(lines, pa.large_binary())})
 
 

@@ -7,8 +7,9 @@
     report.html       the same for a reader; report-2.html and so on beyond 1,000 images
 
 A call that finds the folder goes on with it: images that are done and have not changed are not
-analysed again, those that failed are tried once more. What a killed call has left unfinished is
-removed, and so are report pages that no longer belong to the results.
+analysed again, nor are those that ended their decoder; others that failed are tried once more.
+What a killed call has left unfinished is removed, and so are report pages that no longer belong
+to the results.
 """
 
 import json
@@ -252,16 +253,15 @@ def _steps(
         for line in made:
             while (place := places.popleft()) != _NEW:
                 yield place, _reused(journal, place)
-            yield journal.append(line), _step(line)
+            yield journal.append(line), _step(json.loads(line))
     for place in places:
         yield place, _reused(journal, place)
 
 
 def _reused(journal: Journal, offset: int) -> Step:
-    return Step(journal.read(offset)["name"], "reused")
+    return _step(journal.read(offset), "reused")
 
 
-def _step(line: bytes) -> Step:
-    record = json.loads(line)
+def _step(record: Mapping[str, Any], state: State = "analysed") -> Step:
     error = record.get("error", "")
-    return Step(record["name"], "failed" if error else "analysed", error)
+    return Step(record["name"], "failed" if error else state, error)

@@ -1,9 +1,10 @@
 """``results.jsonl``: one line per image, appended as they are finished, and found again.
 
 A line is a JSON object: ``name``; ``file`` with what tells whether the image has changed (its
-size, and its time or, without a path, its sha256); then either the record or ``error``. The
-process may be killed at any time: a line is whole or, at the very end, torn, and a torn line is
-cut off when the file is opened again.
+size, and its time or, without a path, its sha256); then either the record or ``error``, and
+``final`` where the image ended its decoder, and would do so again. The process may be killed at
+any time: a line is whole or, at the very end, torn, and a torn line is cut off when the file is
+opened again.
 """
 
 import hashlib
@@ -57,7 +58,7 @@ class Journal:
             self._file.close()
 
     def find(self, name: str, facts: Mapping[str, Any]) -> int | None:
-        """Returns where the record of an unchanged image lies, or None; failures are none.
+        """Returns where the record of an unchanged image lies, or None; most failures are none.
 
         Args:
             name: Of the image.
@@ -67,8 +68,8 @@ class Journal:
         if offset is None or not facts:
             return None
         record = self.read(offset)
-        done = record["name"] == name and record.get("file") == facts and "error" not in record
-        return offset if done else None
+        is_same = record["name"] == name and record.get("file") == facts
+        return offset if is_same and ("error" not in record or record.get("final")) else None
 
     def read(self, offset: int) -> dict[str, Any]:
         """Returns the line that begins at an offset."""

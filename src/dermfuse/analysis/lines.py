@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dermfuse.analysis.reading import Read, read_any
 from dermfuse.analysis.sources import Item
-from dermfuse.errors import DermfuseError, StorageError
+from dermfuse.errors import DecoderError, DermfuseError, StorageError
 from dermfuse.runs import NOTICE
 
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
@@ -82,6 +82,8 @@ def make_line(work: Work, analyze: Analyze, read: Read = read_any) -> bytes:
         if not _is_of_name(error):
             raise  # the disk is full, or the folder gone: so it is for every image
         return error_line(work, str(error))
+    except DecoderError as error:
+        return error_line(work, str(error), is_final=True)
     except DermfuseError as error:
         return error_line(work, str(error))
     except Exception as error:
@@ -106,14 +108,16 @@ def describe_fault(error: Exception) -> str:
     return f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
 
 
-def error_line(work: Work, error: str) -> bytes:
+def error_line(work: Work, error: str, *, is_final: bool = False) -> bytes:
     """Returns the line of an image that could not be analysed.
 
     Args:
         work: The image.
         error: Why, in one line.
+        is_final: Whether it is not tried again as long as the file stays as it is.
     """
-    return _encode({**_start(work), "error": error, "notice": NOTICE})
+    final = {"final": True} if is_final else {}
+    return _encode({**_start(work), "error": error, **final, "notice": NOTICE})
 
 
 def plain(value: object) -> object:

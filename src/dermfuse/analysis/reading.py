@@ -84,14 +84,14 @@ def read_any(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) ->
     height, width = pixels.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ImageError(
-            f"{name or _source_name(source)}: {width} x {height} pixels, too thin to be judged",
+            f"{name or source_name(source)}: {width} x {height} pixels, too thin to be judged",
             expected=f"a longer side of at most {MAX_ASPECT} times the shorter",
             action="Use the original image",
         )
     return pixels
 
 
-def _source_name(source: Source) -> str:
+def source_name(source: Source) -> str:
     """Returns what messages call an image without a name of its own."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
@@ -137,8 +137,10 @@ def _from_path(path: Path, name: str, max_pixels: int) -> NDArray[np.uint8]:
         if not stat.S_ISREG(state.st_mode):
             found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
             raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Name one file")
+        if state.st_size > MAX_BYTES:
+            raise _too_long(name)
         with path.open("rb") as file:
-            data = _bytes_of(file, name)
+            data = file.read()  # with a size, it would take as much memory first
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)
         found = "no such file" if missing else str(getattr(error, "strerror", error))
@@ -147,9 +149,22 @@ def _from_path(path: Path, name: str, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    name = name or _source_name(stream)
+    name = name or source_name(stream)
+    return _from_bytes(read_stream(stream, name), name, max_pixels)
+
+
+def read_stream(stream: BinaryIO, name: str) -> bytes:
+    """Returns what is left in a file that is open for reading.
+
+    Args:
+        stream: The file.
+        name: For messages.
+
+    Raises:
+        ImageError: It cannot be read, or is larger than ``MAX_BYTES``.
+    """
     try:
-        data = _bytes_of(stream, name)
+        return _bytes_of(stream, name)
     except ImageError:
         raise
     except Exception as error:  # closed, text that is no UTF-8, an archive that is cut off
@@ -158,7 +173,6 @@ def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uin
             expected="a file open for reading bytes",
             action="Open it with mode 'rb'",
         ) from error
-    return _from_bytes(data, name, max_pixels)
 
 
 def _bytes_of(stream: BinaryIO, name: str) -> bytes:
@@ -171,12 +185,14 @@ def _bytes_of(stream: BinaryIO, name: str) -> bytes:
             action="Open it with mode 'rb'",
         )
     if len(data) > MAX_BYTES:
-        raise ImageError(
-            f"{name}: more than {MAX_BYTES:,} bytes",
-            expected="one image",
-            action="Shrink the image",
-        )
+        raise _too_long(name)
     return data
+
+
+def _too_long(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: more than {MAX_BYTES:,} bytes", expected="one image", action="Shrink the image"
+    )
 
 
 def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.bench import Comparison
 from dermfuse.bench.drawn import describe_drawn, draw_files, read_files, write_files
 from dermfuse.bench.fresh import measure_cold_start
@@ -160,7 +161,10 @@ def _time_folder(
     advance: Callable[[], None],
 ) -> Comparison:
     """Returns the images per second of two threads beside those of one; they take turns."""
-    analyzer = Analyzer(folder, looks=options.looks)
+    decoders = Decoders(
+        max(THREADS), limits=DecoderLimits(seconds=PATIENT_SECONDS)
+    )  # as the command has them
+    analyzer = Analyzer(folder, looks=options.looks, isolate=decoders)
     rates: dict[int, list[float]] = {threads: [] for threads in THREADS}
     for number in range(options.rounds):
         for threads in THREADS:

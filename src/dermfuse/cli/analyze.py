@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.folder import FolderOutcome
+    from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.measures import LesionMeasures
     from dermfuse.analysis.records import Analysis
     from dermfuse.analysis.sources import Item
@@ -105,6 +106,8 @@ def analyze(  # noqa: PLR0913 — an option each
         looks=looks,
         score_all=score_all,
         max_pixels=max_pixels,
+        isolate=ray is None
+        and _decoders(paths, threads or 1, max_pixels, in_folder=out is not None),
     )
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
@@ -123,6 +126,20 @@ def analyze(  # noqa: PLR0913 — an option each
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _decoders(
+    paths: Sequence[str], count: int, max_pixels: int, *, in_folder: bool
+) -> "Decoders | bool":
+    """Returns what decodes many images, so that none of them ends the work on the others."""
+    from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+    from dermfuse.analysis.lists import is_list
+
+    one = Path(paths[0])
+    if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
+        return False
+    limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
+    return Decoders(count, limits=limits)
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:

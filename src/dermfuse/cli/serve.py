@@ -60,6 +60,7 @@ def serve(  # noqa: PLR0913 — an option each
     No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
     """
     require_serve_extra("dermfuse serve")
+    from dermfuse.analysis.isolation import core_count
     from dermfuse.server.access import load_token
     from dermfuse.server.running import serve as run_server
     from dermfuse.server.settings import Limits, ServerSettings
@@ -77,7 +78,7 @@ def serve(  # noqa: PLR0913 — an option each
     settings = ServerSettings(
         release=release,
         looks=looks,
-        threads=threads or max(1, _cores() // workers),
+        threads=threads or max(1, core_count() // workers),
         limits=limits,
         token=load_token(token_file, os.environ),
         app=app,
@@ -140,10 +141,3 @@ def bench_serve(
     if report.memory_mb:
         say(f"Memory after each turn: {', '.join(f'{each:.0f}' for each in report.memory_mb)} MB.")
     say_notice()
-
-
-def _cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.errors import DermfuseError
 from dermfuse.runs import NOTICE
 from dermfuse.server.browser import BrowserApp
@@ -18,7 +19,7 @@ from dermfuse.server.heads import SafeHeads
 from dermfuse.server.methods import HeadAsGet, allow, options_response
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.paths import UnderPath
-from dermfuse.server.queue import AnalysisQueue
+from dermfuse.server.queue import SPARE, AnalysisQueue
 from dermfuse.server.refusals import RefusedError, error_response, status_of
 from dermfuse.server.routes import make_router
 from dermfuse.server.service import Service
@@ -41,9 +42,10 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
         yield
         await service.queue.close()
-        service.metrics.close()
+        service.close()
 
     app = FastAPI(
         title="dermfuse",
@@ -74,7 +76,9 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    analyzer = Analyzer(settings.release, looks=settings.looks, max_pixels=settings.limits.pixels)
+    pixels = DecoderLimits(max_pixels=settings.limits.pixels)
+    decoders = Decoders(settings.threads + SPARE, limits=pixels)  # as many as the queue has threads
+    analyzer = Analyzer(settings.release, looks=settings.looks, isolate=decoders)
     return Service(analyzer, queue, Uploads(limits), metrics)
 
 

@@ -3,8 +3,11 @@
 import asyncio
 import math
 import time
+from bisect import insort
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TypeVar
 
 from dermfuse.server.refusals import RefusedError, busy
@@ -13,15 +16,24 @@ _T = TypeVar("_T")
 _LONGEST_RETRY_SECONDS = 60
 _FIRST_GUESS_SECONDS = 1.0
 _NEWEST_SHARE = 0.1  # of a job's time in the running mean
+_SECONDS_PER_BYTE = 1e-6  # what came so much later and is so much smaller goes first
+
+_SLOW_SECONDS = 0.5  # a job that runs for longer is counted as a large one
+_LARGE_BYTES = 1_000_000
+
+SPARE = 2
+"""Threads for small jobs while all others are held by large or slow ones."""
 
 
 class AnalysisQueue:
     """Runs jobs in threads; of those that come when it is full it takes none.
 
+    A large job waits longer than a small one: as if it had come a second later for each megabyte.
     Used from one event loop alone.
 
     Args:
-        threads: Jobs that run side by side.
+        threads: Jobs that run side by side; while all of them are large or slow, ``SPARE`` small
+            ones more.
         waiting: Jobs that may wait for a thread.
         seconds: A job that is not done so long after it came is given up.
         on_change: Called with (waiting, running) whenever one of them changes.
@@ -39,8 +51,10 @@ class AnalysisQueue:
         self._most = threads + waiting
         self._seconds = seconds
         self._on_change = on_change
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="analysis")
-        self._idle = asyncio.Semaphore(threads)
+        self._pool = ThreadPoolExecutor(threads + SPARE, thread_name_prefix="analysis")
+        self._line: list[_Turn] = []
+        self._numbers = count()
+        self._called: list[_Turn] = []
         self._accepted = 0
         self._running = 0
         self._mean_seconds = _FIRST_GUESS_SECONDS
@@ -66,11 +80,15 @@ class AnalysisQueue:
         if self._accepted >= self._most:
             raise busy(f"{self._accepted} images are being analysed or wait", **self._retry())
 
-    async def run(self, job: Callable[[], _T]) -> _T:
+    async def run(self, job: Callable[[], _T], *, size: int = 0) -> _T:
         """Returns what a job returns.
 
         A job that is cancelled or given up before it has begun never runs; one that has begun
         keeps its thread until it is done.
+
+        Args:
+            job: Runs in a thread.
+            size: Of what it works on, in bytes.
 
         Raises:
             RefusedError: The queue is full, or the job did not begin (503) or end (504) in time.
@@ -80,9 +98,9 @@ class AnalysisQueue:
         began = False
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                await self._idle.acquire()
+                turn = await self._take_turn(size)
                 began = True
-                return await asyncio.shield(self._begin(job))
+                return await asyncio.shield(self._begin(job, turn))
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -103,7 +121,45 @@ class AnalysisQueue:
         """Returns when the last job is done."""
         await asyncio.to_thread(self._pool.shutdown)
 
-    def _begin(self, job: Callable[[], _T]) -> asyncio.Future[_T]:
+    async def _take_turn(self, size: int) -> "_Turn":
+        """Returns once a thread is there for a job of so many bytes."""
+        due = time.monotonic() + size * _SECONDS_PER_BYTE
+        called = asyncio.get_running_loop().create_future()
+        turn = _Turn(due, next(self._numbers), size > _LARGE_BYTES, called)
+        insort(self._line, turn)
+        self._call_next()
+        try:
+            await called
+        except asyncio.CancelledError:
+            if turn in self._line:
+                self._line.remove(turn)
+            else:
+                self._end_turn(turn)
+            raise
+        return turn
+
+    def _end_turn(self, turn: "_Turn") -> None:
+        self._called.remove(turn)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        """Calls those first in line for whom there is a thread."""
+        for turn in list(self._line):
+            if len(self._called) >= self._threads and (turn.is_large or not self._has_spare()):
+                continue
+            self._line.remove(turn)
+            self._called.append(turn)
+            turn.slow_from = time.monotonic() + (0 if turn.is_large else _SLOW_SECONDS)
+            turn.called.set_result(None)
+            asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._call_next)
+
+    def _has_spare(self) -> bool:
+        """Whether a thread is free that small jobs may have."""
+        now = time.monotonic()
+        slow = sum(turn.slow_from <= now for turn in self._called)
+        return slow >= self._threads and len(self._called) < self._threads + SPARE
+
+    def _begin(self, job: Callable[[], _T], turn: "_Turn") -> asyncio.Future[_T]:
         self._count(running=1)
         start = time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(self._pool, job)
@@ -114,7 +170,7 @@ class AnalysisQueue:
             newest = time.monotonic() - start
             self._mean_seconds += _NEWEST_SHARE * (newest - self._mean_seconds)
             self._count(accepted=-1, running=-1)
-            self._idle.release()
+            self._end_turn(turn)
 
         future.add_done_callback(finish)
         return future
@@ -126,3 +182,14 @@ class AnalysisQueue:
 
     def _retry(self) -> dict[str, int]:
         return {"retry_seconds": self.retry_seconds}
+
+
+@dataclass(slots=True, order=True)
+class _Turn:
+    """A job's place in the line, and from when on it counts as slow."""
+
+    due: float
+    number: int
+    is_large: bool = field(compare=False)
+    called: "asyncio.Future[None]" = field(compare=False)
+    slow_from: float = field(default=0.0, compare=False)

@@ -23,6 +23,7 @@ from dermfuse.server.settings import ServerSettings
 
 _BACKLOG = 1_024
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+_START_SECONDS = 60  # a worker that loads for longer is ended and started again
 _LAST_SECONDS = 5  # after the last accepted image, to send its answer
 
 
@@ -96,6 +97,7 @@ def server_config(
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         server_header=False,
         limit_concurrency=limits.connections,
+        timeout_worker_healthcheck=_START_SECONDS,
         timeout_graceful_shutdown=math.ceil(limits.analysis_seconds) + _LAST_SECONDS,
     )
 

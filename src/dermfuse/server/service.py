@@ -53,7 +53,7 @@ class Service:
         async with self.uploads.receive(request) as image:
             start = time.monotonic()
             job = partial(self._answer, image, question)
-            found = await _while_connected(request, self.queue.run(job))
+            found = await _while_connected(request, self.queue.run(job, size=len(image)))
             self.metrics.count_analysis(
                 found.call, upload_bytes=len(image), seconds=time.monotonic() - start
             )
@@ -62,6 +62,17 @@ class Service:
     def _answer(self, image: bytes, question: Question) -> Answer:
         self.uploads.require_room()  # answers that nobody read may have filled it meanwhile
         return answer(self.analyzer, image, question)
+
+    def start(self) -> None:
+        """Starts what no image has to wait for then."""
+        if self.analyzer.decoders is not None:
+            self.analyzer.decoders.start(self.analyzer.decoders.count)
+
+    def close(self) -> None:
+        """Ends what the process has besides itself."""
+        if self.analyzer.decoders is not None:
+            self.analyzer.decoders.close()
+        self.metrics.close()
 
     def health(self) -> dict[str, Any]:
         """Returns that the server runs, what with, and what it has to do."""

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import time
 import zlib
 from collections.abc import Callable
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.analysis.reading import read_any
-from dermfuse.errors import DermfuseError
+from dermfuse.analysis.isolation import Decoders
+from dermfuse.analysis.reading import Read, read_any
+from dermfuse.errors import DecoderError, DermfuseError
 
 Build = Callable[..., bytes]
+_MOST_SECONDS = 10
 _TIFF = ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits")
 
 
@@ -89,8 +92,8 @@ def _with_checksums(png: bytes) -> bytes:
     return bytes(changed)
 
 
-def _foreign(whole: dict[str, bytes], *, seed: int, count: int) -> list[str]:
-    """Reads so many damaged files and returns whatever was raised that is no refusal."""
+def _foreign(whole: dict[str, bytes], read: Read, *, seed: int, count: int) -> list[str]:
+    """Reads so many damaged files and returns what is neither pixels nor a refusal, or late."""
     draw, found = random.Random(seed), []
     kinds = list(whole)
     for number in range(count):
@@ -98,15 +101,20 @@ def _foreign(whole: dict[str, bytes], *, seed: int, count: int) -> list[str]:
         data = _mutated(whole[kind], draw)
         if kind.startswith("png") and draw.random() < 0.7:
             data = _with_checksums(data)
+        start = time.monotonic()
         try:
-            pixels = read_any(data)
+            pixels = read(data)
             assert pixels.dtype == np.uint8
             assert pixels.shape[2:] == (3,)
+        except DecoderError as error:
+            found.append(f"{kind} number {number}: {error}")
         except DermfuseError as error:
             if "\n" in str(error):
                 found.append(f"{kind} number {number}: several lines")
         except Exception as error:
             found.append(f"{kind} number {number}: {error!r}")
+        if time.monotonic() - start > _MOST_SECONDS:
+            found.append(f"{kind} number {number}: too slow")
     return found
 
 
@@ -117,10 +125,16 @@ def test_whole_files_are_read(whole: dict[str, bytes]) -> None:
 
 
 def test_damaged_files_give_pixels_or_one_refusal(whole: dict[str, bytes]) -> None:
-    assert _foreign(whole, seed=1, count=3000) == []
+    assert _foreign(whole, read_any, seed=1, count=3000) == []
+
+
+def test_damaged_files_end_no_decoder(whole: dict[str, bytes]) -> None:
+    with Decoders(1) as decoders:
+        assert _foreign(whole, decoders.read, seed=7, count=500) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 7))
-def test_many_damaged_files_give_pixels_or_one_refusal(whole: dict[str, bytes], seed: int) -> None:
-    assert _foreign(whole, seed=seed, count=6000) == []
+def test_30_000_damaged_files_end_no_decoder(whole: dict[str, bytes], seed: int) -> None:
+    with Decoders(1) as decoders:
+        assert _foreign(whole, decoders.read, seed=seed, count=6000) == []

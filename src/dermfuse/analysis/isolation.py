@@ -1,0 +1,376 @@
+"""Files to pixels in processes of their own, which a file may exhaust, hang or crash.
+
+A decoder (``dermfuse.analysis.decoder``) is started when none is free, reads one file after the
+other, and is replaced after one that it did not survive. It is started as a new program: a fork
+of a process with threads is not safe, and what runs networks is never loaded into it.
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse import errors
+from dermfuse.analysis import decoder
+from dermfuse.analysis.reading import Source, read_any, read_stream, source_name
+from dermfuse.decoding.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
+from dermfuse.errors import (
+    ConfigError,
+    DecoderError,
+    DependencyError,
+    DermfuseError,
+    ImageError,
+    StorageError,
+)
+
+_REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
+_OWN_MB = 250  # its own code 70, a file of 25 MB and what looking through it takes
+_LEAST_MB = 100
+_MOST_JSON_BYTES = 1_000_000
+_HEAD_BYTES = decoder.ANSWER.size
+_PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
+_WALL_FACTOR = 3
+_START_SECONDS = 60.0  # of a new process; a second where the machine has time for it
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
+)
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderLimits:
+    """What decoding one file may take.
+
+    Args:
+        max_pixels: Of an image; more are refused from its header.
+        seconds: Of processor time; by the clock three times as long, for the machine may be busy.
+        memory_mb: That a decoder may take, where the system bounds it (Linux); what so many
+            pixels take if left out.
+
+    Raises:
+        ConfigError: One is too little for any file, or too many pixels.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    seconds: float = 8.0
+    memory_mb: int = 0
+
+    def __post_init__(self) -> None:
+        check_max_pixels(self.max_pixels)
+        if not self.memory_mb:
+            own = _OWN_MB + PIXEL_BYTES * self.max_pixels // 10**6
+            object.__setattr__(self, "memory_mb", own)
+        if self.memory_mb < _LEAST_MB:
+            raise ConfigError(f"decoders of {self.memory_mb} MB", expected=f"{_LEAST_MB} or more")
+        if not 0.1 <= self.seconds < 1e6:
+            raise ConfigError(f"{self.seconds:g} s to decode a file", expected="0.1 or more")
+
+
+PATIENT_SECONDS = 60.0
+"""For a file of a folder, where nobody waits and a slow one is better read than lost."""
+
+
+class Decoders:
+    """Reads files in other processes, for as many threads as like; they end with this object.
+
+    Args:
+        count: Processes at most, each with the memory that the limits allow.
+        limits: Of one file.
+
+    Raises:
+        ConfigError: ``count`` is below 1.
+    """
+
+    def __init__(self, count: int, *, limits: DecoderLimits | None = None) -> None:
+        if count < 1:
+            raise ConfigError(f"{count} decoders", expected="1 or more")
+        self.count = count
+        self.limits = limits or DecoderLimits()
+        self._free = threading.Semaphore(count)
+        self._idle: list[_Decoder] = []
+        self._end = weakref.finalize(self, _end_all, self._idle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, count: int = 1) -> None:
+        """Starts so many now, that none has to be waited for later."""
+        fresh = [_Decoder(self.limits) for _ in range(min(count, self.count) - len(self._idle))]
+        self._idle.extend(fresh)
+
+    def close(self) -> None:
+        """Ends the processes; a later reading starts new ones."""
+        _end_all(self._idle)
+
+    def read(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
+        """Returns what ``read_any`` returns; pixels, which need no decoder, are read here.
+
+        Args:
+            source: As for ``read_any``.
+            name: For messages; by default the path or the open file's name.
+
+        Raises:
+            DecoderError: It takes more memory or time than it may, or ends its decoder.
+            ImageError: As ``read_any``.
+            DependencyError: As ``read_any``.
+            StorageError: No decoder can be started.
+        """
+        request = _request(source, name)
+        if request is None:
+            return read_any(source, name=name, max_pixels=self.limits.max_pixels)
+        with self._free:
+            with suppress(_GoneError):  # a decoder may also be ended for what others use
+                return self._ask(request)
+            try:
+                return self._ask(request)
+            except _GoneError as gone:
+                raise _refusal(request, f"it ended its decoder twice ({gone})") from None
+
+    def _ask(self, request: "_Request") -> NDArray[np.uint8]:
+        one = self._take()
+        try:
+            pixels = one.ask(request)
+        except BaseException as error:
+            if isinstance(error, DermfuseError) and not isinstance(error, DecoderError):
+                self._idle.append(one)
+            else:
+                one.end()
+            if isinstance(error, DecoderError):  # the next file need not wait for another start
+                self._idle.append(_Decoder(self.limits))
+            raise
+        self._idle.append(one)
+        return pixels
+
+    def _take(self) -> "_Decoder":
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                one = self._idle.pop()
+                if one.is_alive:
+                    return one
+                one.end()
+        return _Decoder(self.limits)
+
+
+def core_count() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _GoneError(Exception):
+    """A decoder ended before it answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    name: str
+    is_path: bool
+    content: bytes
+
+
+def _request(source: Source, name: str) -> _Request | None:
+    """Returns what a decoder is asked; None for what holds pixels, or nothing that is read."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return _Request(name or path, True, os.fsencode(os.path.abspath(path)))  # noqa: PTH100
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _Request(name or "the image", False, bytes(source))
+    if isinstance(source, np.ndarray | Image.Image) or not hasattr(source, "read"):
+        return None
+    name = name or source_name(source)
+    return _Request(name, False, read_stream(source, name))
+
+
+def _refusal(request: _Request, found: str) -> DecoderError:
+    return DecoderError(
+        f"{request.name}: {found}",
+        expected="an image that takes little more than its pixels to decode",
+        action="Save it as PNG, or smaller",
+    )
+
+
+class _Decoder:
+    """One process that decodes, and what is said to it."""
+
+    def __init__(self, limits: DecoderLimits) -> None:
+        self._limits = limits
+        self._is_ready = self._is_late = False
+        command = [sys.executable, "-P", *(["-B"] if sys.dont_write_bytecode else [])]
+        command += ["-m", decoder.__name__, str(limits.memory_mb * 10**6), str(limits.seconds)]
+        command += [str(limits.max_pixels)]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 — this Python, and a module of ours
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # what C code remarks may quote the file
+                pipesize=_PIPE_BYTES,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise _not_started(error.strerror or str(error)) from error
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> int:
+        """Ends the process and returns its exit status; below 0 it is a signal."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        return self._process.wait()
+
+    def ask(self, request: _Request) -> NDArray[np.uint8]:
+        """Returns the pixels of a file.
+
+        Raises:
+            DermfuseError: They are refused; after a ``DecoderError`` the process has ended.
+            StorageError: It did not start.
+            _GoneError: It ended.
+        """
+        if not self._is_ready:
+            self._wait_until_ready()
+        try:
+            with self._within(_WALL_FACTOR * self._limits.seconds):
+                return self._exchange(request)
+        except (EOFError, BrokenPipeError):
+            status = self._end_by_itself()
+            if self._is_late or status == -getattr(signal, "SIGPROF", 0):
+                raise _refusal(
+                    request, f"decoding it takes longer than {self._limits.seconds:g} s"
+                ) from None
+            raise _GoneError(_describe(status)) from None
+
+    def _wait_until_ready(self) -> None:
+        try:
+            with self._within(_START_SECONDS):
+                self._is_ready = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))[0] == decoder.READY
+        except EOFError:
+            why = "it takes too long" if self._is_late else _describe(self._end_by_itself())
+            raise _not_started(why) from None
+
+    @contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """Ends the process if what is done within takes longer."""
+        timer = threading.Timer(seconds, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _exchange(self, request: _Request) -> NDArray[np.uint8]:
+        name = request.name.encode(errors="surrogatepass")
+        head = decoder.REQUEST.pack(request.is_path, len(name), len(request.content))
+        for part in (head + name, request.content):
+            self._write(part)
+        kind, first, second = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))
+        if (
+            kind == decoder.PIXELS
+            and min(first, second) > 0
+            and first * second <= self._limits.max_pixels
+        ):
+            pixels = np.empty((first, second, 3), dtype=np.uint8)
+            self._fill(pixels.data.cast("B"))
+            return pixels
+        if kind == decoder.NO_MEMORY:
+            raise _refusal(request, f"decoding it takes more than {self._limits.memory_mb} MB")
+        if kind not in (decoder.REFUSAL, decoder.FAULT) or first > _MOST_JSON_BYTES:
+            raise EOFError
+        raise _said(kind, self._read(first))
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._process.kill()
+
+    def _end_by_itself(self) -> int:
+        """Returns the exit status of a process that has closed a pipe: it ends, or is ended."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(0.5)
+        self._process.kill()
+        return self._process.wait()
+
+    def _write(self, data: bytes) -> None:
+        stdin = cast(BinaryIO, self._process.stdin)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[stdin.write(rest) :]
+
+    def _read(self, size: int) -> bytes:
+        found = bytearray(size)
+        self._fill(memoryview(found))
+        return bytes(found)
+
+    def _fill(self, rest: memoryview) -> None:
+        stdout = cast(io.RawIOBase, self._process.stdout)
+        while rest:
+            count = stdout.readinto(rest)
+            if not count:
+                raise EOFError
+            rest = rest[count:]
+
+
+def _said(kind: int, found: bytes) -> Exception:
+    """Returns the error that a decoder tells of: nothing is made of it but one of ours."""
+    try:
+        record = json.loads(found)
+        named = str(record["kind"])
+        if kind == decoder.FAULT:
+            return RuntimeError(f"{named} in a decoder: {' '.join(map(str, record['trace']))}")
+        made = _REFUSALS.get(named, ImageError)
+        return made(
+            str(record["found"]), expected=str(record["expected"]), action=str(record["action"])
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return EOFError()
+
+
+def _describe(status: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"exit status {status}"
+
+
+def _not_started(why: str) -> StorageError:
+    return StorageError(
+        f"no process that decodes can be started ({why})",
+        expected="room for another process, and dermfuse as it was installed",
+        action="Free some memory, and call again",
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Returns what a decoder needs to start: nothing secret, and no thread that it has no use for.
+
+    Its modules are found where this process has found its own, never in the folder it is in.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    ours = str(Path(errors.__file__).parents[1])
+    paths = [path for path in sys.path if os.path.isabs(path)]  # noqa: PTH117
+    return kept | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join([*paths, ours])}
+
+
+def _end_all(idle: list[_Decoder]) -> None:
+    while idle:
+        idle.pop().end()
