@@ -29,7 +29,7 @@ const server = createServer((request, response) => {
   try {
     content = Buffer.from(readFileSync(join(apps[prefix], path)));
   } catch {
-    response.writeHead(404).end();
+    response.writeHead(404, { "Content-Type": "text/html" }).end("<p>nothing here</p>");
     return;
   }
   const [, end] = ends.find(([pattern]) => pathname.includes(pattern)) ?? [];
@@ -109,15 +109,19 @@ async function share(page, context) {
   apps["/a/"] = plan.newer;
   asked = [];
   found.before = await open(page, "/a/");
-  await page.waitForFunction(async () => (await navigator.serviceWorker.getRegistration()).waiting);
-  await page.goto("about:blank"); // the last page of the old build
+  await page.waitForFunction(async () => {
+    const registration = await navigator.serviceWorker.getRegistration();
+    if (!registration.waiting && !registration.installing) await registration.update();
+    return registration.waiting?.state === "installed";
+  }, null, { polling: 500 });
+  await page.goto(`${origin}/nothing`); // so the last page of the old build is gone
+  const old = found.names.find((name) => name.startsWith("dermfuse /a/ ") && !name.endsWith("heavy"));
+  await page.waitForFunction( // the new worker takes over in its own time
+    async (name) => !(await caches.keys()).includes(name), old,
+  );
   found.asked = asked.filter((path) => path.startsWith("/a/release/"));
   await context.setOffline(true);
-  for (let tries = 0; tries < 20; tries++) { // the new worker takes over in its own time
-    found.after = await open(page, "/a/");
-    if (found.after.release !== found.before.release) break;
-    await page.goto("about:blank");
-  }
+  found.after = await open(page, "/a/");
   found.neighbour = await open(page, "/a/b/");
   await page.goto(`${origin}/a/b/`);
   found.namesAfter = await cacheNames(page);
