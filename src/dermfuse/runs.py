@@ -204,6 +204,13 @@ def _umask() -> int:
     return mask
 
 
+def core_count() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_write(path) as handle:
@@ -222,14 +229,18 @@ def write_json(path: Path, record: Mapping[str, Any], *, compact: bool = False) 
         DataError: A number in it is not finite: JSON has none such, and none is a measurement.
         StorageError: The file cannot be written.
     """
-    if odd := _not_finite(record):
-        raise DataError(
-            f"{odd[0]} is {odd[1]}, so {path} is not written",
-            expected="a finite number",
-            action="Check what it is measured from: data, weights, predictions",
-        )
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
-    write_text(path, json.dumps(record, allow_nan=False, **layout) + "\n")
+    try:
+        text = json.dumps(record, allow_nan=False, **layout)
+    except ValueError as error:
+        if odd := _not_finite(record):
+            raise DataError(
+                f"{odd[0]} is {odd[1]}, so {path} is not written",
+                expected="a finite number",
+                action="Check what it is measured from: data, weights, predictions",
+            ) from error
+        raise
+    write_text(path, text + "\n")
 
 
 def _not_finite(value: object, where: str = "") -> tuple[str, float] | None:

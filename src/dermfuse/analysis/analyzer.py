@@ -11,7 +11,7 @@ from PIL import Image
 
 from dermfuse.analysis.appearance import appearance
 from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
-from dermfuse.analysis.isolation import DecoderLimits, Decoders, core_count
+from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.analysis.maps import join_activations, join_masks
 from dermfuse.analysis.measures import measure_lesion
 from dermfuse.analysis.networks import ask_all, load_networks
@@ -25,6 +25,7 @@ from dermfuse.looks import Answers, Looks, check_looks, mean_looks
 from dermfuse.preprocess import WHOLE_VALUES
 from dermfuse.release.folder import Release, choose_release, read_release
 from dermfuse.release.operating import OperatingPoint
+from dermfuse.runs import core_count
 
 
 class Analyzer:

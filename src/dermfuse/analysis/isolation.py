@@ -167,13 +167,6 @@ class Decoders:
         return _Decoder(self.limits)
 
 
-def core_count() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class _GoneError(Exception):
     """A decoder ended before it answered."""
 
@@ -187,14 +180,13 @@ class _Request:
 
 def _request(source: Source, name: str) -> _Request | None:
     """Returns what a decoder is asked; None for what holds pixels, or nothing that is read."""
+    name = name or source_name(source)
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        return _Request(name or path, True, os.fsencode(os.path.abspath(path)))  # noqa: PTH100
+        return _Request(name, True, os.fsencode(os.path.abspath(source)))  # noqa: PTH100
     if isinstance(source, bytes | bytearray | memoryview):
-        return _Request(name or "the image", False, bytes(source))
+        return _Request(name, False, bytes(source))
     if isinstance(source, np.ndarray | Image.Image) or not hasattr(source, "read"):
         return None
-    name = name or source_name(source)
     return _Request(name, False, read_stream(source, name))
 
 

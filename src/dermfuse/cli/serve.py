@@ -14,6 +14,7 @@ from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
 from dermfuse.cli.extras import require_serve_extra
 from dermfuse.cli.models import LooksOption, ReleaseFolder
 from dermfuse.decoding.limits import MAX_PIXELS
+from dermfuse.runs import core_count
 
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
 
@@ -60,7 +61,6 @@ def serve(  # noqa: PLR0913 — an option each
     No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
     """
     require_serve_extra("dermfuse serve")
-    from dermfuse.analysis.isolation import core_count
     from dermfuse.server.access import load_token
     from dermfuse.server.running import serve as run_server
     from dermfuse.server.settings import Limits, ServerSettings

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dermfuse.errors import ConfigError
+from dermfuse.runs import core_count
 
 Jobs = int | Literal["auto"] | None
 """Trainings side by side: so many, as many as fit, or what is usual (see ``choose_jobs``)."""
@@ -56,9 +57,7 @@ def default_jobs() -> int:
     On a CPU each has a core to itself. On a GPU they share the card, which a single process, bound
     by launching kernels, leaves idle half of the time.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return core_count()
 
 
 def fitting_jobs(needs: Sequence[Memory], free: Memory, *, cores: int) -> int:

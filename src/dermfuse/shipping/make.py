@@ -27,7 +27,7 @@ from dermfuse.jobs.progress import RunProgress
 from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
 from dermfuse.jobs.run import Run
 from dermfuse.release.folder import RELEASE_NAME, Release, read_release
-from dermfuse.runs import NOTICE, new_folder
+from dermfuse.runs import NOTICE, core_count, new_folder
 from dermfuse.shipping.build import ReleaseRequest, Stage, build_release
 from dermfuse.shipping.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
 from dermfuse.shipping.subsets import read_subsets
@@ -268,7 +268,7 @@ def _predict(request: MakeRequest, announce: Stage) -> Path | None:
     images = [str(lesion.image_path) for lesion in load_dataset(request.data, "test").lesions]
     announce("predicting the test images", 3, 4)
     analyzer = Analyzer(request.out / RELEASE_FOLDER, score_all=True)
-    options = BulkOptions(threads=default_jobs(), report=False, masks=True)
+    options = BulkOptions(threads=core_count(), report=False, masks=True)
     with TemporaryDirectory(prefix="dermfuse-blind-") as temporary:
         results = Path(temporary) / "results"
         analyze_paths(analyzer, images, results, options=options)

@@ -5,7 +5,6 @@ of the same recipe were trained in folds: those are exported in the precision th
 is asked about the images it was not trained on, at as many orientations as the release will be.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from dermfuse.export.quantization import quantize_network
 from dermfuse.looks import Answers, Looks
 from dermfuse.preprocess import read_image
 from dermfuse.release.cards import NetworkCard, Precision
+from dermfuse.runs import core_count
 from dermfuse.training.prediction import TrainedNetwork, split_lesions
 
 _PARITY_IMAGES = 16
@@ -189,7 +189,7 @@ def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
 
 def each_image(ask: Callable[[Lesion], _T], lesions: Iterable[Lesion]) -> list[_T]:
     """Returns what ``ask`` returns for each image, in their order; one per processor at once."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         return list(pool.map(ask, lesions))
 
 
