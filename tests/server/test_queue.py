@@ -196,3 +196,23 @@ def test_the_smaller_of_two_that_wait_goes_first_unless_the_larger_waits_long() 
         await queue.close()
 
     asyncio.run(go())
+
+
+def test_a_thread_that_is_free_as_a_job_is_given_up_goes_to_the_next() -> None:
+    async def go() -> None:
+        queue, gate = make_queue(waiting=2), threading.Event()
+        first = await begin(queue, gate)
+        second = asyncio.ensure_future(queue.run(lambda: 2))
+        await asyncio.sleep(0)
+        third = asyncio.ensure_future(queue.run(lambda: 3))
+        second.cancel()  # it leaves the line after the third has come
+        queue._threads = 2
+        assert await third == 3
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        gate.set()
+        assert await first is True
+        assert (queue.waiting, queue.running) == (0, 0)
+        await queue.close()
+
+    asyncio.run(go())

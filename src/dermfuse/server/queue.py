@@ -145,6 +145,8 @@ class AnalysisQueue:
     def _call_next(self) -> None:
         """Calls those first in line for whom there is a thread."""
         for turn in list(self._line):
+            if turn.called.cancelled():  # it leaves the line by itself
+                continue
             if len(self._called) >= self._threads and (turn.is_large or not self._has_spare()):
                 continue
             self._line.remove(turn)
