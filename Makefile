@@ -3,9 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests and benchmarks share few cores: one thread per process beats spinning ones.
 # Without torch, and without what only development needs.
-CORE_TESTS := tests/decoding tests/release tests/analysis/test_dicom.py tests/analysis/test_analyzer.py \
-  tests/server/test_settings.py tests/server/test_app.py tests/cli/test_serve.py tests/test_preprocess.py \
-  tests/test_errors.py
+CORE_TESTS := tests/imaging tests/release tests/analysis/test_analyzer.py tests/server/test_settings.py \
+  tests/server/test_app.py tests/cli/test_serve.py tests/test_errors.py
 LOCKED := --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --quiet
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 

@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
 from dermfuse.data.synthetic import synthesize_isic2016
 
-from .built_dicom import BuildDicom, build_file
+from .built_dicom import SECRET, BuildDicom, build_file
 
 settings.register_profile("shared machine", deadline=None)  # other work may take the processor
 settings.load_profile("shared machine")
@@ -19,6 +20,18 @@ def build_dicom() -> BuildDicom:
     """Builds the bytes of a DICOM file; the test is skipped without pydicom."""
     pytest.importorskip("pydicom")
     return build_file
+
+
+@pytest.fixture(scope="session")
+def secret() -> str:
+    """What must never appear."""
+    return SECRET
+
+
+@pytest.fixture(scope="session")
+def noise() -> np.ndarray:
+    """(24, 32, 3) uint8: every value once or more, no symmetry."""
+    return np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +69,8 @@ def made_run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dermfuse.config import load_preset
     from dermfuse.data.isic2016 import load_isic2016
     from dermfuse.data.splits import Split, write_split
+    from dermfuse.folders import RunFolder, write_json, write_text
     from dermfuse.models.build import build_network
-    from dermfuse.runs import RunFolder, write_json, write_text
     from dermfuse.training.recorder import write_weights
 
     folder = RunFolder(tmp_path_factory.mktemp("made") / "joint")

@@ -12,18 +12,19 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dermfuse.analysis.gate import Dermoscopy, fit_cloud, join_embeddings, write_dermoscopy
-from dermfuse.release.calibration import Calibration
 from dermfuse.release.cards import NetworkCard, NetworkInput, Parity, digest_file, write_card
 from dermfuse.release.folder import (
+    Calibration,
     ClassRelease,
     Gate,
     MaskRelease,
     Member,
+    OperatingPoint,
+    Rate,
     Release,
     write_release,
 )
-from dermfuse.release.operating import OperatingPoint, Rate
+from dermfuse.release.gate import Dermoscopy, fit_cloud, join_embeddings, write_dermoscopy
 
 SIZE = 32
 POINTS = tuple(
@@ -71,7 +72,7 @@ def write_small_release(
 
 
 def _write_gate(folder: Path, members: int) -> Gate:
-    from dermfuse.analysis.appearance import appearance
+    from dermfuse.imaging.quality import appearance
 
     rng = np.random.default_rng(0)
     images = [skin(rng.integers(0, 40), rng=rng) for _ in range(40)]

@@ -19,13 +19,7 @@ from dermfuse.bench.limit import (
 )
 from dermfuse.bench.plain import PilSamples, PlainLoop, RowBlock, to_tensor
 from dermfuse.bench.steps import METERED, StepCost, count_cost
-from dermfuse.bench.turns import (
-    block_sizes,
-    build_module,
-    pil_samples,
-    take_batches,
-    take_turns,
-)
+from dermfuse.bench.turns import block_sizes, build_module, pil_samples, take_batches, take_turns
 from dermfuse.config import Config, has_masks, load_preset
 from dermfuse.data.loaders import PairRows
 from dermfuse.data.synthetic import synthesize_isic2016

@@ -15,8 +15,8 @@ from dermfuse.bench.reports import ThreadReport
 from dermfuse.bench.rounds import Clock, take_rounds
 from dermfuse.cli import main
 from dermfuse.errors import ConfigError, DataError, ReleaseError
+from dermfuse.folders import NOTICE
 from dermfuse.release.cards import read_card, write_card
-from dermfuse.runs import NOTICE
 
 from .small_release import skin, write_small_release
 

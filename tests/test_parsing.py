@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.parsing import JsonSource, build_record
+from dermfuse.records import JsonSource, build_record
 
 STRICT, OPEN = (JsonSource("it.json", DataError, open_ended=each) for each in (False, True))
 

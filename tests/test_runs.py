@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse import runs
+from dermfuse import folders as runs
 from dermfuse.errors import DataError, RunError, StorageError
-from dermfuse.runs import (
+from dermfuse.folders import (
     RunFolder,
     atomic_write,
     environment,

@@ -8,31 +8,25 @@ import pytest
 from PIL import Image
 
 from dermfuse import Analyzer
-from dermfuse.ablation import measure_steps
-from dermfuse.analysis.bulk import analyze_paths
+from dermfuse.analysis.batch import analyze_paths, read_results
 from dermfuse.analysis.conversion import convert_results, pack_results
-from dermfuse.analysis.folder import read_results
-from dermfuse.card.content import CardSources
 from dermfuse.config import load_config, load_preset
-from dermfuse.data.audit import audit
+from dermfuse.data.audit import audit, verify_isic2016
 from dermfuse.data.folders import list_folders, load_dataset
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.data.verification import verify_isic2016
-from dermfuse.ensembles import average, join
-from dermfuse.evaluation.compare import compare
-from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.fusion import FitOn, fuse
-from dermfuse.masks import read_mask
-from dermfuse.predictions import read_predictions
-from dermfuse.preprocess import read_image
+from dermfuse.evaluation.evaluate import compare, evaluate
+from dermfuse.evaluation.tables import measure, measure_steps
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_image
+from dermfuse.predictions.folder import read_predictions
+from dermfuse.predictions.fusion import FitOn, average, fuse, join
+from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
+from dermfuse.publishing.card import CardSources
+from dermfuse.publishing.release import MakeRequest, ReleaseRequest
 from dermfuse.release.folder import read_release
 from dermfuse.reproduction.reproduce import Request
-from dermfuse.scores import ScoreTable, read_scores, write_scores
-from dermfuse.shipping.build import ReleaseRequest
-from dermfuse.shipping.make import MakeRequest
-from dermfuse.tabulation import measure
 from dermfuse.training import predict, train
-from dermfuse.training.submission import submit
+from dermfuse.training.prediction import submit
 
 from .small_release import skin, write_small_release
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.quality import LIMITS
+from dermfuse.data.labels import Label
 from dermfuse.errors import ConfigError, ImageError, ReleaseError
+from dermfuse.folders import NOTICE
+from dermfuse.imaging.quality import LIMITS
 from dermfuse.release.cards import digest_file, read_card, write_card
-from dermfuse.runs import NOTICE
-from dermfuse.scores import Label
 
 from ..small_release import CALIBRATION, skin, write_small_release
 
@@ -357,7 +357,7 @@ def test_what_is_not_dermoscopy_has_no_score(gated: Path) -> None:
 
 
 def test_a_score_asks_no_mask_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dermfuse.analysis.networks import Network
+    from dermfuse.release.networks import Network
 
     asked: list[str] = []
     ask = Network.ask

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.decoding.limits import MAX_PIXELS
+from dermfuse.imaging.limits import MAX_PIXELS
 
 Build = Callable[..., bytes]
 
@@ -24,8 +24,8 @@ _MOST_MB = 400.0  # of the whole process, Python and NumPy included
 _READ = r"""
 import json, re, sys, time
 from pathlib import Path
-import dermfuse.analysis.dicom
-from dermfuse.analysis.reading import read_any
+import dermfuse.imaging.dicom
+from dermfuse.imaging.reading import read_any
 from dermfuse.errors import ImageError
 for path in sys.argv[1:]:
     start = time.process_time()

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
-from dermfuse.analysis.folder import RESULTS_NAME
+from dermfuse.analysis.batch import RESULTS_NAME, BulkOptions, analyze_paths
 from dermfuse.errors import ConfigError, RunError, StorageError
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 from ..small_release import skin, write_small_release
 

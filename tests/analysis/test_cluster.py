@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dermfuse.analysis import cluster
-from dermfuse.analysis.cluster import connect
+from dermfuse.analysis import ray as cluster
+from dermfuse.analysis.ray import connect
 from dermfuse.errors import ConfigError, DependencyError
 
 

@@ -6,13 +6,12 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.batch import BulkOptions, analyze_paths, read_results
 from dermfuse.analysis.conversion import convert_results, pack_results
-from dermfuse.analysis.folder import read_results
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.masks import read_mask
-from dermfuse.predictions import read_predictions
+from dermfuse.imaging.masks import read_mask
+from dermfuse.predictions.folder import read_predictions
 
 from ..small_release import skin, write_small_release
 

@@ -14,13 +14,10 @@ from PIL import Image
 pytest.importorskip("ray", reason="the ray extra is not installed")
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
-from dermfuse.analysis.cluster import connect
-from dermfuse.analysis.distributed import MOST_IN_BLOCK, analyze_of, from_workers
-from dermfuse.analysis.folder import run_folder
-from dermfuse.analysis.lines import Analyze
-from dermfuse.analysis.sources import Item, expand
-from dermfuse.analysis.threaded import in_threads
+from dermfuse.analysis.batch import BulkOptions, analyze_paths, in_threads, run_folder
+from dermfuse.analysis.inputs import Item, expand
+from dermfuse.analysis.ray import MOST_IN_BLOCK, analyze_of, connect, from_workers
+from dermfuse.analysis.tables import Analyze
 from dermfuse.cli import main
 from dermfuse.errors import RunError
 

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.analysis.folder import FolderOptions, FolderOutcome, Step, run_folder
-from dermfuse.analysis.sources import Item, expand
-from dermfuse.analysis.threaded import in_threads
+from dermfuse.analysis.batch import FolderOptions, FolderOutcome, Step, in_threads, run_folder
+from dermfuse.analysis.inputs import Item, expand
 from dermfuse.errors import DermfuseError, ImageError, RunError, StorageError
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 JPEG = b"\xff\xd8 a thumbnail \xff\xd9"
 

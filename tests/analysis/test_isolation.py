@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.batch import BulkOptions, analyze_paths
 from dermfuse.analysis.decoder import ANSWER, PIXELS, READY, REFUSAL
 from dermfuse.analysis.isolation import DecoderLimits, Decoders
-from dermfuse.analysis.reading import read_any
 from dermfuse.errors import ConfigError, DecoderError, DermfuseError, ImageError, StorageError
+from dermfuse.imaging.reading import read_any
 
 from ..small_release import skin, write_small_release
 

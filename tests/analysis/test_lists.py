@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.analysis import lists
-from dermfuse.analysis.lists import Entry, check_list, read_list
-from dermfuse.analysis.sources import Item, expand
+from dermfuse.analysis import inputs as lists
+from dermfuse.analysis.inputs import Entry, Item, check_list, expand, read_list
 from dermfuse.errors import DataError, DependencyError
 
 

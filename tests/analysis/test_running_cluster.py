@@ -18,7 +18,7 @@ from PIL import Image
 pytest.importorskip("ray", reason="the ray extra is not installed")
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import analyze_paths
+from dermfuse.analysis.batch import analyze_paths
 
 from ..small_release import skin, write_small_release
 

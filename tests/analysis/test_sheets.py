@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dermfuse.analysis.journal import Journal
-from dermfuse.analysis.sheets import (
+from dermfuse.analysis.tables import (
     _csv_lines,
     flags_of,
     flatten,

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="the ray extra is not installed")
 
-from dermfuse.analysis.lines import Work
-from dermfuse.analysis.shipments import pack_works, unpack_works
-from dermfuse.analysis.sources import Item
+from dermfuse.analysis.inputs import Item
+from dermfuse.analysis.ray import pack_works, unpack_works
+from dermfuse.analysis.tables import Work
 
 
 def test_paths_bytes_faults_and_facts_arrive(tmp_path: Path) -> None:

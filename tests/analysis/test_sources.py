@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dermfuse.analysis.reading import read_any
-from dermfuse.analysis.sources import Item, expand
+from dermfuse.analysis.inputs import Item, expand
 from dermfuse.errors import DataError, ImageError
+from dermfuse.imaging.reading import read_any
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ class TestFolders:
     def test_a_folder_that_cannot_be_read_is_one_fault_among_the_items(
         self, tree: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dermfuse.analysis import sources
+        from dermfuse.analysis import inputs as sources
 
         scan = sources.os.scandir
 
@@ -152,7 +152,7 @@ class TestSeveral:
         assert next(items) == Item("standard input", b"data")
 
     def test_too_much_on_standard_input_is_a_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dermfuse.analysis.sources.MAX_BYTES", 3)
+        monkeypatch.setattr("dermfuse.analysis.inputs.MAX_BYTES", 3)
         assert "more than 3 bytes" in next(expand(["-"], read_input=lambda: b"data")).fault
 
 

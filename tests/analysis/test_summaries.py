@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.summaries import Pictures, draw_thumbnail, mask_file
+from dermfuse.analysis.tables import Pictures, draw_thumbnail, mask_file
 from dermfuse.errors import StorageError
-from dermfuse.preprocess import write_mask
+from dermfuse.imaging.preprocess import write_mask
 
 from ..small_release import skin, write_small_release
 

@@ -21,7 +21,7 @@ from ..small_release import skin, write_small_release
 _RUN = """
 import sys
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.batch import BulkOptions, analyze_paths
 
 release, images, out = sys.argv[1:]
 analyzer = Analyzer(release)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.isolation import Decoders
-from dermfuse.analysis.reading import Read, read_any
 from dermfuse.errors import DecoderError, DermfuseError
+from dermfuse.imaging.reading import Read, read_any
 
 Build = Callable[..., bytes]
 _MOST_SECONDS = 10

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.cli import main
-from dermfuse.runs import NOTICE, read_json, write_json
+from dermfuse.folders import NOTICE, read_json, write_json
 
 from ..small_release import skin, write_small_release
 

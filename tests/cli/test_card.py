@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.cli import main
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 from ..measured_release import write_measured_release
 

@@ -7,7 +7,7 @@ import pytest
 from dermfuse.cli import console, main
 from dermfuse.data import download
 from dermfuse.data.download import DownloadedPart
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 from ..two_folders import write_halves
 

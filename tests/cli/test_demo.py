@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-import dermfuse.demo.line
+import dermfuse.reproduction.demo
 from dermfuse.cli import main
-from dermfuse.demo.line import LineReport, LineSettings
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
+from dermfuse.reproduction.demo import LineReport, LineSettings
 
 from ..small_release import write_small_release
 
@@ -51,7 +51,7 @@ def test_the_whole_line_prints_its_numbers_and_its_page(
         evaluation = evaluate(predictions, truth, draws=10)
         return LineReport(out / "report.html", 61.2, {"fusion": evaluation})
 
-    monkeypatch.setattr(dermfuse.demo.line, "run_line", run)
+    monkeypatch.setattr(dermfuse.reproduction.demo, "run_line", run)
     assert main(["demo", "--train", "--out", str(tmp_path / "out"), "--seed", "3"]) == 0
     captured = capsys.readouterr()
     assert captured.err == "[1/9] drawing synthetic images ...\n"

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from dermfuse.cli import main
-from dermfuse.runs import NOTICE
-from dermfuse.scores import read_scores
+from dermfuse.folders import NOTICE
+from dermfuse.predictions.scores import read_scores
 
 
 def scored(folder: Path, rows: str) -> str:

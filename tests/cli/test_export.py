@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.cli import extras, main
+from dermfuse.cli import console as extras
+from dermfuse.cli import main
+from dermfuse.folders import NOTICE
+from dermfuse.publishing import release as build
+from dermfuse.publishing.release import ReleaseRequest
 from dermfuse.release.cards import read_card
-from dermfuse.runs import NOTICE
-from dermfuse.shipping import build
-from dermfuse.shipping.build import ReleaseRequest
 
 
 def test_an_export_is_a_table_or_one_json_object(

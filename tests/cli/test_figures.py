@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.cli import extras, main
+from dermfuse.cli import console as extras
+from dermfuse.cli import main
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.predictions import Manifest, write_manifest
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
+from dermfuse.predictions.folder import Manifest, write_manifest
 
 
 @pytest.fixture

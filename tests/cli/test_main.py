@@ -11,10 +11,10 @@ from typing import NoReturn
 import pytest
 
 from dermfuse import __version__
-from dermfuse.cli import extras as extras_module
+from dermfuse.cli import console as extras_module
 from dermfuse.cli import main
-from dermfuse.data import verification
-from dermfuse.runs import NOTICE
+from dermfuse.data import audit as verification
+from dermfuse.folders import NOTICE
 
 WITHOUT_TORCH = """
 import sys

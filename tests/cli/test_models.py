@@ -11,7 +11,7 @@ from dermfuse.bench import BenchReport, Comparison
 from dermfuse.cli import console, main
 from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 from dermfuse.training import TrainingReport
 
 from ..two_folders import IMAGES, LABELS, write_halves

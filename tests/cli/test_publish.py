@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import dermfuse.training.submission
+import dermfuse.training.prediction
 from dermfuse.cli import main
-from dermfuse.packing import SubmissionReport
-from dermfuse.predictions import SCORES_NAME, Manifest, write_manifest
-from dermfuse.runs import NOTICE
-from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.folders import NOTICE
+from dermfuse.predictions.folder import SCORES_NAME, Manifest, write_manifest
+from dermfuse.predictions.packing import SubmissionReport
+from dermfuse.predictions.scores import ScoreTable, write_scores
 
 from ..small_release import skin, write_small_release
 
@@ -71,7 +71,7 @@ def test_a_submission_may_look_eight_times(
         looked.append(tta)
         return SubmissionReport(out, "classification", 6, 0.1)
 
-    monkeypatch.setattr(dermfuse.training.submission, "submit", submit)
+    monkeypatch.setattr(dermfuse.training.prediction, "submit", submit)
     command = ["submit", "run", "--data", "d", "--out", str(tmp_path)]
     assert main(command) == main([*command, "--tta"]) == 0
     assert looked == [False, True]

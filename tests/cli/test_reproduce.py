@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from dermfuse.cli import main, overview
+from dermfuse.cli import main
+from dermfuse.cli import reproduce as overview
+from dermfuse.folders import NOTICE
 from dermfuse.jobs import estimate
 from dermfuse.jobs.estimate import Pace
-from dermfuse.jobs.progress import RunProgress
+from dermfuse.jobs.trainings import RunProgress
 from dermfuse.reproduction import reproduce
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.reproduce import ReproductionReport, Request
-from dermfuse.runs import NOTICE
 
 RUNNING = RunProgress("dc-mobilenetv1-seed0", "running", 3, 50, 12.0, 564.0)
 WAITING = RunProgress("[bold]", "waiting", 0, 50, None, None)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from dermfuse.cli import main
-from dermfuse.predictions import Manifest, mask_path, probability_path, write_manifest
-from dermfuse.preprocess import write_mask, write_probability
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
+from dermfuse.imaging.preprocess import write_mask, write_probability
+from dermfuse.predictions.folder import Manifest, mask_path, probability_path, write_manifest
 
 IDS = [f"ISIC_000000{index}" for index in range(6)]
 LABELS = dict(zip(IDS, [0, 0, 1, 0, 1, 1], strict=True))

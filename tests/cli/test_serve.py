@@ -5,10 +5,10 @@ import pytest
 
 from dermfuse.bench import serving
 from dermfuse.bench.serving import ServingReport
-from dermfuse.cli import extras as extras_module
+from dermfuse.cli import console as extras_module
 from dermfuse.cli import main
-from dermfuse.runs import NOTICE
-from dermfuse.server import running
+from dermfuse.folders import NOTICE
+from dermfuse.server import protocol as running
 from dermfuse.server.settings import ServerSettings
 
 TOKEN = "0123456789abcdef"

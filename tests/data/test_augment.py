@@ -5,7 +5,7 @@ import pytest
 
 from dermfuse.config import AugmentConfig
 from dermfuse.data.augment import Plan, classification_plan, originals, segmentation_plan
-from dermfuse.scores import Label
+from dermfuse.data.labels import Label
 
 IDS = [f"ISIC_{index:07d}" for index in range(900)]
 LABELS = [Label.MALIGNANT if index < 173 else Label.BENIGN for index in range(900)]

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from dermfuse.data import archives, load_isic2016
-from dermfuse.data.archives import unpack_archive
-from dermfuse.data.download import PARTS, SUMS_NAME, download_isic2016, read_sums
+from dermfuse.data import download as archives
+from dermfuse.data import load_isic2016
+from dermfuse.data.download import PARTS, SUMS_NAME, download_isic2016, read_sums, unpack_archive
 from dermfuse.errors import DataError, StorageError
 
 IMAGES_ZIP = PARTS["train-images"]

@@ -14,10 +14,10 @@ from dermfuse.data.folders import (
     name_folders,
     same_photograph,
 )
+from dermfuse.data.labels import Label
 from dermfuse.errors import DataError, ImageError
-from dermfuse.masks import read_mask
-from dermfuse.preprocess import read_image
-from dermfuse.scores import Label
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_image
 
 from ..two_folders import IMAGES, LABELS, MASKS, name, write_folder, write_scene
 

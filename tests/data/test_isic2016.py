@@ -8,8 +8,8 @@ from PIL import Image
 
 from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
 from dermfuse.data.isic2016 import find_split, read_labels
+from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
-from dermfuse.scores import Label
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"
 MASKS = "ISBI2016_ISIC_Part1_Training_GroundTruth"

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from dermfuse.data.joining import verify_join
+from dermfuse.data.folders import verify_join
 
 from ..two_folders import IMAGES, LABELS, name, write_folder, write_scene
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_predict
 
 from dermfuse.config import AugmentConfig, Config, load_preset, preset_names
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
-from dermfuse.scores import Label
+from dermfuse.data.labels import Label
 
 IDS = [f"ISIC_{index:07d}" for index in range(300)]
 LABELS = [Label.MALIGNANT if index % 5 == 0 else Label.BENIGN for index in range(300)]

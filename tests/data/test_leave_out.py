@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from dermfuse.data.groups import read_leave_out
 from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.leave_out import read_leave_out
+from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
-from dermfuse.scores import Label
 
 A, B, C = (
     Lesion(name, Path(f"{name}.jpg"), Path(f"{name}.png"), Label.BENIGN) for name in ("A", "B", "C")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.data.lines import read_lines
+from dermfuse.data.isic2016 import read_lines
 from dermfuse.errors import DataError
 
 

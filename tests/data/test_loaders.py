@@ -9,6 +9,7 @@ from PIL import Image
 from dermfuse.config import AugmentConfig
 from dermfuse.data.augment import Plan, classification_plan, originals
 from dermfuse.data.isic2016 import Lesion, load_isic2016
+from dermfuse.data.labels import Label
 from dermfuse.data.loaders import (
     ImageCache,
     SampleSource,
@@ -22,8 +23,7 @@ from dermfuse.data.loaders import (
     single_schedule,
 )
 from dermfuse.errors import ImageError
-from dermfuse.preprocess import read_image, squeeze
-from dermfuse.scores import Label
+from dermfuse.imaging.preprocess import read_image, squeeze
 
 
 def _one(**columns: object) -> Plan:

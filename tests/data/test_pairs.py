@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermfuse.data.pairs import match_same_class, pairing_method
+from dermfuse.data.augment import match_same_class, pairing_method
 
 labels_of_a_batch = st.lists(st.integers(0, 1), max_size=40).map(lambda x: np.array(x, np.int64))
 

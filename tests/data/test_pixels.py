@@ -9,10 +9,12 @@ from torch.nn import functional as F
 
 from dermfuse.config import AugmentConfig
 from dermfuse.data.augment import Plan, classification_plan, originals
-from dermfuse.data.loaders import ImageCache, SampleSource
-from dermfuse.data.pixels import (
+from dermfuse.data.labels import Label
+from dermfuse.data.loaders import (
     Effects,
+    ImageCache,
     PlanTable,
+    SampleSource,
     _compressed,
     _filtered,
     hide_,
@@ -21,7 +23,6 @@ from dermfuse.data.pixels import (
     spoil,
     warp,
 )
-from dermfuse.scores import Label
 
 SQUARE = torch.ones(1)
 CORNER = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])

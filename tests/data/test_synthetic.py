@@ -9,22 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dermfuse.data import synthetic as dataset_module
 from dermfuse.data.isic2016 import load_isic2016
+from dermfuse.data.labels import Label
 from dermfuse.data.synthetic import (
+    CHANCES,
     FIRST_TEST_ID,
     FIRST_TRAIN_ID,
     Interference,
+    Signs,
     SynthesisReport,
     SyntheticLesion,
+    absorb,
+    add_spot,
+    blend,
     draw_lesion,
+    draw_outline,
+    draw_signs,
+    make_frame,
+    make_noise,
+    paint_interference,
+    paint_lesion,
+    smooth_step,
     synthesize_isic2016,
 )
-from dermfuse.data.synthetic import dataset as dataset_module
-from dermfuse.data.synthetic.fields import absorb, blend, make_frame, make_noise, smooth_step
-from dermfuse.data.synthetic.interference import CHANCES, paint_interference
-from dermfuse.data.synthetic.lesion import Signs, add_spot, draw_outline, draw_signs, paint_lesion
 from dermfuse.errors import ConfigError, RunError, StorageError
-from dermfuse.scores import Label
 
 SIZE = (96, 72)
 BARE: frozenset[Interference] = frozenset()

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermfuse.data.truth import load_truth
+from dermfuse.data.folders import load_truth
+from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
-from dermfuse.preprocess import write_mask
-from dermfuse.scores import Label
+from dermfuse.imaging.preprocess import write_mask
 
 SQUARE = np.eye(16, dtype=bool)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.data import VerificationReport, verify_isic2016
-from dermfuse.data.verification import OFFICIAL_TOTALS, Totals
+from dermfuse.data.audit import OFFICIAL_TOTALS, Totals
 from dermfuse.errors import DataError
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"

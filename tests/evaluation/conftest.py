@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dermfuse.predictions import mask_path
-from dermfuse.preprocess import write_mask
-from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.imaging.preprocess import write_mask
+from dermfuse.predictions.folder import mask_path
+from dermfuse.predictions.scores import ScoreTable, write_scores
 
 Mask = NDArray[np.bool_]
 

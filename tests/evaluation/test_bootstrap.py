@@ -8,12 +8,7 @@ from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
 from dermfuse.evaluation import bootstrap
-from dermfuse.evaluation.bootstrap import (
-    draw_counts,
-    paired_p_value,
-    percentile_interval,
-    resample,
-)
+from dermfuse.evaluation.bootstrap import draw_counts, paired_p_value, percentile_interval, resample
 
 STRATA = np.array([0, 1, 0, 1, 1, 0, 0])
 

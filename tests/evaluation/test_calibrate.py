@@ -3,7 +3,7 @@ import pytest
 
 from dermfuse.errors import DataError
 from dermfuse.evaluation.calibrate import calibrate, fit_calibration
-from dermfuse.release.calibration import Calibration, logit_of, probability_of
+from dermfuse.release.folder import Calibration, logit_of, probability_of
 
 
 def _drawn(temperature: float, bias: float, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import ConfigError, DataError, PredictionsError
-from dermfuse.evaluation.compare import compare
+from dermfuse.evaluation.evaluate import compare
 
 IDS = [f"ISIC_90000{i:02d}" for i in range(60)]
 LABELS = {image_id: "malignant" if i < 20 else "benign" for i, image_id in enumerate(IDS)}

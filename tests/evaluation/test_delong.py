@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import resample
-from dermfuse.evaluation.delong import delong_interval, delong_test
-from dermfuse.evaluation.resampled import ResampledRanking
+from dermfuse.evaluation.bootstrap import ResampledRanking, delong_interval, delong_test, resample
 
 Numbers = NDArray[np.float64]
 

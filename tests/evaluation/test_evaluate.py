@@ -12,7 +12,7 @@ from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.evaluation.evaluate import evaluate, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages
 from dermfuse.evaluation.reports import UNDEFINED, Estimate
-from dermfuse.predictions import Manifest, write_manifest
+from dermfuse.predictions.folder import Manifest, write_manifest
 
 LABELS = {"a": "benign", "b": "malignant", "c": "benign", "d": "malignant"}
 SCORES = {"a": 0.1, "b": 0.9, "c": 0.6, "d": 0.5}

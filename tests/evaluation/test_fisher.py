@@ -1,6 +1,6 @@
 import pytest
 
-from dermfuse.evaluation.fisher import fisher_p_value
+from dermfuse.evaluation.bootstrap import fisher_p_value
 
 
 def test_the_p_value_sums_what_is_no_likelier() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dermfuse.data.truth import load_truth
+from dermfuse.data.folders import load_truth
 from dermfuse.errors import DataError, ImageError, PredictionsError
 from dermfuse.evaluation.matching import match_masks, match_scores
-from dermfuse.metrics import Counts
-from dermfuse.predictions import Manifest, mask_path, read_predictions, write_manifest
+from dermfuse.predictions.folder import Manifest, mask_path, read_predictions, write_manifest
+from dermfuse.predictions.metrics import Counts
 
 LABELS = {"a": "benign", "b": "malignant", "c": "benign"}
 HALF = np.repeat([[True, False]], 16, axis=0).repeat(10, axis=1)  # 16 rows of 20

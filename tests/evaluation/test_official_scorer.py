@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.predictions import mask_path
-from dermfuse.preprocess import write_mask
+from dermfuse.imaging.preprocess import write_mask
+from dermfuse.predictions.folder import mask_path
 
 scoring = pytest.importorskip("isic_challenge_scoring", exc_type=ImportError)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.operating import choose_points
+from dermfuse.evaluation.calibrate import choose_points
 
 LABELS = [0, 0, 0, 1, 0, 1, 1, 1, 1, 1]
 VALUES = [0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dermfuse.evaluation.bootstrap import draw_counts
-from dermfuse.evaluation.resampled import (
+from dermfuse.evaluation.bootstrap import (
     ResampledRanking,
+    draw_counts,
     per_image,
     resampled_brier_score,
     resampled_calibration_error,
@@ -16,7 +16,7 @@ from dermfuse.evaluation.resampled import (
     resampled_pooled_jaccard,
     resampled_rates,
 )
-from dermfuse.metrics import (
+from dermfuse.predictions.metrics import (
     SENSITIVITIES,
     Counts,
     accuracy,

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.calibrate import fit_calibration
-from dermfuse.evaluation.weights import fit_weights
+from dermfuse.evaluation.calibrate import fit_calibration, fit_weights
 
 
 def _scores(rng: np.random.Generator, labels: np.ndarray, separation: float) -> np.ndarray:

@@ -9,17 +9,17 @@ import pytest
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.splits import Split, write_split
-from dermfuse.masks import read_mask
-from dermfuse.predictions import (
+from dermfuse.folders import RunFolder, write_text
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import write_mask, write_probability
+from dermfuse.predictions.folder import (
     Manifest,
     mask_path,
     new_predictions,
     probability_path,
     write_manifest,
 )
-from dermfuse.preprocess import write_mask, write_probability
-from dermfuse.runs import RunFolder, write_text
-from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.predictions.scores import ScoreTable, write_scores
 
 MakeRun = Callable[..., Path]
 MakePredictions = Callable[..., Path]

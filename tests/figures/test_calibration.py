@@ -5,10 +5,9 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import DataError
-from dermfuse.figures.calibration import draw_reliability, reliability, wilson_interval
-from dermfuse.figures.ranking import ScoredNetwork
+from dermfuse.figures.ranking import ScoredNetwork, draw_reliability, reliability, wilson_interval
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
-from dermfuse.metrics import expected_calibration_error
+from dermfuse.predictions.metrics import expected_calibration_error
 
 BASIS = Basis("test", 5, ("a",), malignant=3)
 MALIGNANT = np.array([False, True, True, False, True])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import DataError
-from dermfuse.figures.embedding import Space, draw_embeddings, project, silhouette
+from dermfuse.figures.inside import Space, draw_embeddings, project, silhouette
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
 
 MALIGNANT = np.arange(20) < 8

@@ -7,6 +7,7 @@ import pytest
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import DataError
 from dermfuse.figures.examples import (
+    RULES,
     draw_hard_images,
     draw_probabilities,
     draw_worst_masks,
@@ -14,9 +15,8 @@ from dermfuse.figures.examples import (
     hardest,
     measure_hardness,
 )
-from dermfuse.figures.hardness import RULES
 from dermfuse.figures.sources import Sources, read_sources, scored_groups, segmented_networks
-from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.predictions.scores import ScoreTable, write_scores
 
 Make = Callable[..., Path]
 

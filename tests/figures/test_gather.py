@@ -11,8 +11,8 @@ from dermfuse.errors import DataError, RunError
 from dermfuse.figures import Picture
 from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
-from dermfuse.fusion import fuse
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
+from dermfuse.predictions.fusion import fuse
 
 Make = Callable[..., Path]
 

@@ -3,10 +3,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dermfuse.data.synthetic import Interference, draw_lesion
-from dermfuse.data.synthetic.drawing import SyntheticLesion
+from dermfuse.data.labels import Label
+from dermfuse.data.synthetic import Interference, SyntheticLesion, draw_lesion
 from dermfuse.errors import DataError
-from dermfuse.figures.hardness import (
+from dermfuse.figures.examples import (
     RULES,
     colour_difference,
     hair_fraction,
@@ -15,8 +15,7 @@ from dermfuse.figures.hardness import (
     marker_fraction,
     perimeter_px,
 )
-from dermfuse.metrics import auc
-from dermfuse.scores import Label
+from dermfuse.predictions.metrics import auc
 
 SKIN = np.full((100, 120, 3), (220, 180, 165), np.uint8)
 

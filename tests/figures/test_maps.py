@@ -13,7 +13,7 @@ from dermfuse.figures.maps import (
     draw_probability_maps,
 )
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
-from dermfuse.preprocess import resize_map
+from dermfuse.imaging.preprocess import resize_map
 
 BASIS = Basis("validation", 2, ("a", "b"), malignant=1)
 PIXELS = np.full((24, 32, 3), 200, np.uint8)

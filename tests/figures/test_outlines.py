@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dermfuse.errors import DataError
-from dermfuse.figures.outlines import Panel, Row, draw_contour, draw_panels
+from dermfuse.figures.maps import Panel, Row, draw_contour, draw_panels
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
 
 BASIS = Basis("test", 2, ("u",))

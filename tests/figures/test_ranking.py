@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.resampled import ResampledRanking
+from dermfuse.evaluation.bootstrap import ResampledRanking
 from dermfuse.figures.ranking import (
     GRID,
     ScoredNetwork,
@@ -17,7 +17,7 @@ from dermfuse.figures.ranking import (
     sensitivity_on_grid,
 )
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
-from dermfuse.metrics import auc
+from dermfuse.predictions.metrics import auc
 
 BASIS = Basis("test", 4, ("a",), malignant=2)
 MALIGNANT = np.array([True, False, True, False])

@@ -21,8 +21,8 @@ from dermfuse.figures.sources import (
     scored_groups,
     segmented_networks,
 )
-from dermfuse.fusion import fuse
-from dermfuse.predictions import read_predictions
+from dermfuse.predictions.folder import read_predictions
+from dermfuse.predictions.fusion import fuse
 
 Make = Callable[..., Path]
 

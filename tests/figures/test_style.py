@@ -26,7 +26,7 @@ from dermfuse.figures.style import (
     require,
     require_equal,
 )
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 PAGE_STYLE = Path(dermfuse.report.__file__).with_name("page.css")
 BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)

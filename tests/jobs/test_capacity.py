@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import ConfigError
-from dermfuse.jobs.capacity import Memory, fitting_jobs, free_ram_mb, parse_jobs
+from dermfuse.jobs.trainings import Memory, fitting_jobs, free_ram_mb, parse_jobs
 
 
 def test_jobs_are_a_count_or_auto() -> None:

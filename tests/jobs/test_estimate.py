@@ -4,14 +4,13 @@ from typing import Any
 import pytest
 
 from dermfuse.config import Config, load_preset
+from dermfuse.folders import write_json, write_text
 from dermfuse.jobs import estimate as module
 from dermfuse.jobs.estimate import Counts, Pace, estimate_runs, order_runs, passes_per_epoch
-from dermfuse.jobs.execution import Workplace
-from dermfuse.jobs.run import Run
-from dermfuse.reproduction.estimate import estimate
+from dermfuse.jobs.trainings import Run, Workplace
+from dermfuse.reproduction.assembly import measure_size
 from dermfuse.reproduction.plan import make_plan
-from dermfuse.reproduction.sizes import measure_size
-from dermfuse.runs import write_json, write_text
+from dermfuse.reproduction.reproduce import estimate
 
 ISIC = Counts(benign=727, malignant=173, masks=900)
 SMALL = ["data.input_size=32", "train.threads=1", "train.precision=float32", "train.epochs=10"]

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import RunError
-from dermfuse.jobs.execution import (
+from dermfuse.folders import RunFolder, write_json, write_text
+from dermfuse.jobs.trainings import (
+    Run,
+    RunProgress,
     Workplace,
     has_predicted,
     is_begun,
@@ -18,10 +21,7 @@ from dermfuse.jobs.execution import (
     train_all,
     train_command,
 )
-from dermfuse.jobs.progress import RunProgress
-from dermfuse.jobs.run import Run
 from dermfuse.reproduction.plan import make_plan
-from dermfuse.runs import RunFolder, write_json, write_text
 
 RUNS = make_plan(["V"], folds=0, overrides=["train.epochs=4"]).runs
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse.jobs.progress import (
+from dermfuse.folders import write_json
+from dermfuse.jobs.trainings import (
     RunProgress,
     State,
     duration_in_words,
@@ -10,7 +11,6 @@ from dermfuse.jobs.progress import (
     seconds_left,
 )
 from dermfuse.reproduction.plan import make_plan
-from dermfuse.runs import write_json
 
 RUN = make_plan(["V"], folds=0, overrides=["train.epochs=10"]).runs[0]
 

@@ -10,11 +10,9 @@ import pytest
 from dermfuse.config import Config, load_preset
 from dermfuse.errors import ConfigError, TrainingError
 from dermfuse.jobs import estimate as module
-from dermfuse.jobs.capacity import Jobs
 from dermfuse.jobs.estimate import Pace
-from dermfuse.jobs.execution import Workplace
 from dermfuse.jobs.queue import make_queue, require_time, train_queue
-from dermfuse.jobs.run import Run
+from dermfuse.jobs.trainings import Jobs, Run, Workplace
 
 PACES = {"squeezenet1_1": 0.01, "mobilenet_v1": 0.02, "densenet121": 0.05}
 PRESETS = ("squeezenet", "densenet121", "mobilenetv1")

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from dermfuse.config import Config, TrainConfig
-from dermfuse.jobs.run import identity
+from dermfuse.jobs.trainings import identity
 
 
 def _config(**train: object) -> Config:

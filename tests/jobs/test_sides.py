@@ -6,10 +6,9 @@ import pytest
 
 from dermfuse.config import load_preset
 from dermfuse.errors import DataError
-from dermfuse.jobs.execution import Workplace
-from dermfuse.jobs.run import Run
-from dermfuse.jobs.sides import require_sides
-from dermfuse.runs import write_json, write_text
+from dermfuse.folders import write_json, write_text
+from dermfuse.jobs.estimate import require_sides
+from dermfuse.jobs.trainings import Run, Workplace
 
 LABELS = "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
 

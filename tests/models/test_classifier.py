@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from dermfuse.data.labels import Label
 from dermfuse.models import count_parameters
 from dermfuse.models.backbones import BACKBONES, build_backbone
 from dermfuse.models.classifier import Classifier
-from dermfuse.scores import Label
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 
 from dermfuse.models import count_parameters
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.discriminant import DiscriminantNetwork
+from dermfuse.models.classifier import DiscriminantNetwork
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import torch
 from dermfuse.errors import ConfigError
 from dermfuse.models import count_parameters
 from dermfuse.models.backbones import BACKBONES, build_backbone
-from dermfuse.models.classifier import Classifier
-from dermfuse.models.joint import JointNetwork
+from dermfuse.models.classifier import Classifier, JointNetwork
 from dermfuse.models.unet import UNet
 
 

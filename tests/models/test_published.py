@@ -13,10 +13,16 @@ import pytest
 import torch
 
 from dermfuse.errors import StorageError, WeightsError
-from dermfuse.models import published
+from dermfuse.models import weights as published
 from dermfuse.models.backbones import BACKBONES, build_backbone
-from dermfuse.models.published import PUBLISHED, download_imagenet, find_published
-from dermfuse.models.weights import load_imagenet, load_imagenet_classifier, read_weights
+from dermfuse.models.weights import (
+    PUBLISHED,
+    download_imagenet,
+    find_published,
+    load_imagenet,
+    load_imagenet_classifier,
+    read_weights,
+)
 
 Files = dict[str, tuple[bytes, list[tuple[str, str]], int]]
 Served = tuple[Files, str]

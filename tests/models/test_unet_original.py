@@ -4,7 +4,7 @@ from torch import nn
 
 from dermfuse.errors import ConfigError
 from dermfuse.models import count_parameters
-from dermfuse.models.unet_original import CHANNELS, DoubleConv, OriginalUNet
+from dermfuse.models.unet import CHANNELS, DoubleConv, OriginalUNet
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dermfuse.errors import WeightsError
+from dermfuse.imaging.preprocess import squeeze
 from dermfuse.models.backbones import build_backbone
 from dermfuse.models.backbones.base import SamePadConv2d
-from dermfuse.models.published import PUBLISHED
 from dermfuse.models.weights import (
+    PUBLISHED,
     load_imagenet,
     load_imagenet_classifier,
     load_strictly,
     read_weights,
 )
-from dermfuse.preprocess import squeeze
 
 CATS = {281, 282, 283, 284, 285}  # tabby, tiger cat, Persian, Siamese, Egyptian cat
 SOURCE = Path("weights.safetensors")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dermfuse.release.calibration import Calibration, logit_of, probability_of
+from dermfuse.release.folder import Calibration, logit_of, probability_of
 
 
 def test_temperature_divides_the_logit_and_the_bias_moves_it() -> None:

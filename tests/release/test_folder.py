@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 
 from dermfuse.errors import ReleaseError
-from dermfuse.release.calibration import Calibration
+from dermfuse.folders import NOTICE
 from dermfuse.release.folder import (
+    Calibration,
     ClassRelease,
     Gate,
     MaskRelease,
     Member,
+    OperatingPoint,
+    Rate,
     Release,
     read_release,
     write_release,
 )
-from dermfuse.release.operating import OperatingPoint, Rate
-from dermfuse.runs import NOTICE
 
 POINTS = tuple(
     OperatingPoint(name, at, Rate(0.9, 0.8, 0.95), Rate(0.6, 0.5, 0.7))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import ReleaseError
-from dermfuse.release.parcel import pack_release
+from dermfuse.release.folder import pack_release
 
 from ..small_release import write_small_release
 

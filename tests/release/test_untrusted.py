@@ -16,11 +16,15 @@ from onnx import TensorProto, helper, numpy_helper
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
 from dermfuse.errors import ExportError, ReleaseError
-from dermfuse.release.cards import digest_file, read_card, write_card
-from dermfuse.release.external import _INNER, refuse_external_data
-from dermfuse.release.files import require_file_name
-from dermfuse.release.folder import read_cards, read_release
-from dermfuse.release.parcel import Parcel, pack_release
+from dermfuse.release.cards import (
+    _INNER,
+    digest_file,
+    read_card,
+    refuse_external_data,
+    require_file_name,
+    write_card,
+)
+from dermfuse.release.folder import Parcel, pack_release, read_cards, read_release
 from dermfuse.web.build import add_release
 
 from ..small_release import SIZE, skin, write_network, write_small_release

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from dermfuse.report.chart import Chart, Series, draw_chart
+from dermfuse.report.page import Chart, Series, draw_chart
 
 
 def line(name: str = "loss", *values: float) -> Series:

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermfuse.metrics import auc, average_precision
-from dermfuse.report.curves import precision_recall_series, roc_series
+from dermfuse.predictions.metrics import auc, average_precision
+from dermfuse.report.page import precision_recall_series, roc_series
 
 MALIGNANT = np.array([True, False, True, False])
 SCORES = np.array([0.9, 0.8, 0.7, 0.1])

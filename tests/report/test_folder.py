@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from dermfuse.folders import NOTICE
 from dermfuse.report.folder import FolderPage, FolderSummary, ImageRow, render_folder
-from dermfuse.runs import NOTICE
 
 SUMMARY = FolderSummary(malignant=3, benign=1200, withheld=0, flagged=2, failed=0)
 ROW = ImageRow(

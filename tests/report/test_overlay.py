@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from dermfuse.report.overlay import Example, draw_overlay
+from dermfuse.report.page import Example, draw_overlay
 
 
 def mask(*rows: str) -> np.ndarray:

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from dermfuse.folders import NOTICE
 from dermfuse.report import Chart, Example, Finding, Page, Plate, Series, Table, render_page
-from dermfuse.runs import NOTICE
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from dermfuse.data.splits import write_split
-from dermfuse.jobs.run import Run
+from dermfuse.folders import RunFolder, write_json, write_text
+from dermfuse.jobs.trainings import Run
 from dermfuse.models.build import build_network
 from dermfuse.reproduction.reproduce import Request, plan_request
-from dermfuse.runs import RunFolder, write_json, write_text
 from dermfuse.training import train
 from dermfuse.training.recorder import write_weights
 from dermfuse.training.samples import select_lesions

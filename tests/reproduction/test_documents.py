@@ -10,9 +10,8 @@ from PIL import Image
 from dermfuse.cli import main
 from dermfuse.errors import DataError
 from dermfuse.report.page import anchor_of
-from dermfuse.reproduction.documents import render_outcome
 from dermfuse.reproduction.outcome import read_outcome
-from dermfuse.reproduction.summary import render_block
+from dermfuse.reproduction.page import render_block, render_outcome
 
 ROOT = Path(__file__).parents[2]
 JSON = ROOT / "results" / "reproduction.json"

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermfuse.data.truth import load_truth
-from dermfuse.jobs.run import Run
-from dermfuse.masks import read_mask
-from dermfuse.predictions import MANIFEST_NAME, Predictions, read_predictions
-from dermfuse.preprocess import read_probability
+from dermfuse.data.folders import load_truth
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_probability
+from dermfuse.jobs.trainings import Run
+from dermfuse.predictions.folder import MANIFEST_NAME, Predictions, read_predictions
 from dermfuse.reproduction.harvest import (
     TEST,
     VALIDATION,

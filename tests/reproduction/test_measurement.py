@@ -3,15 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermfuse.data.truth import load_truth
+from dermfuse.data.folders import load_truth
 from dermfuse.errors import DataError
-from dermfuse.evaluation.compare import compare_scores
-from dermfuse.evaluation.evaluate import evaluate_masks, evaluate_scores
+from dermfuse.evaluation.evaluate import compare_scores, evaluate_masks, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages, SegmentedImages
-from dermfuse.masks import read_mask
-from dermfuse.metrics import Counts
-from dermfuse.predictions import Manifest, mask_path, write_manifest
-from dermfuse.preprocess import write_mask
+from dermfuse.folders import write_text
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import write_mask
+from dermfuse.predictions.folder import Manifest, mask_path, write_manifest
+from dermfuse.predictions.metrics import Counts
+from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.reproduction.measurement import (
     Drawn,
     compare_drawn,
@@ -20,8 +21,6 @@ from dermfuse.reproduction.measurement import (
     draw_scores,
     measure,
 )
-from dermfuse.runs import write_text
-from dermfuse.scores import ScoreTable, write_scores
 
 
 def _scored(seed: int, count: int = 40) -> ScoredImages:

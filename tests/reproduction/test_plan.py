@@ -2,8 +2,14 @@ import pytest
 
 from dermfuse.config import load_preset, preset_names
 from dermfuse.errors import ConfigError
-from dermfuse.reproduction.beyond import beyond_tables, split_source
-from dermfuse.reproduction.plan import CHOICES, changes, identity, make_plan
+from dermfuse.reproduction.plan import (
+    CHOICES,
+    beyond_tables,
+    changes,
+    identity,
+    make_plan,
+    split_source,
+)
 
 
 def test_a_run_that_two_tables_need_is_there_once() -> None:

@@ -10,19 +10,13 @@ import pytest
 
 from dermfuse.errors import DataError, RunError
 from dermfuse.figures import Picture
+from dermfuse.folders import NOTICE, RunFolder, write_json
 from dermfuse.jobs import estimate
 from dermfuse.jobs.estimate import Pace
-from dermfuse.jobs.execution import Workplace, train_all
-from dermfuse.jobs.run import Run
-from dermfuse.predictions import read_predictions
-from dermfuse.reproduction.documents import JSON_NAME, MARKDOWN_NAME
-from dermfuse.reproduction.reproduce import (
-    ReproductionReport,
-    Request,
-    plan_request,
-    reproduce,
-)
-from dermfuse.runs import NOTICE, RunFolder, write_json
+from dermfuse.jobs.trainings import Run, Workplace, train_all
+from dermfuse.predictions.folder import read_predictions
+from dermfuse.reproduction.page import JSON_NAME, MARKDOWN_NAME
+from dermfuse.reproduction.reproduce import ReproductionReport, Request, plan_request, reproduce
 from dermfuse.training import prediction
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.delong import delong_interval
-from dermfuse.reproduction.statistics import (
+from dermfuse.evaluation.bootstrap import delong_interval
+from dermfuse.reproduction.measurement import (
     Z,
     auc_error,
     holm,

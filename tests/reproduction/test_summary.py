@@ -3,8 +3,13 @@
 from dataclasses import replace
 
 from dermfuse.reproduction.outcome import Leakage, Outcome
-from dermfuse.reproduction.page import build_page
-from dermfuse.reproduction.summary import claim_table, count_rows, headline_table, render_block
+from dermfuse.reproduction.page import (
+    build_page,
+    claim_table,
+    count_rows,
+    headline_table,
+    render_block,
+)
 
 from .test_words import TEST, _row, _table
 

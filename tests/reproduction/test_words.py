@@ -9,8 +9,8 @@ from dermfuse.reproduction.outcome import (
     RowResult,
     TableResult,
 )
+from dermfuse.reproduction.page import say_leakage, say_table
 from dermfuse.reproduction.paper import Metric
-from dermfuse.reproduction.words import say_leakage, say_table
 
 MADE = Provenance((), 1, (3, 3), 3, "imagenet", (), (), (), 1.0, 100, 20)
 TEST = ContrastResult(

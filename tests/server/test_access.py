@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import ConfigError
-from dermfuse.server.access import load_token
+from dermfuse.server.routes import load_token
 
 TOKEN = "0123456789abcdef"
 

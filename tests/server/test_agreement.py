@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
-from dermfuse.masks import read_mask
+from dermfuse.imaging.masks import read_mask
 from dermfuse.server.app import create_app
 from dermfuse.server.settings import ServerSettings
 

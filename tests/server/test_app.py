@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.analysis import reading
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.isolation import Decoders
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
+from dermfuse.imaging import reading
 from dermfuse.server import service as service_module
 from dermfuse.server.settings import Limits
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import ConfigError
-from dermfuse.server.browser import BrowserApp
+from dermfuse.server.pages import BrowserApp
 
 from .conftest import FORGED, Client
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dermfuse.server.heads import HEADERS
 from dermfuse.server.protocol import HEAD_BYTES
+from dermfuse.server.routes import HEADERS
 
 from .conftest import Running, connect, read_all
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from dermfuse.server.log import LOGGER, render
+from dermfuse.server.watch import LOGGER, render
 
 from ..small_release import skin
 from .conftest import HEAD, read_all
 
 LOUD = r"""
 import logging, os, sys, threading, warnings
-from dermfuse.server.log import LOGGER, only_json
+from dermfuse.server.watch import LOGGER, only_json
 
 def fail():
     raise ValueError("patient")

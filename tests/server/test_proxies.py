@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dermfuse.server.running import server_config
+from dermfuse.server.protocol import server_config
 from dermfuse.server.settings import ServerSettings
 
 from .conftest import FORGED, Client, running

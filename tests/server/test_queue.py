@@ -6,8 +6,8 @@ from typing import NoReturn
 
 import pytest
 
+from dermfuse.server.answers import RefusedError
 from dermfuse.server.queue import SPARE, AnalysisQueue
-from dermfuse.server.refusals import RefusedError
 
 
 def make_queue(*, waiting: int = 1, seconds: float = 10) -> AnalysisQueue:

@@ -14,9 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from dermfuse.errors import ConfigError
-from dermfuse.server import running as running_module
-from dermfuse.server.protocol import PatientProtocol
-from dermfuse.server.running import listen, serve
+from dermfuse.server import protocol as running_module
+from dermfuse.server.protocol import PatientProtocol, listen, serve
 from dermfuse.server.settings import Limits, ServerSettings
 
 from .conftest import HEAD, Held, Running, connect, read_all, running, send, wait_until

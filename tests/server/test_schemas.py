@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from dermfuse.analysis.overlays import encode_png
+from dermfuse.imaging.overlays import encode_png
 from dermfuse.server.app import create_app
 from dermfuse.server.settings import Limits, ServerSettings
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from dermfuse.server.refusals import RefusedError
+from dermfuse.server.answers import RefusedError
+from dermfuse.server.forms import Uploads
 from dermfuse.server.settings import Limits
-from dermfuse.server.uploads import Uploads
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 

@@ -2,14 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dermfuse.looks import SYMMETRIES
-from dermfuse.training.answers import (
-    Answer,
-    look_eight_times,
-    move,
-    move_back,
-    read_logits,
-)
+from dermfuse.imaging.symmetries import SYMMETRIES
+from dermfuse.training.prediction import Answer, look_eight_times, move, move_back, read_logits
 
 CORNERS = torch.tensor([[1, 2], [3, 4]])
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dermfuse.training.averaging import average_weights, move_average
+from dermfuse.training.modules import average_weights, move_average
 
 
 def _set(layer: nn.Linear, value: float) -> nn.Linear:

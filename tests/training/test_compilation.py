@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 
 from dermfuse.config import TrainConfig, load_preset
 from dermfuse.errors import ConfigError
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.models.build import build_network
-from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import train
-from dermfuse.training.compilation import compile_pass, require_compiler
-from dermfuse.training.kinds import MODULES
+from dermfuse.training.modules import compile_pass, require_compiler
+from dermfuse.training.train import MODULES
 
 
 def _broken(*_: object, **__: object) -> None:

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, distributed, nn
 
 from dermfuse.config import load_preset, preset_names
-from dermfuse.data.augment import originals
+from dermfuse.data.augment import match_same_class, originals
 from dermfuse.data.loaders import ImageCache, PairRows, SampleSource
-from dermfuse.data.pairs import match_same_class
 from dermfuse.errors import ConfigError
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.models.build import build_network
-from dermfuse.models.discriminant import DiscriminantNetwork
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.training import train
-from dermfuse.training.batch_norm import SharedBatchNorm2d, share_batch_norms
 from dermfuse.training.distributed import (
     Batch,
     Processes,
+    SharedBatchNorm2d,
     as_the_first,
     batch_length,
     find_processes,
@@ -31,11 +30,12 @@ from dermfuse.training.distributed import (
     mean_over_processes,
     require_devices,
     require_shares,
+    share_batch_norms,
     take_share,
 )
-from dermfuse.training.kinds import MODULES, TrainingModule
 from dermfuse.training.samples import Samples
 from dermfuse.training.shares import draw_share
+from dermfuse.training.train import MODULES, TrainingModule
 
 LABELS = np.array([0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 0])
 MIXED = torch.tensor([3, 8, 0, 5, 10, 1, 7, 2, 9, 4, 6])

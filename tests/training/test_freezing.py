@@ -7,7 +7,7 @@ from torch import nn
 from dermfuse.config import ModelConfig, TrainConfig
 from dermfuse.models.backbones import BACKBONES, build_backbone
 from dermfuse.models.build import build_network
-from dermfuse.training.freezing import freeze, parameters_behind
+from dermfuse.training.modules import freeze, parameters_behind
 
 
 def test_stages_of_mobilenet_v1_are_its_blocks_up_to_each_stride() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dermfuse.config import Config, load_preset
 from dermfuse.errors import ConfigError, TrainingError
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.training import graphs, train
 from dermfuse.training.distributed import Processes
 from dermfuse.training.graphs import WARM_UP, GraphedStep, capture, require_graph, settle_optimizer

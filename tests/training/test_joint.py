@@ -5,19 +5,18 @@ import pytest
 import torch
 
 from dermfuse.config import Config, load_preset
-from dermfuse.ensembles import average
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.metrics import auc
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.joint import JointLogits, JointNetwork
-from dermfuse.predictions import read_predictions
-from dermfuse.runs import RunFolder, read_json
+from dermfuse.models.classifier import JointLogits, JointNetwork
+from dermfuse.predictions.folder import read_predictions
+from dermfuse.predictions.fusion import average
+from dermfuse.predictions.metrics import auc
 from dermfuse.training import predict, train
-from dermfuse.training.answers import read_logits
-from dermfuse.training.joint import JointModule
+from dermfuse.training.modules import JointModule
+from dermfuse.training.prediction import read_logits, submit
 from dermfuse.training.samples import load_samples, select_lesions
 from dermfuse.training.shares import Share
-from dermfuse.training.submission import submit
 
 TINY = [
     "model.init=random",

@@ -5,9 +5,9 @@ import torch
 
 from dermfuse.config import Config, load_preset
 from dermfuse.errors import TrainingError
-from dermfuse.runs import RunFolder
+from dermfuse.folders import RunFolder
 from dermfuse.training import train
-from dermfuse.training.memory import explain_memory
+from dermfuse.training.distributed import explain_memory
 from dermfuse.training.modules import ClassifierModule
 
 MESSAGE = r"memory ran out with train\.batch_size 16 and data\.input_size 32.*Lower train\.batch_"

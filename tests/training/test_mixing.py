@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dermfuse.config import AugmentConfig
-from dermfuse.training.mixing import Mixture, draw_mixture
+from dermfuse.training.shares import Mixture, draw_mixture
 
 BLACK_AND_WHITE = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
 SWAPPED = torch.tensor([1, 0])

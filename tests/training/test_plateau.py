@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dermfuse.training.plateau import KERAS_MIN_DELTA, count_plateaus
+from dermfuse.training.modules import KERAS_MIN_DELTA, count_plateaus
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from PIL import Image
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.masks import read_mask
-from dermfuse.predictions import MANIFEST_NAME, read_predictions
-from dermfuse.preprocess import read_image, read_probability, squeeze
-from dermfuse.runs import RunFolder
-from dermfuse.tabulation import measure, render_tables
+from dermfuse.evaluation.tables import measure, render_tables
+from dermfuse.folders import RunFolder
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_image, read_probability, squeeze
+from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.training import predict, train
 from dermfuse.training.prediction import load_run, predict_part, require_parts
 

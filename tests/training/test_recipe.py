@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from dermfuse.config import Config, LossConfig, load_preset
 from dermfuse.errors import ConfigError
-from dermfuse.losses import cross_entropy
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.models.build import build_network
 from dermfuse.models.classifier import Classifier
-from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import train
+from dermfuse.training.losses import cross_entropy
 from dermfuse.training.modules import ClassifierModule, class_targets, warm_cosine
 
 TINY = [

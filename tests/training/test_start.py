@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from dermfuse.config import Config, load_preset
 from dermfuse.data.splits import Split, write_split
 from dermfuse.errors import RunError
+from dermfuse.folders import RunFolder, read_json, write_json
 from dermfuse.models.build import build_network
-from dermfuse.predictions import read_predictions
-from dermfuse.runs import RunFolder, read_json, write_json
+from dermfuse.predictions.folder import read_predictions
 from dermfuse.training import predict, train
 from dermfuse.training.samples import select_lesions
-from dermfuse.training.start import load_start, read_origin
+from dermfuse.training.train import load_start, read_origin
 
 TINY = [
     "model.init=random",

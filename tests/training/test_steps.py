@@ -14,15 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dermfuse.config import Config, load_preset
-from dermfuse.data import pixels
+from dermfuse.data import loaders as pixels
 from dermfuse.data.augment import classification_plan
+from dermfuse.data.labels import Label
 from dermfuse.data.loaders import ImageCache, SampleSource
 from dermfuse.models.build import build_network
-from dermfuse.scores import Label
 from dermfuse.training import train
-from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import Samples
+from dermfuse.training.train import MODULES
 
 LOOKS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"}
 """Operators that hand a number to Python: on a GPU each waits for all that was launched."""

@@ -6,10 +6,10 @@ import pytest
 
 from dermfuse.config import load_preset
 from dermfuse.errors import DataError, RunError
-from dermfuse.runs import RunFolder, read_json, write_json
-from dermfuse.scores import read_scores
+from dermfuse.folders import RunFolder, read_json, write_json
+from dermfuse.predictions.scores import read_scores
 from dermfuse.training import predict, train
-from dermfuse.training.submission import submit
+from dermfuse.training.prediction import submit
 
 TINY = ["model.init=random", "data.input_size=32", "train.epochs=1", "augment.enabled=false"]
 

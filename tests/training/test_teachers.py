@@ -6,12 +6,12 @@ import pytest
 from dermfuse.config import Config, load_preset
 from dermfuse.data.splits import read_split
 from dermfuse.errors import PredictionsError, RunError
-from dermfuse.preprocess import write_probability
+from dermfuse.folders import RunFolder
+from dermfuse.imaging.preprocess import write_probability
+from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
-from dermfuse.runs import RunFolder
-from dermfuse.scores import ScoreTable, write_scores
 from dermfuse.training import train
-from dermfuse.training.lessons import Lessons
+from dermfuse.training.samples import Lessons
 from dermfuse.training.teachers import HELD_OUT_NAME, ask_teachers
 
 TINY = [

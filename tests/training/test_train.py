@@ -16,8 +16,8 @@ from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
+from dermfuse.folders import RunFolder, read_json
 from dermfuse.release.cards import digest_file
-from dermfuse.runs import RunFolder, read_json
 from dermfuse.training import predict, train
 from dermfuse.training.modules import (
     ClassifierModule,

@@ -17,8 +17,8 @@ from dermfuse.config import Config, load_config, load_preset
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DermfuseError, RunError
 from dermfuse.figures.sources import read_columns
+from dermfuse.folders import RunFolder
 from dermfuse.models.build import build_network
-from dermfuse.runs import RunFolder
 from dermfuse.training import predict, train
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import read_weights, write_weights

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import ImageError
-from dermfuse.preprocess import read_image
-from dermfuse.web.packed import pack_bytes
+from dermfuse.imaging.preprocess import read_image
+from dermfuse.web.build import pack_bytes
 from dermfuse.web.vectors import draw_image
 
 WIDTH, HEIGHT = 29, 19

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dermfuse.demo import example_images
+from dermfuse.analysis.examples import example_images
 
 from .files import XMP, exif, png
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from dermfuse.folders import read_json, write_json
 from dermfuse.release.folder import RELEASE_NAME
-from dermfuse.runs import read_json, write_json
 
 from ..small_release import write_small_release
 

@@ -13,13 +13,13 @@ import pytest
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ImageError
-from dermfuse.masks import read_mask
-from dermfuse.metrics import count, jaccard
+from dermfuse.folders import read_json, write_json
+from dermfuse.imaging.masks import read_mask
+from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.release.folder import RELEASE_NAME, read_release
-from dermfuse.runs import read_json, write_json
+from dermfuse.report.words import say_share
 from dermfuse.web.build import add_release
 from dermfuse.web.hosting import host_folder
-from dermfuse.words import say_share
 
 from ..shipped_release import shipped_release
 from .browsers import browser_tool

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermfuse.analysis.gate import read_dermoscopy
 from dermfuse.errors import DependencyError, ReleaseError, RunError
 from dermfuse.release.cards import digest_file
 from dermfuse.release.folder import read_release
+from dermfuse.release.gate import read_dermoscopy
 from dermfuse.web import build
 from dermfuse.web.build import add_release, build_web, compile_app
 

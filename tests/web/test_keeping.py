@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dermfuse.runs import read_json
+from dermfuse.folders import read_json
 from dermfuse.web.build import add_release
 
 from .browsers import browser_tool

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dermfuse.folders import read_json, write_json
 from dermfuse.release.folder import RELEASE_NAME
-from dermfuse.runs import read_json, write_json
 from dermfuse.web.build import add_release
 
 from ..small_release import write_small_release

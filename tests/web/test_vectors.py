@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dermfuse.preprocess import squeeze
+from dermfuse.imaging.preprocess import squeeze
 from dermfuse.release.folder import read_release
-from dermfuse.web.packed import pack_bytes, unpack_bytes
+from dermfuse.web.build import pack_bytes, unpack_bytes
 from dermfuse.web.vectors import make_vectors, write_vectors
 
 from ..small_release import SIZE

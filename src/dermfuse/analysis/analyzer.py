@@ -9,23 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermfuse.analysis.appearance import appearance
-from dermfuse.analysis.gate import join_embeddings, read_dermoscopy
 from dermfuse.analysis.isolation import DecoderLimits, Decoders
-from dermfuse.analysis.maps import join_activations, join_masks
-from dermfuse.analysis.measures import measure_lesion
-from dermfuse.analysis.networks import ask_all, load_networks
-from dermfuse.analysis.quality import assess_quality
-from dermfuse.analysis.reading import Source, read_any
 from dermfuse.analysis.records import Analysis, Score
-from dermfuse.analysis.reduction import Reduced, reduce_image
-from dermfuse.decoding.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.errors import ConfigError
-from dermfuse.looks import Answers, Looks, check_looks, mean_looks
-from dermfuse.preprocess import WHOLE_VALUES
-from dermfuse.release.folder import Release, choose_release, read_release
-from dermfuse.release.operating import OperatingPoint
-from dermfuse.runs import core_count
+from dermfuse.folders import core_count
+from dermfuse.imaging.geometry import Reduced, reduce_image
+from dermfuse.imaging.limits import MAX_PIXELS, check_max_pixels
+from dermfuse.imaging.measures import measure_lesion
+from dermfuse.imaging.preprocess import WHOLE_VALUES
+from dermfuse.imaging.quality import appearance, assess_quality
+from dermfuse.imaging.reading import Source, read_any
+from dermfuse.imaging.symmetries import Answers, Looks, check_looks, mean_looks
+from dermfuse.release.folder import OperatingPoint, Release, choose_release, read_release
+from dermfuse.release.gate import join_embeddings, read_dermoscopy
+from dermfuse.release.networks import ask_all, join_activations, join_masks, load_networks
 
 
 class Analyzer:
@@ -36,7 +33,7 @@ class Analyzer:
         operating_point: Name of the threshold, like ``sensitivity95``; the release's own default
             if left out.
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
-            (``dermfuse.looks``); as many as the release was measured with if left out.
+            (``dermfuse.imaging.symmetries``); as many as the release was measured with if left out.
         threads: That one image may use.
         max_pixels: Of an image; more are refused before any is decoded.
         score_all: Whether images unlike those the networks learnt from are scored and outlined

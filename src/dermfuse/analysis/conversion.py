@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dermfuse.analysis.folder import MANIFEST_NAME, read_results
-from dermfuse.analysis.summaries import mask_file
+from dermfuse.analysis.batch import MANIFEST_NAME, read_results
+from dermfuse.analysis.tables import mask_file
 from dermfuse.errors import PredictionsError
-from dermfuse.packing import SubmissionReport, pack
-from dermfuse.predictions import (
+from dermfuse.folders import read_json, require_free
+from dermfuse.predictions.folder import (
     SCORES_NAME,
     Manifest,
     mask_path,
@@ -22,8 +22,8 @@ from dermfuse.predictions import (
     withheld_error,
     write_manifest,
 )
-from dermfuse.runs import read_json, require_free
-from dermfuse.scores import ScoreTable, write_scores
+from dermfuse.predictions.packing import SubmissionReport, pack
+from dermfuse.predictions.scores import ScoreTable, write_scores
 
 
 def convert_results(results: str | Path, out: str | Path) -> Manifest:

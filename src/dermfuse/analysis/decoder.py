@@ -19,8 +19,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.analysis.reading import read_any
 from dermfuse.errors import DermfuseError
+from dermfuse.imaging.reading import read_any
 
 REQUEST = struct.Struct("<?IQ")
 """Whether a path follows, or the file itself; bytes of the name; bytes of path or file."""

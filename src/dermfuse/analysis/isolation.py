@@ -25,8 +25,6 @@ from PIL import Image
 
 from dermfuse import errors
 from dermfuse.analysis import decoder
-from dermfuse.analysis.reading import Source, read_any, read_stream, source_name
-from dermfuse.decoding.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
 from dermfuse.errors import (
     ConfigError,
     DecoderError,
@@ -35,6 +33,8 @@ from dermfuse.errors import (
     ImageError,
     StorageError,
 )
+from dermfuse.imaging.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
+from dermfuse.imaging.reading import Source, read_any, read_stream, source_name
 
 _REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
 _OWN_MB = 250  # its own code 70, a file of 25 MB and what looking through it takes

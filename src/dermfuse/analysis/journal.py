@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from dermfuse.errors import RunError, StorageError
-from dermfuse.runs import atomic_write
+from dermfuse.folders import atomic_write
 
 
 class Journal:

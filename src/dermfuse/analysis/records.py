@@ -7,20 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.analysis.measures import LesionMeasures
-from dermfuse.analysis.overlays import (
-    LONG_SIDE_PX,
-    add_caption,
-    draw_activation,
-    draw_outline,
-)
-from dermfuse.analysis.quality import QualityFlag
-from dermfuse.analysis.reduction import reduce_image, reduce_mask
-from dermfuse.looks import describe_looks, describe_other_looks
-from dermfuse.outlines import Ring, outline
-from dermfuse.release.operating import OperatingPoint
-from dermfuse.runs import NOTICE
-from dermfuse.scores import Label
+from dermfuse.data.labels import Label
+from dermfuse.folders import NOTICE
+from dermfuse.imaging.geometry import reduce_image, reduce_mask
+from dermfuse.imaging.measures import LesionMeasures
+from dermfuse.imaging.outlines import Ring, outline
+from dermfuse.imaging.overlays import LONG_SIDE_PX, add_caption, draw_activation, draw_outline
+from dermfuse.imaging.quality import QualityFlag
+from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
+from dermfuse.release.folder import OperatingPoint
 
 _PROBABILITY_DIGITS = 6
 _UNLIKE = "This image is unlike the images the networks learnt from, so "

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+from dermfuse.analysis.batch import BulkOptions, analyze_paths
 from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 from dermfuse.bench import Comparison
 from dermfuse.bench.drawn import describe_drawn, draw_files, read_files, write_files
@@ -30,7 +30,7 @@ from dermfuse.bench.reports import AnalysisReport, ThreadReport, name_precisions
 from dermfuse.bench.rounds import count_rounds, require_counts, take_rounds
 from dermfuse.bench.sides import build_tasks, torch_threads
 from dermfuse.errors import installing
-from dermfuse.looks import Looks, check_looks
+from dermfuse.imaging.symmetries import Looks, check_looks
 from dermfuse.release.folder import choose_release, read_cards, read_release
 
 THREADS = (1, 2)

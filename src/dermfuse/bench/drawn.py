@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermfuse.analysis.sources import expand
+from dermfuse.analysis.inputs import expand
+from dermfuse.data.labels import Label
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.errors import DataError
-from dermfuse.scores import Label
 
 SIZE_PX = (1022, 767)
 """Width and height of a drawn image: the most frequent size of ISIC 2016."""

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dermfuse.bench.plain import to_tensor
-from dermfuse.looks import SYMMETRIES
+from dermfuse.data.labels import Label
+from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models.backbones import build_backbone
 from dermfuse.models.classifier import Classifier, log_odds_row
-from dermfuse.models.unet import UNet
-from dermfuse.models.unet_original import OriginalUNet
+from dermfuse.models.unet import OriginalUNet, UNet
 from dermfuse.release.cards import NetworkCard, read_card
 from dermfuse.release.folder import Member, read_release
-from dermfuse.scores import Label
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dermfuse import losses
 from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import Lesion
-from dermfuse.models.discriminant import DiscriminantNetwork
-from dermfuse.models.joint import JointNetwork
+from dermfuse.models.classifier import DiscriminantNetwork, JointNetwork
+from dermfuse.training import losses
 
 _TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 

@@ -8,16 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.appearance import appearance
-from dermfuse.analysis.maps import join_activations, join_masks
-from dermfuse.analysis.measures import measure_lesion
-from dermfuse.analysis.networks import ask_all, load_networks
-from dermfuse.analysis.quality import assess_quality
-from dermfuse.analysis.reading import read_any
-from dermfuse.analysis.reduction import reduce_image
 from dermfuse.bench.rounds import Task
-from dermfuse.looks import Looks, mean_looks
+from dermfuse.imaging.geometry import reduce_image
+from dermfuse.imaging.measures import measure_lesion
+from dermfuse.imaging.quality import appearance, assess_quality
+from dermfuse.imaging.reading import read_any
+from dermfuse.imaging.symmetries import Looks, mean_looks
 from dermfuse.release.folder import read_release
+from dermfuse.release.networks import ask_all, join_activations, join_masks, load_networks
 
 
 def build_tasks(folder: Path, *, looks: Looks, threads: int, with_torch: bool) -> dict[str, Task]:

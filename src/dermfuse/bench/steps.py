@@ -9,7 +9,7 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from dermfuse.bench.limit import now
-from dermfuse.data.pairs import CYCLE
+from dermfuse.data.augment import CYCLE
 from dermfuse.training.graphs import WARM_UP
 from dermfuse.training.modules import TrainingModule
 

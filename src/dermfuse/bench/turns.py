@@ -20,10 +20,9 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.models.build import build_network
 from dermfuse.training.distributed import Processes
 from dermfuse.training.graphs import require_graph
-from dermfuse.training.kinds import MODULES
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import Samples, TrainingSet, load_samples, select_lesions
-from dermfuse.training.train import accelerator_of, precision_of, quiet
+from dermfuse.training.train import MODULES, accelerator_of, precision_of, quiet
 
 WARM_UP = 2
 """Batches before the clock starts: the first ones allocate memory and choose kernels."""

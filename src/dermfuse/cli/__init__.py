@@ -16,23 +16,7 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import (
-    analyze,
-    bench,
-    card,
-    data,
-    demo,
-    ensembles,
-    export,
-    figures,
-    models,
-    publish,
-    release,
-    reproduce,
-    results,
-    serve,
-    web,
-)
+from dermfuse.cli import analyze, bench, data, demo, models, release, reproduce, results, serve
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -52,17 +36,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
-app.add_typer(web.app, name="web")
+app.add_typer(serve.app, name="web")
 analyze.register(app)
-card.register(app)
+release.register_card(app)
 models.register(app)
 demo.register(app)
 bench.register(app)
 results.register(app)
-ensembles.register(app)
-publish.register(app)
-figures.register(app)
-export.register(app)
+results.register_ensembles(app)
+results.register_publish(app)
+results.register_figures(app)
+release.register_export(app)
 release.register(app)
 reproduce.register(app)
 serve.register(app)

@@ -24,20 +24,20 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.models import LooksOption, ReleaseFolder
-from dermfuse.decoding.limits import MAX_PIXELS
 from dermfuse.errors import ConfigError
+from dermfuse.imaging.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from dermfuse.analysis.analyzer import Analyzer
-    from dermfuse.analysis.folder import FolderOutcome
+    from dermfuse.analysis.batch import FolderOutcome
+    from dermfuse.analysis.inputs import Item
     from dermfuse.analysis.isolation import Decoders
-    from dermfuse.analysis.measures import LesionMeasures
     from dermfuse.analysis.records import Analysis
-    from dermfuse.analysis.sources import Item
-    from dermfuse.release.operating import Rate
+    from dermfuse.imaging.measures import LesionMeasures
+    from dermfuse.release.folder import Rate
 
 SOME_FAILED = 3
 _NAMED = 20  # withheld images on a line; the report has all
@@ -95,7 +95,7 @@ def analyze(  # noqa: PLR0913 — an option each
     Needs no network connection, no GPU and no torch. Without --out each result is printed.
     """
     from dermfuse.analysis.analyzer import Analyzer
-    from dermfuse.analysis.cluster import require_ray
+    from dermfuse.analysis.ray import require_ray
 
     _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
     if ray is not None:
@@ -112,7 +112,7 @@ def analyze(  # noqa: PLR0913 — an option each
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
     else:
-        from dermfuse.analysis.bulk import BulkOptions, analyze_paths
+        from dermfuse.analysis.batch import BulkOptions, analyze_paths
 
         _warn_of_looks(analyzer)
         options = BulkOptions(
@@ -132,8 +132,8 @@ def _decoders(
     paths: Sequence[str], count: int, max_pixels: int, *, in_folder: bool
 ) -> "Decoders | bool":
     """Returns what decodes many images, so that none of them ends the work on the others."""
+    from dermfuse.analysis.inputs import is_list
     from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
-    from dermfuse.analysis.lists import is_list
 
     one = Path(paths[0])
     if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
@@ -144,7 +144,7 @@ def _decoders(
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:
     """Says on stderr that the looks are not those of the release, as every result does."""
-    from dermfuse.looks import describe_other_looks
+    from dermfuse.imaging.symmetries import describe_other_looks
 
     other = describe_other_looks(analyzer.looks, measured=analyzer.release.looks)
     if other:
@@ -164,7 +164,7 @@ def _require_out(out: Path | None, **options: bool) -> None:
 
 def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> int:
     """Prints every analysis as it is made; returns how many files failed."""
-    from dermfuse.analysis.sources import expand
+    from dermfuse.analysis.inputs import expand
 
     failed = shown = 0
     point = analyzer.operating_point
@@ -190,7 +190,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
 
 def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
     """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
-    from dermfuse.analysis.lines import describe_fault
+    from dermfuse.analysis.tables import describe_fault
     from dermfuse.errors import DermfuseError
 
     if item.fault:
@@ -211,7 +211,7 @@ def _named(name: str, error: str) -> str:
 
 
 def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
-    from dermfuse.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
+    from dermfuse.report.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
     say(one_line(analysis.name) or "image")
@@ -249,7 +249,7 @@ def _show_measures(measures: "LesionMeasures") -> None:
 
 def _show_withheld(names: Sequence[str], count: int) -> None:
     """Names the images that nothing is said about: they need eyes first."""
-    from dermfuse.words import UNLIKE
+    from dermfuse.report.words import UNLIKE
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
@@ -288,11 +288,11 @@ def stress(
     from itertools import islice
 
     from dermfuse.analysis.analyzer import Analyzer
-    from dermfuse.analysis.sources import expand
-    from dermfuse.looks import describe_looks
-    from dermfuse.runs import require_free
-    from dermfuse.stress.measure import stress as measure_stress
-    from dermfuse.stress.report import COLUMNS, say_orientations, table_row, write_stress
+    from dermfuse.analysis.inputs import expand
+    from dermfuse.folders import require_free
+    from dermfuse.imaging.symmetries import describe_looks
+    from dermfuse.publishing.stress import COLUMNS, say_orientations, table_row, write_stress
+    from dermfuse.publishing.stress import stress as measure_stress
 
     require_free(out, what="stress report")
     analyzer = Analyzer(release, looks=looks, score_all=True)
@@ -322,8 +322,8 @@ def stress(
 
 def _readable(items: "Sequence[Item]", lost: list[str]) -> "Iterator[NDArray[np.uint8]]":
     """Yields the pixels of what can be read; the rest is told and noted, unless nothing is left."""
-    from dermfuse.analysis.reading import read_any
     from dermfuse.errors import DermfuseError, ImageError
+    from dermfuse.imaging.reading import read_any
 
     for item in items:
         try:

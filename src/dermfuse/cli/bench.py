@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dermfuse.cli.console import progress, say, say_json, say_notice, say_table
-from dermfuse.cli.extras import require_train_extra
+from dermfuse.cli.console import progress, require_train_extra, say, say_json, say_notice, say_table
 from dermfuse.cli.models import Assignments, LooksOption, Preset, ReleaseFolder
 from dermfuse.config import find_config
 
@@ -121,7 +120,7 @@ def bench_analyze(  # noqa: PLR0913 — an option each
     dermfuse is measured alone. The folder needs two idle cores.
     """
     from dermfuse.bench.analysis import AnalysisOptions, bench_analysis
-    from dermfuse.runs import write_json
+    from dermfuse.folders import write_json
 
     options = AnalysisOptions(looks=looks, images=images, rounds=rounds, plain=plain)
     with progress("Measuring") as advance:
@@ -133,7 +132,7 @@ def bench_analyze(  # noqa: PLR0913 — an option each
 
 def _show_analysis(report: "AnalysisReport") -> None:
     from dermfuse.bench.reports import TASKS
-    from dermfuse.looks import describe_looks
+    from dermfuse.imaging.symmetries import describe_looks
 
     rows = [
         (TASKS[name], str(each.threads), f"{time.milliseconds:.1f}", f"{time.percentile_90:.1f}")

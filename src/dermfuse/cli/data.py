@@ -11,9 +11,8 @@ from dermfuse.cli.console import file_progress, progress, say, say_json, say_not
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dermfuse.data.audit import AuditReport
-    from dermfuse.data.joining import JoinReport
-    from dermfuse.data.verification import VerificationReport
+    from dermfuse.data.audit import AuditReport, VerificationReport
+    from dermfuse.data.folders import JoinReport
 
 app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.")
 
@@ -33,10 +32,9 @@ def verify(folders: Folders, *, json: Json = False) -> None:
     Says how many images, labels and masks there are, which are missing and which are odd; and,
     of several folders, what they hold together and where they contradict each other.
     """
-    from dermfuse.data.folders import has_split
+    from dermfuse.data.audit import verify_isic2016
+    from dermfuse.data.folders import has_split, verify_join
     from dermfuse.data.groups import GROUPS_NAME
-    from dermfuse.data.joining import verify_join
-    from dermfuse.data.verification import verify_isic2016
 
     reports = []
     for folder in folders:

@@ -11,18 +11,18 @@ from dermfuse.cli.console import (
     announce_stage,
     estimate_cells,
     progress,
+    require_train_extra,
     say,
     say_error,
     say_notice,
     say_table,
 )
-from dermfuse.cli.extras import require_train_extra
 from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
-from dermfuse.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
+from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:
-    from dermfuse.demo import DemoReport
+    from dermfuse.analysis.examples import DemoReport
 
 _SHOWN_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
 
@@ -55,7 +55,7 @@ def demo(
 
 
 def _analyze(out: Path, release: Path | None) -> None:
-    from dermfuse.demo import analyze_examples
+    from dermfuse.analysis.examples import analyze_examples
 
     with progress("Analysing images"):
         report = analyze_examples(out, release=release)
@@ -90,7 +90,7 @@ def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
 
 def _train(out: Path, seed: int) -> None:
     require_train_extra("dermfuse demo --train")
-    from dermfuse.demo.line import LineSettings, run_line
+    from dermfuse.reproduction.demo import LineSettings, run_line
 
     report = run_line(out, settings=LineSettings(seed=seed), stage=announce_stage)
     rows = [

@@ -15,15 +15,15 @@ import typer
 from dermfuse.cli.console import (
     on_terminal,
     progress,
+    require_train_extra,
     say,
     say_json,
     say_notice,
     say_table,
 )
-from dermfuse.cli.extras import require_train_extra
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.errors import ConfigError
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 
 Preset = Annotated[
     str,

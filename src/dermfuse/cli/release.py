@@ -1,12 +1,18 @@
 """``dermfuse release``: from a plan and data to a release, in one command.
 
 exit    3 where a training failed, or the deadline left some
+
+What a release says of itself, printed.
+
+``dermfuse export``: trained networks as files that run without torch.
+
+``dermfuse card``: the model card of a release.
 """
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,18 +20,82 @@ from dermfuse.cli.console import (
     announce_stage,
     on_terminal,
     progress,
+    require_export_extra,
     say,
     say_json,
     say_notice,
     say_table,
 )
-from dermfuse.cli.extras import require_export_extra
 from dermfuse.cli.models import Data
-from dermfuse.cli.overview import Deadline, JobsOption, say_left, watch_lines, watch_live
-from dermfuse.cli.releases import show_release
+from dermfuse.cli.reproduce import Deadline, JobsOption, say_left, watch_lines, watch_live
+from dermfuse.errors import ConfigError
+from dermfuse.release.folder import ClassRelease, MaskRelease, Release
+from dermfuse.report.words import MISSED, UNLIKE
 
 if TYPE_CHECKING:
-    from dermfuse.shipping.make import MakeReport, MakeRequest, Prepared
+    from dermfuse.publishing.release import MakeReport, MakeRequest, Prepared, ReleaseRequest
+
+
+def show_release(release: Release, folder: Path) -> None:
+    """Prints thresholds, weights and what was measured out of fold."""
+    _show_points(release.classes)
+    for part in (release.classes, release.masks):
+        _show_part(part)
+    for kind, of in (release.gate.measured if release.gate else {}).items():
+        say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} {UNLIKE}")
+    say(f"The release lies in {folder}. Try it: dermfuse analyze IMAGE --release {folder}")
+    say_notice()
+
+
+def _show_points(classes: ClassRelease) -> None:
+    for point in classes.operating_points:
+        found, kept = point.sensitivity, point.specificity
+        missed = classes.sensitivity_with_missed(point)
+        say(
+            f"{point.name}: from {point.threshold:.3f} on, sensitivity {found.value:.3f} "
+            f"({found.low:.3f} to {found.high:.3f}"
+            f"{f'; {missed.value:.3f}, {MISSED}' if missed else ''}), specificity {kept.value:.3f} "
+            f"({kept.low:.3f} to {kept.high:.3f})"
+        )
+    if withheld := classes.measured.get("withheld"):
+        malignant, benign = withheld["malignant"], withheld["benign"]
+        say(
+            f"withheld: {_share(malignant)} malignant and {_share(benign)} benign images "
+            f"(p {withheld['p_value']:.2f})"
+        )
+
+
+def _show_part(part: ClassRelease | MaskRelease) -> None:
+    shares = ", ".join(f"{each.name} {each.weight:.2f}" for each in part.members)
+    measured = part.measured
+    say(f"{shares}: {_numbers(measured)} on {measured['images']} images, out of fold")
+    for name, of in measured["subsets"].items():
+        say(f"  {name}: {_numbers(of)} on {of['images']} images")
+    if single := measured.get("one_look"):
+        gains = ", ".join(f"{metric} {_signed(of)}" for metric, of in single["gain"].items())
+        say(f"  {measured['looks']} looks beside one: {gains}")
+
+
+def _numbers(measured: Mapping[str, Any]) -> str:
+    numbers = [
+        f"{metric} {of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
+        for metric, of in measured["fusion"].items()
+    ]
+    if "calibration_error" in measured:
+        numbers.append(f"calibration error {measured['calibration_error']:.3f}")
+    return ", ".join(numbers)
+
+
+def _signed(of: Mapping[str, float]) -> str:
+    return f"{of['value']:+.4f} ({of['low']:+.4f} to {of['high']:+.4f})"
+
+
+def _share(of: Mapping[str, int]) -> str:
+    return f"{of['withheld']} of {of['images']}"
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
 
 NOT_ALL_TRAINED = 3
 
@@ -74,9 +144,9 @@ def release(  # noqa: PLR0913 — an option each
     calibrated and measured out of fold.
     """
     require_export_extra("dermfuse release")
-    from dermfuse.jobs.capacity import parse_jobs
-    from dermfuse.shipping.make import MakeRequest, make_release, prepare_release
-    from dermfuse.shipping.plan import read_plan
+    from dermfuse.jobs.trainings import parse_jobs
+    from dermfuse.publishing.plan import read_plan
+    from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
 
     request = MakeRequest(
         plan=plan,
@@ -103,7 +173,7 @@ def release(  # noqa: PLR0913 — an option each
 
 
 def _show_plan(prepared: "Prepared") -> None:
-    from dermfuse.jobs.progress import range_in_words
+    from dermfuse.jobs.trainings import range_in_words
 
     rows = [
         (
@@ -136,3 +206,221 @@ def _show_report(report: "MakeReport", request: "MakeRequest") -> None:
     for kind, path in report.written.items():
         say(f"{kind}: {path}")
     show_release(report.release, request.out / "release")
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+
+class Precision(StrEnum):
+    """How the networks of a release store and compute."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    INT8_WEIGHTS = "int8-weights"
+
+
+def register_export(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(export)
+
+
+def export(  # noqa: PLR0913 — an option each
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")
+    ] = None,
+    *,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="What they learnt from; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write into.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
+    calibration: Annotated[
+        int, typer.Option(min=1, help="Training images that int8 is calibrated on.")
+    ] = 64,
+    folds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--folds",
+            metavar="RUN",
+            help="A run of the same preset trained in folds; makes a whole release. Repeated.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the release.")] = "dermfuse",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the networks of a release.")
+    ] = Precision.INT8_WEIGHTS,
+    looks: Annotated[
+        int, typer.Option(metavar="1|4|8", help="Orientations at which a release looks.")
+    ] = 8,
+    report_on: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report-on",
+            metavar="DIR|CSV",
+            help="Also measure a release on these images alone: a folder, or a list of ids.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write test vectors of a release instead.")
+    ] = False,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="With --vectors: else the package's."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Export trained networks to ONNX.
+
+    Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's. With --folds
+    they become a release that dermfuse analyze takes: fused, calibrated, with operating points,
+    measured by the networks that were trained in folds. With --vectors no network is exported:
+    input pixels and what every stage of an analysis makes of them are written as JSON.
+    """
+    if vectors:
+        _write_vectors(out, release, runs=runs, json=json)
+        return
+    if not runs or not data or release:
+        raise ConfigError(
+            f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
+            expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",
+        )
+    require_export_extra("dermfuse export")
+    if folds:
+        from dermfuse.imaging.symmetries import check_looks
+        from dermfuse.publishing.release import ReleaseRequest
+
+        request = ReleaseRequest(
+            runs=runs,
+            folds=folds,
+            data=data,
+            out=out,
+            name=name,
+            precision=precision.value,
+            looks=check_looks(looks),
+            report_on=report_on or (),
+        )
+        _export_release(request, json=json)
+        return
+    from dermfuse.publishing.export import export_runs
+
+    with progress("Exporting") as advance:
+        report = export_runs(
+            runs, data=data, out=out, int8=int8, calibration=calibration, progress=advance
+        )
+    if json:
+        say_json(report.to_dict())
+        return
+    rows = []
+    for network in report.networks:
+        card = network.card
+        measured = {} if card.measured is None else card.measured.metrics[card.precision]
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+        size, speed = f"{card.bytes / 1e6:.2f}", f"{network.speed:.2f}"
+        rows.append(
+            (card.name, card.precision, size, f"{network.milliseconds:.1f}", speed, metrics)
+        )
+    columns = ("network", "precision", "MB", "ms", "speed", "validation")
+    say_table(columns, rows)
+    say("ms: one image, one thread, this machine; speed: beside float32.")
+    say(f"{len(rows)} networks with their cards lie in {out}.")
+    say_notice()
+
+
+def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, json: bool) -> None:
+    if runs:
+        raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
+    from dermfuse.web.vectors import write_vectors
+
+    written = write_vectors(out, release=release)
+    if json:
+        say_json({"path": str(written.path), "images": written.images})
+        return
+    say(f"{written.images} images and what each stage makes of them lie in {written.path}.")
+    say_notice()
+
+
+def _export_release(request: "ReleaseRequest", *, json: bool) -> None:
+    from dermfuse.publishing.release import build_release
+
+    release = build_release(request, stage=announce_stage)
+    if json:
+        say_json(release.to_dict())
+        return
+    show_release(release, request.out)
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+
+_BLOCK = "release"
+
+
+def register_card(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(card)
+
+
+def card(
+    *,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", metavar="DIR", help="A release folder; else the package's."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A dataset folder it was trained on, to count images and skin tones, repeatable; "
+            "or the JSON of an earlier card.",
+        ),
+    ] = None,
+    stress: Annotated[
+        Path | None,
+        typer.Option("--stress", metavar="FILE", help="The stress.json of: dermfuse stress."),
+    ] = None,
+    bench: Annotated[
+        Path | None,
+        typer.Option("--bench", metavar="FILE", help="The JSON of: dermfuse bench analyze."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="A .md file; its content as .json beside it."),
+    ] = None,
+    summary: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--summary",
+            metavar="PAGE",
+            help="Replace the release's table in this page; repeatable.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write the model card of a release: every number from a file, the rest "not measured".
+
+    Without --out it is printed.
+    """
+    from dermfuse.publishing.card import CardSources, gather_card
+    from dermfuse.publishing.model_card import render_card, render_summary, write_card_page
+    from dermfuse.report.folder import replace_block
+
+    if out and out.suffix.lower() != ".md":
+        raise ConfigError(f"--out is {out}", expected="the name of a .md file")
+    sources = CardSources(release=release, data=data or None, stress=stress, bench=bench)
+    with progress("Reading") as advance:
+        content = gather_card(sources, progress=advance)
+    beside = write_card_page(content, out) if out else None
+    for page in summary or ():
+        replace_block(page, _BLOCK, render_summary(content))
+    if json:
+        say_json(content.to_dict())
+    elif beside:
+        say(f"The card lies in {out}, what it was made from in {beside}.")
+        say_notice()
+    elif summary:
+        say(f"The table stands in {', '.join(map(str, summary))}.")
+        say_notice()
+    else:
+        say(render_card(content).rstrip())

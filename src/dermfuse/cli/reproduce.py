@@ -2,36 +2,149 @@
 
 exit    3 where a run failed, the deadline left some, or a row could not be measured, and the rest
         were reported
+
+Trainings side by side: the options of their queue, and how far they are, as they go.
+
+That is a table on a terminal and lines elsewhere.
 """
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from dermfuse.cli.console import (
     announce_stage,
     on_terminal,
     progress,
+    require_figures_extra,
+    require_train_extra,
     say,
     say_json,
     say_notice,
+    say_progress,
     say_table,
 )
-from dermfuse.cli.extras import require_figures_extra, require_train_extra
-from dermfuse.cli.overview import Deadline, JobsOption, say_left, watch_lines, watch_live
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dermfuse.jobs.progress import RunProgress
-    from dermfuse.reproduction.estimate import PlanEstimate
+    from dermfuse.jobs.trainings import RunProgress
     from dermfuse.reproduction.outcome import Outcome
-    from dermfuse.reproduction.reproduce import Draw
+    from dermfuse.reproduction.reproduce import Draw, PlanEstimate
+
+JobsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs",
+        metavar="N|auto",
+        help="Trainings side by side; auto (the default on a GPU): one per core, up to what fits"
+        " the memory.",
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        metavar="MINUTES",
+        help="End training at the last whole epoch then; the same command goes on.",
+    ),
+]
+Watch = Callable[["Sequence[RunProgress]"], None]
+
+_MOST_ROWS = 20
+_ORDER = ("running", "failed", "waiting", "trained", "reused")
+
+
+@contextmanager
+def watch_live(jobs: int | None = None) -> Iterator[Watch]:
+    """Yields a callback that redraws a table of the runs on standard error.
+
+    Args:
+        jobs: Trainings side by side, for the time that is left; None for those that are going.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield lambda runs: live.update(draw_overview(runs, jobs=jobs))
+
+
+@contextmanager
+def watch_lines(jobs: int | None = None) -> Iterator[Watch]:
+    """Yields a callback that writes a line for every epoch that ends and every run that does."""
+    last: dict[str, tuple[str, int]] = {}
+
+    def watch(runs: "Sequence[RunProgress]") -> None:
+        for run in runs:
+            now = run.state, run.epoch
+            if run.state != "waiting" and last.get(run.name) != now:
+                left = _left(runs, jobs)
+                say_progress(f"{say_run(run)}{f'; all: {left}' if left else ''}")
+                sys.stderr.flush()
+            last[run.name] = now
+
+    yield watch
+
+
+def say_run(run: "RunProgress") -> str:
+    """Returns one run in a line."""
+    parts = [f"{run.name}: {run.state}", f"epoch {run.epoch} of {run.epochs}"]
+    parts += [f"{run.seconds_per_epoch:.1f} s an epoch"] if run.seconds_per_epoch else []
+    parts += [f"{_duration(run.seconds_left)} left"] if run.seconds_left else []
+    return ", ".join(parts) + (f": {run.error}" if run.error else "")
+
+
+def say_left(runs: "Sequence[RunProgress]") -> None:
+    """Writes how far the runs are that a deadline left, as a part of the result."""
+    for run in runs:
+        say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
+    if runs:
+        say(f"{len(runs)} runs are left. The same command goes on with them.")
+
+
+def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int | None) -> Table:
+    """Returns the table: what goes first, then what failed, what waits and what is done."""
+    done = sum(run.is_over for run in runs)
+    left = _left(runs, jobs)
+    table = Table(
+        title=f"{done} of {len(runs)} runs{f', {left}' if left else ''}", title_justify="left"
+    )
+    for name in ("run", "state", "epoch", "s / epoch", "left"):
+        table.add_column(name, justify="left" if name in ("run", "state") else "right")
+    ordered = sorted(runs, key=lambda run: _ORDER.index(run.state))
+    for run in ordered[:_MOST_ROWS]:
+        rate = f"{run.seconds_per_epoch:.1f}" if run.seconds_per_epoch else ""
+        time_left = "" if run.seconds_left is None else _duration(run.seconds_left)
+        cells = (run.name, run.error or run.state, f"{run.epoch}/{run.epochs}", rate, time_left)
+        table.add_row(*(Text(cell) for cell in cells))
+    if len(ordered) > _MOST_ROWS:
+        table.add_row(Text(f"and {len(ordered) - _MOST_ROWS} more"))
+    return table
+
+
+def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
+    from dermfuse.jobs.trainings import seconds_left
+
+    going = sum(run.state == "running" for run in runs)
+    seconds = seconds_left(runs, jobs=jobs or max(going, 1))
+    return "" if not seconds else f"{_duration(seconds)} left"
+
+
+def _duration(seconds: float) -> str:
+    from dermfuse.jobs.trainings import duration_in_words
+
+    return duration_in_words(seconds)
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
 
 SOME_FAILED = 3
 
@@ -132,7 +245,7 @@ def reproduce(  # noqa: PLR0913 — an option each
     if render is not None:
         if data:
             raise ConfigError("--render and --data are given", expected="one of them")
-        from dermfuse.reproduction.documents import render_outcome
+        from dermfuse.reproduction.page import render_outcome
 
         _finish(*render_outcome(render, out), summary=summary or (), json=json)
         return
@@ -145,7 +258,7 @@ def reproduce(  # noqa: PLR0913 — an option each
     require_train_extra("dermfuse reproduce")
     if figures:
         require_figures_extra("dermfuse reproduce without --no-figures")
-    from dermfuse.jobs.capacity import parse_jobs
+    from dermfuse.jobs.trainings import parse_jobs
     from dermfuse.reproduction.plan import CHOICES
     from dermfuse.reproduction.reproduce import Request, plan_request
     from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
@@ -166,7 +279,7 @@ def reproduce(  # noqa: PLR0913 — an option each
         blind=blind,
     )
     if dry_run:
-        from dermfuse.reproduction.estimate import estimate
+        from dermfuse.reproduction.reproduce import estimate
 
         with progress("Timing steps of each network") as advance:
             plan = plan_request(request)
@@ -197,8 +310,8 @@ def _finish(
     left: "Sequence[RunProgress]" = (),
     json: bool,
 ) -> None:
-    from dermfuse.report.markdown import replace_block
-    from dermfuse.reproduction.summary import render_block
+    from dermfuse.report.folder import replace_block
+    from dermfuse.reproduction.page import render_block
 
     for place in summary:
         replace_block(place, "paper", render_block(outcome))
@@ -216,7 +329,7 @@ def _artist(data: list[Path]) -> "Draw":
 
 
 def _show_estimate(found: "PlanEstimate") -> None:
-    from dermfuse.jobs.progress import range_in_words
+    from dermfuse.jobs.trainings import range_in_words
 
     rows = [
         (
@@ -237,8 +350,8 @@ def _show_estimate(found: "PlanEstimate") -> None:
 
 
 def _show_report(outcome: "Outcome", page: Path, left: "Sequence[RunProgress]") -> None:
-    from dermfuse.reproduction.words import say_leakage
-    from dermfuse.reproduction.words import say_table as say_in_words
+    from dermfuse.reproduction.page import say_leakage
+    from dermfuse.reproduction.page import say_table as say_in_words
 
     for table in outcome.tables:
         say(f"{table.number}: {table.title} ({table.measured_on})")

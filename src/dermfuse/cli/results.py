@@ -1,20 +1,40 @@
-"""``dermfuse fuse, evaluate, compare``: the commands on predictions folders."""
+"""``dermfuse fuse, evaluate, compare``: the commands on predictions folders.
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+``dermfuse join, average``: many predictions folders as one.
+
+``dermfuse submit, convert, tabulate, ablate``: what leaves the machine that trained.
+
+``dermfuse figures``: the paper's figures, drawn from one's own runs and predictions.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dermfuse.cli.console import estimate_cells, progress, say, say_json, say_notice, say_table
+from dermfuse.cli.console import (
+    estimate_cells,
+    progress,
+    require_figures_extra,
+    require_train_extra,
+    say,
+    say_json,
+    say_notice,
+    say_table,
+)
+from dermfuse.cli.models import Data
 from dermfuse.errors import ConfigError
+from dermfuse.folders import NOTICE, require_free
 
 if TYPE_CHECKING:
-    from dermfuse.evaluation.compare import ComparisonReport
+    from dermfuse.evaluation.evaluate import ComparisonReport
     from dermfuse.evaluation.matching import Coverage
     from dermfuse.evaluation.reports import Estimate, EvaluationReport
-    from dermfuse.fusion import FitOn
+    from dermfuse.predictions.fusion import EnsembleReport, FitOn
+    from dermfuse.predictions.packing import SubmissionReport
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
 
 Truth = Annotated[
     list[Path],
@@ -56,7 +76,7 @@ def fuse(
 
     The weight is given, fitted on predictions of validation images, or 0.5.
     """
-    from dermfuse.fusion import fuse as fuse_folders
+    from dermfuse.predictions.fusion import fuse as fuse_folders
 
     fit = _fit_on(fit_a, fit_b, truth)
     with progress("Fusing"):
@@ -123,7 +143,7 @@ def compare(
 
     By the paired bootstrap, and AUC by DeLong's test, too.
     """
-    from dermfuse.evaluation.compare import compare as compare_folders
+    from dermfuse.evaluation.evaluate import compare as compare_folders
 
     with progress("Comparing"):
         report = compare_folders(a, b, truth, draws=draws, seed=seed, allow_partial=partial)
@@ -136,7 +156,7 @@ def compare(
 
 def _fit_on(fit_a: Path | None, fit_b: Path | None, truth: list[Path] | None) -> "FitOn | None":
     """Returns what the weight is fitted on, or None where none of the options is given."""
-    from dermfuse.fusion import FitOn
+    from dermfuse.predictions.fusion import FitOn
 
     if fit_a is None and fit_b is None and not truth:
         return None
@@ -214,3 +234,267 @@ def _say_coverage(coverage: "Coverage") -> None:
         if ids:
             more = " ..." if len(ids) > _SHOWN_IDS else ""
             say(f"{len(ids)} images {what}: {', '.join(ids[:_SHOWN_IDS])}{more}")
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
+
+
+def register_ensembles(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    for command in (join, average):
+        app.command()(command)
+
+
+def join(
+    folders: Folders,
+    *,
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Join predictions of different images.
+
+    Those of every fold of a cross-validation predict each image once, out of fold.
+    """
+    from dermfuse.predictions.fusion import join as join_folders
+
+    with progress("Joining"):
+        report = join_folders(folders, out)
+    _show(report, out, json=json)
+
+
+def average(
+    folders: Folders,
+    *,
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Average predictions of the same images.
+
+    The unweighted mean of several folds, seeds or networks; masks need probability maps.
+    """
+    from dermfuse.predictions.fusion import average as average_folders
+
+    with progress("Averaging"):
+        report = average_folders(folders, out)
+    _show(report, out, json=json)
+
+
+def _show(report: "EnsembleReport", out: Path, *, json: bool) -> None:
+    if json:
+        say_json({**report.to_dict(), "out": str(out)})
+        return
+    say(
+        f"{report.image_count} predictions ({report.task}) from {report.folder_count} folders "
+        f"lie in {out}."
+    )
+    say_notice()
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register_publish(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command()(submit)
+    app.command()(convert)
+    app.command()(tabulate)
+    app.command()(ablate)
+
+
+def submit(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
+    ],
+    *,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="A dataset folder, for a run; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
+    ] = False,
+    json: _Json = False,
+) -> None:
+    """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
+    report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
+    if json:
+        say_json(report.to_dict())
+        return
+    say(f"{report.images} images ({report.task}), {report.size_mb} MB, lie in {out}.")
+    say_notice()
+
+
+def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "SubmissionReport":
+    require_train_extra("dermfuse submit")
+    from dermfuse.training.prediction import submit as submit_run
+
+    with progress("Predicting") as advance:
+        return submit_run(run, data=data, out=out, tta=tta, progress=advance)
+
+
+def _pack_results(results: Path, out: Path) -> "SubmissionReport":
+    from dermfuse.analysis.conversion import pack_results
+    from dermfuse.folders import RunFolder
+
+    if RunFolder(results).is_run:
+        raise ConfigError(
+            f"{results} is a run, and no dataset is given",
+            expected="the dataset whose test images it shall predict",
+            action="Add --data DIR",
+        )
+    return pack_results(results, out)
+
+
+def convert(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+) -> None:
+    """Turn results of analyze into predictions, for evaluate, compare and fuse."""
+    from dermfuse.analysis.conversion import convert_results
+
+    manifest = convert_results(results, out)
+    say(f"Predictions ({manifest.task}; {manifest.source}) lie in {out}.")
+    if manifest.withheld:
+        say(
+            f"{len(manifest.withheld)} images were withheld and have none; evaluate counts the "
+            "malignant ones as missed in a second sensitivity, the other commands refuse them"
+        )
+    say_notice()
+
+
+def tabulate(
+    predictions: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Predictions folders, a row each.")
+    ],
+    *,
+    truth: Truth,
+    write: Annotated[
+        list[Path] | None,
+        typer.Option("--write", metavar="PAGE", help="Replace the table in this page; repeatable."),
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    json: _Json = False,
+) -> None:
+    """Print a Markdown table of measured numbers, or write it into pages."""
+    from dermfuse.evaluation.tables import measure, render_tables, write_tables
+
+    with progress("Evaluating"):
+        measured = measure(predictions, truth=truth, draws=draws)
+    tables = render_tables(measured)
+    for page in write or ():
+        write_tables(page, tables)
+    if json:
+        say_json({"results": [each.report.to_dict() for each in measured], "notice": NOTICE})
+        return
+    say(tables)
+    say_notice()
+
+
+def ablate(
+    steps: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first."),
+    ],
+    *,
+    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Labels and masks.")],
+    within: Annotated[
+        Path | None,
+        typer.Option("--within", metavar="DIR", help="Only images that this folder knows, too."),
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="PAGE", help="Replace the table in this page.")
+    ] = None,
+    block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
+    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    json: _Json = False,
+) -> None:
+    """Print what each step of a recipe gains over the one before, on the same images."""
+    from dermfuse.evaluation.tables import measure_steps, render_ablation
+    from dermfuse.report.folder import replace_block
+
+    named = [_named_folder(step) for step in steps]
+    with progress("Comparing"):
+        found = measure_steps(named, truth, within=within, draws=draws)
+    if write:
+        replace_block(write, block, render_ablation(found))
+    if json:
+        say_json(found.to_dict())
+        return
+    say(render_ablation(found))
+    say_notice()
+
+
+def _named_folder(step: str) -> tuple[str, Path]:
+    name, equals, folder = step.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(f'"{step}" names no step', expected="NAME=DIR, DIR a predictions folder")
+    return name, Path(folder)
+
+
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
+
+
+def register_figures(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command()(figures)
+
+
+def figures(  # noqa: PLR0913 — an option each
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
+    ],
+    *,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
+    ] = False,
+    webp: Annotated[
+        bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Draw the paper's Figs. 8 to 14 and diagnostic plots.
+
+    Run folders give training curves, activation maps and t-SNE; predictions folders the rest.
+    What cannot be drawn from them is listed, with the reason.
+    """
+    require_figures_extra("dermfuse figures")
+    from dermfuse.figures.gather import captions, draw_figures, write_figures
+    from dermfuse.figures.sources import is_run
+
+    require_free(out, what="figures")
+    runs = [folder for folder in folders if is_run(folder)]
+    predictions = [folder for folder in folders if folder not in runs]
+    not_drawn: list[tuple[str, str]] = []
+    with progress("Drawing"):
+        pictures = draw_figures(
+            runs,
+            predictions,
+            data=data,
+            draws=draws,
+            seed=seed,
+            paper=paper,
+            skipped=lambda figure, why: not_drawn.append((figure, why)),
+        )
+    write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
+    said = captions(pictures, not_drawn, webp=webp)
+    if json:
+        say_json(said)
+        return
+    for each in said["figures"]:
+        say(f"{out / each['file']}  {each['title']}")
+    for figure, why in not_drawn:
+        say(f"{figure} is not drawn: {why}")
+    say_notice()

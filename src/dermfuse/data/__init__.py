@@ -4,14 +4,8 @@ A data set is a folder in the challenge's own layout; in memory it is a tuple of
 records. Nothing imported here needs torch.
 """
 
-from dermfuse.data.isic2016 import (
-    TEST_DUPLICATES,
-    Isic2016,
-    Lesion,
-    load_isic2016,
-    load_labels,
-)
-from dermfuse.data.verification import VerificationReport, verify_isic2016
+from dermfuse.data.audit import VerificationReport, verify_isic2016
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, load_labels
 
 __all__ = [
     "TEST_DUPLICATES",

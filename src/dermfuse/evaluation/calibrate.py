@@ -1,5 +1,11 @@
-"""Fitting a calibration to scores of images that no network was trained on."""
+"""Fitting a calibration to scores of images that no network was trained on.
 
+Operating points: the thresholds a user can choose from, and what each costs.
+
+How much each of several networks should count in the mean of their scores.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.metrics import expected_calibration_error
-from dermfuse.release.calibration import Calibration, logit_of, probability_of
+from dermfuse.evaluation.bootstrap import DRAWS, percentile_interval, resample
+from dermfuse.predictions.metrics import expected_calibration_error, images_needed
+from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of, probability_of
 
 _STEPS, _ENOUGH = 100, 1e-10
 _RIDGE = 1e-6  # keeps Newton's step finite where the scores separate the classes
@@ -164,3 +171,163 @@ def _out_of_fold(
         fitted = fit_calibration(truth[~held_out], values[~held_out], bias=bias)
         found[held_out] = fitted(values[held_out])
     return found
+
+
+SENSITIVITIES = (0.8, 0.9, 0.95, 0.98)
+"""Of the points that are named after the sensitivity they reach."""
+
+
+def choose_points(
+    labels: ArrayLike, probabilities: ArrayLike, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[OperatingPoint, ...]:
+    """Returns the operating points on images that no network was trained on.
+
+    ``balanced`` has the largest sum of sensitivity and specificity (Youden's index); of
+    ``sensitivity90`` and its kind the threshold lies half-way between the malignant image that
+    completes the sensitivity and the next image below it. Sensitivity and specificity at a
+    chosen threshold are measured on the images it was chosen on; the intervals choose anew in
+    every draw, so that the luck of the choice is in them.
+
+    Args:
+        labels: 0 benign, 1 malignant. (N,)
+        probabilities: Calibrated, in [0, 1]. (N,)
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A class is missing.
+    """
+    malignant = np.asarray(labels, dtype=bool)
+    values = np.asarray(probabilities, dtype=np.float64)
+    if malignant.all() or not malignant.any():
+        raise DataError("one class is missing", expected="benign and malignant images")
+    targets: list[float | None] = [None, *SENSITIVITIES]
+
+    def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([_rates_of_draw(malignant, values, draw, targets) for draw in counts])
+
+    drawn = resample(rates, malignant.astype(np.int64), draws=draws, seed=seed)
+    points = []
+    for index, target in enumerate(targets):
+        threshold = _threshold(malignant, values, target)
+        called = values >= threshold
+        found = [
+            Rate(float(value), interval.low, interval.high)
+            for value, interval in (
+                (called[malignant].mean(), percentile_interval(drawn[:, 2 * index])),
+                ((~called)[~malignant].mean(), percentile_interval(drawn[:, 2 * index + 1])),
+            )
+        ]
+        name = "balanced" if target is None else f"sensitivity{round(100 * target)}"
+        points.append(OperatingPoint(name, threshold, found[0], found[1]))
+    return tuple(points)
+
+
+def _rates_of_draw(
+    malignant: NDArray[np.bool_],
+    values: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    targets: Sequence[float | None],
+) -> list[float]:
+    """Returns what thresholds chosen in a draw reach on the images that it left out.
+
+    An image that was not drawn is new to the threshold: the spread over draws is that of a
+    threshold that is chosen once and met by other images.
+    """
+    times = counts.astype(np.int64)
+    drawn_labels, drawn_values = np.repeat(malignant, times), np.repeat(values, times)
+    left_out = times == 0
+    found: list[float] = []
+    for target in targets:
+        called = values >= _threshold(drawn_labels, drawn_values, target)
+        for of_class, right in ((malignant, called), (~malignant, ~called)):
+            new = of_class & left_out
+            found.append(float(right[new if new.any() else of_class].mean()))
+    return found
+
+
+def _threshold(
+    malignant: NDArray[np.bool_], values: NDArray[np.float64], sensitivity: float | None
+) -> float:
+    """Returns the threshold, called malignant from there on, half-way to the next value below."""
+    if sensitivity is None:
+        at = _most_balanced(malignant, values)
+    else:
+        needed = images_needed(int(malignant.sum()), sensitivity)
+        at = float(np.sort(values[malignant])[-needed])
+    below = values[values < at]
+    return float((at + below.max()) / 2) if below.size else at
+
+
+def _most_balanced(malignant: NDArray[np.bool_], values: NDArray[np.float64]) -> float:
+    """Returns the value at which sensitivity and specificity have the largest sum."""
+    thresholds = np.unique(values)
+    missed = np.searchsorted(np.sort(values[malignant]), thresholds, side="left")
+    passed = np.searchsorted(np.sort(values[~malignant]), thresholds, side="left")
+    youden = passed / (~malignant).sum() - missed / malignant.sum()
+    return float(thresholds[np.argmax(youden)])
+
+
+_WEIGHT_STEPS = 200
+_FIRST_STEP, _SMALLEST_STEP = 4.0, 1e-4
+_DIGITS = 3  # finer weights fit the images at hand and no others
+
+Values = NDArray[np.float64]
+
+
+def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
+    """Returns the weights under whose calibrated mean the labels are likeliest.
+
+    The log loss of the mean, calibrated by the best line in logits, is lowered from equal weights
+    on by exponentiated gradient: no weight falls below 0, they always add up to 1, and the same
+    scores give the same weights. Unlike a ranking metric it is smooth, so that one image more or
+    less moves the weights little.
+
+    Args:
+        labels: 0 benign, 1 malignant. (N,)
+        scores: Of each network, in [0, 1], of images it was not trained on. (N, K)
+
+    Returns:
+        In steps of 0.001. (K,)
+
+    Raises:
+        DataError: As for ``fit_calibration``.
+    """
+    truth, columns = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    weights = np.full(columns.shape[1], 1.0 / columns.shape[1])
+    best, gradient = _log_likelihood(truth, columns, weights)
+    step = _FIRST_STEP
+    for _ in range(_WEIGHT_STEPS):
+        moved = weights * np.exp(step * (gradient - gradient.max()))
+        moved /= moved.sum()
+        now, next_gradient = _log_likelihood(truth, columns, moved)
+        if now > best:
+            weights, best, gradient = moved, now, next_gradient
+            step *= 2
+        else:
+            step /= 2
+        if step < _SMALLEST_STEP:
+            break
+    return _rounded(weights)
+
+
+def _log_likelihood(truth: Values, columns: Values, weights: Values) -> tuple[float, Values]:
+    """Returns the mean log likelihood under the best calibration, and its slope by weight.
+
+    At the best line the likelihood does not change with the line, so that its slope by a weight
+    is that with the line held fast.
+    """
+    mean = np.clip(columns @ weights, 1e-7, 1.0 - 1e-7)
+    line = fit_calibration(truth, mean)
+    chance = line(mean)
+    signed = np.where(truth > 0, 1.0, -1.0) * (logit_of(mean) / line.temperature + line.bias)
+    by_mean = (truth - chance) / (line.temperature * mean * (1.0 - mean))
+    return float(-np.logaddexp(0.0, -signed).mean()), by_mean @ columns / truth.size
+
+
+def _rounded(weights: Values) -> Values:
+    """Returns the weights in steps of 0.001; what rounding leaves goes to the largest."""
+    rounded = np.round(weights, _DIGITS)
+    largest = int(np.argmax(rounded))
+    rounded[largest] = round(1.0 - (rounded.sum() - rounded[largest]), _DIGITS)
+    return rounded

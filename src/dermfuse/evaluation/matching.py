@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.data.truth import Truth
+from dermfuse.data.folders import Truth
+from dermfuse.data.labels import Label
 from dermfuse.errors import DataError, PredictionsError
-from dermfuse.masks import read_mask
-from dermfuse.metrics import Counts, count
-from dermfuse.predictions import Predictions, name_some, size_in_words
-from dermfuse.scores import Label
+from dermfuse.imaging.masks import read_mask
+from dermfuse.predictions.folder import Predictions, name_some, size_in_words
+from dermfuse.predictions.metrics import Counts, count
 
 _SUBSETS = ("train", "validation")
 

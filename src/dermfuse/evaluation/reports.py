@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dermfuse.evaluation.delong import AucEstimate
+from dermfuse.evaluation.bootstrap import AucEstimate
 from dermfuse.evaluation.matching import Coverage
-from dermfuse.metrics import Counts
-from dermfuse.runs import NOTICE
-from dermfuse.words import MISSED
+from dermfuse.folders import NOTICE
+from dermfuse.predictions.metrics import Counts
+from dermfuse.report.words import MISSED
 
 
 @dataclass(frozen=True, slots=True)

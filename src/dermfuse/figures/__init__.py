@@ -1,5 +1,5 @@
 """The paper's figures, drawn from runs and predictions: numbers and pixels in, pictures out."""
 
-from dermfuse.figures.picture import Picture
+from dermfuse.figures.style import Picture
 
 __all__ = ["Picture"]

@@ -9,10 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.figures.picture import Picture
 from dermfuse.figures.style import (
     INK,
     Basis,
+    Picture,
     columns_for,
     encode,
     fold,

@@ -1,16 +1,31 @@
-"""Which images the figures show, by rule: Figs. 12, 13 and 14."""
+"""Which images the figures show, by rule: Figs. 12, 13 and 14.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+What makes an image hard to segment, as numbers: the rules behind Fig. 13.
+
+Each rule takes an image (H, W, 3) and the lesion's mask (H, W) and returns one number. Lengths
+are shares of the shorter side, so that a rule reads the same at any size; Fig. 13 measures all
+images at one size. The rules rank images, they do not diagnose: a ruler's ticks count as hair
+where they are long, and a coloured sticker counts as marker.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import pi, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.figures.hardness import RULES, Rule
 from dermfuse.figures.inside import even_ranks
-from dermfuse.figures.maps import ProbabilityRow, ShownImage, draw_probability_maps
-from dermfuse.figures.outlines import Panel, Row, draw_panels
-from dermfuse.figures.picture import Picture
+from dermfuse.figures.maps import (
+    Panel,
+    ProbabilityRow,
+    Row,
+    ShownImage,
+    draw_panels,
+    draw_probability_maps,
+)
 from dermfuse.figures.sources import (
     ScoredGroup,
     SegmentedNetwork,
@@ -23,10 +38,212 @@ from dermfuse.figures.sources import (
     shrunk_mask,
     without_members,
 )
-from dermfuse.figures.style import Basis
-from dermfuse.masks import read_mask
-from dermfuse.predictions import Predictions
-from dermfuse.preprocess import read_image, read_probability, resize_probability
+from dermfuse.figures.style import Basis, Picture
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_image, read_probability, resize_probability
+from dermfuse.predictions.folder import Predictions
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+_HAIR_WIDTH = 0.035
+"""Structures narrower than this are thin."""
+_HAIR_LENGTH = 0.12
+"""Thin structures at least this long are hairs."""
+_HAIR_DEPTH = 14.0
+"""How much darker than its surroundings a hair is, of 255."""
+_HAIR_THINNESS = 0.35
+"""Largest area of a hair, as a share of the square on its length."""
+_MARGIN = 0.03
+"""What lies this near to the lesion is its border."""
+_RING = 0.25
+"""Width of the ring of skin around the lesion, in its mean radii."""
+_INK_CHROMA = 18.0
+"""How far in a* and b* ink is from the skin around it."""
+_INK_OFF_SKIN = 9.0
+"""How far in a* and b* ink is from all shades of the skin, from grey to the skin's own colour."""
+_INK_HUES_DEGREES = (120.0, 345.0)
+"""From green over blue to purple, in the plane of a* and b*."""
+
+_LUMA = np.array((0.299, 0.587, 0.114))
+_TO_XYZ = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)))
+_WHITE = np.array((0.9505, 1.0, 1.0890))  # D65
+
+
+def hair_fraction(image: Image, mask: Mask) -> float:
+    """Returns the share of the skin outside the lesion that thin, long, dark lines cover.
+
+    A black-hat (the closing less the image) keeps what is dark and narrow; of its connected
+    pieces those count that are long and cover little of the square on their length. Inside the
+    lesion and at its border pigment looks alike: they are left out.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: The lesion, (H, W).
+    """
+    _check(image, mask)
+    side = min(mask.shape)
+    grey = image @ _LUMA
+    width = max(3, 2 * round(_HAIR_WIDTH * side / 2) + 1)
+    dark = ndimage.grey_closing(grey, size=(width, width)) - grey > _HAIR_DEPTH
+    skin = ~_grown(mask, _MARGIN * side)
+    pieces, count = ndimage.label(dark & skin, structure=np.ones((3, 3)))
+    if not count or not skin.any():
+        return 0.0
+    areas = ndimage.sum_labels(np.ones(mask.shape), pieces, range(1, count + 1))
+    boxes = ndimage.find_objects(pieces)
+    lengths = np.array([np.hypot(*(part.stop - part.start for part in box)) for box in boxes])
+    is_hair = (lengths >= _HAIR_LENGTH * side) & (areas <= _HAIR_THINNESS * lengths**2)
+    return float(areas[is_hair].sum() / np.count_nonzero(skin))
+
+
+def marker_fraction(image: Image, mask: Mask) -> float:
+    """Returns the share of the image outside the lesion that is green, blue or purple.
+
+    Hue is measured from the skin's own: the median a* and b* outside the lesion are taken off,
+    so that a camera's tint is no ink. Skin in shadow and in glare fades towards grey, which is
+    bluer than it: what lies near the line from grey to the skin's colour is skin. The lesion
+    itself may be blue-grey and is left out.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: The lesion, (H, W).
+    """
+    _check(image, mask)
+    skin = ~_grown(mask, _MARGIN * min(mask.shape))
+    if not skin.any():
+        return 0.0
+    colours = lab(image[skin])[:, 1:]
+    skin_colour = np.median(colours, axis=0)
+    a, b = (colours - skin_colour).T
+    hue = np.degrees(np.arctan2(b, a)) % 360
+    low, high = _INK_HUES_DEGREES
+    is_ink = (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
+    is_ink &= _distance_from_shades(colours, skin_colour) > _INK_OFF_SKIN
+    return float(np.mean(is_ink))
+
+
+def colour_difference(image: Image, mask: Mask) -> float:
+    """Returns the distance of the lesion's mean colour from the skin around it, in CIELAB.
+
+    The skin is a ring a quarter of the lesion's mean radius wide, a little away from its border.
+    A difference of 2 is just seen; low contrast is a small number.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: The lesion, (H, W); it is not empty and not the whole frame.
+    """
+    _check(image, mask)
+    radius = sqrt(np.count_nonzero(mask) / pi)
+    near, far = _grown(mask, 0.05 * radius), _grown(mask, (0.05 + _RING) * radius)
+    ring = far & ~near
+    if not mask.any() or not ring.any():
+        raise DataError("the mask is empty or the whole frame", expected="a lesion on skin")
+    inside, outside = (lab(image[part]).mean(axis=0) for part in (mask, ring))
+    return float(np.linalg.norm(inside - outside))
+
+
+def irregularity(_: Image, mask: Mask) -> float:
+    """Returns perimeter² / (4 pi area) of the lesion: 1 for a disc, more for all else.
+
+    The perimeter is Crofton's: how often lines in four directions cross the border. Counting
+    pixel edges would give a disc 1.6.
+
+    Args:
+        _: Not looked at.
+        mask: The lesion, (H, W), not empty.
+    """
+    if not mask.any():
+        raise DataError("the mask is empty", expected="a lesion")
+    return perimeter_px(mask) ** 2 / (4 * pi * np.count_nonzero(mask))
+
+
+def perimeter_px(mask: Mask) -> float:
+    """Returns the length of a mask's border, in pixels (Cauchy-Crofton in four directions).
+
+    Lines in a direction cross the border as often, in the mean over directions, as it is long:
+    L = (pi / 8) (crossings along rows and columns + crossings along both diagonals / sqrt 2).
+
+    Args:
+        mask: (H, W); what touches the frame is closed there.
+    """
+    padded = np.pad(mask, 1)
+    straight = sum(np.count_nonzero(padded != np.roll(padded, 1, axis)) for axis in (0, 1))
+    diagonal = sum(
+        np.count_nonzero(padded != np.roll(padded, (1, step), (0, 1))) for step in (1, -1)
+    )
+    return pi / 8 * (straight + diagonal / sqrt(2))
+
+
+def lab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Returns CIELAB (D65) of 8-bit sRGB colours, (..., 3) each.
+
+    Example:
+        >>> lab(np.array([[255, 255, 255], [0, 0, 0]], np.uint8)).round(1).tolist()
+        [[100.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    encoded = rgb.astype(np.float64) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    ratio = linear @ _TO_XYZ.T / _WHITE
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way in which an image is hard.
+
+    Args:
+        name: In words, for the figure.
+        measure: (image, mask) to a number.
+        number: What the number is, in words.
+        largest_is_hardest: Or the smallest.
+    """
+
+    name: str
+    measure: Callable[[Image, Mask], float]
+    number: str
+    largest_is_hardest: bool = True
+
+    def order(self, values: NDArray[np.float64]) -> list[int]:
+        """Returns the indices of images from the hardest on."""
+        keys = -values if self.largest_is_hardest else values
+        return [int(index) for index in np.argsort(keys, kind="stable")]
+
+
+RULES = (
+    Rule("hair", hair_fraction, "hair on skin, share"),
+    Rule("marker or ink", marker_fraction, "ink on skin, share"),
+    Rule("low contrast", colour_difference, "colour difference", largest_is_hardest=False),
+    Rule("irregular border", irregularity, "irregularity"),
+)
+"""The hard images of Fig. 13."""
+
+
+def _grown(mask: Mask, distance_px: float) -> Mask:
+    """Returns the mask grown by a distance on all sides."""
+    if not mask.any():
+        return mask
+    grown: Mask = ndimage.distance_transform_edt(~mask) <= max(1.0, distance_px)
+    return grown
+
+
+def _distance_from_shades(
+    colours: NDArray[np.float64], skin: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the distance of a* and b*, (N, 2), from the line between grey and the skin's."""
+    along = np.clip(colours @ skin / max(float(skin @ skin), 1e-9), 0, 1)
+    return np.asarray(np.linalg.norm(colours - along[:, None] * skin, axis=1))
+
+
+def _check(image: Image, mask: Mask) -> None:
+    if image.shape != (*mask.shape, 3):
+        raise DataError(
+            f"an image of shape {image.shape} with a mask of shape {mask.shape}",
+            expected="(H, W, 3) and (H, W)",
+        )
+
 
 MEASURED_PX = 256
 """Longer side at which hardness is measured, whatever the image's size."""

@@ -12,7 +12,6 @@ from PIL import Image
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
-from dermfuse.figures.calibration import draw_reliability
 from dermfuse.figures.curves import draw_training_curves
 from dermfuse.figures.examples import (
     basis_of,
@@ -24,8 +23,7 @@ from dermfuse.figures.examples import (
     numbered,
 )
 from dermfuse.figures.inside import draw_embeddings_inside, draw_maps_inside, look
-from dermfuse.figures.picture import Picture
-from dermfuse.figures.ranking import draw_decision_curves, draw_rankings
+from dermfuse.figures.ranking import draw_decision_curves, draw_rankings, draw_reliability
 from dermfuse.figures.sources import (
     ScoredGroup,
     SegmentedNetwork,
@@ -35,8 +33,8 @@ from dermfuse.figures.sources import (
     segmented_networks,
     without_members,
 )
-from dermfuse.figures.style import Basis
-from dermfuse.runs import NOTICE, atomic_write, new_folder, write_json
+from dermfuse.figures.style import Basis, Picture
+from dermfuse.folders import NOTICE, atomic_write, new_folder, write_json
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from dermfuse.config import Config, Task, load_config
-from dermfuse.data.folders import DataFolders, has_split, load_dataset
+from dermfuse.data.folders import DataFolders, Truth, has_split, load_dataset, load_truth
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.splits import Split, read_split
-from dermfuse.data.truth import Truth, load_truth
 from dermfuse.errors import DataError, DermfuseError, RunError
 from dermfuse.evaluation.matching import match_masks, match_scores
 from dermfuse.figures.curves import History
 from dermfuse.figures.ranking import ScoredNetwork
-from dermfuse.masks import read_mask
-from dermfuse.metrics import jaccard
-from dermfuse.predictions import Predictions, read_predictions
-from dermfuse.preprocess import read_image
+from dermfuse.folders import RunFolder
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_image
+from dermfuse.predictions.folder import Predictions, read_predictions
+from dermfuse.predictions.metrics import jaccard
 from dermfuse.records import MOST_RECORD_BYTES, read_plain, show_value
-from dermfuse.runs import RunFolder
 
 _LOG = logging.getLogger(__name__)
 _Matched = TypeVar("_Matched")

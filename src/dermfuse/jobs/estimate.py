@@ -1,4 +1,7 @@
-"""What trainings would cost before they are begun: time from timed steps, and disk."""
+"""What trainings would cost before they are begun: time from timed steps, and disk.
+
+Whether what runs would learn from holds both classes: asked before any of them begins.
+"""
 
 import heapq
 import time
@@ -13,21 +16,51 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from dermfuse.config import Config, ModelConfig
+from dermfuse.config import Config, ModelConfig, has_scores
+from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.pairs import CYCLE
+from dermfuse.data.labels import Label
 from dermfuse.errors import DermfuseError
-from dermfuse.jobs.capacity import Jobs, Memory, default_jobs, fitting_jobs, free_ram_mb
-from dermfuse.jobs.execution import Workplace, survey
-from dermfuse.jobs.progress import RunProgress
-from dermfuse.jobs.run import Run
-from dermfuse.jobs.sides import require_sides
+from dermfuse.jobs.trainings import (
+    Jobs,
+    Memory,
+    Run,
+    RunProgress,
+    Workplace,
+    default_jobs,
+    fitting_jobs,
+    free_ram_mb,
+    survey,
+)
 from dermfuse.models import count_parameters
 from dermfuse.models.build import build_network
-from dermfuse.models.discriminant import DiscriminantNetwork
-from dermfuse.scores import Label
-from dermfuse.training.memory import explain_memory
+from dermfuse.models.classifier import DiscriminantNetwork
+from dermfuse.training.distributed import explain_memory
+from dermfuse.training.samples import require_classes, select_lesions
 from dermfuse.training.train import accelerator_of, precision_of
+
+
+def require_sides(runs: Sequence[Run], place: Workplace) -> None:
+    """Refuses runs that are not finished and have a side of the split without one of the classes.
+
+    What else keeps a run from its data is the run's to say: others may go on without it.
+
+    Raises:
+        DataError: Naming the run.
+    """
+    seen = set()
+    for run, state in zip(runs, survey(runs, place), strict=True):
+        config = run.config
+        key = (config.data, config.model.task, config.train.seed, run.leave_out)
+        if state.state != "waiting" or not has_scores(config.model.task) or key in seen:
+            continue
+        seen.add(key)
+        try:
+            chosen = select_lesions(place.data, config, leave_out=run.leave_out)
+        except DermfuseError:
+            continue
+        require_classes(chosen, config, run=run.name)
+
 
 _TIMED_STEPS = 4
 _TIMED_SECONDS = 20.0  # after which no further step of a network is begun, once one is timed

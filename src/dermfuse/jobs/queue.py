@@ -5,18 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dermfuse.errors import ConfigError
-from dermfuse.jobs.capacity import Jobs
 from dermfuse.jobs.estimate import RunsEstimate, estimate_runs, order_runs
-from dermfuse.jobs.execution import (
+from dermfuse.jobs.trainings import (
     Command,
+    Jobs,
+    Run,
+    RunProgress,
     Watch,
     Workplace,
+    duration_in_words,
     predict_command,
     train_all,
     train_command,
 )
-from dermfuse.jobs.progress import RunProgress, duration_in_words
-from dermfuse.jobs.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,8 @@ from torch import nn
 
 from dermfuse.config import ModelConfig
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.classifier import Classifier
-from dermfuse.models.discriminant import DiscriminantNetwork
-from dermfuse.models.joint import JointNetwork
-from dermfuse.models.unet import UNet
-from dermfuse.models.unet_original import OriginalUNet
+from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointNetwork
+from dermfuse.models.unet import OriginalUNet, UNet
 
 _WITH_A_CLASS_HEAD: dict[str, Callable[..., nn.Module]] = {
     "classifier": Classifier,

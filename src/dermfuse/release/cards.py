@@ -2,32 +2,244 @@
 
 ``NAME.json`` lies beside ``NAME.onnx`` and names its SHA-256, so that a card is never read with
 another network than its own.
+
+The files of a release folder: plain names, plain files, and the content that was vouched for.
+
+Whether an ONNX file holds all of its numbers: others lie outside of its card's digest.
+
+ONNX is protocol buffers: a message is a row of fields, each a number, a kind and a content, and
+some contents are messages again. Only the path to tensors is followed.
+
+Under which licences the ImageNet weights were published that trainings start from.
 """
 
 import hashlib
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 from dermfuse.config import Task
-from dermfuse.errors import ExportError, ReleaseError
-from dermfuse.records import MOST_RECORD_BYTES, parse_object, show_value
-from dermfuse.release.external import refuse_external_data
-from dermfuse.release.files import (
-    MOST_FILE_BYTES,
-    read_file,
-    require_digest,
-    require_file_name,
-)
-from dermfuse.runs import NOTICE, write_json
+from dermfuse.errors import DermfuseError, ExportError, ReleaseError
+from dermfuse.folders import NAME_BYTES, NOTICE, write_json
+from dermfuse.records import MOST_RECORD_BYTES, parse_object, read_plain, show_value
+
+MOST_FILE_BYTES = 2 << 30
+"""Of one file of a release: what ONNX allows for a network."""
+
+_DAMAGED = "Do not use it: it is damaged or was changed. Copy the release again"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NOT_IN_NAMES = frozenset('/\\:*?"<>|')
+_ENDING_BYTES = len(".json")
+
+
+def require_file_name(
+    name: str, *, source: str, ending: str = "", error: type[DermfuseError] = ReleaseError
+) -> str:
+    """Returns ``name`` if it is that of a file in its folder, on any system, and no path.
+
+    Args:
+        name: As a record, or a user, says it.
+        source: Which record and key, for the message.
+        ending: What it ends in.
+        error: What is raised.
+
+    Raises:
+        DermfuseError: ``error``: it is empty or too long, begins with a dot or ends in another
+            ending, or holds a slash, a backslash, a colon or what cannot be printed.
+
+    Example:
+        >>> require_file_name("net.onnx", source="file")
+        'net.onnx'
+    """
+    is_plain = name.isprintable() and name.strip() == name and not set(name) & _NOT_IN_NAMES
+    is_file = is_plain and name.endswith(ending) and not name.startswith(".")
+    if is_file and 0 < len(name.encode()) <= NAME_BYTES - _ENDING_BYTES:
+        return name
+    ends = f" that ends in {ending}" if ending else ""
+    raise error(
+        f"{source} is {show_value(name)}",
+        expected=f"the name of a file{ends} beside the record, no path",
+    )
+
+
+def require_digest(digest: str, *, source: str) -> str:
+    """Returns ``digest`` if it is a SHA-256 in hexadecimal.
+
+    Raises:
+        ReleaseError: It is none.
+    """
+    if _SHA256.fullmatch(digest) is None:
+        raise ReleaseError(
+            f"{source} is {show_value(digest)}", expected="a SHA-256: 64 hexadecimal digits"
+        )
+    return digest
+
+
+def read_file(
+    folder: Path,
+    name: str,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    most_bytes: int = MOST_FILE_BYTES,
+    action: str = _DAMAGED,
+) -> bytes:
+    """Returns the content of a file of a release.
+
+    Args:
+        folder: The release.
+        name: Of the file.
+        sha256: What its digest must be; None where nothing vouches for it, as for the record.
+        size: How many bytes it must have; None as for ``sha256``.
+        most_bytes: That it may have.
+        action: What the user can do where it is missing.
+
+    Raises:
+        ReleaseError: The name is a path; the file is missing, leads out of the folder, is no
+            plain file, is too large, or is another than the one whose digest is known.
+    """
+    path = folder / require_file_name(name, source=f"the name of a file in {folder}")
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        is_inside = False
+    if not is_inside:
+        raise ReleaseError(
+            f"{path} is a link that leads out of its folder",
+            expected="the file itself",
+            action="Copy the release with its files",
+        )
+    content = read_plain(path, most_bytes=most_bytes, error=ReleaseError, action=action)
+    if size is not None and len(content) != size:
+        raise ReleaseError(
+            f"{path} has {len(content):,} bytes",
+            expected=f"{size:,}, as its record says",
+            action="Copy it again",
+        )
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ReleaseError(
+            f"{path} has SHA-256 {found[:16]}...",
+            expected=f"{sha256[:16]}..., as its record says",
+            action=_DAMAGED,
+        )
+    return content
+
+
+_DEEPEST = 64  # messages within messages
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+_WIDTHS = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_NUMBERS = 1 << 29  # fields of a message are numbered below
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a TensorProto: where else, and that it is elsewhere
+
+_INNER: Mapping[str, Mapping[int, str]] = MappingProxyType({
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse",
+    },
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+})  # fmt: skip
+"""Of each message, the fields that lead to tensors, as onnx.proto numbers them."""
+
+
+def refuse_external_data(content: bytes, name: str) -> None:
+    """Refuses a network that takes numbers from other files.
+
+    Args:
+        content: Of an ONNX file.
+        name: Of the file, for the message.
+
+    Raises:
+        ReleaseError: It does, or is no ONNX file.
+    """
+    try:
+        is_whole = _is_whole(memoryview(content))
+    except (ValueError, IndexError) as error:
+        raise ReleaseError(
+            f"{name} is no ONNX file ({error})", expected="a network as dermfuse exports it"
+        ) from error
+    if not is_whole:
+        raise ReleaseError(
+            f"{name} takes numbers from other files (ONNX external data)",
+            expected="a network whose file holds all of its numbers",
+            action="Save it as one file",
+        )
+
+
+def _is_whole(content: memoryview) -> bool:
+    """Returns whether no tensor of a model says that its numbers are elsewhere.
+
+    Raises:
+        ValueError, IndexError: It is no model.
+    """
+    waiting = [("model", content, 0)]
+    has_graph = False
+    while waiting:
+        kind, message, depth = waiting.pop()
+        for number, value in _fields(message):
+            if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
+                return False
+            inner = _INNER[kind].get(number)
+            if inner is None or isinstance(value, int):
+                continue
+            if depth == _DEEPEST:
+                raise ValueError("it is nested too deeply")
+            has_graph |= (kind, inner) == ("model", "graph")
+            waiting.append((inner, value, depth + 1))
+    if not has_graph:
+        raise ValueError("it has no graph")
+    return True
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yields (number, value) of each field of a message; numbers as they are, else the content."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, kind = tag >> 3, tag & 7
+        if not 0 < number < _NUMBERS:
+            raise ValueError(f"a field has number {number}")
+        if kind == _VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == _LENGTH:
+            width, at = _varint(message, at)
+        elif kind in _WIDTHS:
+            width = _WIDTHS[kind]
+        else:
+            raise ValueError(f"a field is of kind {kind}")
+        if at + width > len(message):
+            raise ValueError("it is cut off")
+        yield number, message[at : at + width]
+        at += width
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Returns a number of seven bits a byte, lowest first, and where what follows begins."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number is too long")
+
 
 FORMAT = 2
 """The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
 RESIZE = (
-    "the whole frame to size x size pixels, bilinear, antialiased (dermfuse.preprocess.squeeze)"
+    "the whole frame to size x size pixels, bilinear, antialiased "
+    "(dermfuse.imaging.preprocess.squeeze)"
 )
 """How an image becomes the input."""
 
@@ -338,3 +550,28 @@ class _Reader:
             n=self.count("n"),
             metrics={precision: metrics.numbers(precision) for precision in metrics.record},
         )
+
+
+LICENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "mobilenet_v1": "TensorFlow, Apache-2.0",
+        "efficientnet_lite0": "TensorFlow, by way of timm, Apache-2.0",
+        "mobilenet_v2": "torchvision, BSD-3-Clause",
+        "squeezenet1_1": "torchvision, BSD-3-Clause; the network's authors, BSD-2-Clause",
+        "vgg16": "torchvision, BSD-3-Clause",
+        "densenet121": "torchvision, BSD-3-Clause",
+        "resnet18": "torchvision, BSD-3-Clause",
+        "resnext50": "torchvision, BSD-3-Clause",
+    }
+)
+"""Publisher and licence by backbone."""
+
+
+def licence_of(backbone: str) -> str:
+    """Returns publisher and licence of a backbone's ImageNet weights.
+
+    Example:
+        >>> licence_of("mobilenet_v1"), licence_of("shufflenet_v1")
+        ('TensorFlow, Apache-2.0', 'not known')
+    """
+    return LICENCES.get(backbone, "not known")

@@ -4,25 +4,253 @@ release.json        this record
 NAME.onnx, .json    each network and its card
 dermoscopy.npz      where the images learnt from lie, to tell what is unlike them
 out_of_fold.csv     image_id,score: fused scores by networks not trained on the image (optional)
+
+What the numbers and names of a release's record must be before anything follows them.
+
+From the score of a network to a probability that can be taken at its word.
+
+Where a probability becomes a call: thresholds with what they find and what they cost.
+
+A release as bytes, for a machine that does not have its folder.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from dermfuse.errors import ReleaseError
-from dermfuse.parsing import JsonSource, build_record
-from dermfuse.records import MOST_RECORD_BYTES, parse_object, show_value
-from dermfuse.release.calibration import Calibration
-from dermfuse.release.cards import NetworkCard, read_network
-from dermfuse.release.checks import check_release
-from dermfuse.release.files import read_file
-from dermfuse.release.operating import OperatingPoint, Rate
-from dermfuse.runs import NOTICE, write_json
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dermfuse.errors import ConfigError, ReleaseError
+from dermfuse.folders import NOTICE, atomic_write, write_json
+from dermfuse.imaging.symmetries import check_looks
+from dermfuse.records import MOST_RECORD_BYTES, JsonSource, build_record, parse_object, show_value
+from dermfuse.release.cards import (
+    NetworkCard,
+    read_file,
+    read_network,
+    require_digest,
+    require_file_name,
+)
+
+_CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A line in logits: ``logit p = logit s / temperature + bias``.
+
+    The networks learn from about as many malignant samples as benign ones, and meet four times
+    as many benign images: the bias takes back what that balance adds, the temperature what
+    over-confidence does. It never changes the order of two scores.
+
+    Args:
+        temperature: Above 0; 1 leaves confidence as it is.
+        bias: In logits; 0 leaves the balance as it is.
+
+    Paper:
+        Not in it. Temperature: Guo et al., On Calibration of Modern Neural Networks (ICML 2017);
+        with the bias it is Platt's scaling (1999).
+
+    Example:
+        >>> Calibration(temperature=2.0, bias=0.0)([0.5, 0.9]).round(3).tolist()
+        [0.5, 0.75]
+    """
+
+    temperature: float
+    bias: float
+
+    def __call__(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Returns the calibrated probabilities of scores in [0, 1], of the same shape."""
+        return probability_of(logit_of(scores) / self.temperature + self.bias)
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns both numbers as JSON values."""
+        return {"temperature": self.temperature, "bias": self.bias}
+
+
+def logit_of(scores: ArrayLike) -> NDArray[np.float64]:
+    """Returns ``ln(s / (1 - s))`` of scores in [0, 1]; 0 and 1 become about -16 and 16."""
+    inside = np.clip(np.asarray(scores, dtype=np.float64), _CLOSEST, 1.0 - _CLOSEST)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def probability_of(logits: ArrayLike) -> NDArray[np.float64]:
+    """Returns ``1 / (1 + exp(-l))``, without overflow for any logit."""
+    values = np.asarray(logits, dtype=np.float64)
+    return np.asarray(np.exp(-np.logaddexp(0.0, -values)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share of a class, with its 95 % interval; all in [0, 1].
+
+    Args:
+        value: As measured.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One threshold.
+
+    Args:
+        name: ``balanced``, or the sensitivity it reaches, like ``sensitivity95``.
+        threshold: Calibrated probability from which on an image is called malignant.
+        sensitivity: Share of malignant images that are called so.
+        specificity: Share of benign images that are not.
+    """
+
+    name: str
+    threshold: float
+    sensitivity: Rate
+    specificity: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the point as JSON values."""
+        return asdict(self)
+
+
+MOST_MEMBERS = 64
+"""Networks of one fusion."""
+MOST_POINTS = 64
+"""Operating points of a release."""
+
+_MOST_LOGITS = 1e6  # of temperature and bias: beyond, a probability is 0 or 1 whatever the image
+_MOST_DISTANCE = 1e12
+_RESERVED = frozenset(("release", "dermoscopy", "build"))  # names of other records beside the cards
+
+_Range = tuple[str, float, float, float]  # key, value, lowest, highest
+
+
+def check_release(release: "Release", source: str) -> None:
+    """Refuses a release that does not add up.
+
+    Args:
+        release: As its record says.
+        source: The record, for messages.
+
+    Raises:
+        ReleaseError: A number is out of range, a name is a path or is there twice, looks are none
+            of the three, or there is no network, no point, or no default point.
+    """
+    _check_text(release.name, f"{source}: name")
+    try:
+        check_looks(release.looks)
+    except ConfigError as error:
+        raise ReleaseError(f"{source}: {error.found}", expected=error.expected) from error
+    _check_members(release.classes.members, f"{source}: classes")
+    _check_members(release.masks.members, f"{source}: masks")
+    for key, value, lowest, highest in _ranges(release):
+        if not lowest <= value <= highest:  # NaN is refused, too
+            raise ReleaseError(
+                f"{source}: {key} is {value:g}", expected=f"a number from {lowest:g} to {highest:g}"
+            )
+    _check_points(release.classes, source)
+    if release.gate is not None:
+        _check_gate(release.gate, source)
+
+
+def _ranges(release: "Release") -> Iterator[_Range]:
+    """Yields each number of a release with what it may be."""
+    calibration = release.classes.calibration
+    least = 1.0 / _MOST_LOGITS
+    yield "classes.calibration.temperature", calibration.temperature, least, _MOST_LOGITS
+    yield "classes.calibration.bias", calibration.bias, -_MOST_LOGITS, _MOST_LOGITS
+    yield "masks.threshold", release.masks.threshold, 0.0, 1.0
+    if release.gate is not None:
+        yield "gate.threshold", release.gate.threshold, 0.0, _MOST_DISTANCE
+    for number, point in enumerate(release.classes.operating_points):
+        yield from _point_ranges(f"classes.operating_points.{number}", point)
+
+
+def _point_ranges(key: str, point: OperatingPoint) -> Iterator[_Range]:
+    yield f"{key}.threshold", point.threshold, 0.0, 1.0
+    for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
+        yield from _rate_ranges(f"{key}.{name}", rate)
+
+
+def _rate_ranges(key: str, rate: Rate) -> Iterator[_Range]:
+    for each in fields(Rate):
+        yield f"{key}.{each.name}", getattr(rate, each.name), 0.0, 1.0
+
+
+def _check_members(members: Sequence["Member"], source: str) -> None:
+    for number, member in enumerate(members):
+        key = f"{source}.members.{number}"
+        require_file_name(member.name, source=f"{key}.name")
+        if member.name.lower() in _RESERVED:
+            raise ReleaseError(
+                f"{key}.name is {show_value(member.name)}",
+                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
+            )
+        if not 0.0 <= member.weight <= 1.0:
+            raise ReleaseError(
+                f"{key}.weight is {member.weight:g}", expected="a number from 0 to 1"
+            )
+    names = [member.name for member in members]
+    if len(set(names)) < len(names) or len(names) > MOST_MEMBERS:
+        raise ReleaseError(
+            f"{source}.members names {len(names)} networks, {len(set(names))} of them different",
+            expected=f"different ones, {MOST_MEMBERS} or fewer",
+        )
+    total = sum(member.weight for member in members)
+    if not members or abs(total - 1.0) > 1e-6:
+        record, part = source.rsplit(": ", 1)
+        raise ReleaseError(
+            f"{record}: the weights of {part} add up to {total:g}",
+            expected="networks that share 1",
+        )
+
+
+def _check_points(classes: "ClassRelease", source: str) -> None:
+    names = [point.name for point in classes.operating_points]
+    for number, name in enumerate(names):
+        _check_text(name, f"{source}: classes.operating_points.{number}.name")
+    if len(set(names)) < len(names) or len(names) > MOST_POINTS:
+        raise ReleaseError(
+            f"{source}: classes.operating_points holds {len(names)}, "
+            f"{len(set(names))} of different names",
+            expected=f"different ones, {MOST_POINTS} or fewer",
+        )
+    classes.point()
+    withheld = _mapping(classes.measured, "withheld", f"{source}: classes.measured")
+    key = f"{source}: classes.measured.withheld"
+    measured = _mapping(withheld, "operating_points", key)
+    for name in names:
+        if found := _mapping(measured, name, f"{key}.operating_points"):
+            where = f"{key}.operating_points.{name}"
+            rate = _mapping(found, "sensitivity", where)
+            build_record(Rate, rate, JsonSource(f"{where}.sensitivity", ReleaseError))
+
+
+def _mapping(record: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    value = record.get(key, {})
+    if not isinstance(value, Mapping):
+        raise ReleaseError(f"{source}.{key} is {show_value(value)}", expected="an object")
+    return value
+
+
+def _check_gate(gate: "Gate", source: str) -> None:
+    require_file_name(gate.file, source=f"{source}: gate.file", ending=".npz")
+    require_digest(gate.sha256, source=f"{source}: gate.sha256")
+
+
+def _check_text(text: str, key: str) -> None:
+    if not text.isprintable() or not text.strip():
+        raise ReleaseError(f"{key} is {show_value(text)}", expected="a text that can be printed")
+
 
 FORMAT = 1
 """The version of the record."""
@@ -140,8 +368,9 @@ class Release:
         classes: How an image is scored.
         masks: How it is outlined.
         gate: How other images are told; None where nothing tells them.
-        looks: At how many orientations of an image each network looks (``dermfuse.looks``);
-            calibration, operating points, gate and all that is measured hold for so many.
+        looks: At how many orientations of an image each network looks (see
+            ``dermfuse.imaging.symmetries``); calibration, operating points, gate and all that
+            is measured hold for so many.
         facts: What else a person should know: data, training, machine.
     """
 
@@ -285,3 +514,63 @@ def write_release(folder: Path, release: Release) -> Path:
 def _unlocked(part: _T) -> _T:
     """Returns a record whose mappings are plain dictionaries, which ``asdict`` can copy."""
     return dataclasses.replace(part, measured=dict(part.measured))  # type: ignore[type-var,attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The files of a release.
+
+    Attributes:
+        files: The bytes of each file by its name; those alone that the release names.
+    """
+
+    files: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all names and bytes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name in sorted(self.files):
+            digest.update(f"{name}\0{hashlib.sha256(self.files[name]).hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def unpack(self, folder: Path, *, digest: str) -> None:
+        """Writes the files into a folder.
+
+        Args:
+            folder: Where to; it exists.
+            digest: What the parcel's must be.
+
+        Raises:
+            ReleaseError: It is another, or a name is a path; nothing is written.
+            StorageError: The folder cannot be written.
+        """
+        if self.digest != digest:
+            raise ReleaseError(
+                f"the release came with SHA-256 {self.digest[:16]}...",
+                expected=f"{digest[:16]}..., as it was sent",
+                action="Run it again",
+            )
+        for name in self.files:
+            require_file_name(name, source="a file of the release")
+        for name, data in self.files.items():
+            with atomic_write(folder / name) as file:
+                file.write(data)
+
+
+def pack_release(folder: Path) -> Parcel:
+    """Returns the files that a release needs, each checked, and no others of its folder.
+
+    Raises:
+        ReleaseError: The record or a file that it names is missing, damaged or not the one meant.
+    """
+    record = read_file(folder, RELEASE_NAME, most_bytes=MOST_RECORD_BYTES)
+    release = parse_release(record, str(folder / RELEASE_NAME))
+    files = {RELEASE_NAME: record}
+    networks = read_networks(folder, release)
+    for member, (card, network) in zip(release.members, networks, strict=True):
+        files[member.card_name] = read_file(folder, member.card_name, most_bytes=MOST_RECORD_BYTES)
+        files[card.file] = network
+    if (gate := release.gate) is not None:
+        files[gate.file] = read_file(folder, gate.file, sha256=gate.sha256)
+    return Parcel(files)

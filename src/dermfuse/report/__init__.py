@@ -1,13 +1,14 @@
 """Result pages: one self-contained HTML file, readable offline, in light and in dark."""
 
-from dermfuse.report.chart import Chart, Series
-from dermfuse.report.overlay import Example
 from dermfuse.report.page import (
     FACTS_TITLE,
     IN_WORDS,
+    Chart,
+    Example,
     Finding,
     Page,
     Plate,
+    Series,
     Table,
     render_page,
 )

@@ -1,21 +1,32 @@
-"""Ours beside the paper's: from predictions and run records to the tables of an outcome."""
+"""Ours beside the paper's: from predictions and run records to the tables of an outcome.
+
+Parameters and file sizes, counted from the networks themselves.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dermfuse.config import Task
-from dermfuse.data.truth import Truth
+from dermfuse.config import ModelConfig, Task
+from dermfuse.data.folders import Truth
 from dermfuse.errors import DermfuseError
-from dermfuse.jobs.run import Run
-from dermfuse.reproduction.beyond import split_source
+from dermfuse.folders import RunFolder
+from dermfuse.jobs.trainings import Run
+from dermfuse.models import count_parameters
+from dermfuse.models.build import build_network
+from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
     Drawn,
     Measurement,
+    auc_error,
     compare_drawn,
     draw_folder,
+    holm,
     measure,
+    noise_margin,
+    rescaled_error,
+    share_error,
 )
 from dermfuse.reproduction.outcome import (
     Comparison,
@@ -35,16 +46,39 @@ from dermfuse.reproduction.paper import (
     PaperTable,
     fusion_of,
 )
-from dermfuse.reproduction.plan import changes
-from dermfuse.reproduction.sizes import Size, measure_size
-from dermfuse.reproduction.statistics import (
-    auc_error,
-    holm,
-    noise_margin,
-    rescaled_error,
-    share_error,
-)
-from dermfuse.runs import RunFolder
+from dermfuse.reproduction.plan import changes, split_source
+
+_MIB = 2**20
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a network is.
+
+    Attributes:
+        parameters: As the paper counts them: those that are trained of a pair network, all
+            (BatchNorm statistics included) of any other.
+        file_mb: Of what is deployed, as float32, in MiB: without the discriminant branch.
+    """
+
+    parameters: int
+    file_mb: float
+
+
+def measure_size(model: ModelConfig) -> Size:
+    """Returns the size of the network that a configuration names.
+
+    Example:
+        >>> measure_size(ModelConfig()).parameters
+        3230914
+    """
+    network = build_network(model)
+    paired = isinstance(network, DiscriminantNetwork)
+    parameters = count_parameters(network, trainable=paired)
+    deployed = network.deploy("a") if isinstance(network, DiscriminantNetwork) else network
+    numbers = count_parameters(deployed, trainable=False)
+    return Size(parameters, numbers * _FLOAT32_BYTES / _MIB)
 
 
 @dataclass(slots=True)

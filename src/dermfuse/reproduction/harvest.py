@@ -17,21 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dermfuse.data.folders import DataFolders, has_split
-from dermfuse.data.truth import Truth
-from dermfuse.ensembles import average, join
+from dermfuse.data.folders import DataFolders, Truth, has_split
 from dermfuse.errors import DermfuseError
-from dermfuse.fusion import FitOn, fuse
-from dermfuse.jobs.execution import Workplace
-from dermfuse.jobs.run import Run
-from dermfuse.packing import pack
-from dermfuse.predictions import MANIFEST_NAME
-from dermfuse.reproduction.beyond import split_source
+from dermfuse.folders import is_fresh
+from dermfuse.jobs.trainings import Run, Workplace
+from dermfuse.predictions.folder import MANIFEST_NAME
+from dermfuse.predictions.fusion import FitOn, average, fuse, join
+from dermfuse.predictions.packing import pack
 from dermfuse.reproduction.paper import Fusion, fusion_of
-from dermfuse.reproduction.plan import Plan
-from dermfuse.runs import is_fresh
-from dermfuse.training.prediction import keep_predictions, predict_part
-from dermfuse.training.submission import pack_run
+from dermfuse.reproduction.plan import Plan, split_source
+from dermfuse.training.prediction import keep_predictions, pack_run, predict_part
 
 _LOG = logging.getLogger(__name__)
 

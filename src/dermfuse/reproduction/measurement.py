@@ -2,42 +2,188 @@
 
 All models that predict the same images see the same draws, so that two of them are compared
 draw by draw, and the seeds of one are averaged draw by draw.
+
+What can be said of a difference: errors of measured and published numbers, and Holm's rule.
+
+Counts of predicted masks, kept beside them: reading large masks twice is slow.
 """
 
+import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.config import Task
-from dermfuse.data.truth import Truth
+from dermfuse.data.folders import Truth
 from dermfuse.errors import DataError
 from dermfuse.evaluation.bootstrap import (
     DRAWS,
+    LEVEL,
+    SEGMENTATION_METRICS,
+    ResampledRanking,
     paired_p_value,
+    per_image,
     percentile_interval,
     resample,
+    resampled_means,
+    resampled_rates,
 )
 from dermfuse.evaluation.matching import (
     Coverage,
     ScoredImages,
     SegmentedImages,
+    match_masks,
     match_scores,
 )
-from dermfuse.evaluation.resampled import (
-    SEGMENTATION_METRICS,
-    ResampledRanking,
-    per_image,
-    resampled_means,
-    resampled_rates,
-)
-from dermfuse.metrics import auc, average_precision
-from dermfuse.predictions import read_predictions
-from dermfuse.reproduction.counting import count_folder
+from dermfuse.folders import write_text
+from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
+from dermfuse.predictions.metrics import Counts, auc, average_precision
 from dermfuse.reproduction.paper import Metric
-from dermfuse.reproduction.statistics import spread
+
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""1.96: half the width of a 95 % interval, in standard errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The same number from several seeds.
+
+    Args:
+        mean: Over the seeds.
+        deviation: Standard deviation between seeds; None of a single one.
+        count: How many seeds.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns mean and standard deviation of one number per seed.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0])
+        Spread(mean=2.0, deviation=1.0, count=3)
+    """
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Returns Holm's corrected p-values of one family of tests, in the order given.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none is below the one
+    before it, none above 1. Below 0.05 they keep the chance of one false finding in the whole
+    family below 0.05, whatever the tests have in common.
+
+    Example:
+        >>> holm([0.25, 0.125, 0.5])
+        (0.5, 0.375, 0.5)
+    """
+    count = len(p_values)
+    corrected = [1.0] * count
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        corrected[index] = highest
+    return tuple(corrected)
+
+
+def auc_error(auc: float, *, malignant: int, benign: int) -> float:
+    """Returns the standard error of a published AUC, which is all there is to know it from.
+
+    Hanley and McNeil (Radiology 1982): with Q1 = A / (2 - A) and Q2 = 2 A^2 / (1 + A),
+    the variance is (A (1 - A) + (m - 1)(Q1 - A^2) + (n - 1)(Q2 - A^2)) / (m n).
+
+    Args:
+        auc: In [0, 1].
+        malignant: m, 1 or more.
+        benign: n, 1 or more.
+
+    Raises:
+        DataError: A class is empty.
+
+    Example:
+        >>> round(auc_error(0.845, malignant=75, benign=304), 4)
+        0.0293
+    """
+    if min(malignant, benign) < 1:
+        raise DataError(f"{malignant} malignant and {benign} benign images", expected="both")
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    parts = auc * (1 - auc) + (malignant - 1) * (q1 - auc**2) + (benign - 1) * (q2 - auc**2)
+    return sqrt(max(parts, 0.0) / (malignant * benign))
+
+
+def share_error(share: float, count: int) -> float:
+    """Returns the standard error of a share of ``count`` images that are right.
+
+    Example:
+        >>> share_error(0.5, 100)
+        0.05
+    """
+    return sqrt(share * (1 - share) / count)
+
+
+def rescaled_error(error: float, count: int, other_count: int) -> float:
+    """Returns the standard error that other images would give, if as many as ``other_count``.
+
+    Args:
+        error: On ``count`` images of the kind that limits the metric.
+        count: How many these were.
+        other_count: How many there are of them elsewhere.
+
+    Example:
+        >>> rescaled_error(0.02, 400, 100)
+        0.04
+    """
+    return error * sqrt(count / other_count)
+
+
+def noise_margin(*errors: float | None) -> float:
+    """Returns how far apart two numbers may lie by chance: 1.96 times their errors' root sum.
+
+    Example:
+        >>> round(noise_margin(0.03, None, 0.04), 3)
+        0.098
+    """
+    return Z * sqrt(sum(error**2 for error in errors if error is not None))
+
+
+_COLUMNS = ("tp", "fp", "tn", "fn")
+
+
+def count_folder(folder: Path, truth: Truth) -> SegmentedImages | None:
+    """Returns the counts of every mask of a predictions folder; None where there are none.
+
+    They are kept in ``<folder>-counts.csv`` and read from there while that is younger than the
+    predictions.
+
+    Raises:
+        DermfuseError: The masks cannot be read or do not fit the truth.
+    """
+    kept, made = folder.with_name(f"{folder.name}-counts.csv"), folder / MANIFEST_NAME
+    if kept.is_file() and kept.stat().st_mtime_ns >= made.stat().st_mtime_ns:
+        return _read(kept, truth)
+    counted = match_masks(read_predictions(folder), truth)
+    if counted is not None:
+        rows = zip(counted.coverage.evaluated, counted.counts, strict=True)
+        lines = [f"{image_id},{c.tp},{c.fp},{c.tn},{c.fn}" for image_id, c in rows]
+        write_text(kept, "\n".join([f"image_id,{','.join(_COLUMNS)}", *lines]) + "\n")
+    return counted
+
+
+def _read(kept: Path, truth: Truth) -> SegmentedImages:
+    with kept.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ids = tuple(row["image_id"] for row in rows)
+    counts = tuple(Counts(**{column: int(row[column]) for column in _COLUMNS}) for row in rows)
+    return SegmentedImages(Coverage(ids, (), (), len(truth.masks)), counts)
+
 
 _CLASS_METRICS: tuple[Metric, ...] = ("accuracy", "auc", "average_precision")
 _MASK_METRICS: tuple[Metric, ...] = (

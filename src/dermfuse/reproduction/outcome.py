@@ -7,11 +7,11 @@ from typing import Any
 
 from dermfuse.config import Task
 from dermfuse.errors import DataError
-from dermfuse.parsing import JsonSource, build_record
+from dermfuse.folders import NOTICE, read_json
+from dermfuse.records import JsonSource, build_record
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
 from dermfuse.reproduction.plan import presets_of
-from dermfuse.runs import NOTICE, read_json
 
 FORMAT = 1
 """The version of an outcome's JSON."""

@@ -1,24 +1,41 @@
-"""The command's function: plan, train and predict, measure, report."""
+"""The command's function: plan, train and predict, measure, report.
+
+What a plan would cost before it is begun: time and disk.
+"""
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.data.folders import DataFolders, name_folders, require_split
-from dermfuse.data.truth import Truth, load_truth
+from dermfuse.data.folders import (
+    DataFolders,
+    Truth,
+    has_split,
+    load_dataset,
+    load_truth,
+    name_folders,
+    require_split,
+)
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.figures import Picture
-from dermfuse.jobs.capacity import Jobs
-from dermfuse.jobs.execution import Command, Watch, Workplace, is_begun, survey, train_command
-from dermfuse.jobs.progress import RunProgress
+from dermfuse.folders import NOTICE, RunFolder, environment, new_folder, read_json
+from dermfuse.jobs.estimate import RunEstimate, require_sides
 from dermfuse.jobs.queue import make_queue, require_time, train_queue
-from dermfuse.jobs.run import Run
-from dermfuse.jobs.sides import require_sides
+from dermfuse.jobs.trainings import (
+    Command,
+    Jobs,
+    Run,
+    RunProgress,
+    Watch,
+    Workplace,
+    is_begun,
+    survey,
+    train_command,
+)
 from dermfuse.reproduction.assembly import Assembler
-from dermfuse.reproduction.documents import write_outcome
 from dermfuse.reproduction.harvest import (
     Harvest,
     has_test_images,
@@ -26,14 +43,9 @@ from dermfuse.reproduction.harvest import (
     tasks_with_test_truth,
 )
 from dermfuse.reproduction.outcome import Outcome, RunResult
+from dermfuse.reproduction.page import write_outcome
 from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
-from dermfuse.runs import (
-    RunFolder,
-    environment,
-    new_folder,
-    read_json,
-)
 
 Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
 """From run folders and predictions folders to figures."""
@@ -317,3 +329,71 @@ def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
     except DermfuseError as error:
         harvest.failures["figures"] = str(error)
         return ()
+
+
+_MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEstimate:
+    """What all of it is expected to cost.
+
+    Attributes:
+        runs: In the order they begin.
+        jobs: How many are trained side by side.
+        seconds: Of all trainings, side by side, at the least.
+        most_seconds: The same at the pace of the slowest steps that were timed.
+        disk_mb: Of all folders, predictions with maps included, in 10^6 bytes.
+    """
+
+    runs: tuple[RunEstimate, ...]
+    jobs: int
+    seconds: float
+    most_seconds: float
+    disk_mb: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the estimate as JSON values."""
+        return {**asdict(self), "notice": NOTICE}
+
+
+def estimate(
+    plan: Plan,
+    place: Workplace,
+    *,
+    jobs: Jobs = None,
+    minutes: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PlanEstimate:
+    """Returns what a plan will cost on this machine; nothing is written.
+
+    Args:
+        plan: What is to be trained.
+        place: Where; what is finished there costs nothing more.
+        jobs: How many runs are trained side by side; see ``estimate_runs``.
+        minutes: The deadline; it is checked alone.
+        progress: Called with (done, all) runs.
+
+    Raises:
+        DermfuseError: As for ``make_queue``.
+    """
+    found = make_queue(plan.runs, place, jobs=jobs, minutes=minutes, progress=progress).estimate
+    disk = sum(each.disk_mb for each in found.runs) + _predictions_mb(plan, place.data)
+    return PlanEstimate(found.runs, found.jobs, found.seconds, found.most_seconds, round(disk, 1))
+
+
+def _predictions_mb(plan: Plan, data: DataFolders) -> float:
+    """Returns the bytes of masks and maps, of validation and test, as the true masks are large."""
+    lesions = load_dataset(data, "train").lesions
+    sizes = [lesion.mask_path.stat().st_size for lesion in lesions if lesion.mask_path]
+    tested = _test_count(data)
+    segmenters = [run for run in plan.runs if run.config.model.task != "classification"]
+    mean = sum(sizes) / max(len(sizes), 1)
+    validated = sum(sum(sizes) / max(run.config.data.folds, 1) for run in segmenters)
+    return (validated + len(segmenters) * mean * tested) * (1 + _MAP_FACTOR) / 1e6
+
+
+def _test_count(data: DataFolders) -> int:
+    if not has_split(data, "test"):
+        return 0
+    return len(load_dataset(data, "test").lesions)

@@ -12,19 +12,22 @@ from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.errors import DermfuseError
-from dermfuse.runs import NOTICE
-from dermfuse.server.browser import BrowserApp
-from dermfuse.server.documents import render_home, render_reference
-from dermfuse.server.heads import SafeHeads
-from dermfuse.server.methods import HeadAsGet, allow, options_response
+from dermfuse.folders import NOTICE
+from dermfuse.server.answers import RefusedError, error_response, status_of
+from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
-from dermfuse.server.paths import UnderPath
+from dermfuse.server.pages import BrowserApp, render_home, render_reference
 from dermfuse.server.queue import SPARE, AnalysisQueue
-from dermfuse.server.refusals import RefusedError, error_response, status_of
-from dermfuse.server.routes import make_router
+from dermfuse.server.routes import (
+    HeadAsGet,
+    SafeHeads,
+    UnderPath,
+    allow,
+    make_router,
+    options_response,
+)
 from dermfuse.server.service import Service
 from dermfuse.server.settings import ServerSettings
-from dermfuse.server.uploads import Uploads
 from dermfuse.server.watch import Watch
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
-from dermfuse.server.refusals import RefusedError, busy
+from dermfuse.server.answers import RefusedError, busy
 
 _T = TypeVar("_T")
 _LONGEST_RETRY_SECONDS = 60

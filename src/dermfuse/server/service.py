@@ -12,11 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.runs import NOTICE
+from dermfuse.folders import NOTICE
 from dermfuse.server.answers import Answer, Question, answer
+from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.queue import AnalysisQueue
-from dermfuse.server.uploads import Uploads
 
 _T = TypeVar("_T")
 

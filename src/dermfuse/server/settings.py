@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from dermfuse.decoding.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.errors import ConfigError
-from dermfuse.looks import check_looks
+from dermfuse.imaging.limits import MAX_PIXELS, check_max_pixels
+from dermfuse.imaging.symmetries import check_looks
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _LOWEST = {"waiting": 0, "upload_seconds": 0.001, "analysis_seconds": 0.001}

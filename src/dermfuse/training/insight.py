@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.labels import Label
 from dermfuse.errors import RunError
 from dermfuse.models.classifier import Classifier
-from dermfuse.scores import Label
 from dermfuse.training.prediction import TrainedNetwork, ask_in_batches
 
 

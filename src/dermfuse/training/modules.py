@@ -4,28 +4,44 @@ Every module measures ``validation_loss``, which the plateau rule watches, and `
 the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks, the
 mean of both for a joint network. With ``data.split = "all"`` there is neither: nothing is validated
 on, and the last epoch is kept.
+
+The Lightning module of the joint network, which learns classes and masks at once.
+
+The paper's plateau rule, as a function of the validation losses that are written down.
+
+An exponential moving average of the weights, which is validated and kept in their place.
+
+The average lives inside the Lightning module: it moves to the device, is saved and resumed with
+everything else. It is a network of its own beside the one that is trained, so there is no moment
+at which one stands in for the other, and what is written is the object that was validated.
+
+``train.compile``: the forward pass of a training step as ``torch.compile`` makes it.
+
+What of a backbone stays as its ImageNet weights have it while the rest is trained.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, cast
+from itertools import chain
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from dermfuse import losses, metrics
-from dermfuse.config import Config, LossConfig
+from dermfuse.config import Config, LossConfig, TrainConfig
 from dermfuse.data.loaders import PairRows, fit_back, pair_schedule, single_schedule
-from dermfuse.errors import TrainingError
-from dermfuse.models.classifier import Classifier
-from dermfuse.models.discriminant import DiscriminantNetwork, PairLogits
-from dermfuse.training.averaging import average_weights, move_average
-from dermfuse.training.compilation import compile_pass
+from dermfuse.errors import ConfigError, TrainingError
+from dermfuse.models.backbones.base import Backbone
+from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointNetwork, PairLogits
+from dermfuse.predictions import metrics
+from dermfuse.training import losses
 from dermfuse.training.distributed import (
     Batch,
     Processes,
@@ -33,11 +49,182 @@ from dermfuse.training.distributed import (
     gather_in_order,
     mean_over_processes,
 )
-from dermfuse.training.freezing import freeze
 from dermfuse.training.graphs import GraphedStep, settle_optimizer
-from dermfuse.training.plateau import count_plateaus
 from dermfuse.training.samples import Samples
 from dermfuse.training.shares import Share, draw_share
+
+KERAS_MIN_DELTA = 1e-4
+"""Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
+
+
+def count_plateaus(losses: Sequence[float], *, patience: int) -> int:
+    """Returns how often the learning rate has been lowered after some epochs.
+
+    It depends on nothing but the losses, so that a resumed run follows the rule as one that was
+    never interrupted.
+
+    Args:
+        losses: Of validation, one per epoch.
+        patience: After so many epochs in a row without a fall of the loss the rate is lowered,
+            and the epochs are counted anew.
+
+    Example:
+        >>> [count_plateaus([1.0, 1.0, 1.0, 1.0, 1.0][:epochs], patience=2) for epochs in range(6)]
+        [0, 0, 0, 1, 1, 2]
+
+    Paper:
+        The rate is halved when the validation loss has not fallen for 3 epochs.
+    """
+    best, waited, plateaus = math.inf, 0, 0
+    for loss in losses:
+        waited += 1
+        if loss < best - KERAS_MIN_DELTA:
+            best, waited = loss, 0
+        if waited == patience:
+            waited, plateaus = 0, plateaus + 1
+    return plateaus
+
+
+def average_weights(network: nn.Module) -> AveragedModel:
+    """Returns a copy of ``network`` for ``move_average`` to move."""
+    averaged = AveragedModel(network)
+    averaged.requires_grad_(requires_grad=False)
+    return averaged
+
+
+@torch.no_grad()
+def move_average(
+    averaged: AveragedModel, network: nn.Module, *, decay: float, updates: int
+) -> None:
+    """Moves the average towards the weights; the first update copies, later ones average.
+
+    The statistics of BatchNorm are averaged as the weights are: those of the last batches belong
+    to the last weights, and not to an average that lies some hundred steps behind them. Counters
+    are copied. ``AveragedModel`` would read its count from the device in every step.
+
+    Args:
+        averaged: What ``average_weights`` returned.
+        network: What is trained.
+        decay: Share of the average that a step leaves, from 0 to below 1.
+        updates: How many there were before.
+    """
+    weight = 1 - warm_decay(updates, decay) if updates else 1.0
+    floats, counters = _values(averaged.module)
+    current, current_counters = _values(network)
+    torch._foreach_lerp_(floats, current, weight)
+    if counters:
+        torch._foreach_copy_(counters, current_counters)
+    averaged.n_averaged.add_(1)
+
+
+def warm_decay(updates: int, decay: float) -> float:
+    """Returns the decay after ``updates`` updates: small at first, so that the start is forgotten.
+
+    Example:
+        >>> [round(warm_decay(updates, 0.9), 2) for updates in (0, 1, 10, 100)]
+        [0.1, 0.18, 0.55, 0.9]
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def _values(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the weights and statistics of a network, and its counters."""
+    values = list(chain(network.parameters(), network.buffers()))
+    floats = [value for value in values if value.is_floating_point()]
+    return floats, [value for value in values if not value.is_floating_point()]
+
+
+_Pass = TypeVar("_Pass", bound=Callable[..., Any])
+
+
+def compile_pass(function: _Pass, train: TrainConfig) -> _Pass | None:
+    """Returns ``function`` compiled, or None if the configuration does not ask for it.
+
+    A function is compiled and not its module: a compiled module is a wrapper whose parameters
+    have other names, and those of a state dict are a public format.
+    """
+    return cast("_Pass", torch.compile(function)) if train.compile else None
+
+
+def require_compiler(train: TrainConfig, accelerator: str) -> None:
+    """Refuses ``train.compile`` where nothing can be compiled, by compiling very little.
+
+    Args:
+        train: Whether it is asked for.
+        accelerator: ``cpu`` or ``cuda``; each needs compilers of its own.
+
+    Raises:
+        ConfigError: If there is no compiler, or it does not work.
+    """
+    if not train.compile:
+        return
+    try:
+        torch.compile(_double)(torch.ones(2, device=accelerator))
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise ConfigError(
+            f"train.compile is true and torch.compile does not work here ({reason.rstrip('.')})",
+            expected="a C++ compiler, and Triton for CUDA",
+            action="Install them or set train.compile=false",
+        ) from error
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return x + x
+
+
+_PROBE_PX = 64
+
+
+def freeze(network: nn.Module, train: TrainConfig) -> list[nn.Module]:
+    """Stops the gradients of what ``train`` keeps; returns what an epoch begins in eval mode.
+
+    Args:
+        network: Any network; one without a ``backbone`` keeps nothing.
+        train: ``backbone``, ``frozen_stages`` and ``batch_norm`` say what is kept.
+    """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        return []
+    norms = [layer for layer in backbone.modules() if isinstance(layer, _BatchNorm)]
+    if train.backbone == "frozen":
+        backbone.requires_grad_(requires_grad=False)
+        return [backbone]
+    kept = parameters_behind(backbone, train.frozen_stages)
+    for parameter in kept:
+        parameter.requires_grad_(False)
+    frozen = {id(parameter) for parameter in kept}
+    return [norm for norm in norms if train.batch_norm == "frozen" or id(norm.weight) in frozen]
+
+
+def parameters_behind(backbone: Backbone, stages: int) -> list[nn.Parameter]:
+    """Returns the parameters that a backbone's first maps depend on.
+
+    They are those that a map's gradient reaches, so no backbone needs to list them.
+
+    Args:
+        backbone: Any.
+        stages: How many of the five maps, from stride 2 on; 0 for none.
+
+    Example:
+        >>> from dermfuse.models.backbones.mobilenet_v1 import MobileNetV1
+        >>> [len(parameters_behind(MobileNetV1(), stages)) for stages in (0, 1, 5)]
+        [0, 3, 81]
+    """
+    if not stages:
+        return []
+    parameters = list(backbone.parameters())
+    training = backbone.training
+    with torch.enable_grad():
+        maps = backbone.eval().features(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
+        gradients = torch.autograd.grad(maps[stages - 1].sum(), parameters, allow_unused=True)
+    backbone.train(training)
+    return [
+        parameter
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+        if gradient is not None
+    ]
+
 
 Epoch = dict[str, float]
 
@@ -567,3 +754,45 @@ def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
         "auc": metrics.auc(truth, scores),
         "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
     }
+
+
+class JointModule(SegmentationModule):
+    """Trains the joint network on images that have both a label and a mask.
+
+    ``rank`` is the mean of average precision and Jaccard: an epoch is the best for both tasks
+    together, and may be neither's own.
+    """
+
+    network: JointNetwork
+
+    def step_loss(self, share: Share) -> Tensor:
+        """Returns the joint loss of a batch."""
+        images, masks = self.images_and_masks(share.rows)
+        logits = self.trained_pass(images)
+        return losses.joint_loss(
+            self.class_loss(logits.class_logits, self.truth(share.rows)[0]),
+            self.mask_loss(logits.mask_logits, masks),
+            class_weight=self.config.loss.joint_class_weight,
+        )
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Keeps logits, labels, mask loss and overlaps; the class head answers in float32."""
+        network = cast("JointNetwork", self.validated)
+        embedding, mask_logits = network.embed_and_segment(self.shown(batch))
+        with torch.autocast(self.device.type, enabled=False):
+            class_logits = network.class_head(embedding[: len(batch)].float())
+        masks = self.measure_masks(batch, mask_logits[: len(batch)].float())
+        self._outputs.append((class_logits, self.labels(batch), *masks))
+
+    def measure(self, outputs: Sequence[Tensor]) -> Epoch:
+        """Returns the joint loss, the metrics of both tasks, and their rank."""
+        class_logits, labels, *masks = (output.cpu() for output in outputs)
+        classes = class_metrics(class_logits, labels)
+        measured = {**classes, **super().measure(masks)}
+        loss = losses.joint_loss(
+            self.class_loss(class_logits, labels),
+            torch.tensor(measured["validation_loss"]),
+            class_weight=self.config.loss.joint_class_weight,
+        ).item()
+        rank = (measured["average_precision"] + measured["jaccard"]) / 2
+        return {**measured, "validation_loss": loss, "rank": rank}

@@ -1,10 +1,16 @@
-"""From a run folder and a dataset folder to a predictions folder."""
+"""From a run folder and a dataset folder to a predictions folder.
+
+What a deployed network answers about a batch: probabilities, of one look or of eight.
+
+The test split, predicted by a finished run and packed; see ``dermfuse.predictions.packing``.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -18,24 +24,114 @@ from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.looks import SYMMETRIES
+from dermfuse.folders import NOTICE, RunFolder, is_fresh, require_free
+from dermfuse.imaging.preprocess import read_image, write_mask, write_probability
+from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models.build import build_network
-from dermfuse.models.discriminant import DiscriminantNetwork
-from dermfuse.predictions import (
+from dermfuse.models.classifier import DiscriminantNetwork, JointLogits
+from dermfuse.predictions.folder import (
     MANIFEST_NAME,
     SCORES_NAME,
     Manifest,
     mask_path,
     new_predictions,
     probability_path,
+    read_predictions,
     write_manifest,
 )
-from dermfuse.preprocess import read_image, write_mask, write_probability
-from dermfuse.runs import NOTICE, RunFolder, is_fresh
-from dermfuse.scores import ScoreTable, write_scores
-from dermfuse.training.answers import Answer, look_eight_times, read_logits
-from dermfuse.training.memory import explain_memory
+from dermfuse.predictions.packing import SubmissionReport, pack
+from dermfuse.predictions.scores import ScoreTable, write_scores
+from dermfuse.training.distributed import explain_memory
 from dermfuse.training.recorder import read_weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Probabilities for a batch of images; None for what the network does not answer.
+
+    Attributes:
+        malignant: The softmax probability of malignant, (B,) float64.
+        lesion: The probability of lesion at each pixel, (B, S, S) float32.
+    """
+
+    malignant: Tensor | None
+    lesion: Tensor | None
+
+    def cpu(self) -> "Answer":
+        """Returns the same on the CPU."""
+        parts = (self.malignant, self.lesion)
+        return Answer(*(None if part is None else part.cpu() for part in parts))
+
+
+Look = Callable[[Tensor], Answer]
+"""From images (B, 3, S, S) to what a network answers."""
+
+
+def read_logits(logits: Tensor | JointLogits) -> Answer:
+    """Returns the probabilities of class logits (B, 2), mask logits (B, 1, S, S), or both."""
+    if isinstance(logits, JointLogits):
+        return Answer(_malignant(logits.class_logits), _lesion(logits.mask_logits))
+    if logits.ndim == 4:
+        return Answer(malignant=None, lesion=_lesion(logits))
+    return Answer(malignant=_malignant(logits), lesion=None)
+
+
+def look_eight_times(look: Look, images: Tensor) -> Answer:
+    """Returns the mean of what ``look`` answers to the eight symmetries of ``images``.
+
+    Probability maps are moved back before they are averaged. The mean does not depend on how a
+    photograph was turned.
+
+    Args:
+        look: Answers one batch.
+        images: (B, 3, S, S); square, for a quarter turn keeps their shape.
+    """
+    answers = []
+    for mirror, turns in SYMMETRIES:
+        answer = look(move(images, mirror=mirror, turns=turns))
+        back = answer.lesion
+        if back is not None:
+            back = move_back(back, mirror=mirror, turns=turns)
+        answers.append(Answer(answer.malignant, back))
+    return Answer(
+        malignant=_mean([answer.malignant for answer in answers]),
+        lesion=_mean([answer.lesion for answer in answers]),
+    )
+
+
+def move(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
+    """Returns squares (..., S, S) mirrored left to right, then turned counter-clockwise.
+
+    Example:
+        >>> move(torch.tensor([[1, 2], [3, 4]]), mirror=True, turns=1).tolist()
+        [[1, 3], [2, 4]]
+    """
+    return (x.flip(-1) if mirror else x).rot90(turns, (-2, -1))
+
+
+def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
+    """Returns what ``move`` was given, from what it returned.
+
+    Example:
+        >>> move_back(torch.tensor([[1, 3], [2, 4]]), mirror=True, turns=1).tolist()
+        [[1, 2], [3, 4]]
+    """
+    back = x.rot90(-turns, (-2, -1))
+    return back.flip(-1) if mirror else back
+
+
+def _malignant(class_logits: Tensor) -> Tensor:
+    return class_logits.double().softmax(1)[:, 1]
+
+
+def _lesion(mask_logits: Tensor) -> Tensor:
+    return mask_logits.float().sigmoid()[:, 0]
+
+
+def _mean(parts: list[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.stack(there).mean(dim=0) if there else None
+
 
 _T = TypeVar("_T")
 
@@ -333,3 +429,61 @@ def _write_masks(folder: Path, batch: AskedBatch[Answer], fit: Fit, *, probabili
         write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
         if probabilities:
             write_probability(probability_path(folder, lesion.image_id), probability)
+
+
+def submit(
+    run: str | Path,
+    *,
+    data: DataFolders,
+    out: str | Path,
+    tta: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SubmissionReport:
+    """Predicts the test split with a finished run and packs the predictions, all or nothing.
+
+    Args:
+        run: The run folder.
+        data: The dataset folder with the test images, or several.
+        out: Where to write; new or empty.
+        tta: Packs the mean over the eight symmetries of the square, as ``predict`` does; the
+            packed record says so.
+        progress: Called with (done, all).
+
+    Raises:
+        DermfuseError: If the run is not finished, or the run or the data cannot be used.
+    """
+    run = Path(run)
+    out = Path(out)
+    _finished_record(run)
+    require_free(out, what="predictions")
+    with TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / "test"
+        predict(run, data=data, split="test", out=unpacked, tta=tta, progress=progress)
+        return pack_run(unpacked, out, run=run)
+
+
+def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
+    """Packs what a finished run predicted, all or nothing.
+
+    Args:
+        predictions: A predictions folder.
+        out: Where to write; new or empty.
+        run: The run that predicted.
+
+    Raises:
+        DermfuseError: If the run is not finished, or the predictions cannot be read.
+    """
+    symmetries = read_predictions(predictions).manifest.details.get("symmetries", 1)
+    return pack(predictions, out, record={**_finished_record(run), "symmetries": symmetries})
+
+
+def _finished_record(run: Path) -> dict[str, Any]:
+    record = RunFolder(run).read_record()
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run} is {record.get('status', 'of unknown state')} after"
+            f" {record.get('epochs', 0)} epochs",
+            expected="a finished run",
+            action="Finish it with: dermfuse train ... --resume",
+        )
+    return record

@@ -1,7 +1,10 @@
-"""From a dataset folder and a configuration to everything a training looks at."""
+"""From a dataset folder and a configuration to everything a training looks at.
+
+What teachers say about images, as a pupil's training reads it.
+"""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -13,14 +16,47 @@ from numpy.typing import NDArray
 from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.folders import DataFolders, Dataset, has_split, load_dataset
+from dermfuse.data.groups import LeaveOut, read_leave_out
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
-from dermfuse.data.leave_out import LeaveOut, read_leave_out
-from dermfuse.data.loaders import SampleSource, load_cache
+from dermfuse.data.labels import Label
+from dermfuse.data.loaders import Fit, SampleSource, fit_probability, load_cache
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
-from dermfuse.masks import read_mask
-from dermfuse.scores import Label
-from dermfuse.training.lessons import Lessons
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import read_probability
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """What the teachers say of each image, the mean of those that held it back.
+
+    Attributes:
+        scores: Malignant probability by image id; None where only masks are learnt.
+        maps: Files of lesion probability maps by image id; none where only classes are learnt.
+    """
+
+    scores: Mapping[str, float] | None
+    maps: Mapping[str, Sequence[Path]]
+
+    def scores_of(self, image_ids: Sequence[str]) -> NDArray[np.float32] | None:
+        """Returns the scores of images, (N,); 0 for one that is not taught."""
+        if self.scores is None:
+            return None
+        return np.array([self.scores.get(image_id, 0.0) for image_id in image_ids], np.float32)
+
+    def maps_of(
+        self, image_ids: Sequence[str], size: int, fit: Fit = "squeeze"
+    ) -> NDArray[np.uint8] | None:
+        """Returns the maps of images fitted to squares, (N, 1, S, S) of 0 to 255."""
+        if not self.maps:
+            return None
+        squares = np.zeros((len(image_ids), 1, size, size), np.uint8)
+        for square, image_id in zip(squares, image_ids, strict=True):
+            paths = self.maps.get(image_id, ())
+            if paths:
+                found = [fit_probability(read_probability(path), size, fit) for path in paths]
+                square[0] = np.rint(255 * np.clip(np.mean(found, axis=0), 0, 1))
+        return squares
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +150,7 @@ def select_lesions(
     Args:
         data: The dataset folder, or several.
         config: Says which images, and how they are split.
-        leave_out: A list of what may not be used; see ``dermfuse.data.leave_out``.
+        leave_out: A list of what may not be used; see ``dermfuse.data.groups``.
 
     Raises:
         DataError: If there is nothing to train on, or the data or the list cannot be used.

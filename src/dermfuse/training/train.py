@@ -1,8 +1,13 @@
-"""One training, from a configuration to a run folder."""
+"""One training, from a configuration to a run folder.
+
+A warm start: the best weights of one run as the initial ones of another.
+
+Which Lightning module trains each kind of network.
+"""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +17,14 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
-from dermfuse.config import Config, load_config
+from dermfuse.config import Config, ModelConfig, load_config
 from dermfuse.data.folders import DataFolders, list_folders, name_folders
 from dermfuse.data.isic2016 import TEST_DUPLICATES
-from dermfuse.data.splits import write_split
+from dermfuse.data.splits import read_split, write_split
 from dermfuse.errors import ConfigError, RunError
-from dermfuse.models.backbones import Backbone
-from dermfuse.models.build import build_network
-from dermfuse.models.weights import load_imagenet
-from dermfuse.runs import (
+from dermfuse.folders import (
     NOTICE,
     RunFolder,
     environment,
@@ -31,20 +34,35 @@ from dermfuse.runs import (
     write_json,
     write_text,
 )
-from dermfuse.training.batch_norm import share_batch_norms
-from dermfuse.training.compilation import require_compiler
+from dermfuse.models.backbones import Backbone
+from dermfuse.models.build import build_network
+from dermfuse.models.weights import load_imagenet
+from dermfuse.predictions.folder import name_some
 from dermfuse.training.distributed import (
     Processes,
     batch_length,
+    explain_memory,
     find_processes,
     require_devices,
     require_shares,
+    share_batch_norms,
 )
 from dermfuse.training.graphs import require_graph
-from dermfuse.training.kinds import MODULES
-from dermfuse.training.memory import explain_memory
-from dermfuse.training.modules import TrainingModule
-from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, refuse_state, require_history
+from dermfuse.training.modules import (
+    ClassifierModule,
+    JointModule,
+    PairModule,
+    SegmentationModule,
+    TrainingModule,
+    require_compiler,
+)
+from dermfuse.training.recorder import (
+    AtomicCheckpointIO,
+    Recorder,
+    read_weights,
+    refuse_state,
+    require_history,
+)
 from dermfuse.training.samples import (
     Samples,
     TrainingSet,
@@ -53,8 +71,86 @@ from dermfuse.training.samples import (
     require_classes_of_rows,
     select_lesions,
 )
-from dermfuse.training.start import load_start, read_origin, require_no_origin
 from dermfuse.training.teachers import ask_teachers
+
+_KEPT = ("preset", "config", "seed", "init", "start", "epochs", "validation")
+
+
+def load_start(
+    network: nn.Module, start: Path, *, model: ModelConfig, validation: Sequence[str]
+) -> dict[str, Any]:
+    """Loads the best weights of a run into ``network``; returns what a record says of it.
+
+    Args:
+        network: Changed in place.
+        start: A run folder.
+        model: What ``network`` was built from; where its weights come from may differ.
+        validation: Images of the lesions that are to be validated on; the other run must not have
+            seen them. Without any, every run of the same network will do.
+
+    Raises:
+        RunError: ``start`` is no run, is of another network, or trained on ``validation``.
+    """
+    folder = RunFolder(start)
+    folder.require_run(expected="a run to start from, with config.toml and best.safetensors")
+    theirs = load_config(folder.config).model
+    if (theirs.network, theirs.backbone) != (model.network, model.backbone):
+        raise RunError(
+            f"{start} trained {_named(theirs)}",
+            expected=f"a run of {_named(model)}",
+            action="Start from another run, or train the same network",
+        )
+    if seen := sorted(set(read_split(folder.split).train) & set(validation)):
+        raise RunError(
+            f"{start} trained on {name_some(seen)}, which would be validated on",
+            expected="a run that has not seen the validation images",
+            action="Set its train.seed and data settings",
+        )
+    metadata = read_weights(folder.weights, network)
+    record = folder.read_record()
+    return {
+        "init": f"run {start.resolve().name}",
+        "start": {
+            **{key: record[key] for key in _KEPT if key in record},
+            "epoch": int(metadata.get("epoch", 0)),
+        },
+    }
+
+
+def read_origin(folder: RunFolder) -> dict[str, Any]:
+    """Returns what a run's record says of where its weights came from, for one that goes on."""
+    record = folder.read_record() if folder.record.is_file() else {}
+    return {key: record[key] for key in ("init", "start") if key in record}
+
+
+def require_no_origin(folder: RunFolder) -> None:
+    """Refuses to begin a run anew, from other weights, that began from another run's.
+
+    Raises:
+        RunError: If it did.
+    """
+    origin = read_origin(folder)
+    if "start" in origin:
+        raise RunError(
+            f"{folder.path} began from {origin['init']} and has no finished epoch",
+            expected="that run, to begin from it again",
+            action="Give it with --from",
+        )
+
+
+def _named(model: ModelConfig) -> str:
+    return " on ".join(part for part in (model.network, model.backbone) if part)
+
+
+MODULES: dict[str, type[TrainingModule]] = {
+    "classifier": ClassifierModule,
+    "discriminant": PairModule,
+    "unet": SegmentationModule,
+    "unet_original": SegmentationModule,
+    "joint": JointModule,
+}
+"""By ``model.network``."""
+
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ index.html, assets/    the page, its worker, and ONNX Runtime in WebAssembly
 sw.js                  the service worker: keeps all of it for use without a connection
 release/               release.json, the networks and their cards, the gate as dermoscopy.json
 build.json             every file with its size and SHA-256
+
+Arrays as JSON values: base64 that a few lines of any language read.
 """
 
 import base64
@@ -12,17 +14,65 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, replace
+import zlib
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.analysis.gate import parse_dermoscopy
+import numpy as np
+from numpy.typing import NDArray
+
 from dermfuse.errors import DependencyError, RunError
+from dermfuse.folders import atomic_write, whole_folder, write_json, write_text
 from dermfuse.release.cards import digest_file
-from dermfuse.release.folder import RELEASE_NAME, choose_release, parse_release, read_release
-from dermfuse.release.parcel import pack_release
-from dermfuse.runs import atomic_write, whole_folder, write_json, write_text
-from dermfuse.web.packed import pack_dermoscopy
+from dermfuse.release.folder import (
+    RELEASE_NAME,
+    choose_release,
+    pack_release,
+    parse_release,
+    read_release,
+)
+from dermfuse.release.gate import Cloud, Dermoscopy, parse_dermoscopy
+
+
+def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Returns an array as its shape and little-endian single precision in base64.
+
+    Example:
+        >>> pack_floats(np.array([1.0, 2.0]))
+        {'shape': [2], 'float32': 'AACAPwAAAEA='}
+    """
+    content = np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return {"shape": list(values.shape), "float32": base64.b64encode(content).decode()}
+
+
+def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
+    """Returns an array of bytes as its shape and a zlib stream in base64."""
+    stream = zlib.compress(np.ascontiguousarray(values).tobytes(), 9)
+    return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
+
+
+def unpack_bytes(packed: dict[str, Any]) -> NDArray[np.uint8]:
+    """Returns what ``pack_bytes`` packed.
+
+    Example:
+        >>> unpack_bytes(pack_bytes(np.array([[1, 2]], np.uint8)))
+        array([[1, 2]], dtype=uint8)
+    """
+    content = zlib.decompress(base64.b64decode(packed["zlib"]))
+    return np.frombuffer(content, np.uint8).reshape(packed["shape"])
+
+
+def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
+    """Returns the arrays of a release's gate, by cloud and name."""
+    return {
+        cloud.name: {
+            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
+            for array in fields(Cloud)
+        }
+        for cloud in fields(Dermoscopy)
+    }
+
 
 BUILD_NAME = "build.json"
 GATE_NAME = "dermoscopy.json"

@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.appearance import FEATURES, appearance
-from dermfuse.analysis.gate import read_dermoscopy
-from dermfuse.analysis.maps import join_activations, join_masks
-from dermfuse.analysis.networks import Network, ask_all, load_networks
-from dermfuse.analysis.reduction import reduce_image
-from dermfuse.looks import mean_looks
-from dermfuse.preprocess import squeeze
+from dermfuse.folders import NOTICE, new_folder, write_json
+from dermfuse.imaging.geometry import reduce_image
+from dermfuse.imaging.preprocess import squeeze
+from dermfuse.imaging.quality import FEATURES, appearance
+from dermfuse.imaging.symmetries import mean_looks
 from dermfuse.release.folder import choose_release, read_release
-from dermfuse.runs import NOTICE, new_folder, write_json
-from dermfuse.web.packed import pack_bytes, pack_dermoscopy, pack_floats
+from dermfuse.release.gate import read_dermoscopy
+from dermfuse.release.networks import Network, ask_all, join_activations, join_masks, load_networks
+from dermfuse.web.build import pack_bytes, pack_dermoscopy, pack_floats
 
 VECTORS_NAME = "vectors.json"
 FORMAT = 1

@@ -4,12 +4,7 @@ import pytest
 import torch
 
 from dermfuse.models import count_parameters
-from dermfuse.models.backbones.densenet import (
-    LAYERS,
-    DenseLayer,
-    DenseNet121,
-    convert_torchvision,
-)
+from dermfuse.models.backbones.densenet import LAYERS, DenseLayer, DenseNet121, convert_torchvision
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,7 @@ import pytest
 import torch
 
 from dermfuse.models import count_parameters
-from dermfuse.models.backbones.efficientnet_lite import (
-    EfficientNetLite0,
-    convert_timm,
-)
+from dermfuse.models.backbones.efficientnet_lite import EfficientNetLite0, convert_timm
 
 OUTER = {"stem.conv": "conv_stem", "stem.norm": "bn1", "top.conv": "conv_head", "top.norm": "bn2"}
 FIRST = {

@@ -10,7 +10,7 @@ from dermfuse.models.backbones.mobilenet_v2 import (
     MobileNetV2,
     convert_torchvision,
 )
-from dermfuse.models.published import PUBLISHED
+from dermfuse.models.weights import PUBLISHED
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-/** What a network may answer (`dermfuse.analysis.networks`): the rest is refused. */
+/** What a network may answer (`dermfuse.release.networks`): the rest is refused. */
 import type { Answer } from "./looks";
 
 const AXES: Readonly<Record<string, number>> = {

@@ -1,4 +1,4 @@
-/** Cheap statistics that tell dermoscopy from other pictures (`dermfuse.analysis.appearance`). */
+/** Cheap statistics that tell dermoscopy from other pictures (`dermfuse.imaging.quality`). */
 import { type Lab, toLab } from "./colours";
 import type { Raster } from "./raster";
 import { toGrey } from "./raster";

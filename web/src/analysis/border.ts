@@ -1,4 +1,4 @@
-/** How sharply a lesion ends (`border_step` of `dermfuse.analysis.measures`). */
+/** How sharply a lesion ends (`border_step` of `dermfuse.imaging.measures`). */
 import { area, type Mask } from "./raster";
 import { principalAxes } from "./shapes";
 import { median, roundHalfEven } from "./statistics";

@@ -1,4 +1,4 @@
-/** CIE L*a*b* of sRGB pixels, and the six colours of dermoscopy (`dermfuse.analysis.colours`). */
+/** CIE L*a*b* of sRGB pixels, and the six colours of dermoscopy (`dermfuse.imaging.colours`). */
 import { median } from "./statistics";
 
 type Rgb = readonly [number, number, number];

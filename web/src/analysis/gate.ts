@@ -1,4 +1,4 @@
-/** How far an image lies from those learnt from (`dermfuse.analysis.gate`). */
+/** How far an image lies from those learnt from (`dermfuse.release.gate`). */
 
 const APPEARANCE_WEIGHT = 0.5;
 const RIDGE = 0.1; // of the unit variance of a standardised feature

@@ -1,4 +1,4 @@
-/** The symmetries of the square, by which a network looks at one image several times (`dermfuse.looks`). */
+/** The symmetries of the square, by which a network looks at one image several times (`dermfuse.imaging.symmetries`). */
 
 /** How many orientations of an image a network sees. */
 export type Looks = 1 | 4 | 8;

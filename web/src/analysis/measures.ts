@@ -1,4 +1,4 @@
-/** Measures of a lesion's shape, border and colours (`dermfuse.analysis.measures`). */
+/** Measures of a lesion's shape, border and colours (`dermfuse.imaging.measures`). */
 import { medianBorderStep } from "./border";
 import { colourShares, type Lab, pick, skinGains, toLab } from "./colours";
 import { largestPiece } from "./pieces";

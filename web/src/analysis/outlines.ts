@@ -1,4 +1,4 @@
-/** Outlines of masks as simplified polygons (`dermfuse.outlines`). */
+/** Outlines of masks as simplified polygons (`dermfuse.imaging.outlines`). */
 import type { Mask } from "./raster";
 
 export type Point = readonly [number, number];

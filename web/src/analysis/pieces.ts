@@ -1,4 +1,4 @@
-/** Connected pieces of a mask (`dermfuse.analysis.pieces`). */
+/** Connected pieces of a mask (`dermfuse.imaging.geometry`). */
 import type { Mask } from "./raster";
 
 /** The largest connected piece of a mask, its holes filled. */

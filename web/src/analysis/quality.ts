@@ -1,4 +1,4 @@
-/** Whether an image is good enough to be looked at (`dermfuse.analysis.quality`). */
+/** Whether an image is good enough to be looked at (`dermfuse.imaging.quality`). */
 import { cornerPieces } from "./pieces";
 import { area, crop, toGrey, type Raster } from "./raster";
 import { percentiles } from "./statistics";

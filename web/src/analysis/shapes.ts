@@ -1,4 +1,4 @@
-/** Geometry of one connected mask (`dermfuse.analysis.shapes`). */
+/** Geometry of one connected mask (`dermfuse.imaging.geometry`). */
 import type { Mask } from "./raster";
 import { area } from "./raster";
 import { roundHalfEven } from "./statistics";

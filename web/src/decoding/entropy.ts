@@ -1,5 +1,5 @@
 /**
- * Whether a JPEG's coded data is whole (`dermfuse.decoding.entropy`): every block is followed from
+ * Whether a JPEG's coded data is whole (`dermfuse.imaging.jpeg`): every block is followed from
  * its first bit to its last.
  *
  * Decoders mend what is damaged without a word: where bits run out they invent zeros, where some are

@@ -21,7 +21,7 @@ export function jsonFile(record: object): Blob {
   return new Blob([`${JSON.stringify(record, null, 2)}\n`], { type: "application/json" });
 }
 
-/** Returns the mask as the challenge and `dermfuse.preprocess.write_mask` have it: 0 and 255, grey. */
+/** Returns the mask as the challenge and `dermfuse.imaging.preprocess.write_mask` have it: 0 and 255, grey. */
 export function maskFile({ mask }: Analysis): Promise<Blob> {
   const levels = new Uint8Array(mask.data.length);
   for (let i = 0; i < levels.length; i++) levels[i] = 255 * mask.data[i];

@@ -1,4 +1,4 @@
-/** What an activation map looks like over an image (`dermfuse.analysis.overlays`). */
+/** What an activation map looks like over an image (`dermfuse.imaging.overlays`). */
 import type { FloatMap } from "../analysis/raster";
 import { resizeMap } from "../analysis/resample";
 

@@ -1,6 +1,6 @@
 /**
  * A release as the app uses it, from what `release.json` and the networks' cards say; what a release
- * of dermfuse does not say is refused (`dermfuse.release.checks`, `dermfuse.release.cards`).
+ * of dermfuse does not say is refused (`dermfuse.release.folder`, `dermfuse.release.cards`).
  */
 import { checkLooks } from "../analysis/looks";
 import { Fields } from "./fields";

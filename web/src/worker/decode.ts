@@ -1,4 +1,4 @@
-/** From a file to upright, opaque pixels: as `dermfuse.preprocess` reads it. */
+/** From a file to upright, opaque pixels: as `dermfuse.imaging.preprocess` reads it. */
 import type { Raster } from "../analysis/raster";
 import { Damage } from "../decoding/damage";
 import { plainJpeg, plainWebp, readOrientation, turned } from "../decoding/orientation";

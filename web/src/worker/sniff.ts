@@ -14,7 +14,7 @@ export class Refusal extends Error {}
 const DEEP_BYTES = 13; // for each pixel of a PNG of 16 bits
 const WEBP_BYTES = 18;
 const MIN_SIDE_PX = 16;
-const MAX_ASPECT = 20; // as `dermfuse.analysis.reading` has it
+const MAX_ASPECT = 20; // as `dermfuse.imaging.reading` has it
 const MAX_BYTES = 700_000_000;
 const EXPECTED = "Choose one JPEG, PNG, WebP, GIF or BMP image.";
 

@@ -9,13 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from dermfuse.models.backbones.base import (
-    IMAGENET,
-    PYTORCH,
-    Backbone,
-    Normalisation,
-    Release,
-)
+from dermfuse.models.backbones.base import IMAGENET, PYTORCH, Backbone, Normalisation, Release
 from dermfuse.models.backbones.mobilenet_v1 import ConvNormReLU6
 
 

@@ -1,0 +1,873 @@
+"""DICOM files of one frame to pixels: any storage class that holds an image.
+
+What a compressed stream says of its own colours, depth and size stands above the header
+(``analysis.dicom_streams``).
+
+Only the elements that describe the pixels are ever looked at. Patient data is neither decoded
+nor quoted: every fault is said in words of our own, and pydicom's are dropped.
+
+What may be there, besides uncompressed pixels of either byte order:
+
+    deflated, RLE                         always
+    JPEG (8 bit), JPEG 2000               decoded by Pillow
+    JPEG-LS                               decoded by pyjpegls, part of the extra ``dicom``
+    other codings                         decoded if pydicom finds a decoder, else refused
+
+Stored DICOM values to what a screen shows: windows, inversion, palettes, depth.
+
+Every rule is a table with one entry per stored value, so that memory and time depend on the
+image's size alone:
+
+    colour          the full range of the bits stored, to 0 to 255
+    MONOCHROME2     rescaled (slope, intercept); then the first window, LINEAR, LINEAR_EXACT or
+                    SIGMOID, or, without one, the full range of the bits stored; to 0 to 255
+    MONOCHROME1     the same, inverted
+    PALETTE COLOR   looked up; entries of 16 bits over 0 to 65,535, or, if none exceeds 255, over
+                    0 to 255
+
+What a compressed stream in a DICOM file says of itself stands above the file's header.
+
+colours     JPEG: a JFIF or Adobe segment, or channels called R, G, B; only where it is silent,
+            the header. JPEG 2000: if the codestream transforms its channels, they are RGB
+            whatever the header says; if not, the header tells YBR_FULL from RGB
+depth       the stream's bits per sample
+size        has to be the header's, and so has the number of channels
+
+DICOM's RLE coding (PS3.5, Annex G), decoded to no more bytes than the image has.
+
+A run of two bytes stands for up to 128 bytes: a small file may claim a very large image, so that
+decoding stops at the size that the header announced.
+"""
+
+import io
+import logging
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments, get_frame
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
+from pydicom.pixels.utils import get_j2k_parameters
+
+from dermfuse.errors import ImageError, installing
+from dermfuse.imaging.jpeg import find_damage, read_frame
+from dermfuse.imaging.limits import MAX_PIXELS, check_size, too_many
+from dermfuse.imaging.preprocess import silent_decoders
+
+_BYTE = 255
+_STRIP_ROWS = 64
+_PRIMARIES = ("Red", "Green", "Blue")
+
+
+def to_display(
+    stored: NDArray[np.generic],
+    header: Dataset,
+    *,
+    bits: int,
+    signed: bool,
+    little_endian: bool,
+    name: str,
+) -> NDArray[np.uint8]:
+    """Returns stored values as 8-bit grey or RGB.
+
+    Args:
+        stored: (H, W) grey or indices, or (H, W, 3) RGB.
+        header: Window, rescaling, palette and photometric interpretation are read from it.
+        bits: Bits stored, 8 to 16; higher ones are ignored.
+        signed: Whether stored values are two's complement.
+        little_endian: The byte order of the palette.
+        name: For messages.
+
+    Raises:
+        ImageError: A grey lookup table, a window or a palette that cannot be used.
+    """
+    if stored.ndim == 3:
+        table = _over_full_range(np.arange(2**bits, dtype=np.float64), 0, 2**bits - 1)
+    else:
+        values = _values(bits, signed=signed)
+        if str(header.PhotometricInterpretation).strip() == "PALETTE COLOR":
+            table = _palette(header, values, little_endian=little_endian, name=name)
+        else:
+            table = _grey(header, values, name=name)
+    shown = np.empty((*stored.shape, *table.shape[1:]), np.uint8)
+    for top in range(0, len(stored), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        # Two's complement wraps.
+        shown[rows] = table[stored[rows].astype(np.uint16) & np.uint16(2**bits - 1)]
+    return shown
+
+
+def _values(bits: int, *, signed: bool) -> NDArray[np.int64]:
+    """Returns the value that each pattern of bits stands for, (2^bits,)."""
+    patterns = np.arange(2**bits, dtype=np.int64)
+    return (
+        np.where(patterns >= 2 ** (bits - 1), patterns - 2**bits, patterns) if signed else patterns
+    )
+
+
+def _over_full_range(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+
+
+def _grey(header: Dataset, values: NDArray[np.int64], *, name: str) -> NDArray[np.uint8]:
+    """Returns the grey level of each pattern, (2^bits,)."""
+    window = _window(header)
+    if "ModalityLUTSequence" in header or (window is None and "VOILUTSequence" in header):
+        raise ImageError(
+            f"{name}: grey values with a lookup table",
+            expected="grey values with a window, or over their full range",
+            action="Export the image as RGB",
+        )
+    if window is None:
+        levels = _over_full_range(values.astype(np.float64), values.min(), values.max())
+    else:
+        slope, intercept = (
+            float(header.get(key, default))
+            for key, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+        )
+        shape = str(header.get("VOILUTFunction", "LINEAR")).strip()
+        if not all(map(isfinite, (*window, slope, intercept))) or not _fits(window[1], shape):
+            raise ImageError(
+                f"{name}: the window of its grey values cannot be used",
+                expected="a width above 0 (LINEAR: 1 or more), and finite numbers",
+                action="Export the image as RGB",
+            )
+        rescaled = (values * slope + intercept).astype(np.float64)
+        shares = windowed(rescaled, *window, shape=shape)
+        levels = np.rint(shares * 255).astype(np.uint8)
+    inverted = str(header.PhotometricInterpretation).strip() == "MONOCHROME1"
+    return np.uint8(255) - levels if inverted else levels
+
+
+def windowed(
+    values: NDArray[np.float64], centre: float, width: float, *, shape: str = "LINEAR"
+) -> NDArray[np.float64]:
+    """Returns how bright each value is in a window, 0 to 1 (DICOM PS3.3, C.11.2.1.2).
+
+    Args:
+        values: Rescaled grey values.
+        centre: Window centre.
+        width: Window width; 1 or more for ``LINEAR``, above 0 otherwise.
+        shape: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+
+    Example:
+        >>> windowed(np.array([0.0, 1.0, 2.0]), 1.5, 3.0)
+        array([0. , 0.5, 1. ])
+    """
+    if shape == "SIGMOID":
+        brightness = 1 / (1 + np.exp(-np.clip(4 * (values - centre) / width, -700, 700)))
+        return np.asarray(brightness, dtype=np.float64)
+    middle, extent = (centre, width) if shape == "LINEAR_EXACT" else (centre - 0.5, width - 1)
+    if extent == 0:  # LINEAR and one value wide: a step
+        return (values > middle).astype(np.float64)
+    return np.clip((values - middle) / extent + 0.5, 0.0, 1.0)
+
+
+def _window(header: Dataset) -> tuple[float, float] | None:
+    """Returns centre and width of the first window, or None."""
+    centre, width = (_first(header.get(key)) for key in ("WindowCenter", "WindowWidth"))
+    return None if centre is None or width is None else (centre, width)
+
+
+def _first(value: object) -> float | None:
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    return None if value is None or value == "" else float(str(value))
+
+
+def _fits(width: float, shape: str) -> bool:
+    shapes = {"LINEAR": width >= 1, "LINEAR_EXACT": width > 0, "SIGMOID": width > 0}
+    return shapes.get(shape, False)
+
+
+def _palette(
+    header: Dataset, values: NDArray[np.int64], *, little_endian: bool, name: str
+) -> NDArray[np.uint8]:
+    """Returns the colour of each pattern, (2^bits, 3), or (2^bits, 4) with transparency."""
+    names = [*_PRIMARIES]
+    if "AlphaPaletteColorLookupTableData" in header:
+        names.append("Alpha")
+    if any(f"{each}PaletteColorLookupTableData" not in header for each in names):
+        raise _palette_error(name)
+    entries, first, depth = (int(v) for v in header.RedPaletteColorLookupTableDescriptor)
+    entries = entries or 2**16
+    if values.min() >= 0:  # an unsigned image: the descriptor's first value is unsigned, too
+        first %= 2**16
+    tables = [
+        _words(header[f"{each}PaletteColorLookupTableData"].value, little_endian=little_endian)
+        for each in names
+    ]
+    if depth == 16 and all(words.max(initial=0) <= _BYTE for words in tables[:3]):
+        tables[:3] = [words * np.uint16(257) for words in tables[:3]]  # 8 bits, called 16
+    columns = []
+    for words in tables:
+        levels = _levels(words, entries, depth)
+        if levels is None:
+            raise _palette_error(name)
+        columns.append(levels[np.clip(values - first, 0, entries - 1)])
+    return np.stack(columns, axis=1)
+
+
+def _words(data: object, *, little_endian: bool) -> NDArray[np.uint16]:
+    if isinstance(data, bytes | bytearray):
+        return np.frombuffer(bytes(data), "<u2" if little_endian else ">u2").astype(np.uint16)
+    return np.asarray(data, dtype=np.int64).astype(np.uint16)  # of type US: numbers already
+
+
+def _levels(words: NDArray[np.uint16], entries: int, depth: int) -> NDArray[np.uint8] | None:
+    """Returns one channel's entries in 8 bits; None if they are too few or of another depth."""
+    if depth == 16 and len(words) >= entries:
+        return ((words[:entries].astype(np.int64) + 128) // 257).astype(np.uint8)
+    if depth == 8 and len(words) >= entries:  # one entry in each word
+        return (words[:entries] & 0xFF).astype(np.uint8)
+    if depth == 8 and 2 * len(words) >= entries:  # two in each, the lower byte first
+        return np.frombuffer(words.astype("<u2").tobytes(), np.uint8)[:entries]
+    return None
+
+
+def _palette_error(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: the colour palette is segmented, cut off or missing",
+        expected="red, green and blue entries of 8 or 16 bits",
+        action="Export the image as RGB",
+    )
+
+
+JPEG_8_BIT = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+"""Decoded by Pillow; of the extended kind, what has 8 bits."""
+JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+"""Decoded by pyjpegls."""
+_JPEG_2000 = (
+    uid.JPEG2000Lossless, uid.JPEG2000,
+    uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
+)  # fmt: skip
+_SIZE, _CODING = 0xFF51, 0xFF52  # JPEG 2000 markers
+_TILE = 0xFF90
+_END = b"\xff\xd9"
+_OWN_PRECINCTS = 1  # a bit of the coding style
+_MOST_CHANNELS = 3
+_HOLE_BYTES = 64  # of zeros: coded data has no such run
+_SYCC = 18  # of a JP2 header: Pillow converts it
+_SUBSAMPLED = "YBR_FULL_422"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How the pixels of a file are laid out.
+
+    Attributes:
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples: Channels: 1 or 3.
+        photometric: What the channels mean.
+        allocated: Bits of a stored value, 8 or 16.
+        stored: Bits of it that count.
+        signed: Whether stored values are two's complement.
+        planar: Whether the channels are stored one after the other.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    signed: bool
+    planar: bool
+
+    @property
+    def native_bytes(self) -> int:
+        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
+        shared = self.photometric == "YBR_FULL_422"
+        samples = 2 if shared else self.samples
+        return self.rows * self.columns * samples * self.allocated // 8
+
+
+def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Frame:
+    """Returns the layout of a compressed frame's pixels, as its stream has it.
+
+    Args:
+        stream: The compressed frame.
+        frame: What the header says.
+        syntax: The transfer syntax.
+        name: For messages.
+
+    Raises:
+        ImageError: Size or channels are not the header's, or the depth cannot be decoded.
+        ValueError, struct.error: The stream's own header is cut off or damaged.
+    """
+    if syntax in _JPEG_2000:
+        return _of_jpeg_2000(stream, frame, name)
+    header = read_frame(stream)
+    _check_fit((header.width, header.height), len(header.components), frame, name)
+    if syntax in JPEG_8_BIT and header.unread:
+        raise _unread(header.unread, name)
+    rgb = header.says_rgb
+    if frame.samples == 3 and rgb is not None:
+        frame = replace(frame, photometric="RGB" if rgb else "YBR_FULL")
+    return _deep(frame, header.precision)
+
+
+def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
+    """Returns the pixels of a JPEG stream of 8 bits: grey, or RGB.
+
+    Args:
+        stream: The compressed frame, after ``stream_frame``.
+        frame: What ``stream_frame`` returned.
+        name: For messages.
+
+    Raises:
+        ImageError: The stream is damaged inside.
+    """
+    if damage := find_damage(stream):
+        raise ImageError(
+            f"{name}: the JPEG image is damaged or cut off: {damage}",
+            expected="a whole picture",
+            action="Export the file again",
+        )
+    with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
+        if frame.samples == 3:  # what the channels are, whatever libjpeg would guess
+            coded = "RGB" if frame.photometric == "RGB" else "YCbCr"
+            image.tile = [tile._replace(args=("RGB", coded)) for tile in image.tile]
+        return np.asarray(image)
+
+
+def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
+    with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
+        size, channels = image.size, len(image.getbands())
+    _check_fit(size, channels, frame, name)
+    if has_hole(stream):
+        raise ImageError(
+            f"{name}: the JPEG 2000 image is damaged: part of its coded data is blank",
+            expected="a whole picture",
+            action="Export the file again",
+        )
+    precision = int(get_j2k_parameters(stream).get("precision", frame.stored))
+    if frame.samples == 3:
+        if precision > 8:
+            raise _unread(f"JPEG 2000 colours of {precision} bits", name)
+        plain = not transforms_channels(stream) and not _is_sycc(stream)
+        ybr = plain and frame.photometric in ("YBR_FULL", _SUBSAMPLED)
+        frame = replace(frame, photometric="YBR_FULL" if ybr else "RGB")
+    return _deep(frame, precision)
+
+
+def transforms_channels(stream: bytes) -> bool:
+    """Returns whether a JPEG 2000 codestream has a component transform (COD, SGcod).
+
+    Raises:
+        ValueError, struct.error: The main header is cut off or damaged.
+    """
+    _, _, _, transform, _ = _coding_style(stream)
+    return bool(transform)
+
+
+def has_hole(stream: bytes) -> bool:
+    """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
+
+    OpenJPEG decodes them without a word. An empty packet is a byte of zero, so that as many of
+    them as there are may lie side by side; where pictures are cut into precincts nothing is told.
+
+    Raises:
+        ValueError, struct.error: The main header is cut off or damaged.
+    """
+    style, _, layers, _, levels = _coding_style(stream)
+    if style & _OWN_PRECINCTS:
+        return False
+    packets = layers * (levels + 1) * _MOST_CHANNELS
+    end = stream.rfind(_END)
+    return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
+
+
+def _coding_style(stream: bytes) -> tuple[int, int, int, int, int]:
+    """Returns style, progression, layers, component transform and levels of the main header."""
+    at = stream.index(b"\xff\x4f\xff\x51") + 2
+    while True:
+        marker, length = struct.unpack_from(">HH", stream, at)
+        if marker == _CODING:
+            style, progression, layers, transform, levels = struct.unpack_from(
+                ">BBHBB", stream, at + 4
+            )
+            return style, progression, layers, transform, levels
+        if marker == _TILE or length < 2:
+            raise ValueError("no coding style before the first tile")
+        at += 2 + length
+
+
+def _is_sycc(stream: bytes) -> bool:
+    """Returns whether a JP2 header, which DICOM does not want, calls the channels sYCC."""
+    at = stream[: stream.index(b"\xff\x4f\xff\x51")].find(b"colr\x01")
+    return at >= 0 and stream[at + 7 : at + 11] == struct.pack(">I", _SYCC)
+
+
+def _deep(frame: Frame, precision: int) -> Frame:
+    """Returns the frame with the stream's depth; signed values stay as the header has them."""
+    return frame if frame.signed or not 8 <= precision <= 16 else replace(frame, stored=precision)
+
+
+def _check_fit(size: tuple[int, int], channels: int, frame: Frame, name: str) -> None:
+    """Refuses a stream that is not what its header says, before it is decoded."""
+    if size != (frame.columns, frame.rows):
+        raise ImageError(
+            f"{name}: the compressed image is of {size[0]} x {size[1]} pixels",
+            expected=f"{frame.columns} x {frame.rows}, as the header says",
+            action="Export the file again",
+        )
+    if channels != frame.samples:
+        raise ImageError(
+            f"{name}: the compressed image has {channels} channel(s)",
+            expected=f"{frame.samples}, as the header says",
+            action="Export the file again",
+        )
+
+
+def _unread(found: str, name: str) -> ImageError:
+    return ImageError(
+        f"{name}: the DICOM file holds {found}",
+        expected="8 bits per channel",
+        action="Export the image uncompressed, or as RGB of 8 bits",
+    )
+
+
+_RLE_HEADER_BYTES = 64
+
+
+def decode_run_lengths(
+    frame: bytes, *, rows: int, columns: int, samples: int, sample_bytes: int
+) -> NDArray[np.generic]:
+    """Returns one frame of run-length coded pixels.
+
+    Args:
+        frame: The frame, its header of segment offsets included.
+        rows: Height.
+        columns: Width.
+        samples: Channels; each is a plane of its own.
+        sample_bytes: 1 or 2; the bytes of a sample are segments of their own, highest first.
+
+    Returns:
+        uint8 or uint16, (H, W) or (H, W, samples).
+
+    Raises:
+        ValueError: The frame is cut off or does not have the segments expected.
+    """
+    if len(frame) < _RLE_HEADER_BYTES:
+        raise ValueError("the frame ends within its header")
+    count, *offsets = struct.unpack_from("<16L", frame)
+    if count != samples * sample_bytes:
+        raise ValueError(f"{count} segments. Expected: {samples * sample_bytes}.")
+    ends = [*offsets[1:count], len(frame)]
+    planes = [
+        np.frombuffer(unpack_bits(frame[start:end], rows * columns), np.uint8)
+        for start, end in zip(offsets[:count], ends, strict=True)
+    ]
+    stacked = np.stack(planes).reshape(samples, sample_bytes, rows, columns)
+    if sample_bytes == 1:
+        values: NDArray[np.generic] = stacked[:, 0]  # (samples, H, W)
+    else:
+        values = stacked[:, 0].astype(np.uint16) * np.uint16(256) + stacked[:, 1]
+    return values[0] if samples == 1 else np.ascontiguousarray(np.moveaxis(values, 0, -1))
+
+
+def unpack_bits(segment: bytes, length: int) -> bytearray:
+    r"""Returns the first ``length`` bytes of a PackBits segment.
+
+    Raises:
+        ValueError: The segment holds fewer.
+
+    Example:
+        >>> bytes(unpack_bits(b"\x02abc\xfez", 6))
+        b'abczzz'
+    """
+    unpacked = bytearray()
+    position = 0
+    while len(unpacked) < length:
+        if position >= len(segment):
+            raise ValueError(f"the segment ends after {len(unpacked)} of {length} bytes")
+        code = segment[position]
+        if code < 128:  # so many bytes and one, as they are
+            unpacked += segment[position + 1 : position + 2 + code]
+            position += 2 + code
+        elif code > 128:  # one byte, repeated
+            unpacked += segment[position + 1 : position + 2] * (257 - code)
+            position += 2
+        else:  # no operation
+            position += 1
+    return unpacked[:length]
+
+
+_PIXELS_TAG = 0x7FE00010
+_META_GROUP = 0x0002
+_HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
+_TAKEN = {
+    uid.DeflatedExplicitVRLittleEndian: 3, uid.RLELossless: 4,
+    uid.JPEGBaseline8Bit: 4, uid.JPEGExtended12Bit: 4,
+}  # fmt: skip
+"""How many times the stored pixels a coding takes in memory."""
+_TAKEN_BY_OTHERS = 12  # JPEG 2000's decoder has 32 bits for each value
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
+_EXPECTED = "a DICOM file with one frame"
+
+MAX_ELEMENTS = 50_000
+"""Of elements and items together, nested ones included, before the pixels."""
+_READS = 2 * MAX_ELEMENTS  # one for the head of each, one for its content
+_READ_BYTES = 1_024  # fragments are read in pieces of 8 kB
+MAX_FRAGMENTS = 10_000
+_OFFSETS_BYTES = 2**16  # of the table of offsets: one frame needs four
+_VALUE_BYTES = 1_024
+_PALETTE_BYTES = 2**17  # 65,536 entries of 16 bits
+_SYNTAX = "TransferSyntaxUID"
+_PALETTES = tuple(
+    f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
+)
+_NEEDED = (
+    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
+    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction",
+    "RedPaletteColorLookupTableDescriptor", *_PALETTES,
+)  # fmt: skip
+_NOTED = ("ModalityLUTSequence", "VOILUTSequence")  # that they are there is enough
+
+
+class _CountedBytes(io.BytesIO):
+    """Bytes that may be read from so many times: what is nested costs a reader far more."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.left = _READS + len(data) // _READ_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns the next bytes.
+
+        Raises:
+            _TooManyError: It was called too often.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise _TooManyError
+        return super().read(size)
+
+
+class _TooManyError(Exception):
+    """A file has more elements than an image needs."""
+
+
+def read_dicom(
+    data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Returns the one frame of a DICOM file as 8-bit grey or RGB.
+
+    Args:
+        data: The whole file, with or without its preamble.
+        name: For messages.
+        max_pixels: That are allowed.
+
+    Returns:
+        (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
+
+    Raises:
+        ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
+            pixels or elements, or pixels in a coding or colour space that is not read.
+    """
+    with _one_error(name), _quiet():
+        syntax, body = _split(data, name)
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
+            body = _inflate(body, name, max_pixels)
+        header, start = _header(body, syntax)
+        frame = described = _frame(header, name, syntax, max_pixels)
+        pixel_data = _pixel_data(body[start:], syntax)
+        data, vr, body = *_value(pixel_data, name), b""
+        if syntax.is_encapsulated:
+            _check_frames(data, name)
+        if syntax.is_encapsulated and syntax != uid.RLELossless:
+            _decoder(syntax, name)
+            frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
+        stored = _decode(data, vr, frame, syntax, name=name)
+        return to_display(
+            stored, header, bits=_bits(stored, frame, described), signed=frame.signed,
+            little_endian=syntax.is_little_endian, name=name,
+        )  # fmt: skip
+
+
+@contextmanager
+def _one_error(name: str) -> Iterator[None]:
+    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except RecursionError:
+        raise ImageError(
+            f"{name}: the elements of the DICOM file lie too deep in one another",
+            expected=_EXPECTED,
+            action="Export the file again",
+        ) from None
+    except Exception as error:
+        if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
+            raise too_many(name, "elements and items", MAX_ELEMENTS) from None
+        raise ImageError(
+            f"{name}: the DICOM file is damaged or cut off",
+            expected=_EXPECTED,
+            action="Export the file again",
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps pydicom's remarks, which may quote the file, from the log and from stderr."""
+    with silent_decoders():  # its lock is held: no other thread of ours sees the level changed
+        logger = logging.getLogger("pydicom")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
+    """Returns the transfer syntax and what follows the file meta information."""
+    file = _CountedBytes(data)
+    file.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != _META_GROUP)
+    syntax = _short(meta, (_SYNTAX,)).get(_SYNTAX)
+    if not isinstance(syntax, uid.UID) or syntax.type != "Transfer Syntax":
+        raise ImageError(
+            f"{name}: the DICOM file names no transfer syntax that is known",
+            expected=_EXPECTED,
+            action="Export the file again",
+        )
+    return syntax, data[file.tell() :]
+
+
+def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
+    """Returns a deflated data set, no larger than the image that its header announces."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    head = inflater.decompress(body, _HEADER_BYTES)
+    syntax = uid.DeflatedExplicitVRLittleEndian
+    frame = _frame(_header(head, syntax)[0], name, syntax, max_pixels)
+    rest = inflater.decompress(inflater.unconsumed_tail, frame.native_bytes + _HEADER_BYTES)
+    return head + rest
+
+
+def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
+    """Returns the elements that describe the pixels, and where those begin."""
+    file = _CountedBytes(body)
+    whole = read_dataset(
+        file, syntax.is_implicit_VR, syntax.is_little_endian,
+        stop_when=lambda tag, _, __: tag >= _PIXELS_TAG,
+    )  # fmt: skip
+    header = _short(whole, _NEEDED)
+    for keyword in _NOTED:
+        if keyword in whole:
+            setattr(header, keyword, [])
+    return header, file.tell()
+
+
+def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
+    """Returns some elements of a data set.
+
+    Raises:
+        ValueError: One is a sequence or too long: millions of items, or numbers, would come of it.
+    """
+    kept = Dataset()
+    for keyword in keywords:
+        tag = tag_for_keyword(keyword)
+        element = None if tag is None else whole.get_item(tag)
+        most = _PALETTE_BYTES if keyword in _PALETTES else _VALUE_BYTES
+        if element is None:
+            continue
+        if not isinstance(element, RawDataElement) or element.VR == "SQ" or element.length > most:
+            raise ValueError(f"{keyword} is a sequence or too long")
+        kept[element.tag] = element
+    return kept
+
+
+def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
+    """Returns the element that the rest of a file begins with, if it is the pixels."""
+    found = read_dataset(
+        _CountedBytes(rest), syntax.is_implicit_VR, syntax.is_little_endian,
+        stop_when=lambda tag, _, __: tag > _PIXELS_TAG,
+    )  # fmt: skip
+    return found.get_item(_PIXELS_TAG)
+
+
+def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Frame:
+    """Returns the layout that a header describes; refuses what is not read, before any pixel."""
+    frames = int(header.get("NumberOfFrames") or 1)
+    if "Rows" not in header or "Columns" not in header:
+        raise ImageError(
+            f"{name}: the DICOM file holds no image",
+            expected=_EXPECTED,
+            action="Choose the file with the picture",
+        )
+    frame = Frame(
+        rows=int(header.Rows),
+        columns=int(header.Columns),
+        samples=int(header.get("SamplesPerPixel") or 1),
+        photometric=str(header.get("PhotometricInterpretation", "")).strip(),
+        allocated=int(header.get("BitsAllocated") or 0),
+        stored=int(header.get("BitsStored") or header.get("BitsAllocated") or 0),
+        signed=bool(header.get("PixelRepresentation")),
+        planar=bool(header.get("PlanarConfiguration")),
+    )
+    _check_size(frame, frames, name, syntax=syntax, max_pixels=max_pixels)
+    _check_layout(frame, header, name)
+    return frame
+
+
+def _check_size(frame: Frame, frames: int, name: str, *, syntax: uid.UID, max_pixels: int) -> None:
+    if frames != 1:
+        raise ImageError(
+            f"{name}: {frames} frames", expected=_EXPECTED, action="Export one frame of it"
+        )
+    each = frame.samples * max(frame.allocated // 8, 1)
+    taken = _TAKEN.get(syntax, _TAKEN_BY_OTHERS) if syntax.is_compressed else 0
+    check_size(
+        frame.columns, frame.rows, name, max_pixels=max_pixels, pixel_bytes=max(1, taken * each)
+    )
+
+
+def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
+    known = _GREY if frame.samples == 1 else _COLOUR if frame.samples == 3 else ()
+    high = int(header.get("HighBit", frame.stored - 1))
+    if frame.photometric not in known:
+        said = frame.photometric if frame.photometric in (*_GREY, *_COLOUR) else "another colour"
+        found = f"{frame.samples} sample(s) per pixel and {said} interpretation"
+    elif frame.allocated not in (8, 16) or not 8 <= frame.stored <= frame.allocated:
+        found = f"{frame.stored} bits stored in {frame.allocated}"
+    elif high != frame.stored - 1:
+        found = f"bits that end at bit {high} of {frame.stored}"
+    elif frame.samples == 3 and frame.signed:
+        found = "signed colours"
+    else:
+        return
+    raise ImageError(
+        f"{name}: {found}",
+        expected=f"8 to 16 bits in {', '.join(_GREY)} or, with three samples, {', '.join(_COLOUR)}",
+        action="Export the image as RGB",
+    )
+
+
+def _value(element: Any, name: str) -> tuple[bytes, str]:  # noqa: ANN401 — pydicom's element
+    """Returns the bytes and the type of the pixels; there may be none, or floating-point ones."""
+    value = None if element is None else element.value
+    if not value:
+        raise ImageError(
+            f"{name}: the DICOM file holds no pixel data, or is cut off before it",
+            expected=_EXPECTED,
+            action="Export the file again",
+        )
+    return bytes(value), element.VR
+
+
+def _decode(
+    data: bytes, vr: str, frame: Frame, syntax: uid.UID, *, name: str
+) -> NDArray[np.generic]:
+    """Returns the stored values, colours as RGB: (H, W) or (H, W, 3)."""
+    if not syntax.is_encapsulated:
+        _check_length(len(data), frame, name)
+    if syntax == uid.RLELossless:
+        values = decode_run_lengths(
+            get_frame(data, 0, number_of_frames=1),
+            rows=frame.rows, columns=frame.columns,
+            samples=frame.samples, sample_bytes=frame.allocated // 8,
+        )  # fmt: skip
+        if frame.photometric.startswith("YBR"):
+            values = convert_color_space(values, frame.photometric, "RGB")
+        return values
+    decoder = _decoder(syntax, name)
+    if syntax in JPEG_8_BIT:
+        return decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
+    decoded, _ = decoder.as_array(
+        data, raw=False, index=0,
+        rows=frame.rows, columns=frame.columns, number_of_frames=1,
+        samples_per_pixel=frame.samples, photometric_interpretation=frame.photometric,
+        bits_allocated=frame.allocated, bits_stored=frame.stored,
+        pixel_representation=int(frame.signed), planar_configuration=int(frame.planar),
+        pixel_keyword="PixelData", pixel_vr=vr,
+    )  # fmt: skip
+    return np.asarray(decoded)
+
+
+def _bits(stored: NDArray[np.generic], frame: Frame, described: Frame) -> int:
+    """Returns the bits that count: the stream's, or fewer of the header's if the values fit."""
+    fits = not frame.signed and int(stored.max()) < 2**described.stored
+    return min(frame.stored, described.stored) if fits else frame.stored
+
+
+def _check_frames(data: bytes, name: str) -> None:
+    """Refuses encapsulated data in which several fragments begin as a picture does."""
+    offsets, *fragments = islice(generate_fragments(data), MAX_FRAGMENTS + 1)
+    if len(fragments) == MAX_FRAGMENTS or len(offsets) > _OFFSETS_BYTES:
+        raise too_many(name, "fragments", MAX_FRAGMENTS)
+    frames = sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
+    if frames > 1:
+        raise ImageError(
+            f"{name}: {frames} compressed images, and one frame in the header",
+            expected=_EXPECTED,
+            action="Export one frame of it",
+        )
+
+
+def _check_length(length: int, frame: Frame, name: str) -> None:
+    """Refuses uncompressed pixel data of another length than the header describes.
+
+    A last byte that makes the length even belongs to no pixel.
+    """
+    described = frame.native_bytes
+    if length in (described, described + 1):
+        return
+    others = {
+        "YBR_FULL_422": 2 * frame.rows * frame.columns * frame.allocated // 8,
+        "three values per pixel": 3 * frame.rows * frame.columns * frame.allocated // 8,
+    }
+    fits = [said for said, size in others.items() if length in (size, size + 1)]
+    if frame.samples == 3 and fits:
+        found = (
+            f"{frame.photometric} and {length:,} bytes of pixel data do not fit: those are "
+            f"{fits[0]}, and {frame.photometric} has {described:,} bytes"
+        )
+    elif length < described:
+        found = f"the pixel data is cut off, {length:,} of {described:,} bytes"
+    else:
+        found = f"{length:,} bytes of pixel data, of which the header describes {described:,}"
+    raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Export the file again")
+
+
+def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's decoder
+    """Returns the decoder of a transfer syntax.
+
+    Raises:
+        ImageError: None is installed; the message names the syntax.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:  # video, say
+        decoder = None
+    if decoder is None or not decoder.is_available:
+        action = "Export the image uncompressed, or as JPEG or JPEG 2000"
+        if syntax in JPEG_LS:
+            action = installing("dicom")
+        raise ImageError(
+            f"{name}: the pixels are coded as {syntax.name} ({syntax})",
+            expected="a coding whose decoder is installed",
+            action=action,
+        )
+    return decoder

@@ -1,0 +1,745 @@
+"""Files to pixels and back: the only image path of the product (NumPy and Pillow).
+
+Training, prediction, the export check and the server all read images here, so a pixel means
+the same everywhere: RGB, 8 bit, upright, opaque. Embedded colour profiles are not applied.
+What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``.
+"""
+
+import io
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from dermfuse.errors import DermfuseError, ImageError
+from dermfuse.folders import atomic_write
+from dermfuse.imaging.formats import (
+    WEBP_PIXEL_BYTES,
+    Samples,
+    find_png_damage,
+    has_own_samples,
+    image_samples,
+    is_gif,
+    is_png,
+    is_webp,
+    name_kind,
+    opaque_png,
+    png_samples,
+    png_size,
+    read_gif,
+    read_webp,
+    turn_samples,
+)
+from dermfuse.imaging.jpeg import find_damage, is_jpeg, read_frame, without_remarks
+from dermfuse.imaging.limits import MAX_PIXELS, MIN_SIDE_PX, check_size
+from dermfuse.imaging.tiff import (
+    check_coding,
+    check_page,
+    embedded_jpegs,
+    is_tiff,
+    layout_of,
+    page_image,
+    page_samples,
+    read_page,
+)
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+"""Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+)
+"""What the names of such files end in, in either case."""
+
+WHOLE_VALUES = 30_000_000
+"""Arrays of more become Pillow images by the channel, not at once."""
+
+_Pixel = TypeVar("_Pixel", bound=np.generic)
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_AS_PNG = "Save it as PNG"
+_STRIP_ROWS = 64  # that become RGB at a time: no copy of the whole lies beside them
+_EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
+_MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
+_QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
+
+
+def read_image(
+    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Returns an image file as upright, opaque 8-bit RGB.
+
+    Palette, grey, CMYK and other depths are converted, transparency is laid on white, the EXIF
+    orientation is applied (that of XMP is not).
+
+    Args:
+        source: A path, the bytes of a file, or a file open for reading.
+        max_pixels: Images with more are refused before any is decoded; those whose decoder takes
+            much memory for each (``dermfuse.imaging.limits``) may have fewer.
+
+    Returns:
+        The pixels, (H, W, 3).
+
+    Raises:
+        ImageError: The file is missing, empty, cut off, damaged inside, no image, animated, of a
+            kind that is not read, has a side below ``MIN_SIDE_PX`` or too many pixels.
+    """
+    source = Path(source) if isinstance(source, str) else source
+    with one_refusal(_name(source)), _decoded(source, max_pixels) as image:
+        return _rgb(image)
+
+
+def image_pixels(
+    image: Image.Image, *, name: str = "the image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Returns a Pillow image as ``read_image`` would return its file; the image stays open.
+
+    Args:
+        image: Of any mode; pixels that are still in a file are decoded.
+        name: For messages.
+        max_pixels: That are allowed.
+
+    Raises:
+        ImageError: As ``read_image``; or the image is closed.
+    """
+    with one_refusal(name):
+        data = _undecoded(image)
+        if data:
+            return _rgb(_upright_of_file(data, name, max_pixels))
+        return _rgb(_upright_pixels(image, name, max_pixels))
+
+
+def is_plain_file(path: Path) -> bool:
+    """Returns whether a path leads to a plain file; one that cannot be looked at does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Returns what is named like an image in a folder, in either case and sorted by name.
+
+    Hidden files are left out: file managers and interrupted writes leave them.
+
+    Raises:
+        ImageError: The folder cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: the folder cannot be read ({error.strerror or error})",
+            expected="a folder that may be read",
+            action="Correct its permissions",
+        ) from error
+    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+
+
+@contextmanager
+def one_refusal(name: str) -> Iterator[None]:
+    """Turns whatever a decoder raises on damaged bytes into one ImageError.
+
+    Args:
+        name: Of the image, for the message.
+
+    Example:
+        >>> with one_refusal("a.png"):
+        ...     raise RecursionError("too deep")
+        Traceback (most recent call last):
+            ...
+        dermfuse.errors.ImageError: a.png: the image is cut off or damaged (too deep). ...
+    """
+    try:
+        yield
+    except DermfuseError:
+        raise
+    except Exception as error:  # struct.error, RecursionError, AssertionError: anything
+        raise _damaged(name, error) from error
+
+
+@contextmanager
+def silent_decoders() -> Iterator[None]:
+    """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
+
+    Decoders warn of what is refused or mended here anyway. What is slow and does not warn
+    belongs outside.
+    """
+    with _QUIET_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_samples(path: str | Path) -> Samples:
+    """Returns a file's pixels upright and at its own depth, for what is not a photograph.
+
+    Raises:
+        ImageError: As ``read_image``.
+    """
+    path = Path(path)
+    name = str(path)
+    with one_refusal(name):
+        return _samples(path, name)
+
+
+def _samples(path: Path, name: str) -> Samples:
+    with _opened(path, name) as file:
+        data = file.read()
+    image = _upright_of_file(data, name)  # finds every fault
+    if is_tiff(data) and (page := read_page(data)).is_ours:
+        return turn_samples(page_samples(data, page, name), page.orientation)
+    if is_png(data) and has_own_samples(data):
+        samples, stored = png_samples(data)
+        return turn_samples(samples, _orientation(stored))
+    try:
+        samples = image_samples(image)
+    except ValueError as error:  # colours that Pillow does not convert
+        raise _damaged(name, error) from error
+    return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
+
+
+def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
+    """Returns the whole frame squeezed to a square (bilinear, antialiased when shrinking).
+
+    Args:
+        image: RGB, (H, W, 3), or a Pillow image of it, which spares a copy where there is one.
+        size: The square's side in pixels.
+
+    Paper:
+        Section 1: inputs are 224 x 224 whatever the frame's aspect.
+
+    Example:
+        >>> squeeze(np.full((30, 40, 3), 7, np.uint8), 16).shape
+        (16, 16, 3)
+    """
+    return resize_image(image, (size, size))
+
+
+def resize_image(
+    image: NDArray[np.uint8] | Image.Image,
+    size: tuple[int, int],
+    *,
+    reducing_gap: float | None = None,
+) -> NDArray[np.uint8]:
+    """Returns an image of another size (bilinear, antialiased when shrinking).
+
+    Of a large array one channel at a time becomes a Pillow image, which takes a quarter of the
+    memory; the result is the same.
+
+    Args:
+        image: RGB, (H, W, 3), or a Pillow image of it.
+        size: ``(width, height)``.
+        reducing_gap: As Pillow's ``resize`` has it.
+    """
+    bilinear = Image.Resampling.BILINEAR
+    if isinstance(image, Image.Image) or image.size <= WHOLE_VALUES:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        return np.array(picture.resize(size, bilinear, reducing_gap=reducing_gap), dtype=np.uint8)
+    channels = (Image.fromarray(image[..., i]) for i in range(image.shape[2]))
+    resized = [
+        np.asarray(one.resize(size, bilinear, reducing_gap=reducing_gap)) for one in channels
+    ]
+    return np.stack(resized, axis=2)
+
+
+def squeeze_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Returns a mask squeezed to a square: a cell is lesion if half of its area or more is.
+
+    The areas are counted in integers, so that a cell covered to exactly one half does not
+    depend on rounding.
+
+    Args:
+        mask: (H, W).
+        size: The square's side in pixels.
+
+    Example:
+        >>> squeeze_mask(np.array([[True, False], [False, False]]), 1)
+        array([[False]])
+        >>> squeeze_mask(np.array([[True, False], [True, False]]), 1)
+        array([[ True]])
+    """
+    height, width = mask.shape
+    rows = _cell_sums(mask.view(np.uint8), size)  # (size, W), in 1 / size pixels
+    covered = _cell_sums(rows.T, size).T  # (size, size), in 1 / size² pixels
+    # each cell is (height / size) * (width / size) pixels = height * width of those units
+    squeezed: NDArray[np.bool_] = 2 * covered >= height * width
+    return squeezed
+
+
+def letterbox(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Returns the frame in its own aspect in a square, which its reflection fills.
+
+    Args:
+        image: RGB, (H, W, 3).
+        size: The square's side in pixels.
+
+    Example:
+        >>> letterbox(np.full((30, 40, 3), 7, np.uint8), 16).shape
+        (16, 16, 3)
+    """
+    return squeeze(_reflected(image), size)
+
+
+def letterbox_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Returns a mask (H, W) as ``letterbox`` shows its image."""
+    return squeeze_mask(_reflected(mask), size)
+
+
+def letterbox_probability(probability: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Returns a probability map (H, W) as ``letterbox`` shows its image, (S, S)."""
+    return resize_probability(_reflected(probability), size, size)
+
+
+def resize_letterboxed(
+    probability: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Returns the frame's part of a probability map (S, S) of a letterboxed image, (H, W)."""
+    side = max(height, width)
+    whole = resize_probability(probability, side, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    return whole[top : top + height, left : left + width]
+
+
+def _reflected(pixels: NDArray[_Pixel]) -> NDArray[_Pixel]:
+    """Returns (H, W, ...) in the middle of a square of side max(H, W), reflected at its edges."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    before = ((side - height) // 2, (side - width) // 2)
+    padding = [(b, side - n - b) for b, n in zip(before, (height, width), strict=True)]
+    padding += [(0, 0)] * (pixels.ndim - 2)
+    return np.ascontiguousarray(np.pad(pixels, padding, mode="symmetric"))
+
+
+def resize_probability(
+    probability: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Returns a probability map resized (bilinear, antialiased when shrinking).
+
+    Args:
+        probability: (h, w), in [0, 1].
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+
+    Example:
+        >>> resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8).shape
+        (6, 8)
+    """
+    clipped: NDArray[np.float32] = np.clip(resize_map(probability, height, width), 0.0, 1.0)
+    return clipped
+
+
+def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Returns a map of any values resized (bilinear, antialiased when shrinking).
+
+    Args:
+        values: (h, w)
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+
+    Example:
+        >>> resize_map(np.array([[-3.0, 1.0]], np.float32), 2, 4).round(2).tolist()[0]
+        [-3.0, -2.0, 0.0, 1.0]
+    """
+    source = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))  # mode F
+    return np.asarray(source.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
+    """Writes a mask as the challenge has it: an 8-bit PNG of 0 and 255.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    path = Path(path)
+    _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
+
+
+def write_probability(path: str | Path, probability: NDArray[np.float32]) -> None:
+    """Writes a probability map as an 8-bit PNG, ``round(255 p)``.
+
+    Args:
+        path: The PNG to write.
+        probability: (H, W), in [0, 1].
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    path = Path(path)
+    _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
+
+
+def read_probability(path: str | Path) -> NDArray[np.float32]:
+    """Returns a probability map that ``write_probability`` wrote, in [0, 1].
+
+    Raises:
+        ImageError: As ``read_image``.
+    """
+    path = Path(path)
+    with one_refusal(str(path)), _decoded(path) as image:
+        return _to_grey(image).astype(np.float32) / np.float32(255.0)
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    with atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG", optimize=False)
+
+
+def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]:
+    """Sums columns of ``values`` over ``size`` equal cells of axis 0, times ``size``.
+
+    Cell edges lie between rows at ``i * length / size``; times ``size`` they are integers.
+    """
+    length = len(values)
+    edges = np.arange(size + 1, dtype=np.int64) * length
+    row, fraction = edges // size, edges % size
+    whole_rows = np.add.reduceat(values, row[:-1], axis=0, dtype=np.int64)
+    whole_rows[np.diff(row) == 0] = 0  # reduceat gives an empty span its first row
+    before = np.zeros((size + 1, values.shape[1]), dtype=np.int64)
+    np.cumsum(whole_rows, axis=0, out=before[1:])
+    edge_rows = values[np.minimum(row, length - 1)]  # the last edge has no fraction
+    at_edges: NDArray[np.int64] = before * size + fraction[:, None] * edge_rows
+    return at_edges[1:] - at_edges[:-1]
+
+
+@contextmanager
+def _decoded(
+    source: Path | bytes | BinaryIO, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
+    name = _name(source)
+    with _opened(source, name) as file:
+        data = file.read()
+    with _upright_of_file(data, name, max_pixels) as image:
+        yield image
+
+
+def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
+    if is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
+        return page
+    plain, exif = _within_limits(data, name, max_pixels)
+    with _identified(plain, name, max_pixels) as image:
+        if exif is not None:
+            image.info["exif"] = exif
+        _check(image, name, max_pixels)
+        if is_jpeg(data):
+            _check_whole(plain, name)
+        if is_png(data):
+            _refuse_damage("PNG", find_png_damage(data), name)
+        return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
+
+
+def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, bytes | None]:
+    """Returns a file as Pillow may see it, and its EXIF block where that was taken out.
+
+    Raises:
+        ImageError: It claims more pixels, or has more parts, than are read.
+    """
+    limit = partial(check_size, name=name, max_pixels=max_pixels)
+    try:
+        if is_jpeg(data):
+            frame = read_frame(data)
+            if frame.unread:
+                raise ImageError(f"{name}: {frame.unread}", expected=_EXPECTED, action=_AS_PNG)
+            limit(frame.width, frame.height, pixel_bytes=frame.pixel_bytes)
+            return without_remarks(data)
+        if is_png(data):
+            width, height, pixel_bytes = png_size(data, name)
+            limit(width, height, pixel_bytes=pixel_bytes)
+        elif is_webp(data):
+            webp = read_webp(data, name)
+            if webp.frames > 1:
+                raise _several_pages(name)
+            if webp.width:
+                limit(webp.width, webp.height, pixel_bytes=WEBP_PIXEL_BYTES)
+        elif is_gif(data):
+            gif = read_gif(data, name)
+            limit(gif.width, gif.height)
+            if gif.is_animated:
+                raise _several_pages(name)
+            return gif.data, None
+    except (ValueError, IndexError, struct.error) as error:
+        raise _damaged_header(name, error) from error
+    return data, None
+
+
+def _check_whole(jpeg: bytes, name: str) -> None:
+    _refuse_damage("JPEG", find_damage(jpeg), name)
+
+
+def _refuse_damage(kind: str, damage: str, name: str) -> None:
+    if damage:
+        raise ImageError(
+            f"{name}: the {kind} image is damaged inside: {damage}",
+            expected=_EXPECTED,
+            action="Fetch the file again",
+        )
+
+
+def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
+    """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
+    try:
+        page = read_page(data)
+    except Exception as error:
+        raise _damaged(name, error) from error
+    check_page(page, name)
+    limit = partial(check_size, name=name, max_pixels=max_pixels)
+    limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
+    if page.more_pages:
+        raise _several_pages(name)
+    try:
+        check_coding(data, page, name)
+        if not page.is_ours:
+            for jpeg in embedded_jpegs(data, page):
+                frame = read_frame(jpeg)
+                sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
+                limit(*sides, pixel_bytes=frame.pixel_bytes)
+                _check_whole(jpeg, name)
+            return None
+        image = page_image(data, page, name)
+    except ImageError:
+        raise
+    except Exception as error:  # as in _upright_pixels
+        raise _damaged(name, error) from error
+    return _turned(image, page.orientation)
+
+
+def _undecoded(image: Image.Image) -> bytes:
+    """Returns the TIFF or PNG file behind an image that is not decoded yet, else nothing.
+
+    Of these Pillow does not always decode what the file holds.
+    """
+    file = getattr(image, "fp", None)
+    if image.format not in ("TIFF", "PNG") or not getattr(image, "tile", None) or file is None:
+        return b""
+    try:
+        place = file.tell()
+        file.seek(0)
+        data = file.read()
+        file.seek(place)
+    except (OSError, ValueError):
+        return b""
+    return data if isinstance(data, bytes) else b""
+
+
+def _upright_pixels(
+    image: Image.Image, name: str, max_pixels: int, *, png: bytes = b""
+) -> Image.Image:
+    """Returns an image checked, fully decoded and upright; every fault is an ImageError.
+
+    Args:
+        image: Whose pixels may still be in a file.
+        name: For messages.
+        max_pixels: That are allowed.
+        png: The file, if it is a PNG.
+    """
+    _check(image, name, max_pixels)
+    try:
+        image.load()
+        pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
+        upright = _turned(pixels, _orientation(image))
+    except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
+        raise _damaged(name, error) from error
+    if upright.mode == "I":
+        _check_range(upright, name)
+    return upright
+
+
+def _without_blank_alpha(image: Image.Image) -> Image.Image:
+    """Returns a BMP whose fourth byte is zero throughout as what it shows: it is no alpha then."""
+    blank = image.format == "BMP" and image.mode == "RGBA" and not image.getbbox(alpha_only=True)
+    return image.convert("RGB") if blank else image
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(
+            f"{name}: decoding it needs more memory than there is",
+            expected=_EXPECTED,
+            action="Shrink the image",
+        )
+    said = str(error) or type(error).__name__
+    return ImageError(
+        f"{name}: the image is cut off or damaged ({said})",
+        expected=_EXPECTED,
+        action="Fetch the file again",
+    )
+
+
+def _name(source: Path | bytes | BinaryIO) -> str:
+    if isinstance(source, Path):
+        return str(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else "the image"
+
+
+@contextmanager
+def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        mode = source.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe would be waited for
+            raise ImageError(f"{name}: not a plain file", expected=_EXPECTED, action="Name a file")
+        file = source.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        found = "no such file" if missing else str(getattr(error, "strerror", error))
+        raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _identified(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Yields the image in a file with its header read and no pixel decoded."""
+    try:
+        # Pillow's own limit is a warning below ours and an error above it: ours rules.
+        with silent_decoders():
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: more than {max_pixels:,} pixels",
+            expected=f"{max_pixels:,} pixels or fewer",
+            action="Shrink the image",
+        ) from error
+    except UnidentifiedImageError as error:
+        raise _unknown(data, name) from error
+    except Exception as error:  # as in _upright_pixels
+        raise _damaged_header(name, error) from error
+    for key in _OTHER_ORIENTATIONS:  # Pillow turns a TIFF image by them
+        image.info.pop(key, None)
+    with image:
+        yield image
+
+
+def _damaged_header(name: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"{name}: the header is damaged ({error})",
+        expected=_EXPECTED,
+        action="Fetch the file again",
+    )
+
+
+def _unknown(data: bytes, name: str) -> ImageError:
+    """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
+    found, action = name_kind(data[:64])
+    if is_tiff(data):
+        found, action = layout_of(read_page(data)), "Save the image as PNG"
+    if not found:
+        found = "not an image, or cut off in its header" if data else "the file is empty"
+    return ImageError(
+        f"{name}: {found}", expected=_EXPECTED, action=action or "Fetch the file again"
+    )
+
+
+def _several_pages(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: the image is animated or has several pages",
+        expected="a single frame",
+        action="Save one frame as PNG",
+    )
+
+
+def _check(image: Image.Image, name: str, max_pixels: int) -> None:
+    check_size(*image.size, name, max_pixels=max_pixels)
+    # An MPO that was opened elsewhere is a photograph with previews behind it, no animation.
+    if image.format != "MPO" and _is_animated(image):
+        raise _several_pages(name)
+    if image.mode == "F" or image.mode.startswith("F;"):
+        raise ImageError(
+            f"{name}: floating-point pixels",
+            expected="8 or 16 bits per channel",
+            action="Save the image as PNG",
+        )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    with silent_decoders():  # a GIF's second frame is looked for, and may claim any size
+        return bool(getattr(image, "is_animated", False))
+
+
+def _check_range(image: Image.Image, name: str) -> None:
+    values = np.asarray(image)  # Pillow opens 16-bit and 32-bit grey alike as mode I
+    if values.min() < 0 or values.max() > 65_535:
+        raise ImageError(
+            f"{name}: grey values from {values.min()} to {values.max()}",
+            expected="16 bits, 0 to 65,535",
+            action="Save the image as PNG",
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns how an image lies by its EXIF block, 1 to 8; XMP and other texts do not count."""
+    exif = Image.Exif()
+    try:
+        with silent_decoders():
+            exif.load(image.info.get("exif") or b"")
+            orientation = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF is worth no more than none
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    transpose = _UPRIGHT.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the pixels of an image, (H, W, 3)."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(image)).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        return _to_8_bit(image)
+    if image.mode in {"1", "L"}:
+        return np.array(image.convert("L"), dtype=np.uint8)
+    return np.array(_to_rgb(image).convert("L"), dtype=np.uint8)
+
+
+def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns 16-bit grey as 8-bit grey: 65,535 becomes 255 (Pillow alone would clip at 255)."""
+    values = np.asarray(image).astype(np.int64)
+    # Rounded division by 257, in integers: 257 * v is exactly v.
+    return ((values + 128) // 257).astype(np.uint8)

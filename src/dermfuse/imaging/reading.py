@@ -1,0 +1,256 @@
+"""Whatever holds one image, to the pixels that ``dermfuse.imaging.preprocess`` defines.
+
+A file is told by its content, never by its name: a camera's JPEG that is called ``.dcm`` is a
+JPEG, and a DICOM file without a suffix is a DICOM file.
+"""
+
+import io
+import os
+import stat
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse.errors import DependencyError, ImageError, installing
+from dermfuse.imaging.formats import picture
+from dermfuse.imaging.limits import MAX_PIXELS, check_size
+from dermfuse.imaging.preprocess import image_pixels, one_refusal, read_image
+
+MAX_BYTES = 700_000_000
+"""Larger files are refused: a hundred million pixels of 16-bit RGB have fewer."""
+
+MAX_ASPECT = 20
+"""Images longer than so many times their shorter side are refused: too thin to judge a lesion in.
+
+What is measured at a longer side of 64 px has 3 rows then; in thinner ones it is undefined."""
+
+Source = bytes | str | os.PathLike[str] | Image.Image | NDArray[np.generic] | BinaryIO
+"""What one image may come in."""
+
+_EXPECTED = "the path, the bytes or the pixels of one image"
+_PREAMBLE = 128
+SNIFFED = _PREAMBLE + 4
+"""How many bytes of a file tell whether it is DICOM."""
+_META_GROUP = b"\x02\x00"
+_META_TYPES = (b"UL", b"OB", b"UI")
+
+
+class Read(Protocol):
+    """Returns the pixels of a source; ``read_any`` is one."""
+
+    def __call__(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
+        """Returns them; the name is for messages."""
+
+
+class _NamedBytes(io.BytesIO):
+    """Bytes that carry the name messages use."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def read_any(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Returns one image as upright, opaque 8-bit RGB.
+
+    Image files are read by the rules of ``preprocess.read_image``, DICOM files by those of
+    ``analysis.dicom``. Pixels in an array are RGB, RGBA (laid on white) or grey: 8-bit as they
+    are, 16-bit over the range 0 to 65,535, floating-point over the range 0 to 1.
+
+    Args:
+        source: A path, the bytes of a file, a file open for reading, a Pillow image of any mode,
+            or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        name: For messages; by default the path or the open file's name.
+        max_pixels: Images with more are refused before any is decoded; those whose decoder takes
+            much memory for each (``dermfuse.imaging.limits``) may have fewer.
+
+    Returns:
+        The pixels, (H, W, 3); never the caller's own memory.
+
+    Raises:
+        ImageError: The source cannot be read, is no image that can be used, or is more than
+            ``MAX_ASPECT`` times as long as wide.
+        DependencyError: It is a DICOM file and pydicom is not installed.
+
+    Example:
+        >>> read_any(np.full((20, 30), 0.5))[0, 0]
+        array([128, 128, 128], dtype=uint8)
+    """
+    pixels = _read(source, name, max_pixels)
+    height, width = pixels.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ImageError(
+            f"{name or source_name(source)}: {width} x {height} pixels, too thin to be judged",
+            expected=f"a longer side of at most {MAX_ASPECT} times the shorter",
+            action="Use the original image",
+        )
+    return pixels
+
+
+def source_name(source: Source) -> str:
+    """Returns what messages call an image without a name of its own."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    own_name = getattr(source, "name", None)
+    return own_name if isinstance(own_name, str) and own_name else "the image"
+
+
+def _read(source: Source, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name or "the array", max_pixels)
+    if isinstance(source, Image.Image):
+        return image_pixels(source, name=name or "the image", max_pixels=max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return _from_path(Path(source), name or os.fspath(source), max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(source), name or "the image", max_pixels)
+    if hasattr(source, "read"):
+        return _from_stream(source, name, max_pixels)
+    raise ImageError(
+        f"{name or 'the image'} is given as {type(source).__name__}",
+        expected=_EXPECTED,
+    )
+
+
+def is_dicom(head: bytes) -> bool:
+    r"""Returns whether a file that begins with these 132 bytes is meant to be DICOM.
+
+    A file without the preamble is one if it begins with file meta information; which of its
+    elements comes first, and of which type, is told from the bytes.
+
+    Example:
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\x89PNG")
+        (True, False)
+    """
+    if head[_PREAMBLE:SNIFFED] == b"DICM":
+        return True
+    return head[:2] == _META_GROUP and head[4:6] in _META_TYPES
+
+
+def _from_path(path: Path, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
+            raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Name one file")
+        if state.st_size > MAX_BYTES:
+            raise _too_long(name)
+        with path.open("rb") as file:
+            data = file.read()  # with a size, it would take as much memory first
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        found = "no such file" if missing else str(getattr(error, "strerror", error))
+        raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
+    return _from_bytes(data, name, max_pixels)
+
+
+def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    name = name or source_name(stream)
+    return _from_bytes(read_stream(stream, name), name, max_pixels)
+
+
+def read_stream(stream: BinaryIO, name: str) -> bytes:
+    """Returns what is left in a file that is open for reading.
+
+    Args:
+        stream: The file.
+        name: For messages.
+
+    Raises:
+        ImageError: It cannot be read, or is larger than ``MAX_BYTES``.
+    """
+    try:
+        return _bytes_of(stream, name)
+    except ImageError:
+        raise
+    except Exception as error:  # closed, text that is no UTF-8, an archive that is cut off
+        raise ImageError(
+            f"{name} cannot be read ({error})",
+            expected="a file open for reading bytes",
+            action="Open it with mode 'rb'",
+        ) from error
+
+
+def _bytes_of(stream: BinaryIO, name: str) -> bytes:
+    """Returns what is left of a stream; more than ``MAX_BYTES`` are refused."""
+    data = stream.read(MAX_BYTES + 1)
+    if not isinstance(data, bytes):
+        raise ImageError(
+            f"{name} yields {type(data).__name__}",
+            expected="a file open for reading bytes",
+            action="Open it with mode 'rb'",
+        )
+    if len(data) > MAX_BYTES:
+        raise _too_long(name)
+    return data
+
+
+def _too_long(name: str) -> ImageError:
+    return ImageError(
+        f"{name}: more than {MAX_BYTES:,} bytes", expected="one image", action="Shrink the image"
+    )
+
+
+def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    if is_dicom(data[:SNIFFED]):
+        return _from_dicom(data, name, max_pixels)
+    return read_image(_NamedBytes(data, name), max_pixels=max_pixels)
+
+
+def _from_dicom(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    if find_spec("pydicom") is None:
+        raise DependencyError(
+            f"{name} is a DICOM file, and pydicom is not installed here",
+            action=installing("dicom"),
+        )
+    from dermfuse.imaging.dicom import read_dicom  # noqa: PLC0415 — needs the extra
+
+    with one_refusal(name):
+        return _from_array(read_dicom(data, name=name, max_pixels=max_pixels), name, max_pixels)
+
+
+def _from_array(pixels: NDArray[np.generic], name: str, max_pixels: int) -> NDArray[np.uint8]:
+    _check_shape(pixels, name, max_pixels)
+    levels = _to_8_bit(pixels, name)
+    if levels.ndim == 2:
+        levels = levels[:, :, None]
+    if levels.shape[2] == 4:
+        return image_pixels(picture(levels, "RGBA"), name=name, max_pixels=max_pixels)
+    rgb = np.broadcast_to(levels, (*levels.shape[:2], 3))  # a grey channel stands for all three
+    return np.array(rgb, dtype=np.uint8, order="C")
+
+
+def _check_shape(pixels: NDArray[np.generic], name: str, max_pixels: int) -> None:
+    shape = " x ".join(str(length) for length in pixels.shape) or "no axis"
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        first = pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4)
+        raise ImageError(
+            f"{name} has the shape {shape}",
+            expected="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
+            action="Move the channels to the end" if first else "Give one image at a time",
+        )
+    check_size(pixels.shape[1], pixels.shape[0], name, max_pixels=max_pixels)
+
+
+def _to_8_bit(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels.view(np.uint8)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
+        # As preprocess reads 16-bit files: rounded division by 257, in integers.
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype.kind == "f":
+        values = pixels.astype(np.float32)
+        if bool(((values >= 0) & (values <= 1)).all()):  # false for NaN
+            return np.asarray(values * np.float32(255) + np.float32(0.5), dtype=np.uint8)
+        found = "floating-point values outside 0 to 1"
+    else:
+        found = f"values of type {pixels.dtype}"
+    raise ImageError(
+        f"{name} has {found}",
+        expected="uint8, uint16, or floating point from 0 to 1",
+        action="Convert it to uint8",
+    )

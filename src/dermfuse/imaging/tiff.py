@@ -1,0 +1,480 @@
+"""TIFF by its own depth, planes, palette and photometric interpretation.
+
+Pillow takes the file apart (strips, tiles, LZW, Deflate, PackBits) and hands over bytes; what the
+bytes mean is decided here, by one rule for every depth of 1 to 16 bits:
+
+    grey        0 to 2^bits - 1 over 0 to 255; inverted if white is zero
+    RGB, CMYK   the same, interleaved or in planes
+    palette     ColorMap over 0 to 65,535, or, if no entry exceeds 255, over 0 to 255
+    extra       the first that is alpha counts, the others do not
+
+Fax, JPEG and other codings, YCbCr and L*a*b* are left to Pillow.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from dermfuse.errors import ImageError
+from dermfuse.imaging.formats import Samples, image_samples, picture
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
+_CODINGS = {1: "uncompressed", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate"}
+_CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
+_SCAN = b"\xff\xda"
+_UNCOMPRESSED, _DEFLATE, _JPEG, _WEBP = 1, (8, 32946), 7, 50001
+_WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
+_ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
+_SIGNED, _FLOAT = 2, 3  # of SampleFormat
+_PREDICTED = (8, 16, 32)  # depths that differences are defined for
+_BYTE = 255
+_PIECE = 2**20  # samples that are interpreted at a time
+_MAX_SAMPLES = 16
+_READ = frozenset((
+    256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338,
+    339, 347, 530,
+))  # fmt: skip
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
+
+MAX_TAGS = 4_096
+MAX_VALUES = 400_000
+"""Of the tags that are read, together: two for each strip or tile, and a colour map of 16 bits."""
+_SHARED, _SHARED_BYTES = 4, 2**20  # blank tiles may share their bytes: this often, or so many
+_MOST_OWN_TABLES = 200  # JPEG strips or tiles whose tables are their own
+_ACTION = "Save the image as PNG"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The first page of a TIFF file, as its directory describes it.
+
+    Attributes:
+        width: In pixels, as stored.
+        height: In pixels, as stored.
+        order: Byte order, ``<`` or ``>``.
+        tags: Integer values by tag.
+        more_pages: Whether other pages follow.
+    """
+
+    width: int
+    height: int
+    order: str
+    tags: dict[int, tuple[int, ...]]
+    more_pages: bool
+
+    def first(self, tag: int, default: int) -> int:
+        """Returns a tag's first value."""
+        return self.tags.get(tag, (default,))[0]
+
+    @property
+    def bits(self) -> int:
+        """Bits per sample of the first channel."""
+        return self.first(258, 1)
+
+    @property
+    def samples(self) -> int:
+        """Channels, extra ones included."""
+        return self.first(277, 1)
+
+    @property
+    def photometric(self) -> int:
+        """What the channels mean; grey or RGB where nothing is said."""
+        return self.first(262, 2 if self.samples >= 3 else 1)
+
+    @property
+    def coding(self) -> int:
+        """How strips or tiles are compressed."""
+        return self.first(259, 1)
+
+    @property
+    def planes(self) -> int:
+        """1 for interleaved channels, else their number."""
+        return self.samples if self.first(284, 1) == 2 else 1
+
+    @property
+    def orientation(self) -> int:
+        """How the stored image lies, 1 to 8."""
+        return self.first(274, 1)
+
+    @property
+    def pixel_bytes(self) -> float:
+        """What decoding takes for each pixel: the stored samples, in a strip and out of it."""
+        if _is_tiled(self):
+            across, down = self.tags[322][0], self.tags[323][0]
+        else:
+            across, down = self.width, self.height
+        tiles = -(-self.width // max(across, 1)) * -(-self.height // max(down, 1))
+        padding = tiles * across * down / max(self.width * self.height, 1)
+        return 2 * padding * self.samples * max(self.bits, 1) / 8
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether ``page_image`` decodes it; if not, Pillow does."""
+        return self.coding in _CODINGS and self.photometric in _CHANNELS
+
+
+def is_tiff(head: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is meant to be TIFF."""
+    return head[:4] in _MAGIC
+
+
+def read_page(data: bytes) -> Page:
+    """Returns what the first directory of a TIFF file says, BigTIFF included.
+
+    Raises:
+        ValueError: It has more tags or values than a picture needs, or more than the file.
+        struct.error, KeyError: The directory is cut off or damaged.
+    """
+    order = "<" if data[:1] == b"I" else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    word, entry_bytes = ("Q", 20) if big else ("I", 12)
+    (start,) = struct.unpack_from(order + word, data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    first = start + (8 if big else 2)
+    tags = {}
+    if count > MAX_TAGS:
+        raise ValueError(f"more than {MAX_TAGS:,} tags")
+    all_bytes, left = 0, MAX_VALUES
+    for at in range(first, first + count * entry_bytes, entry_bytes):
+        tag, kind, values = struct.unpack_from(f"{order}HH{word}", data, at)
+        all_bytes += values * _TYPE_BYTES.get(kind, 0)
+        if kind not in _INTEGERS or not values or tag not in _READ:
+            continue
+        left -= values
+        if left < 0:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
+        layout = f"{order}{values}{_INTEGERS[kind]}"
+        place = at + entry_bytes - struct.calcsize("=" + word)
+        if struct.calcsize(layout) > struct.calcsize("=" + word):
+            (place,) = struct.unpack_from(order + word, data, place)
+        tags[tag] = struct.unpack_from(layout, data, place)
+    if all_bytes > len(data):  # Pillow copies each, however they overlap
+        raise ValueError("tags of more bytes than the file has")
+    (following,) = struct.unpack_from(order + word, data, first + count * entry_bytes)
+    return Page(tags[256][0], tags[257][0], order, tags, more_pages=following != 0)
+
+
+def check_page(page: Page, name: str) -> None:
+    """Refuses layouts that neither this module nor Pillow reads rightly.
+
+    Raises:
+        ImageError: The message says what the layout is.
+    """
+    formats, depths = set(page.tags.get(339, (1,))), set(page.tags.get(258, (1,)))
+    found = ""
+    if _FLOAT in formats:
+        found = f"floating-point pixels of {page.bits} bits"
+    elif not formats <= {1, _SIGNED, 4} or len(formats) > 1:
+        found = "samples that are neither integers nor floating-point numbers"
+    elif len(depths) > 1:
+        found = "channels of different depths"
+    elif page.photometric == _YCBCR and page.coding == 1 and page.tags.get(530) != (1, 1):
+        found = "uncompressed YCbCr pixels that share their colours"
+    elif page.is_ours:
+        found = _unreadable(page)
+    if found:
+        raise ImageError(
+            f"{name}: a TIFF image with {found}",
+            expected="8 or 16 bits per channel",
+            action=_ACTION,
+        )
+
+
+def check_coding(data: bytes, page: Page, name: str) -> None:
+    """Refuses what libtiff would speak of on the terminal itself.
+
+    Raises:
+        ImageError: The coding is WebP, or compressed strips or tiles lie outside the file.
+    """
+    if page.coding == _WEBP:
+        raise ImageError(
+            f"{name}: {layout_of(page)}, which is WebP",
+            expected="a common compression, such as LZW or JPEG",
+            action=_ACTION,
+        )
+    if page.coding == _UNCOMPRESSED:
+        return  # Pillow reads it by itself, whatever the counts
+    if sum(length for _, length in _parts(page)) > _SHARED * len(data) + _SHARED_BYTES:
+        raise ValueError("strips or tiles of more bytes than the file has")
+    if any(start + length > len(data) for start, length in _parts(page)):
+        raise ImageError(
+            f"{name}: the image is cut off or damaged (its pixels lie outside the file)",
+            expected="a whole TIFF image",
+            action="Fetch the file again",
+        )
+
+
+def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
+    """Yields the JPEG streams of a page that is coded as JPEG, each with its tables."""
+    if page.coding != _JPEG:
+        return
+    tables = bytes(page.tags.get(347, ()))[2:-2]  # without start and end markers
+    own = set()
+    for start, length in _parts(page):
+        stream = data[start : start + length]
+        own.add(stream[: max(stream.find(_SCAN), 0)])
+        if len(own) > _MOST_OWN_TABLES:
+            raise ValueError(f"more than {_MOST_OWN_TABLES} strips or tiles with their own tables")
+        yield stream[:2] + tables + stream[2:]
+
+
+def _parts(page: Page) -> Iterator[tuple[int, int]]:
+    """Yields where each strip or tile begins, and how long it is, as far as both are known."""
+    offsets, counts = (324, 325) if _is_tiled(page) else (273, 279)
+    return zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False)
+
+
+def layout_of(page: Page) -> str:
+    """Returns in words what a page is, for messages."""
+    return (
+        f"a TIFF image of {page.samples} channel(s) of {page.bits} bits, "
+        f"photometric interpretation {page.photometric}, compression {page.coding}"
+    )
+
+
+def _unreadable(page: Page) -> str:
+    """Returns what keeps a page of a known coding from being read, or nothing."""
+    channels, predictor = _CHANNELS[page.photometric], page.first(317, 1)
+    # 16 bits of grey in a wider type are read if the values bear it out.
+    wide = page.bits == 32 and page.samples == 1 and page.photometric in (0, 1)
+    signed = page.first(339, 1) == _SIGNED and (page.bits <= 8 or page.samples > 1)
+    entries = len(page.tags.get(320, ()))
+    channels_of = f"{page.samples} channel(s) of {page.bits} bits"
+    faults = {
+        channels_of: not (1 <= page.bits <= 16 or wide),
+        f"{channels_of} and photometric interpretation {page.photometric}": not (
+            channels <= page.samples <= _MAX_SAMPLES
+        ),
+        f"signed samples of {page.bits} bits": signed,
+        "CMYK and transparency": page.photometric == _CMYK and _alpha(page) is not None,
+        "a colour map that is cut off or missing": (
+            page.photometric == _PALETTE and page.bits <= 16 and entries < 3 * 2**page.bits
+        ),
+        f"predictor {predictor} on samples of {page.bits} bits": (
+            predictor != 1 and (predictor != 2 or page.bits not in _PREDICTED)
+        ),
+    }
+    return next((fault for fault, applies in faults.items() if applies), "")
+
+
+def page_image(data: bytes, page: Page, name: str) -> Image.Image:
+    """Returns a page of a known coding as an 8-bit image, as stored (not turned).
+
+    Args:
+        data: The whole file.
+        page: What ``read_page`` says of it, after ``check_page``.
+        name: For messages.
+
+    Returns:
+        Mode L, LA, La, RGB, RGBA, RGBa or CMYK; the small a stands for associated alpha.
+
+    Raises:
+        ImageError: Grey values in 32 bits that do not fit into 16.
+    """
+    alpha, colours = (
+        _alpha(page),
+        3 if page.photometric == _PALETTE else _CHANNELS[page.photometric],
+    )
+    levels = np.empty((page.height, page.width, colours + (alpha is not None)), np.uint8)
+    for rows, values in _pieces(data, page):
+        levels[rows] = _levels(values, page, name)
+    mode = "CMYK" if page.photometric == _CMYK else "L" if colours == 1 else "RGB"
+    if alpha is not None:
+        mode += "a" if alpha[1] == _ASSOCIATED else "A"
+    return picture(levels if levels.shape[2] > 1 else levels[..., 0], mode)
+
+
+def page_samples(data: bytes, page: Page, name: str) -> Samples:
+    """Returns what a page of a known coding holds, in its own depth, as stored (not turned).
+
+    Grey is inverted if white is zero; CMYK and palettes become RGB of 8 bits.
+
+    Args:
+        data: The whole file.
+        page: What ``read_page`` says of it, after ``check_page``.
+        name: For messages.
+
+    Raises:
+        ImageError: As ``page_image``.
+    """
+    if page.photometric == _CMYK:
+        return image_samples(page_image(data, page, name))
+    values = np.concatenate([values for _, values in _pieces(data, page)])  # (H, W, S)
+    if page.bits == 32 or page.first(339, 1) == _SIGNED:
+        values = _narrowed(values, name)
+    channels, top = _CHANNELS[page.photometric], 2 ** min(page.bits, 16) - 1
+    own = values.astype(np.uint16)
+    colours, indices, alpha = own[..., :channels], None, _alpha(page)
+    if page.photometric == _PALETTE:
+        indices, colours = own[..., 0], _colour_map(page)[own[..., 0]].astype(np.uint16)
+    elif page.photometric == _WHITE_IS_ZERO:
+        colours = (top - colours).astype(np.uint16)
+    return Samples(
+        colours,
+        top=_BYTE if page.photometric == _PALETTE else top,
+        alpha=None if alpha is None else own[..., channels],
+        alpha_top=top,
+        indices=indices,
+    )
+
+
+def _pieces(data: bytes, page: Page) -> Iterator[tuple[slice, NDArray[np.integer[Any]]]]:
+    """Yields rows and the samples in them that count, (h, W, S), alpha last."""
+    taken = _taken(page)
+    stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
+    step = max(_PIECE // (page.width * page.samples), 1)
+    for start in range(0, page.height, step):
+        rows = slice(start, start + step)
+        box = (0, start, stored[0].width, min(start + step, page.height))
+        pieces = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
+        yield rows, pieces[0][..., taken] if page.planes == 1 else np.concatenate(pieces, axis=2)
+
+
+def _alpha(page: Page) -> tuple[int, int] | None:
+    """Returns the place and kind of the channel that is alpha, or None.
+
+    A fourth channel of RGB of which nothing is said counts as straight alpha, as in Pillow.
+    """
+    channels = _CHANNELS[page.photometric]
+    extra = page.samples - channels
+    kinds = page.tags.get(338, (_STRAIGHT,) if page.photometric == 2 and extra == 1 else ())
+    for place, kind in enumerate(kinds[: max(extra, 0)], start=channels):
+        if kind in (_ASSOCIATED, _STRAIGHT):
+            return place, kind
+    return None
+
+
+def _taken(page: Page) -> list[int]:
+    """Returns the channels that count, alpha last."""
+    alpha = _alpha(page)
+    return [*range(_CHANNELS[page.photometric]), *([] if alpha is None else [alpha[0]])]
+
+
+def _levels(values: NDArray[np.integer[Any]], page: Page, name: str) -> NDArray[np.uint8]:
+    """Returns 8-bit colours and alpha, (h, W, C), of the samples that count, (h, W, S)."""
+    if page.bits == 32 or page.first(339, 1) == _SIGNED:
+        values = _narrowed(values, name)
+    scale = _scale(16 if page.bits == 32 else page.bits)
+    if page.photometric == _PALETTE:
+        colours = _colour_map(page)[values[..., 0]]
+        shown: NDArray[np.uint8] = np.concatenate([colours, scale[values[..., 1:]]], axis=2)
+        return shown
+    levels: NDArray[np.uint8] = scale[values]
+    if page.photometric == _WHITE_IS_ZERO:
+        levels[..., 0] = 255 - levels[..., 0]
+    return levels
+
+
+def _colour_map(page: Page) -> NDArray[np.uint8]:
+    """Returns the colour of each palette entry in 8 bits, (entries, 3)."""
+    table = np.array(page.tags[320][: 3 * 2**page.bits]).reshape(3, -1).T
+    table = table if table.max() < 256 else table // 256
+    return table.astype(np.uint8)
+
+
+def _scale(bits: int) -> NDArray[np.uint8]:
+    """Returns the level of each value, 0 to 2^bits - 1 over 0 to 255, rounded to the nearest."""
+    top = 2**bits - 1
+    levels: NDArray[np.uint8] = ((np.arange(top + 1) * 510 + top) // (2 * top)).astype(np.uint8)
+    return levels
+
+
+def _narrowed(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.integer[Any]]:
+    if values.min() < 0 or values.max() > 65_535:
+        raise ImageError(
+            f"{name}: grey values from {values.min()} to {values.max()}",
+            expected="16 bits, 0 to 65,535",
+            action=_ACTION,
+        )
+    return values
+
+
+def _samples(stored: NDArray[np.uint8], page: Page) -> NDArray[np.integer[Any]]:
+    """Returns stored rows, (h, B), as samples, (h, W, S); S is 1 for a plane."""
+    height, samples = len(stored), page.samples if page.planes == 1 else 1
+    across = page.tags[322][0] if _is_tiled(page) else page.width
+    in_row = (
+        stored.shape[1] * 8 // (across * samples * page.bits) if _is_tiled(page) else 1
+    ) * across
+    if page.bits in _PREDICTED:
+        kind = "i" if page.first(339, 1) == _SIGNED else "u"
+        values = stored.view(f"{page.order}{kind}{page.bits // 8}")
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    else:
+        bits = np.unpackbits(stored, axis=1)[:, : in_row * samples * page.bits]
+        shifts = np.arange(page.bits - 1, -1, -1, dtype=np.uint16)
+        each = bits.reshape(height, in_row * samples, page.bits)
+        values = (each.astype(np.uint16) << shifts).sum(axis=2, dtype=np.uint16)
+    grid = values.reshape(height, -1, across, samples)  # (h, tiles, W of one, S)
+    if page.first(317, 1) == 2:
+        grid = np.cumsum(grid, axis=2, dtype=grid.dtype)  # wraps around, as differences do
+    return grid.reshape(height, -1, samples)[:, : page.width]
+
+
+def _is_tiled(page: Page) -> bool:
+    return 324 in page.tags
+
+
+def _stored(data: bytes, page: Page, plane: int) -> Image.Image:
+    """Returns the bytes of one plane's rows, taken out of strips or tiles, as grey pixels.
+
+    The file is given a second directory that calls every byte a grey pixel, which Pillow reads.
+    """
+    samples = page.samples if page.planes == 1 else 1
+    tiled = _is_tiled(page)
+    across = page.tags[322][0] if tiled else page.width
+    row_bytes = (across * samples * page.bits + 7) // 8
+    tiles = -(-page.width // across)
+    down = page.tags[323][0] if tiled else min(page.first(278, page.height), page.height)
+    parts = tiles * -(-page.height // max(down, 1))
+    own = slice(plane * parts, (plane + 1) * parts)
+    tags: dict[int, tuple[int, ...]] = {
+        256: (tiles * row_bytes,), 257: (page.height,), 258: (8,), 259: (page.coding,), 262: (1,),
+        266: (page.first(266, 1),), 277: (1,),
+    }  # fmt: skip
+    offsets, counts = (324, 325) if tiled else (273, 279)
+    tags |= {322: (row_bytes,), 323: (down,)} if tiled else {278: (down,)}
+    tags[offsets] = page.tags[offsets][own]
+    if counts in page.tags:
+        tags[counts] = page.tags[counts][own]
+    if len(tags[offsets]) != parts:
+        raise ValueError(f"{len(tags[offsets])} of {parts} strips or tiles")
+    if page.coding in _DEFLATE and counts in tags and page.first(266, 1) == 1:
+        for start, length in zip(tags[offsets], tags[counts], strict=True):
+            _check_deflated(data[start : start + length], row_bytes * down)
+    image = TiffImageFile(io.BytesIO(_with_directory(data, tags)))
+    image.load()
+    return image
+
+
+def _check_deflated(part: bytes, size: int) -> None:
+    """Raises an error if a strip's own checksum, which libtiff does not read on to, differs."""
+    inflater = zlib.decompressobj()
+    inflater.decompress(part, size + 1)
+    if not inflater.eof:
+        raise ValueError("a strip or tile of another size than its pixels")
+
+
+def _with_directory(data: bytes, tags: dict[int, tuple[int, ...]]) -> bytes:
+    """Returns a file with another directory behind its data, little-endian."""
+    start = len(data) + len(data) % 2
+    entries, behind, at = b"", b"", start + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            packed, behind = struct.pack("<I", at + len(behind)), behind + packed
+        entries += struct.pack("<HHI", tag, 4, len(values)) + packed
+    head = b"II*\0" + struct.pack("<I", start)
+    return b"".join([
+        head, data[8:], bytes(len(data) % 2),
+        struct.pack("<H", len(tags)), entries, bytes(4), behind,
+    ])  # fmt: skip

@@ -1,0 +1,344 @@
+"""Fitting what tells dermoscopy from other images, and measuring how well it does.
+
+Images that are not dermoscopy, to measure how many of them are told apart.
+
+Photographs come with scikit-image; noise, documents and clinical views (a body part seen from a
+distance, a mole on it) are drawn from a seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.labels import Label
+from dermfuse.data.synthetic import draw_lesion
+from dermfuse.errors import DependencyError, ExportError, installing
+from dermfuse.imaging.preprocess import read_image
+from dermfuse.imaging.quality import appearance
+from dermfuse.imaging.symmetries import Looks
+from dermfuse.publishing.measured import FoldAnswers, each_image, embed, look_at
+from dermfuse.release.folder import Gate
+from dermfuse.release.gate import (
+    EMBEDDING_AXES,
+    Cloud,
+    Dermoscopy,
+    fit_cloud,
+    join_embeddings,
+    write_dermoscopy,
+)
+from dermfuse.release.networks import Network
+
+Pixels = NDArray[np.uint8]
+
+_CROPS = 4  # of each photograph, beside the whole
+_NOT_PHOTOGRAPHS = frozenset({"page", "text", "logo", "phantom", "horse", "multipage"})
+_DRAWN = 40
+_LETTERS = "abcdefghijklmnopqrstuvwxyz      .,"
+
+
+def other_images(*, seed: int = 0) -> Mapping[str, list[Pixels]]:
+    """Returns images that are not dermoscopy, by kind.
+
+    Args:
+        seed: Of what is drawn and of the crops.
+
+    Raises:
+        DependencyError: scikit-image, whose photographs are used, is not installed.
+    """
+    rng = np.random.default_rng(seed)
+    photographs, pages = _photographs(rng)
+    return {
+        "photographs": photographs,
+        "documents": pages + [draw_page(rng) for _ in range(_DRAWN)],
+        "noise": [draw_noise(rng) for _ in range(_DRAWN)],
+        "clinical views": [draw_clinical_view(rng) for _ in range(_DRAWN)],
+    }
+
+
+def draw_page(rng: np.random.Generator) -> Pixels:
+    """Returns a page of dark letters on light paper, (H, W, 3)."""
+    width, height = (int(side) for side in rng.integers(240, 480, 2))
+    paper = tuple(int(value) for value in rng.integers(215, 256, 3))
+    page = Image.new("RGB", (width, height), paper)
+    pen, step = ImageDraw.Draw(page), int(rng.integers(11, 22))
+    for y in range(int(rng.integers(6, 30)), height - 8, step):
+        letters = "".join(rng.choice(list(_LETTERS), int(rng.integers(20, width // 5))))
+        pen.text((int(rng.integers(6, 20)), y), letters, fill=(25, 25, 35))
+    return np.asarray(page)
+
+
+def draw_noise(rng: np.random.Generator) -> Pixels:
+    """Returns noise, fine or coarse, or one flat colour, (H, W, 3)."""
+    cells = int(rng.choice([1, 8, 120]))
+    size = (160, 120)
+    small = rng.integers(0, 256, (max(1, cells), max(1, cells * 4 // 3), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+
+
+def draw_clinical_view(rng: np.random.Generator) -> Pixels:
+    """Returns a limb before a plain background with a small mole on it, (H, W, 3)."""
+    width, height = 400, 300
+    cloth = Image.new("RGB", (width, height), tuple(int(v) for v in rng.integers(30, 230, 3)))
+    drawn = draw_lesion(
+        rng, label=Label(int(rng.integers(2))), size_px=(width, height), interferences=frozenset()
+    )
+    skin_colour = tuple(int(v) for v in np.median(drawn.image[~drawn.mask], axis=0))
+    limb = Image.new("L", (width, height), 0)
+    thickness = int(rng.integers(110, 200))
+    ends = [(-40, int(rng.integers(60, 240))), (width + 40, int(rng.integers(60, 240)))]
+    ImageDraw.Draw(limb).line(ends, fill=255, width=thickness)
+    limb = limb.filter(ImageFilter.GaussianBlur(2))
+    shade = np.asarray(limb.filter(ImageFilter.GaussianBlur(30)), dtype=np.float32)[:, :, None]
+    lit = np.array(skin_colour, dtype=np.float32) * (0.45 + 0.65 * shade / 255)
+    skin = Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
+    small = Image.fromarray(drawn.image).resize((width // 8, height // 8))
+    spot = Image.fromarray(drawn.mask.astype(np.uint8) * np.uint8(255)).resize(small.size)
+    skin.paste(small, (width // 2 - 25, (ends[0][1] + ends[1][1]) // 2 - 18), spot)
+    cloth.paste(skin, (0, 0), limb)
+    return np.asarray(cloth)
+
+
+def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
+    """Returns scikit-image's photographs, whole and in parts, and its pages of text."""
+    found = find_spec("skimage")
+    if found is None or found.origin is None:
+        raise DependencyError(
+            "scikit-image is not installed, whose photographs are needed",
+            action=installing("export"),
+        )
+    folder = Path(found.origin).parent / "data"
+    photographs: list[Pixels] = []
+    for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")]):
+        if path.stem in _NOT_PHOTOGRAPHS:
+            continue
+        image = read_image(path)
+        photographs.append(image)
+        photographs += [_crop(rng, image) for _ in range(_CROPS)]
+    pages = [read_image(folder / f"{name}.png") for name in ("page", "text")]
+    return photographs, pages
+
+
+def _crop(rng: np.random.Generator, image: Pixels) -> Pixels:
+    height, width = (round(side * rng.uniform(0.4, 0.8)) for side in image.shape[:2])
+    top, left = (
+        int(rng.integers(0, whole - part + 1))
+        for whole, part in zip(image.shape[:2], (height, width), strict=True)
+    )
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+FLAGGED_DERMOSCOPY = 0.04
+"""Share of held-back dermoscopy, of either class, that the threshold lets be flagged."""
+MALIGNANT_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""How much malignant images may count in where dermoscopy lies, to choose from."""
+FILE_NAME = "dermoscopy.npz"
+
+Features = NDArray[np.float32]
+Distances = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedGate:
+    """The gate, and what it does to dermoscopy.
+
+    Attributes:
+        gate: For the release.
+        withheld: Whether each held-back image is unlike those learnt from, by its id; share and
+            threshold for a fold were chosen on the others.
+    """
+
+    gate: Gate
+    withheld: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _HeldBack:
+    """Distances of one fold's images, which were neither trained on nor fitted to.
+
+    Attributes:
+        distances: (N,)
+        malignant: (N,)
+        ratios: How much farther they lie than the images that were fitted to, in the median:
+            their embeddings and their appearance.
+    """
+
+    distances: Distances
+    malignant: NDArray[np.bool_]
+    ratios: tuple[float, float]
+
+
+def fit_gate(
+    folds: Sequence[Sequence[FoldAnswers]],
+    networks: Sequence[Network],
+    lesions: Sequence[Lesion],
+    out: Path,
+    *,
+    looks: Looks = 1,
+    seed: int = 0,
+) -> FittedGate:
+    """Writes what dermoscopy looks like to the networks that ship, and returns the gate.
+
+    The threshold comes from the folds: each fold's images are fitted to, those it held back are
+    measured. Malignant lesions are the scarcer and the odder ones: a cloud of all images alike
+    would withhold more of them. So they count for more, by the share at which both classes lie
+    equally far. What other images do is measured with the networks that ship.
+
+    Args:
+        folds: Of each class network, its folds; all networks have the same folds.
+        networks: The class networks that ship, in the same order.
+        lesions: The images they were trained on.
+        out: The release folder.
+        looks: At how many orientations of an image the networks look.
+        seed: Of the other images.
+
+    Raises:
+        ExportError: The networks' folds differ.
+    """
+    _require_same_folds(folds)
+    in_folds = [one for fold in folds[0] for one in (*fold.held_back, *fold.trained_on)]
+    once = {lesion.image_id: lesion for lesion in (*lesions, *in_folds)}
+    found = each_image(lambda lesion: appearance(read_image(lesion.image_path)), once.values())
+    appearances = dict(zip(once, found, strict=True))
+    measured = {
+        share: [_measure_fold(fold, appearances, share) for fold in zip(*folds, strict=True)]
+        for share in MALIGNANT_SHARES
+    }
+    share = _fairest(measured)
+    ratios = np.mean([fold.ratios for fold in measured[share]], axis=0)
+    dermoscopy = _fit(
+        join_embeddings([embed(network, lesions, looks=looks) for network in networks]),
+        np.stack([appearances[lesion.image_id] for lesion in lesions]),
+        _weigh(lesions, share),
+        scales=(float(ratios[0]), float(ratios[1])),
+    )
+    threshold = _threshold(measured[share])
+    withheld = _withhold(measured, [fold.held_back for fold in folds[0]])
+    told: dict[str, Any] = {"dermoscopy held back": _flagged(np.array(list(withheld.values())))}
+    for kind, images in other_images(seed=seed).items():
+        embeddings = join_embeddings([_embed(network, images, looks) for network in networks])
+        distances = dermoscopy.distance(embeddings, np.stack([appearance(i) for i in images]))
+        told[kind] = _flagged(distances > threshold)
+    digest = write_dermoscopy(out / FILE_NAME, dermoscopy)
+    return FittedGate(Gate(FILE_NAME, digest, threshold, told), withheld)
+
+
+def _require_same_folds(folds: Sequence[Sequence[FoldAnswers]]) -> None:
+    held_back = [[[x.image_id for x in fold.held_back] for fold in of] for of in folds]
+    if any(ids != held_back[0] for ids in held_back):
+        raise ExportError(
+            "the class networks held back different images",
+            expected="the same folds for all of them, in one order",
+            action="Train them with equal data.folds, seeds and images",
+        )
+
+
+def _measure_fold(
+    same_fold: Sequence[FoldAnswers], appearances: Mapping[str, Features], share: float
+) -> _HeldBack:
+    fold = same_fold[0]
+    seen, new = (
+        np.stack([appearances[lesion.image_id] for lesion in part])
+        for part in (fold.trained_on, fold.held_back)
+    )
+    others = join_embeddings([one.embedding for one in same_fold])
+    known = _fit(
+        join_embeddings([one.embeddings for one in same_fold]),
+        seen,
+        _weigh(fold.trained_on, share),
+    )
+    ratios = (
+        float(np.median(known.embedding.distance(others))),
+        float(np.median(known.appearance.distance(new))),
+    )
+    return _HeldBack(
+        _scaled(known, ratios).distance(others, new),
+        np.array([lesion.label == Label.MALIGNANT for lesion in fold.held_back]),
+        ratios,
+    )
+
+
+def _fit(
+    embeddings: Features,
+    appearances: Features,
+    weights: Distances,
+    *,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> Dermoscopy:
+    cloud = partial(fit_cloud, weights=weights)
+    embedding: Cloud = cloud(embeddings, axes=EMBEDDING_AXES)
+    return _scaled(Dermoscopy(embedding, cloud(appearances, axes=appearances.shape[1])), scales)
+
+
+def _scaled(known: Dermoscopy, scales: tuple[float, float]) -> Dermoscopy:
+    return Dermoscopy(known.embedding.scaled(scales[0]), known.appearance.scaled(scales[1]))
+
+
+def _weigh(lesions: Sequence[Lesion], share: float) -> Distances:
+    """Returns weights under which malignant images make up ``share`` of the whole."""
+    malignant = np.array([lesion.label == Label.MALIGNANT for lesion in lesions])
+    if malignant.all() or not malignant.any():
+        return np.ones(len(lesions))
+    each = (share / malignant.sum(), (1.0 - share) / (~malignant).sum())
+    return np.asarray(np.where(malignant, *each), dtype=np.float64)
+
+
+def _fairest(measured: Mapping[float, Sequence[_HeldBack]]) -> float:
+    """Returns the share at which the thresholds of both classes lie closest together."""
+
+    def gap(share: float) -> float:
+        each = [_quantile(measured[share], malignant=malignant) for malignant in (True, False)]
+        return abs(each[0] - each[1])
+
+    return min(measured, key=gap)
+
+
+def _threshold(folds: Sequence[_HeldBack]) -> float:
+    """Returns the distance that is passed by as many of one class as of the other, in the mean."""
+    both = [_quantile(folds, malignant=malignant) for malignant in (True, False)]
+    return float(np.mean(both))
+
+
+def _quantile(folds: Sequence[_HeldBack], *, malignant: bool) -> float:
+    chosen = np.concatenate([fold.distances[fold.malignant == malignant] for fold in folds])
+    if not chosen.size:
+        return _quantile(folds, malignant=not malignant)
+    return float(np.quantile(chosen, 1.0 - FLAGGED_DERMOSCOPY))
+
+
+def _withhold(
+    measured: Mapping[float, Sequence[_HeldBack]], held_back: Sequence[Sequence[Lesion]]
+) -> dict[str, bool]:
+    """Returns which held-back images are withheld by a share and threshold of other folds.
+
+    With one hold-out there is no other fold, and both are chosen on its own images.
+    """
+    withheld: dict[str, bool] = {}
+    for index, lesions in enumerate(held_back):
+        others = {
+            share: [fold for i, fold in enumerate(folds) if i != index] or list(folds)
+            for share, folds in measured.items()
+        }
+        share = _fairest(others)
+        over = measured[share][index].distances > _threshold(others[share])
+        withheld |= {x.image_id: bool(one) for x, one in zip(lesions, over, strict=True)}
+    return withheld
+
+
+def _flagged(flagged: NDArray[np.bool_]) -> dict[str, Any]:
+    return {"images": flagged.size, "flagged": float(flagged.mean())}
+
+
+def _embed(network: Network, images: Sequence[NDArray[np.uint8]], looks: Looks) -> Features:
+    rows = [
+        look_at(network, Image.fromarray(image), looks)["embedding"].mean(axis=0)
+        for image in images
+    ]
+    return np.stack(rows)

@@ -1,0 +1,452 @@
+"""The plan of a release: which networks are trained, which of them teach, which ship.
+
+name = "dermfuse-2026.12"           of the release
+precision = "int8-weights"          of the networks that ship
+looks = 8                           orientations at which they look: 1, 4 or 8
+folds = 3                           by lesion; 0 for one hold-out
+
+[[network]]
+preset = "dc-mobilenetv1-shipped"   or a TOML file, named from where the plan lies
+name = "small"                      of its runs; the preset's if left out
+ships = true                        false: it teaches alone
+folds = 5                           in place of the plan's
+whole = false                       with one hold-out: that run ships, not one of all images
+start = "first"                     a network of the plan, in as many folds: each run starts from
+                                    its run of the same images
+teachers = ["large"]                networks of this plan that teach this one, each fold by
+                                    runs of theirs that never saw that fold
+set = ["train.epochs=5"]            changes to the preset
+leave_out = true                    whether the list of what may not be used holds for it
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import resources
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+from dermfuse.config import Config, find_config, read_table
+from dermfuse.errors import ConfigError
+from dermfuse.imaging.symmetries import Looks
+from dermfuse.jobs.trainings import Run, Workplace
+from dermfuse.release.cards import Precision
+
+_AS_PLANNED = -1
+_INNER_FOLDS = 2  # of what a fold's teachers may see: each half is taught by the other
+_OWNED = (
+    *("data.split", "data.folds", "data.fold", "data.outer_folds", "data.outer_fold"),
+    "train.teachers",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedNetwork:
+    """One network of a plan.
+
+    Attributes:
+        preset: A shipped preset, or a TOML file of one's own.
+        name: Of its runs; the preset's if empty.
+        ships: Whether it is part of the release.
+        folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
+        whole: Whether a run of all images ships; otherwise the one hold-out's own network does,
+            which is the very one that was measured.
+        start: Name of a network of the plan: each run starts from the weights of its run that held
+            back the same images; the run of all images from its run of all images.
+        teachers: Names of networks of the plan.
+        set: ``table.key=value`` changes to the preset.
+        leave_out: Whether the list of what may not be used holds for it.
+    """
+
+    preset: str
+    name: str = ""
+    ships: bool = True
+    folds: int = _AS_PLANNED
+    whole: bool = True
+    start: str = ""
+    teachers: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    leave_out: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePlan:
+    """What a plan says.
+
+    Attributes:
+        name: Of the release.
+        precision: Of the networks that ship.
+        looks: At how many orientations of an image they look.
+        folds: Of every network that says nothing else.
+        networks: Each with a name and folds of its own.
+        configs: The recipe of each network by its name, its teachers not yet in it.
+    """
+
+    name: str
+    precision: Precision = "int8-weights"
+    looks: Looks = 8
+    folds: int = 3
+    networks: tuple[PlannedNetwork, ...] = ()
+    configs: Mapping[str, Config] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """The plan's own keys."""
+
+    name: str
+    precision: Precision = "int8-weights"
+    looks: Looks = 8
+    folds: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRuns:
+    """The trainings of one network.
+
+    Attributes:
+        network: Of the plan.
+        folds: Those that hold images back.
+        whole: The one that ships: on all images, or the one hold-out; None for a network that
+            teaches alone.
+        inner: Those that teach the folds of another network: without the images of the fold; and
+            the run of all images that another network starts from, where this one ships not.
+    """
+
+    network: PlannedNetwork
+    folds: tuple[Run, ...]
+    whole: Run | None
+    inner: tuple[Run, ...] = ()
+
+    @property
+    def all(self) -> tuple[Run, ...]:
+        """All of them."""
+        more = () if self.whole is None or self.whole in self.folds else (self.whole,)
+        return (*self.inner, *self.folds, *more)
+
+
+def plan_names() -> tuple[str, ...]:
+    """Returns the names of the plans that are part of the package."""
+    folder = resources.files("dermfuse") / "plans"
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def read_plan(name: str) -> ReleasePlan:
+    """Returns a plan of the package by its name, or one of one's own by its path.
+
+    Args:
+        name: Of a plan, or a path that ends in ``.toml``.
+
+    Raises:
+        ConfigError: There is none; a key, preset or teacher is unknown; networks teach each other
+            in a circle; a network that teaches was not trained in folds; two have one name.
+    """
+    if name.endswith(".toml"):
+        return parse_plan(_read_file(Path(name)), folder=Path(name).parent)
+    known = plan_names()
+    if name not in known:
+        raise ConfigError(
+            f'no plan is called "{name}"',
+            expected=f"one of {', '.join(known)}, or a file that ends in .toml",
+            action=_did_you_mean(name, known),
+        )
+    text = (resources.files("dermfuse") / "plans" / f"{name}.toml").read_text(encoding="utf-8")
+    return parse_plan(tomllib.loads(text))
+
+
+def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> ReleasePlan:
+    """Returns the plan of parsed TOML; see ``read_plan`` for the errors.
+
+    Args:
+        mapping: The TOML.
+        folder: From which presets that are files are named.
+    """
+    tables = mapping.get("network", [])
+    head = {key: value for key, value in mapping.items() if key != "network"}
+    if "name" not in head:
+        raise ConfigError("the plan has no name", expected='name = "..." of the release')
+    own = read_table(_Head, head, prefix="plan.")
+    _check_folds("plan.folds", own.folds)
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError("the plan has no network", expected="a table [[network]] or more")
+    networks = tuple(_read_network(table, own.folds) for table in tables)
+    configs = {network.name: _config(network, folder) for network in networks}
+    plan = ReleasePlan(
+        name=own.name,
+        precision=own.precision,
+        looks=own.looks,
+        folds=own.folds,
+        networks=networks,
+        configs=configs,
+    )
+    _check(plan)
+    return plan
+
+
+def plan_runs(
+    plan: ReleasePlan, place: Workplace, *, leave_out: Path | None = None
+) -> tuple[NetworkRuns, ...]:
+    """Returns the trainings that a plan needs: NAME-fold1of3 and so on, or NAME-holdout, and NAME.
+
+    NAME alone is the network that ships, trained on all images. A network that teaches has runs
+    NAME-without1of3-fold1of2 as well: they never saw what fold 1 of 3 of its pupil holds back, and
+    teach that fold. Out-of-fold numbers of the pupil are as honest as those of any other network.
+
+    Args:
+        plan: The plan.
+        place: Where they are trained.
+        leave_out: A list of what may not be used.
+
+    Raises:
+        ConfigError: A recipe cannot be trained in folds, or not on all images.
+    """
+    make = partial(_run, plan, place=place, leave_out=leave_out)
+    by_name = {one.name: one for one in plan.networks}
+    begun = {one.start for one in plan.networks if one.start and one.whole}
+    found = []
+    for network in plan.networks:
+        starts = _fold_names(by_name[network.start]) if network.start else repeat("")
+        folds = tuple(
+            make(
+                *(network, name, start),
+                folds=network.folds,
+                fold=fold,
+                taught_by=_teachers(network, fold),
+            )
+            for fold, (name, start) in enumerate(zip(_fold_names(network), starts, strict=False))
+        )
+        whole, ships = folds[0], network.ships
+        if network.whole and (ships or network.name in begun):
+            taught_by = [_fold_names(by_name[teacher]) for teacher in network.teachers]
+            taught = tuple(chain.from_iterable(taught_by))
+            whole = make(
+                *(network, network.name, network.start),
+                split="all",
+                folds=0,
+                fold=0,
+                taught_by=taught,
+            )
+        pupils = sorted({one.folds for one in plan.networks if network.name in one.teachers})
+        inner = tuple(
+            make(
+                *(network, name, ""),
+                folds=_INNER_FOLDS,
+                fold=fold,
+                outer_folds=folds_of,
+                outer_fold=outer,
+            )
+            for folds_of in pupils
+            for outer in range(folds_of)
+            for fold, name in enumerate(_inner_names(network.name, folds_of, outer))
+        )
+        if not ships and whole is not folds[0]:
+            inner = (*inner, whole)
+        found.append(NetworkRuns(network, folds, whole if ships else None, inner))
+    return tuple(found)
+
+
+def _run(
+    plan: ReleasePlan,
+    network: PlannedNetwork,
+    name: str,
+    start: str,
+    *,
+    place: Workplace,
+    leave_out: Path | None,
+    taught_by: tuple[str, ...] = (),
+    **images: str | int,
+) -> Run:
+    """Returns one training of a network; ``images`` are keys of ``data`` that say on which."""
+    after = (*taught_by, start) if start else taught_by
+    teachers = tuple(str((place.out / "runs" / teacher).resolve()) for teacher in taught_by)
+    config = plan.configs[network.name]
+    config = replace(
+        config,
+        data=replace(config.data, **{"split": "source", **images}),  # type: ignore[arg-type]
+        train=replace(config.train, teachers=teachers),
+    )
+    return Run(name, network.preset, config, after, leave_out if network.leave_out else None, start)
+
+
+def _teachers(network: PlannedNetwork, fold: int) -> tuple[str, ...]:
+    """Returns the runs that teach a fold: together they held back every image that it learns."""
+    each = (_inner_names(teacher, network.folds, fold) for teacher in network.teachers)
+    return tuple(chain.from_iterable(each))
+
+
+def _inner_names(teacher: str, folds: int, fold: int) -> tuple[str, ...]:
+    without = f"{teacher}-without{fold + 1}of{folds}"
+    return tuple(f"{without}-fold{k + 1}of{_INNER_FOLDS}" for k in range(_INNER_FOLDS))
+
+
+def _fold_names(network: PlannedNetwork) -> tuple[str, ...]:
+    if not network.folds:
+        return (f"{network.name}-holdout",)
+    return tuple(f"{network.name}-fold{k + 1}of{network.folds}" for k in range(network.folds))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing", expected="the plan of a release") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
+
+
+def _read_network(table: object, folds: int) -> PlannedNetwork:
+    if not isinstance(table, Mapping) or "preset" not in table:
+        raise ConfigError("a network of the plan has no preset", expected='preset = "..."')
+    network = read_table(PlannedNetwork, table, prefix="network.")
+    if "folds" in table:
+        _check_folds("network.folds", network.folds)
+    name = network.name or Path(network.preset).stem
+    return replace(network, name=name, folds=network.folds if "folds" in table else folds)
+
+
+def _check_folds(key: str, folds: int) -> None:
+    if folds < 0 or folds == 1:
+        raise ConfigError(f"{key} is {folds}", expected="0 (one hold-out), or 2 or more")
+
+
+def _config(network: PlannedNetwork, folder: Path | None) -> Config:
+    """Returns a network's recipe under its own name."""
+    for assignment in network.set:
+        key = assignment.partition("=")[0].strip()
+        if key in _OWNED:
+            raise ConfigError(
+                f"network {network.name} sets {key}",
+                expected="keys that the plan does not set itself",
+                action="Use folds and teachers of the plan",
+            )
+    preset = network.preset
+    if preset.endswith(".toml") and folder is not None:
+        preset = str(folder / preset)
+    return replace(find_config(preset).override(network.set), name=network.name)
+
+
+def _check(plan: ReleasePlan) -> None:
+    runs = [name for one in plan.networks for name in (one.name, *_fold_names(one))]
+    for network in plan.networks:
+        if runs.count(network.name) > 1:
+            raise ConfigError(
+                f'two networks of the plan are called "{network.name}"',
+                expected="a name for each",
+                action="Give one of them a name of its own: name = ...",
+            )
+        if Path(network.name).name != network.name or network.name.startswith("."):
+            raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
+        _check_whole(network)
+        _check_start(network, plan)
+        _check_teachers(network, plan.networks)
+    _check_circles(
+        {one.name: (*one.teachers, *([one.start] if one.start else [])) for one in plan.networks}
+    )
+    _check_ships(plan)
+
+
+def _check_whole(network: PlannedNetwork) -> None:
+    if not network.whole and (network.folds or not network.ships):
+        raise ConfigError(
+            f"{network.name} has whole = false"
+            + (f" with {network.folds} folds" if network.folds else " and does not ship"),
+            expected="that of a network that ships and is trained with one hold-out (folds = 0)",
+            action="Leave whole out",
+        )
+
+
+def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
+    if not network.start:
+        return
+    by_name = {one.name: one for one in plan.networks}
+    if network.start not in by_name:
+        raise ConfigError(
+            f'{network.name} starts from "{network.start}", which is no network of the plan',
+            expected=f"one of {', '.join(by_name)}",
+            action=_did_you_mean(network.start, list(by_name)),
+        )
+    first = by_name[network.start]
+    if network.folds != first.folds or (network.whole and not first.whole):
+        raise ConfigError(
+            f"{network.name} starts from {network.start}, and they hold back different images",
+            expected="the same folds of both, and whole = false of both or of the one that starts",
+            action="Set them, or leave start out",
+        )
+    if network.teachers or network.name in {n for one in plan.networks for n in one.teachers}:
+        raise ConfigError(
+            f"{network.name} starts from {network.start} and is taught or teaches",
+            expected="a network that learns from labels alone and teaches none",
+            action="Leave start out",
+        )
+
+
+def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork]) -> None:
+    by_name = {one.name: one for one in networks}
+    for name in network.teachers:
+        if name not in by_name:
+            raise ConfigError(
+                f'{network.name} is taught by "{name}", which is no network of the plan',
+                expected=f"one of {', '.join(by_name)}",
+                action=_did_you_mean(name, list(by_name)),
+            )
+        for one in (network, by_name[name]):
+            if not one.folds:
+                raise ConfigError(
+                    f"{network.name} is taught by {name}, and {one.name} has one hold-out",
+                    expected="both in folds, so that every image has a teacher that held it back",
+                    action=f"Set folds of {one.name} to 2 or more",
+                )
+        if by_name[name].teachers:
+            raise ConfigError(
+                f"{network.name} is taught by {name}, which is taught itself",
+                expected="teachers that learn from labels alone",
+                action=f"Name the teachers of {name}",
+            )
+
+
+def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:
+    """Refuses networks of which each waits for the next."""
+    done: set[str] = set()
+    while len(done) < len(teachers):
+        ready = {name for name, of in teachers.items() if done.issuperset(of)} - done
+        if not ready:
+            circle = sorted(teachers.keys() - done)
+            raise ConfigError(
+                f"{', '.join(circle)} wait for each other in a circle",
+                expected="networks that can be trained before those they teach or start",
+            )
+        done |= ready
+
+
+def _check_ships(plan: ReleasePlan) -> None:
+    shipped = {n.name: plan.configs[n.name].model.task for n in plan.networks if n.ships}
+    tasks = list(shipped.values())
+    if "joint" in tasks or not {"classification", "segmentation"} <= set(tasks):
+        raise ConfigError(
+            f"the plan ships {', '.join(f'{name} ({task})' for name, task in shipped.items())}"
+            if shipped
+            else "the plan ships no network",
+            expected="one or more networks that score and one or more that outline",
+        )
+    for name in shipped:
+        if (fit := plan.configs[name].data.fit) != "squeeze":
+            raise ConfigError(
+                f"{name} ships with data.fit {fit}",
+                expected="squeeze, as an analysis fits a frame to the square",
+                action="Set data.fit=squeeze",
+            )
+    folds = {n.folds for n in plan.networks if shipped.get(n.name) == "classification"}
+    if len(folds) > 1:
+        raise ConfigError(
+            f"the networks that score ship with {' and '.join(map(str, sorted(folds)))} folds",
+            expected="one number of folds, for they are fused on the same held-back images",
+        )
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f'Did you mean "{nearest[0]}"' if nearest else ""

@@ -1,0 +1,555 @@
+"""From a plan and data to a release: trained, exported, measured, written with its card.
+
+OUT/configs/, runs/, logs/   the trainings; runs of the plan's names that lie there are reused
+OUT/release/                 the release, measured out of fold
+OUT/blind/                   what it predicts for the test images, packed for scoring elsewhere
+OUT/model-card.md, .json     its model card
+
+A release from runs: networks trained on all images, measured by those trained in folds.
+
+Images that are measured apart as well, named by a folder or a list of their ids.
+"""
+
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.batch import BulkOptions, analyze_paths
+from dermfuse.analysis.conversion import pack_results
+from dermfuse.data.folders import DataFolders, has_split, load_dataset, name_folders
+from dermfuse.data.groups import read_leave_out
+from dermfuse.data.isic2016 import ID_COLUMN, OTHER_ID_COLUMNS, load_isic2016, read_lines
+from dermfuse.errors import DataError, ExportError, RunError
+from dermfuse.folders import NOTICE, core_count, environment, new_folder, whole_folder
+from dermfuse.imaging.symmetries import Looks
+from dermfuse.jobs.estimate import RunsEstimate
+from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
+from dermfuse.jobs.trainings import (
+    Command,
+    Jobs,
+    Run,
+    RunProgress,
+    Watch,
+    Workplace,
+    default_jobs,
+    survey,
+    train_command,
+)
+from dermfuse.predictions.scores import write_scores
+from dermfuse.publishing.card import CardSources, gather_card
+from dermfuse.publishing.gate import fit_gate
+from dermfuse.publishing.measured import (
+    ask_fold,
+    export_folds,
+    export_shipped,
+    make_class_release,
+    make_mask_release,
+    require_recipe,
+)
+from dermfuse.publishing.model_card import write_card_page
+from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
+from dermfuse.release.cards import Precision
+from dermfuse.release.folder import (
+    OUT_OF_FOLD_NAME,
+    RELEASE_NAME,
+    Gate,
+    Release,
+    read_release,
+    write_release,
+)
+from dermfuse.release.networks import load_network
+from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
+
+
+def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
+    """Returns the image ids of each subset by its name, that of the folder or of the list.
+
+    Args:
+        paths: Dataset folders, whose training images are meant, and CSV files with a column
+            ``image_id``, or whose first column holds ids.
+
+    Raises:
+        DataError: A path is neither, or names no image.
+    """
+    return {path.resolve().stem: _read_ids(path) for path in paths}
+
+
+def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
+    """Refuses a subset that nothing can be measured of, before anything is measured.
+
+    Args:
+        subsets: Names and ids.
+        labels: Of the images that are measured, whether they are malignant.
+
+    Raises:
+        DataError: A subset holds no malignant, or no benign image of those measured.
+    """
+    for name, ids in subsets.items():
+        malignant = sum(labels[image_id] for image_id in ids & labels.keys())
+        benign = len(ids & labels.keys()) - malignant
+        if not (malignant and benign):
+            raise DataError(
+                f"of {name} {malignant} malignant and {benign} benign images are measured",
+                expected="images of both classes",
+                action="Name a folder or a list of images that the networks were trained on",
+            )
+
+
+def _read_ids(path: Path) -> frozenset[str]:
+    if path.is_dir():
+        return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
+    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
+    column, rows = 0, [row for _, row in lines]
+    names = [field.lower() for field in rows[0]] if rows else []
+    if ID_COLUMN in names:
+        column, rows = names.index(ID_COLUMN), rows[1:]
+    elif names and OTHER_ID_COLUMNS.intersection(names):
+        raise DataError(
+            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
+            expected=f"a column {ID_COLUMN}, or ids alone",
+            action="Correct the header",
+        )
+    return _checked(path, [row[column] for row in rows if len(row) > column and row[column]])
+
+
+def _checked(path: Path, ids: Collection[str]) -> frozenset[str]:
+    if not ids:
+        raise DataError(f"{path} names no image", expected="an image id in each line")
+    return frozenset(ids)
+
+
+Stage = Callable[[str, int, int], None]
+"""Called with (what begins, its number from 1, how many)."""
+
+_STAGES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """What shall be released.
+
+    Args:
+        runs: The networks that ship, any number: one or more score, one or more outline.
+        folds: Runs of the same presets, trained in folds; all that is measured comes from them.
+        data: The dataset folder, or several.
+        out: The release folder; new.
+        name: Of the release.
+        precision: Of the networks.
+        looks: At how many orientations of an image they look.
+        report_on: Folders, or lists of image ids, whose images are measured apart as well.
+    """
+
+    runs: Sequence[Path]
+    folds: Sequence[Path]
+    data: DataFolders
+    out: Path
+    name: str
+    precision: Precision = "int8-weights"
+    looks: Looks = 1
+    report_on: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        for name in ("runs", "folds", "report_on"):
+            object.__setattr__(self, name, [Path(each) for each in getattr(self, name)])
+
+
+def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Release:
+    """Writes a release folder and returns its record.
+
+    Of a pair network the mean of both class heads ships: what ships validated on nothing, so there
+    is no better one to choose, and none is chosen in the folds either.
+
+    Args:
+        request: What shall be released.
+        stage: Called when a stage begins.
+
+    Raises:
+        ExportError: There is none that scores or none that outlines, a network has no folds, or
+            they were trained in another way.
+        DermfuseError: A run, the data or the folder cannot be used.
+    """
+    announce = stage or (lambda *_: None)
+    subsets = read_subsets(request.report_on)
+    finals = [load_run(run, mean_head=True) for run in request.runs]
+    folds = [load_run(run, mean_head=True) for run in request.folds]
+    groups = {final.run: _folds_of(final, folds) for final in finals}
+    _require_names(finals)
+    classes = [final for final in finals if final.config.model.task == "classification"]
+    masks = [final for final in finals if final.config.model.task == "segmentation"]
+    _require_both(finals, classes, masks)
+    if subsets:
+        require_subsets(subsets, _labels(groups[classes[0].run], request.data))
+    with whole_folder(request.out, what="release") as out:
+        return _build_release(request, groups, classes, masks, out, announce, subsets)
+
+
+def _build_release(
+    request: ReleaseRequest,
+    groups: Mapping[Path, Sequence[TrainedNetwork]],
+    classes: Sequence[TrainedNetwork],
+    masks: Sequence[TrainedNetwork],
+    out: Path,
+    announce: Stage,
+    subsets: Mapping[str, frozenset[str]],
+) -> Release:
+    finals, looks = [*classes, *masks], request.looks
+    announce("exporting the networks", 1, _STAGES)
+    cards = {
+        final.run: export_shipped(final, request.data, out, precision=request.precision)
+        for final in finals
+    }
+    with tempfile.TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
+        exported = {
+            run: export_folds(folds, request.data, Path(temporary), precision=request.precision)
+            for run, folds in groups.items()
+        }
+        announce("asking the folds", 2, _STAGES)
+        asked = [[ask_fold(fold, looks=looks) for fold in exported[one.run]] for one in classes]
+        announce("outlining", 3, _STAGES)
+        mask_release = make_mask_release(
+            [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
+        )
+    announce("fitting the gate", 4, _STAGES)
+    lesions = split_lesions(classes[0], request.data, "train")
+    networks = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
+    fitted = fit_gate(asked, networks, lesions, out, looks=looks)
+    announce("fusing, calibrating and measuring", 5, _STAGES)
+    fused = make_class_release(
+        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
+        looks=looks,
+        subsets=subsets,
+        withheld=fitted.withheld,
+    )
+    release = Release(
+        name=request.name,
+        classes=fused.release,
+        masks=mask_release,
+        gate=fitted.gate,
+        looks=looks,
+        facts=_facts(finals, request, fitted.gate),
+    )
+    write_scores(out / OUT_OF_FOLD_NAME, fused.out_of_fold)
+    write_release(out, release)
+    return release
+
+
+def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
+    """Returns the folds of a network's recipe, those of its name, in the order of the folds."""
+    chosen = [fold for fold in folds if fold.config.name == final.config.name]
+    for fold in chosen:
+        require_recipe(final, fold)
+    if not chosen:
+        raise ExportError(
+            f"{final.run} has no folds",
+            expected=f"runs of {final.config.name} that held images back",
+            action="Train some with: dermfuse train --set data.folds=3 --set data.fold=0",
+        )
+    return sorted(chosen, key=lambda fold: fold.config.data.fold)
+
+
+def _require_names(finals: Sequence[TrainedNetwork]) -> None:
+    names = [final.config.name for final in finals]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ExportError(
+            f"two of the networks that ship are called {twice[0]}",
+            expected="one network of each name, by which its folds are known",
+            action="Give one of them another name in its config.toml",
+        )
+
+
+def _require_both(
+    finals: Sequence[TrainedNetwork],
+    classes: Sequence[TrainedNetwork],
+    masks: Sequence[TrainedNetwork],
+) -> None:
+    if not classes or not masks or len(classes) + len(masks) < len(finals):
+        joint = len(finals) - len(classes) - len(masks)
+        raise ExportError(
+            f"{len(classes)} networks that score, {len(masks)} that outline and {joint} that do"
+            " both",
+            expected="one or more that score, one or more that outline, and none that does both",
+        )
+
+
+def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, bool]:
+    held_back = [lesion for fold in folds for lesion in split_lesions(fold, data, "validation")]
+    return {x.image_id: bool(x.label) for x in held_back if x.label is not None}
+
+
+def _facts(
+    finals: Sequence[TrainedNetwork], request: ReleaseRequest, gate: Gate
+) -> Mapping[str, Any]:
+    return {
+        "precision": request.precision,
+        "data": name_folders(request.data),
+        "fold_runs": [run.resolve().name for run in request.folds],
+        "recipes": {final.config.name: _recipe(final) for final in finals},
+        "told_apart": dict(gate.measured),
+        "measured_on": environment(),
+    }
+
+
+def _recipe(trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns a configuration whose teachers are named without their folders."""
+    mapping = trained.config.to_mapping()
+    teachers = trained.config.train.teachers
+    mapping["train"]["teachers"] = [Path(teacher).name for teacher in teachers]
+    return mapping
+
+
+RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
+
+_DONE = ("trained", "reused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRequest:
+    """What shall be made.
+
+    Args:
+        plan: The name of a plan of the package, or the path of one of one's own.
+        data: The dataset folder, or several.
+        out: The folder to write; one that was begun is gone on with.
+        imagenet: Folder of ImageNet weights; None downloads them.
+        leave_out: A list of images, masks and labels that may not be used.
+        report_on: Folders, or lists of image ids, whose images are measured apart as well.
+        jobs: Trainings side by side; ``auto`` for one per core up to what fits the memory, and so
+            is None with a GPU; without one it is one per core.
+        minutes: After which trainings are stopped; None trains to the end.
+    """
+
+    plan: str
+    data: DataFolders
+    out: Path
+    imagenet: Path | None = None
+    leave_out: Path | None = None
+    report_on: Sequence[Path] = ()
+    jobs: Jobs = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("out", "imagenet", "leave_out"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
+
+    @property
+    def place(self) -> Workplace:
+        """Where the runs are trained."""
+        return Workplace(self.out, self.data, self.imagenet)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan with its trainings, in the order they will begin.
+
+    Attributes:
+        plan: The plan.
+        networks: Its networks with their runs.
+        queue: All of them: teachers first, else what takes longest.
+    """
+
+    plan: ReleasePlan
+    networks: tuple[NetworkRuns, ...]
+    queue: Queue
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The trainings in the order they begin."""
+        return self.queue.runs
+
+    @property
+    def estimate(self) -> RunsEstimate:
+        """What they will cost, in that order."""
+        return self.queue.estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plan and estimate as JSON values."""
+        return {"plan": self.plan.name, **asdict(self.estimate), "notice": NOTICE}
+
+
+@dataclass(frozen=True, slots=True)
+class MakeReport:
+    """What was made.
+
+    Attributes:
+        runs: How each training ended.
+        release: None where trainings that it needs are missing.
+        written: What lies in the folder, by kind: release, blind, card.
+    """
+
+    runs: tuple[RunProgress, ...]
+    release: Release | None
+    written: Mapping[str, Path]
+
+    @property
+    def failed(self) -> tuple[RunProgress, ...]:
+        """The trainings that failed."""
+        return tuple(run for run in self.runs if run.state == "failed")
+
+    @property
+    def left(self) -> tuple[RunProgress, ...]:
+        """The trainings that the deadline left."""
+        return tuple(run for run in self.runs if run.state == "waiting")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "runs": [asdict(run) for run in self.runs],
+            "release": self.release.to_dict() if self.release else None,
+            "written": {kind: str(path) for kind, path in self.written.items()},
+            "notice": NOTICE,
+        }
+
+
+def prepare_release(
+    request: MakeRequest, *, progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Returns what would be trained, in which order and how long; nothing is written.
+
+    Args:
+        request: What shall be made.
+        progress: Called with (done, all) runs while steps are timed.
+
+    Raises:
+        ConfigError: As for ``read_plan``; ``jobs`` or ``minutes`` is not above 0.
+        DataError: The data, the list of what is left out or a subset cannot be used.
+    """
+    plan = read_plan(request.plan)
+    dataset = load_dataset(request.data, "train")
+    read_subsets(request.report_on)
+    if request.leave_out:
+        ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
+        read_leave_out(request.leave_out, known=ids)
+    networks = plan_runs(plan, request.place, leave_out=request.leave_out)
+    runs = tuple(chain.from_iterable(network.all for network in networks))
+    queue = make_queue(
+        runs,
+        request.place,
+        jobs=request.jobs,
+        on_cpu=default_jobs(),
+        minutes=request.minutes,
+        progress=progress,
+    )
+    return Prepared(plan, networks, queue)
+
+
+def make_release(
+    request: MakeRequest,
+    *,
+    prepared: Prepared | None = None,
+    watch: Watch | None = None,
+    stage: Stage | None = None,
+    command: Command = train_command,
+) -> MakeReport:
+    """Trains what a plan needs, and writes the release, its blind predictions and its card.
+
+    Finished runs are reused and interrupted ones gone on with. A run that fails is reported and
+    what does not depend on it goes on. The release is written once all runs of the networks that
+    ship are there; it, the predictions and the card are each whole or not there, and what is
+    there already is kept.
+
+    Args:
+        request: What shall be made.
+        prepared: What ``prepare_release`` returned for it, where it was called before.
+        watch: Called about once a second while runs are trained.
+        stage: Called when a stage begins.
+        command: What the process of a run runs.
+
+    Raises:
+        ConfigError: As for ``prepare_release``; the deadline leaves no time for one epoch.
+        RunError: ``request.out`` is no such folder, or holds a release of other runs.
+        DermfuseError: The release cannot be built.
+    """
+    announce = stage or (lambda *_: None)
+    prepared = prepared or prepare_release(request)
+    place = request.place
+    waiting = [run for run in survey(prepared.runs, place) if run.state == "waiting"]
+    require_time(prepared.queue, request.minutes)
+    _open(request.out, retrains=bool(waiting))
+    announce(f"training {len(waiting)} of {len(prepared.runs)} runs", 1, 4)
+    ended = train_queue(
+        prepared.queue, place, minutes=request.minutes, watch=watch, command=command
+    )
+    states = {run.name: run.state for run in ended}
+    shipping = [network for network in prepared.networks if network.whole]
+    if any(states[run.name] not in _DONE for network in shipping for run in network.all):
+        return MakeReport(ended, None, {})
+    release = _build(request, prepared.plan, shipping, announce)
+    written = {"release": request.out / RELEASE_FOLDER}
+    if blind := _predict(request, announce):
+        written["blind"] = blind
+    announce("writing the model card", 4, 4)
+    written["card"] = _write_card(request)
+    return MakeReport(ended, release, written)
+
+
+def _open(out: Path, *, retrains: bool) -> None:
+    """Makes the folder, or takes up one that was begun; a folder of something else is refused."""
+    runs = out / "runs"
+    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not runs.is_dir() and not is_free:
+        raise RunError(
+            f"{out} holds something else",
+            expected="a folder that was begun by this command, or nothing",
+            action="Choose another --out",
+        )
+    if retrains and (out / RELEASE_FOLDER / RELEASE_NAME).is_file():
+        raise RunError(
+            f"{out / RELEASE_FOLDER} was made of other runs than the plan now trains",
+            expected="no release yet",
+            action="Move it away, or choose another --out",
+        )
+    if not runs.is_dir():
+        new_folder(runs, what="release")
+
+
+def _build(
+    request: MakeRequest, plan: ReleasePlan, shipping: Sequence[NetworkRuns], announce: Stage
+) -> Release:
+    out, place = request.out / RELEASE_FOLDER, request.place
+    if (out / RELEASE_NAME).is_file():
+        return read_release(out)
+    return build_release(
+        ReleaseRequest(
+            runs=[place.run_folder(network.whole) for network in shipping if network.whole],
+            folds=[place.run_folder(run) for network in shipping for run in network.folds],
+            data=request.data,
+            out=out,
+            name=plan.name,
+            precision=plan.precision,
+            looks=plan.looks,
+            report_on=request.report_on,
+        ),
+        stage=lambda what, number, count: announce(f"release, {what} ({number} of {count})", 2, 4),
+    )
+
+
+def _predict(request: MakeRequest, announce: Stage) -> Path | None:
+    """Returns the packed predictions of the test images; None where there are none."""
+    out = request.out / BLIND_FOLDER
+    if out.is_dir() or not has_split(request.data, "test"):
+        return out if out.is_dir() else None
+    images = [str(lesion.image_path) for lesion in load_dataset(request.data, "test").lesions]
+    announce("predicting the test images", 3, 4)
+    analyzer = Analyzer(request.out / RELEASE_FOLDER, score_all=True)
+    options = BulkOptions(threads=core_count(), report=False, masks=True)
+    with TemporaryDirectory(prefix="dermfuse-blind-") as temporary:
+        results = Path(temporary) / "results"
+        analyze_paths(analyzer, images, results, options=options)
+        pack_results(results, out)
+    return out
+
+
+def _write_card(request: MakeRequest) -> Path:
+    page = request.out / CARD_NAME
+    if not page.is_file():
+        sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
+        write_card_page(gather_card(sources), page)
+    return page

@@ -1,0 +1,84 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from dermfuse.imaging.outlines import contour_path, outline, trace_contours
+
+
+def mask(*rows: str) -> np.ndarray:
+    return np.array([[cell == "#" for cell in row] for row in rows])
+
+
+def area(loop: list[tuple[int, int]]) -> float:
+    """The signed area within a closed outline, by the shoelace formula; clockwise is positive."""
+    nexts = loop[1:] + loop[:1]
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, nexts, strict=True)) / 2
+
+
+def test_a_pixel_has_four_corners() -> None:
+    assert trace_contours(mask("...", ".#.")) == [[(1, 1), (2, 1), (2, 2), (1, 2)]]
+
+
+def test_an_l_shape_has_six_corners() -> None:
+    assert contour_path(mask("#.", "##")) == "M0 0L1 0L1 1L2 1L2 2L0 2Z"
+
+
+def test_a_hole_has_an_outline_of_its_own() -> None:
+    outer, hole = trace_contours(mask("###", "#.#", "###"))
+    assert (area(outer), area(hole)) == (9, -1)
+
+
+def test_pixels_that_touch_at_a_corner_are_two_outlines() -> None:
+    assert [area(loop) for loop in trace_contours(mask("#.", ".#"))] == [1, 1]
+    assert [area(loop) for loop in trace_contours(mask(".#", "#."))] == [1, 1]
+
+
+def test_an_empty_mask_has_no_outline() -> None:
+    assert contour_path(mask("..", "..")) == ""
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=5))
+def test_outlines_enclose_every_pixel_of_the_mask(rows: list[list[bool]]) -> None:
+    drawn = np.array(rows)
+    assert sum(area(loop) for loop in trace_contours(drawn)) == drawn.sum()
+
+
+def test_the_stairs_of_a_slope_become_one_line() -> None:
+    triangle = np.tril(np.ones((40, 40), bool))
+    (simple,) = outline(triangle)
+    assert len(trace_contours(triangle)[0]) == 82
+    assert len(simple) <= 4
+
+
+def test_the_largest_outline_comes_first_and_a_hole_has_one_too() -> None:
+    drawn = np.zeros((20, 30), bool)
+    drawn[1:4, 1:4] = True
+    drawn[6:18, 6:26] = True
+    drawn[10:13, 10:13] = False
+    assert [min(ring) for ring in outline(drawn)] == [(6.0, 6.0), (1.0, 1.0), (10.0, 10.0)]
+
+
+def test_a_simplified_outline_drawn_again_is_nearly_the_mask() -> None:
+    y, x = np.mgrid[:90, :120]
+    disc = (x - 60) ** 2 + (y - 45) ** 2 < 30**2
+    (ring,) = outline(disc)
+    picture = Image.new("L", (1200, 900))
+    ImageDraw.Draw(picture).polygon([(10 * x, 10 * y) for x, y in ring], fill=1)
+    again = np.asarray(picture)[5::10, 5::10] > 0  # at the pixels' centres
+    assert len(ring) < 40
+    assert (again & disc).sum() / (again | disc).sum() > 0.97
+
+
+def test_an_empty_mask_has_no_polygon() -> None:
+    assert outline(np.zeros((4, 4), bool)) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=6))
+def test_polygons_lie_within_the_frame(rows: list[list[bool]]) -> None:
+    drawn = np.array(rows)
+    for ring in outline(drawn):
+        assert len(ring) > 2
+        assert all(0 <= x <= 6 and 0 <= y <= len(rows) for x, y in ring)

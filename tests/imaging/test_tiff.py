@@ -1,0 +1,296 @@
+"""TIFF files, written byte by byte, show what their tags say; other layouts are named."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from dermfuse.errors import ImageError
+from dermfuse.imaging.preprocess import read_image
+
+SIDE = 16
+WIDTH, HEIGHT, BITS, CODING, PHOTOMETRIC, OFFSETS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
+SAMPLES, ROWS, COUNTS, PLANES, PREDICTOR, COLOURS = 277, 278, 279, 284, 317, 320
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
+EXTRA, FORMAT, SUBSAMPLING = 338, 339, 530
+RED, BLUE, WHITE = [255, 0, 0], [0, 0, 255], [255, 255, 255]
+
+
+def _tiff(
+    parts: list[bytes], tags: dict[int, Any], *, order: str = "<", following: int = 0
+) -> bytes:
+    """A file of strips (tiles if there is a tile's width), its directory behind them."""
+    starts = np.cumsum([8, *(len(part) for part in parts)]).tolist()
+    offsets, counts = (TILE_OFFSETS, TILE_COUNTS) if TILE_WIDTH in tags else (OFFSETS, COUNTS)
+    given = {
+        WIDTH: SIDE, HEIGHT: SIDE, BITS: 8, CODING: 1, PHOTOMETRIC: 1, SAMPLES: 1,
+        offsets: starts[:-1], counts: [len(part) for part in parts],
+    } | ({} if TILE_WIDTH in tags else {ROWS: SIDE})  # fmt: skip
+    entries, behind, all_tags = b"", b"", given | tags
+    start = starts[-1]
+    at = start + 2 + 12 * len(all_tags) + 4
+    for tag, value in sorted(all_tags.items()):
+        values = value if isinstance(value, list) else [value]
+        field = struct.pack(f"{order}{len(values)}I", *values)
+        if len(field) > 4:
+            field, behind = struct.pack(order + "I", at + len(behind)), behind + field
+        entries += struct.pack(order + "HHI", tag, 4, len(values)) + field
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
+    directory = struct.pack(order + "H", len(all_tags)) + entries
+    return head + b"".join(parts) + directory + struct.pack(order + "I", following) + behind
+
+
+def _grid(first: list[Any], kind: str) -> NDArray[Any]:
+    """Zeros, (16, 16) or (16, 16, C), that begin with some pixels."""
+    pixels = np.zeros((SIDE, SIDE, *np.shape(first)[1:]), kind)
+    pixels[0, : len(first)] = first
+    return pixels
+
+
+def _packed(first: list[int], bits: int, *, in_row: int = SIDE) -> bytes:
+    """The same in ``bits`` bits each, highest first, rows filled up to whole bytes."""
+    row = "".join(f"{value:0{bits}b}" for value in [*first, *[0] * (in_row - len(first))])
+    length = -(-len(row) // 8)
+    return int(row.ljust(8 * length, "0"), 2).to_bytes(length, "big") + bytes(length * (SIDE - 1))
+
+
+def _grey(data: bytes, count: int) -> list[int]:
+    pixels = read_image(data)
+    assert (pixels[..., :1] == pixels).all()
+    return pixels[0, :count, 0].tolist()
+
+
+class TestDepths:
+    @pytest.mark.parametrize(
+        ("bits", "values", "levels"),
+        [
+            (1, [1, 0], [255, 0]),
+            (2, [1, 2, 3], [85, 170, 255]),
+            (4, [1, 8, 15], [17, 136, 255]),
+            (6, [1, 32, 63], [4, 130, 255]),
+            (10, [512, 1023], [128, 255]),
+            (12, [16, 2048, 4095], [1, 128, 255]),
+            (14, [64, 8192, 16383], [1, 128, 255]),
+        ],
+    )
+    def test_packed_grey_is_scaled_by_its_own_depth(
+        self, bits: int, values: list[int], levels: list[int]
+    ) -> None:
+        stored = [_packed(values, bits)]
+        assert _grey(_tiff(stored, {BITS: bits}), len(levels)) == levels
+        inverted = _grey(_tiff(stored, {BITS: bits, PHOTOMETRIC: 0}), len(levels))
+        assert inverted == [255 - level for level in levels]
+
+    def test_packed_colours_are_read_across_bytes(self) -> None:
+        stored = [_packed([4095, 0, 2048, 0, 4095, 16], 12, in_row=3 * SIDE)]
+        pixels = read_image(_tiff(stored, {BITS: [12] * 3, SAMPLES: 3, PHOTOMETRIC: 2}))
+        assert pixels[0, :2].tolist() == [[255, 0, 128], [0, 255, 1]]
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_sixteen_bits_of_grey(self, order: str) -> None:
+        stored = [_grid([0, 128, 129, 25700, 65535], order + "u2").tobytes()]
+        levels = [0, 0, 1, 100, 255]
+        assert _grey(_tiff(stored, {BITS: 16}, order=order), 5) == levels
+        inverted = _grey(_tiff(stored, {BITS: 16, PHOTOMETRIC: 0}, order=order), 5)
+        assert inverted == [255 - level for level in levels]
+
+    def test_eight_bits_where_white_is_zero(self) -> None:
+        assert _grey(_tiff([_grid([255, 5], "u1").tobytes()], {PHOTOMETRIC: 0}), 2) == [0, 250]
+
+
+class TestPlanes:
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_sixteen_bit_colours_in_planes(self, order: str) -> None:
+        pixels = _grid([[257, 514, 771], [65535, 0, 257 * 9]], order + "u2")
+        planes = [pixels[..., channel].tobytes() for channel in range(3)]
+        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2}
+        read = read_image(_tiff(planes, tags, order=order))
+        assert read[0, :2].tolist() == [[1, 2, 3], [255, 0, 9]]
+
+    def test_ink_in_planes(self) -> None:
+        inks = _grid([[0, 65535, 65535, 0]], "<u2")
+        planes = [inks[..., channel].tobytes() for channel in range(4)]
+        tags = {BITS: [16] * 4, SAMPLES: 4, PHOTOMETRIC: 5, PLANES: 2}
+        assert read_image(_tiff(planes, tags))[0, :2].tolist() == [RED, WHITE]
+
+    def test_several_strips_of_each_plane(self) -> None:
+        pixels = np.zeros((SIDE, SIDE, 3), "<u2")
+        pixels[12, 0] = [257, 514, 771]  # in the second strip of each plane
+        strips = [
+            pixels[start : start + 10, :, channel].tobytes()
+            for channel in range(3)
+            for start in (0, 10)
+        ]
+        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, ROWS: 10}
+        read = read_image(_tiff(strips, tags))
+        assert read[12, 0].tolist() == [1, 2, 3]
+        assert read.sum() == 6
+
+    def test_tiles_that_reach_beyond_the_image(self) -> None:
+        pixels = np.zeros((SIDE, 32), "<u2")
+        pixels[3, 18], pixels[3, 30] = 257 * 7, 65535  # the second lies beyond 20 columns
+        tiles = [pixels[:, :16].tobytes(), pixels[:, 16:].tobytes()]
+        tags = {BITS: 16, WIDTH: 20, TILE_WIDTH: 16, TILE_HEIGHT: 16}
+        read = read_image(_tiff(tiles, tags))
+        assert read.shape == (16, 20, 3)
+        assert read[3, 18].tolist() == [7, 7, 7]
+        assert read.sum() == 21
+
+    @pytest.mark.parametrize("predictor", [1, 2])
+    def test_compressed_planes_with_differences(self, predictor: int) -> None:
+        stored = _grid([257, 771], "<u2")
+        if predictor == 2:  # each value less the one before it
+            stored = np.diff(stored, axis=1, prepend=np.uint16(0)).astype("<u2")
+        planes = [zlib.compress(stored.tobytes())] * 3
+        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, CODING: 8}
+        read = read_image(_tiff(planes, tags | {PREDICTOR: predictor}))
+        assert read[0, :3].tolist() == [[1] * 3, [3] * 3, [0] * 3]
+
+
+class TestPalettes:
+    @pytest.mark.parametrize("factor", [1, 256, 257])
+    def test_entries_of_eight_and_of_sixteen_bits(self, factor: int) -> None:
+        entries = [200, 10, 0, 0, 255, 20, 0, 0, 0, 30, 255, 0]  # red, green, blue of 0 to 3
+        tags = {BITS: 2, PHOTOMETRIC: 3, COLOURS: [value * factor for value in entries]}
+        read = read_image(_tiff([_packed([0, 1, 2], 2)], tags))
+        assert read[0, :3].tolist() == [[200, 255, 0], [10, 20, 30], [0, 0, 255]]
+
+    def test_a_short_colour_map_is_refused(self) -> None:
+        data = _tiff([bytes(256)], {PHOTOMETRIC: 3, COLOURS: [0] * 9})
+        with pytest.raises(ImageError, match="colour map that is cut off or missing"):
+            read_image(data)
+
+
+class TestTransparency:
+    @pytest.mark.parametrize(
+        ("extra", "expected"),
+        [
+            ({}, [155, 255, 255]),  # nothing said: straight
+            ({EXTRA: 2}, [155, 255, 255]),
+            ({EXTRA: 1}, [155, 155, 155]),  # associated: colours are multiplied already
+            ({EXTRA: 0}, [0, 255, 255]),  # not alpha
+        ],
+    )
+    def test_alpha_is_laid_on_white(self, extra: dict[int, int], expected: list[int]) -> None:
+        first = [0, 255, 255, 100] if extra != {EXTRA: 1} else [0, 0, 0, 100]
+        stored = _grid([[value * 257 for value in first]], "<u2")
+        tags = {BITS: [16] * 4, SAMPLES: 4, PHOTOMETRIC: 2} | extra
+        read = read_image(_tiff([stored.tobytes()], tags))
+        assert np.abs(read[0, 0].astype(int) - expected).max() <= 1
+
+    def test_grey_and_alpha_in_planes(self) -> None:
+        planes = [_grid([50, 50], "u1").tobytes(), _grid([255, 0], "u1").tobytes()]
+        tags = {BITS: [8] * 2, SAMPLES: 2, PLANES: 2, EXTRA: 2}
+        assert _grey(_tiff(planes, tags), 2) == [50, 255]
+
+
+class TestOrientation:
+    def test_the_directorys_tag_turns_the_image(self) -> None:
+        stored = [_grid([9], "u1").tobytes()]
+        read = read_image(_tiff(stored, {ORIENTATION: 3}))
+        assert read[-1, -1].tolist() == [9, 9, 9]
+
+    @pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "jpeg"])
+    def test_that_of_xmp_does_not(self, compression: str) -> None:
+        buffer = io.BytesIO()
+        xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+        Image.new("RGB", (32, 20)).save(
+            buffer, "TIFF", tiffinfo={700: xmp}, compression=compression
+        )
+        assert read_image(buffer.getvalue()).shape == (20, 32, 3)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("tags", "match"),
+        [
+            ({BITS: [32] * 3, SAMPLES: 3, PHOTOMETRIC: 2, FORMAT: [3] * 3}, "floating-point"),
+            ({BITS: 16, FORMAT: 3}, "floating-point pixels of 16 bits"),
+            ({BITS: 32, FORMAT: 6}, "neither integers nor floating-point"),
+            ({BITS: 24}, "of 24 bits"),
+            ({BITS: [32] * 3, SAMPLES: 3, PHOTOMETRIC: 2}, r"3 channel\(s\) of 32 bits"),
+            ({BITS: [5, 6, 5], SAMPLES: 3, PHOTOMETRIC: 2}, "channels of different depths"),
+            ({FORMAT: 2}, "signed samples of 8 bits"),
+            ({BITS: 12, PREDICTOR: 2}, "predictor 2 on samples of 12 bits"),
+            ({BITS: [8] * 3, SAMPLES: 3, PHOTOMETRIC: 6}, "YCbCr pixels that share"),
+            ({BITS: [8] * 5, SAMPLES: 5, PHOTOMETRIC: 5, EXTRA: 2}, "CMYK and transparency"),
+            ({BITS: 16, PHOTOMETRIC: 32803}, "photometric interpretation 32803"),
+            ({SAMPLES: 2, BITS: [8] * 2, PHOTOMETRIC: 2}, "interpretation 2"),
+            ({BITS: 16}, "cut off or damaged"),
+        ],
+    )
+    def test_other_layouts_are_named(self, tags: dict[int, Any], match: str) -> None:
+        with pytest.raises(ImageError, match=match) as caught:
+            read_image(_tiff([bytes(256)], tags))
+        assert "PNG" in str(caught.value)
+
+    def test_webp_is_named(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(ImageError, match="compression 50001, which is WebP"):
+            read_image(_tiff([b"RIFF"], {CODING: 50001}))
+        assert capfd.readouterr().err == ""
+
+    def test_sizes_are_checked_before_anything_is_decoded(self) -> None:
+        with pytest.raises(ImageError, match="16 or more on each side"):
+            read_image(_tiff([bytes(256)], {WIDTH: 8}))
+        with pytest.raises(ImageError, match="60000 x 60000 pixels"):
+            read_image(_tiff([bytes(256)], {WIDTH: 60000, HEIGHT: 60000, BITS: 16}))
+
+    def test_another_page_behind_the_first(self) -> None:
+        with pytest.raises(ImageError, match="several pages"):
+            read_image(_tiff([bytes(256)], {}, following=8))
+
+    def test_negative_values(self) -> None:
+        stored = _grid([-5], "<i2").tobytes()
+        with pytest.raises(ImageError, match="grey values from -5"):
+            read_image(_tiff([stored], {BITS: 16, FORMAT: 2}))
+
+    def test_a_directory_that_lies_outside_the_file(self) -> None:
+        with pytest.raises(ImageError, match="cut off or damaged"):
+            read_image(b"II*\0" + struct.pack("<I", 1000) + bytes(100))
+
+
+class TestDamage:
+    def test_a_deflated_strip_whose_checksum_differs(self) -> None:
+        whole = zlib.compress(_grid([9], "u1").tobytes())
+        assert read_image(_tiff([whole], {CODING: 8}))[0, 0, 0] == 9
+        for strip in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-4]):
+            with pytest.raises(ImageError, match="cut off or damaged"):
+                read_image(_tiff([strip], {CODING: 8}))
+
+    @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "tiff_deflate"])
+    def test_strips_outside_the_file(
+        self, compression: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
+        data = buffer.getvalue()
+        (at,) = Image.open(buffer).tag_v2[OFFSETS]  # type: ignore[attr-defined]
+        length = data.index(struct.pack("<HHI", COUNTS, 4, 1))  # its entry
+        longer = struct.pack("<I", len(data) - at + 1)
+        with pytest.raises(ImageError, match="its pixels lie outside the file"):
+            read_image(data[: length + 8] + longer + data[length + 12 :])
+        assert capfd.readouterr().err == ""  # libtiff itself would write there
+
+    def test_a_strip_coded_as_jpeg(self) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "TIFF", compression="jpeg")
+        data = buffer.getvalue()
+        assert read_image(data).shape == (64, 64, 3)
+        at = data.rindex(b"\xff\xda") + 1000
+        with pytest.raises(ImageError, match="the JPEG image is damaged inside"):
+            read_image(data[:at] + bytes(400) + data[at + 400 :])
+
+
+def test_a_pillow_image_that_is_not_decoded_yet_reads_as_its_file() -> None:
+    data = _tiff([_packed([2048], 12)], {BITS: 12})
+    from dermfuse.imaging.preprocess import image_pixels
+
+    with Image.open(io.BytesIO(data)) as image:
+        assert image_pixels(image)[0, 0].tolist() == [128] * 3

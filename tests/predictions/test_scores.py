@@ -1,0 +1,118 @@
+"""Score tables: read back to the bit, and refused by line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dermfuse.data.labels import Label
+from dermfuse.errors import PredictionsError, StorageError
+from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
+
+
+def table(**scores: float) -> ScoreTable:
+    return ScoreTable(tuple(scores), np.array(list(scores.values())))
+
+
+def test_labels_are_numbered_as_the_challenge_numbers_them() -> None:
+    assert [label.value for label in Label] == [0, 1]
+    assert Label(1) is Label.MALIGNANT
+
+
+def test_a_written_table_is_sorted_and_has_the_header(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.csv", table(b=0.25, a=1.0))
+    assert (tmp_path / "scores.csv").read_bytes() == b"image_id,score\na,1.0\nb,0.25\n"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_scores_survive_writing_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, scores: list[float]
+) -> None:
+    path = tmp_path_factory.mktemp("scores") / "scores.csv"
+    ids = tuple(f"ISIC_{i:07d}" for i in range(len(scores)))
+    write_scores(path, ScoreTable(ids, np.array(scores)))
+    read = read_scores(path)
+    assert read.image_ids == ids
+    assert read.scores.tolist() == scores
+
+
+def test_ids_with_commas_survive_writing(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.csv", ScoreTable(("a,b",), np.array([0.5])))
+    assert read_scores(tmp_path / "scores.csv").image_ids == ("a,b",)
+
+
+def test_columns_in_another_order_with_others_and_a_byte_order_mark_are_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes("\ufefffold,score,image_id\r\n1, 0.5, b \r\n\r\n2,1e-3,a\r\n".encode())
+    read = read_scores(path)
+    assert read.image_ids == ("a", "b")
+    assert read.scores.tolist() == [0.001, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column image_id and no column score"),
+        ("image_id,scores\na,0.5\n", "no column score.*header image_id,score"),
+        ("a,0.5\nb,0.5\n", "no column image_id"),
+        ("image_id,score\n", "has no rows"),
+        ("image_id,score\na,0.5\nb,high\n", "line 3: score 'high'"),
+        ("image_id,score\na\n", "line 2: score ''"),
+        ("image_id,score\na,nan\n", "line 2: score nan"),
+        ("image_id,score\na,inf\n", "line 2: score inf"),
+        ("image_id,score\na,0.5\nb,1.01\n", "line 3: score 1.01"),
+        ("image_id,score\na,-0.01\n", "line 2: score -0.01"),
+        ("image_id,score\na,0.5\nb,0.5\na,0.5\n", "line 4: a again, first on line 2"),
+        ("image_id,score\n,0.5\n", "line 2: no image_id"),
+        ("image_id,score\n" + "x" * 200_000 + ",0.5\n", "not a CSV file"),
+    ],
+)
+def test_a_bad_table_is_refused_naming_the_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(PredictionsError, match=message):
+        read_scores(path)
+
+
+def test_a_missing_table_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"does not exist.*dermfuse predict"):
+        read_scores(tmp_path / "scores.csv")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(PredictionsError, match="cannot be read as text"):
+        read_scores(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("ids", "scores", "message"),
+    [
+        (("a",), [0.1, 0.2], "1 images and scores of shape"),
+        (("a", "b", "a"), [0.1, 0.2, 0.3], "a stands more than once"),
+        (("a", "b"), [0.1, np.nan], "score of b is nan"),
+        (("a", "b"), [1.5, 0.1], "score of a is 1.5"),
+    ],
+)
+def test_a_table_that_is_not_one_score_per_image_is_refused(
+    ids: tuple[str, ...], scores: list[float], message: str
+) -> None:
+    with pytest.raises(PredictionsError, match=message):
+        ScoreTable(ids, np.array(scores))
+
+
+def test_a_table_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_scores(tmp_path / "file" / "scores.csv", table(a=0.5))
+
+
+def test_ids_with_line_ends_and_commas_are_read_back(tmp_path: Path) -> None:
+    ids = ('a"b,c', "line\nbreak", "return\rhere")
+    write_scores(tmp_path / "scores.csv", ScoreTable(ids, np.array([0.1, 0.2, 0.3])))
+    assert read_scores(tmp_path / "scores.csv").image_ids == ids
