@@ -5,10 +5,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.turns import compare, describe_machine
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ConfigError
 
@@ -26,70 +27,30 @@ _WAITING = 1_000  # room in the queue: a load of many clients shall not be refus
 _PATIENCE_SECONDS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class ServingReport:
-    """What was measured.
-
-    Args:
-        requests: That were sent.
-        clients: That sent them side by side.
-        threads: Of the server, and of the bare Analyzer.
-        errors: Answers other than 200, and connections that broke.
-        p50_seconds: Half of the answers came within so long.
-        p99_seconds: 99 of 100.
-        images_per_second: Of the server, in the middle one of the turns.
-        bare_images_per_second: Of the Analyzer and ``to_dict`` as JSON alone, likewise.
-        ratio: The middle one of the turns' ratios.
-        lowest_ratio: Of a turn.
-        highest_ratio: Of a turn.
-        memory_mb: Of the server's process after each turn; empty where /proc is missing.
-    """
-
-    requests: int
-    clients: int
-    threads: int
-    errors: int
-    p50_seconds: float
-    p99_seconds: float
-    images_per_second: float
-    bare_images_per_second: float
-    ratio: float
-    lowest_ratio: float
-    highest_ratio: float
-    memory_mb: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
-        return asdict(self)
-
-
 def bench_serving(
     images: Sequence[str | Path],
     *,
-    release: str | Path | None = None,
+    release: Path | None = None,
     requests: int = 1_000,
     clients: int = 16,
     threads: int = 2,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> ServingReport:
-    """Measures a server of its own, on a free port, and the bare Analyzer; they take turns.
+) -> dict[str, Any]:
+    """Measures a server of its own, on a free port, and the bare Analyzer; returns JSON values.
 
     Clients and server share the machine's cores.
 
     Args:
         images: That are sent, one after the other.
         release: The release folder; the package's own networks if left out.
-        requests: In all; ``TURNS`` or more.
-        clients: That wait for one answer each at any time.
+        requests: How many are sent in all; ``TURNS`` or more.
+        clients: How many wait for one answer each at any time.
         threads: Images that are analysed side by side.
-        progress: Called with (done, all) requests.
 
     Raises:
         ConfigError: A count is out of range, or the server did not start.
         ReleaseError: The release cannot be used.
         OSError: An image cannot be read.
     """
-    release = None if release is None else Path(release)
     for name, value, low in (
         ("requests", requests, TURNS),
         ("clients", clients, 1),
@@ -108,8 +69,7 @@ def bench_serving(
             load = list(islice(cycle(bodies), block))
             turns.append(_Turn.take(analyzer, server.port, load, clients, threads))
             memory.append(server.memory_mb())
-            progress(sum(len(turn.seconds) for turn in turns), requests)
-    return _report(turns, [each for each in memory if each], clients=clients, threads=threads)
+    return _report(turns, memory) | {"clients": clients, "threads": threads}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,22 +159,17 @@ def _server(release: Path | None, threads: int) -> Iterator[_Server]:
         process.communicate()
 
 
-def _report(
-    turns: Sequence[_Turn], memory: Sequence[float], *, clients: int, threads: int
-) -> ServingReport:
+def _report(turns: Sequence[_Turn], memory: Sequence[float]) -> dict[str, Any]:
     seconds = np.concatenate([turn.seconds for turn in turns])
-    ratios = [turn.rate / turn.bare_rate for turn in turns]
-    return ServingReport(
-        requests=len(seconds),
-        clients=clients,
-        threads=threads,
-        errors=sum(turn.errors for turn in turns),
-        p50_seconds=round(float(np.percentile(seconds, 50)), 4),
-        p99_seconds=round(float(np.percentile(seconds, 99)), 4),
-        images_per_second=round(float(np.median([turn.rate for turn in turns])), 2),
-        bare_images_per_second=round(float(np.median([turn.bare_rate for turn in turns])), 2),
-        ratio=round(float(np.median(ratios)), 3),
-        lowest_ratio=round(min(ratios), 3),
-        highest_ratio=round(max(ratios), 3),
-        memory_mb=tuple(memory),
-    )
+    served, bare = [turn.rate for turn in turns], [turn.bare_rate for turn in turns]
+    return {
+        "requests": len(seconds),
+        "errors": sum(turn.errors for turn in turns),
+        "p50_seconds": round(float(np.percentile(seconds, 50)), 4),
+        "p99_seconds": round(float(np.percentile(seconds, 99)), 4),
+        "images_per_second": round(float(np.median(served)), 2),
+        "bare_images_per_second": round(float(np.median(bare)), 2),
+        **compare(served, bare, "served"),
+        "memory_mb": [each for each in memory if each],
+        "machine": describe_machine("onnxruntime"),
+    }

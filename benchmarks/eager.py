@@ -1,8 +1,7 @@
 """The analysis that anyone would write first: PIL, eager PyTorch, float32."""
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.bench.plain import to_tensor
+from benchmarks.analysis import describe
 from dermfuse.data.labels import Label
 from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models.backbones import build_backbone
@@ -49,15 +48,17 @@ class EagerEnsemble:
     Args:
         folder: The release.
         looks: At how many orientations of an image each network looks, in one batch.
+        threads: PyTorch's.
 
     Raises:
         ReleaseError: The release cannot be read.
         ConfigError: A card names a backbone that dermfuse has not.
     """
 
-    def __init__(self, folder: Path, *, looks: int = 1) -> None:
+    def __init__(self, folder: Path, *, looks: int = 1, threads: int = 1) -> None:
         release = read_release(folder)
         self._looks = SYMMETRIES[:looks]
+        self._threads = threads
         self._threshold = release.masks.threshold
         self._classes = [
             (Classifier(build_backbone(card.backbone)).eval(), card.input.size, weight)
@@ -71,9 +72,15 @@ class EagerEnsemble:
     @torch.inference_mode()
     def find(self, data: bytes) -> EagerFindings:
         """Returns what the networks say about an image file's bytes."""
+        torch.set_num_threads(self._threads)
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         malignant, activation = self._score(picture)
         return EagerFindings(np.array(picture), malignant, self._outline(picture), activation)
+
+    def analyze(self, data: bytes) -> None:
+        """Does a full analysis of an image file's bytes."""
+        found = self.find(data)
+        describe(found.image, found.mask)
 
     def _score(self, picture: Image.Image) -> tuple[float, NDArray[np.float32]]:
         probability, maps = 0.0, []
@@ -107,17 +114,6 @@ class EagerEnsemble:
         return torch.stack(moved).mean(dim=0, keepdim=True)
 
 
-@contextmanager
-def limit_threads(threads: int) -> Iterator[None]:
-    """Has PyTorch use so many threads within, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _cards(folder: Path, members: Sequence[Member]) -> list[tuple[NetworkCard, float]]:
     return [(read_card(folder / each.card_name), each.weight) for each in members]
 
@@ -128,7 +124,8 @@ def _build_unet(card: NetworkCard) -> nn.Module:
 
 def _square(picture: Image.Image, size: int) -> Tensor:
     """Returns (1, 3, S, S) in [0, 1]."""
-    return to_tensor(picture.resize((size, size), Image.Resampling.BILINEAR))[None]
+    pixels = np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def _mean(maps: Sequence[Tensor], side: int) -> Tensor:
