@@ -32,18 +32,19 @@ def measure(repository: Path) -> dict[str, Any]:
     package = repository / "src" / "dermfuse"
     modules = {name_module(package, path): path for path in sorted(package.rglob("*.py"))}
     trees = {name: ast.parse(path.read_text("utf-8")) for name, path in modules.items()}
+    rooms = {room(name) for name in modules}
     arrows = {
         (room(name), room(target))
         for name, tree in trees.items()
         for target in imports(tree)
-        if room(name) != room(target)
+        if room(name) != room(target) and room(target) in rooms
     }
     lengths = sorted(length for tree in trees.values() for length in function_lengths(tree))
     tests = sorted((repository / "tests").rglob("*.py"))
     return {
         "modules": len(modules),
         "code_lines": sum(count_code_lines(path.read_text("utf-8")) for path in modules.values()),
-        "rooms": len({room(name) for name in modules}),
+        "rooms": len(rooms),
         "arrows": len(arrows),
         "circles": find_circles(arrows),
         "function_lines_median": statistics.median(lengths),
