@@ -64,7 +64,7 @@ def verify(folders: Folders, *, json: Json = False) -> None:
 def download(folder: Folder) -> None:
     """Fetch the official ISIC 2016 archives.
 
-    A download that was cut goes on where it stopped; archives are checked, then unpacked.
+    A download that was cut is tried again; archives are checked, then unpacked.
     """
     from dermfuse.data.download import download_isic2016
 
