@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from dermfuse.data.isic2016 import Split, load_labels, locate_split
+from dermfuse.data.isic2016 import SplitName, load_labels, locate_split
 from dermfuse.errors import DataError, DependencyError, StorageError, installing
 from dermfuse.folders import write_text
 from dermfuse.imaging.masks import has_mask_name
@@ -158,7 +158,7 @@ def _obtain(
 
 
 def _is_present(folder: Path, part: PartName) -> bool:
-    split: Split = "train" if part.startswith("train-") else "test"
+    split: SplitName = "train" if part.startswith("train-") else "test"
     paths = locate_split(folder, split)
     if part.endswith("-labels"):
         return paths.labels_csv is not None
