@@ -12,6 +12,8 @@ SKIN_LAB = to_lab(np.full((60, 3), SKIN, np.uint8))
 def test_lab_is_that_of_scikit_image() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     assert np.abs(to_lab(rgb) - rgb2lab(rgb)).max() < 0.05
+    blue = to_lab(np.array([0, 0, 255], np.uint8))
+    assert blue == pytest.approx([32.30, 79.19, -107.86], abs=0.1)  # as tabled
 
 
 @pytest.mark.parametrize("name", REFERENCES)
