@@ -43,7 +43,7 @@ import io
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -61,9 +61,10 @@ from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_windowing, convert_color_space
 from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.tag import BaseTag
 
 from dermfuse.errors import ImageError, installing
-from dermfuse.imaging.formats import strips_of
+from dermfuse.imaging.formats import scaled, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame
 from dermfuse.imaging.limits import MAX_PIXELS, check_size, refusal, too_many
 from dermfuse.imaging.preprocess import silent_decoders
@@ -177,8 +178,8 @@ def _palette(
     if depth not in (8, 16) or min(map(len, tables)) < entries:
         raise error
     places = np.clip(values - first, 0, entries - 1)
-    levels = np.stack([words[places] for words in tables], axis=1).astype(np.int64)
-    return ((levels + 128) // 257 if depth == 16 else levels).astype(np.uint8)
+    levels = np.stack([words[places] for words in tables], axis=1)
+    return scaled(levels.astype(np.uint16), 2**depth - 1)
 
 
 def _words(data: object, *, little_endian: bool) -> NDArray[np.uint16]:
@@ -500,7 +501,7 @@ def read_dicom(
         ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
             pixels or elements, or pixels in a coding or colour space that is not read.
     """
-    with _one_error(name), _quiet():
+    with _guarded(name):
         syntax, body = _split(data, name)
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             body = _inflate(body, name, max_pixels)
@@ -521,43 +522,38 @@ def read_dicom(
 
 
 @contextmanager
-def _one_error(name: str) -> Iterator[None]:
-    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except RecursionError:
-        found = "the elements of the DICOM file lie too deep in one another"
-        raise _refused(name, found) from None
-    except Exception as error:
-        if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
-            raise too_many(name, "elements and items", MAX_ELEMENTS) from None
-        raise _refused(name, "the DICOM file is damaged or cut off") from None
+def _guarded(name: str) -> Iterator[None]:
+    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps pydicom's remarks, which may quote the file, from the log and from stderr."""
+    pydicom's remarks, which may quote the file, are kept from the log and from stderr.
+    """
+    logger = logging.getLogger("pydicom")
     with silent_decoders():  # its lock is held: no other thread of ours sees the level changed
-        logger = logging.getLogger("pydicom")
         level = logger.level
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
+        except ImageError:
+            raise
+        except RecursionError:
+            found = "the elements of the DICOM file lie too deep in one another"
+            raise _refused(name, found) from None
+        except Exception as error:
+            if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
+                raise too_many(name, "elements and items", MAX_ELEMENTS) from None
+            raise _refused(name, "the DICOM file is damaged or cut off") from None
         finally:
             logger.setLevel(level)
 
 
 def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
     """Returns the transfer syntax and what follows the file meta information."""
-    file = _CountedBytes(data)
-    file.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != _META_GROUP)
+    start = 132 if data[128:132] == b"DICM" else 0
+    meta, length = _elements(data[start:], lambda tag: tag.group != _META_GROUP)
     syntax = _short(meta, (_SYNTAX,)).get(_SYNTAX)
     if not isinstance(syntax, uid.UID) or syntax.type != "Transfer Syntax":
         raise _refused(name, "the DICOM file names no transfer syntax that is known")
-    return syntax, data[file.tell() :]
+    return syntax, data[start + length :]
 
 
 def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
@@ -572,16 +568,23 @@ def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
 
 def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
     """Returns the elements that describe the pixels, and where those begin."""
-    file = _CountedBytes(body)
-    whole = read_dataset(
-        file, syntax.is_implicit_VR, syntax.is_little_endian,
-        stop_when=lambda tag, _, __: tag >= _PIXELS_TAG,
-    )  # fmt: skip
+    whole, length = _elements(body, lambda tag: tag >= _PIXELS_TAG, syntax)
     header = _short(whole, _NEEDED)
     for keyword in _NOTED:
         if keyword in whole:
             setattr(header, keyword, [])
-    return header, file.tell()
+    return header, length
+
+
+def _elements(
+    data: bytes, stop: Callable[[BaseTag], bool], syntax: uid.UID = uid.ExplicitVRLittleEndian
+) -> tuple[Dataset, int]:
+    """Returns the elements up to a tag, not yet decoded, and how many bytes they are."""
+    file = _CountedBytes(data)
+    found = read_dataset(
+        file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=lambda tag, _, __: stop(tag)
+    )
+    return found, file.tell()
 
 
 def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
@@ -605,10 +608,7 @@ def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
 
 def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
     """Returns the element that the rest of a file begins with, if it is the pixels."""
-    found = read_dataset(
-        _CountedBytes(rest), syntax.is_implicit_VR, syntax.is_little_endian,
-        stop_when=lambda tag, _, __: tag > _PIXELS_TAG,
-    )  # fmt: skip
+    found, _ = _elements(rest, lambda tag: tag > _PIXELS_TAG, syntax)
     return found.get_item(_PIXELS_TAG)
 
 

@@ -346,13 +346,13 @@ def strips_of(length: int) -> Iterator[slice]:
 
 def _levels(samples: Samples) -> NDArray[np.uint8]:
     """Returns 8-bit colours and, where there is one, alpha, (h, W, C)."""
-    levels = _scaled(samples.values, samples.top)
+    levels = scaled(samples.values, samples.top)
     if samples.alpha is None:
         return levels
-    return np.concatenate([levels, _scaled(samples.alpha[..., None], samples.alpha_top)], axis=2)
+    return np.concatenate([levels, scaled(samples.alpha[..., None], samples.alpha_top)], axis=2)
 
 
-def _scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
+def scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
     """Returns values of 0 to ``top`` over 0 to 255, rounded to the nearest."""
     if top == _BYTE:
         return values.astype(np.uint8)

@@ -34,6 +34,7 @@ from dermfuse.imaging.formats import (
     opaque_png,
     png_samples,
     read_claim,
+    scaled,
     strips_of,
 )
 from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
@@ -417,7 +418,8 @@ def read_probability(path: str | Path) -> NDArray[np.float32]:
     path = Path(path)
     with one_refusal(str(path)):
         image = _upright_of_file(read_file(path, str(path)), str(path))
-        return _to_grey(image).astype(np.float32) / np.float32(255.0)
+        grey = np.asarray(_to_rgb(image).convert("L"))
+        return grey.astype(np.float32) / np.float32(255.0)
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -638,24 +640,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(image)).convert("RGB")
+        wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
+        return Image.fromarray(scaled(wide, 65_535)).convert("RGB")
     if image.has_transparency_data:
         opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, opaque).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        return _to_8_bit(image)
-    if image.mode in {"1", "L"}:
-        return np.array(image.convert("L"), dtype=np.uint8)
-    return np.array(_to_rgb(image).convert("L"), dtype=np.uint8)
-
-
-def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
-    """Returns 16-bit grey as 8-bit grey: 65,535 becomes 255 (Pillow alone would clip at 255)."""
-    values = np.asarray(image).astype(np.int64)
-    # Rounded division by 257, in integers: 257 * v is exactly v.
-    return ((values + 128) // 257).astype(np.uint8)

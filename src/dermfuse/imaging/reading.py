@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import DependencyError, ImageError, installing
-from dermfuse.imaging.formats import picture, strips_of
+from dermfuse.imaging.formats import picture, scaled, strips_of
 from dermfuse.imaging.limits import MAX_PIXELS, check_size
 from dermfuse.imaging.preprocess import (
     image_pixels,
@@ -193,8 +193,7 @@ def _to_8_bit(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels.view(np.uint8)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
-        # As preprocess reads 16-bit files: rounded division by 257, in integers.
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return scaled(pixels.astype(np.uint16), 65_535)
     if pixels.dtype.kind == "f":
         values = pixels.astype(np.float32)
         if bool(((values >= 0) & (values <= 1)).all()):  # false for NaN
