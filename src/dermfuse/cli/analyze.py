@@ -195,7 +195,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
 
 def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
     """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
-    from dermfuse.analysis.tables import describe_fault
+    from dermfuse.analysis.journal import describe_fault
     from dermfuse.errors import DermfuseError
 
     if item.fault:
