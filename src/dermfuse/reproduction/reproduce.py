@@ -5,7 +5,7 @@ What a plan would cost before it is begun: time and disk.
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,13 @@ from dermfuse.data.folders import (
     name_folders,
     require_split,
 )
-from dermfuse.errors import DermfuseError, RunError
+from dermfuse.errors import DermfuseError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.figures import Picture
-from dermfuse.folders import NOTICE, RunFolder, environment, new_folder, read_json
-from dermfuse.jobs.estimate import RunEstimate, require_sides
-from dermfuse.jobs.queue import make_queue, require_time, train_queue
+from dermfuse.folders import RunFolder, environment, read_json
+from dermfuse.jobs.queue import Queue, make_queue, require_sides, require_time, train_queue
 from dermfuse.jobs.trainings import (
     Command,
-    Jobs,
     Run,
     RunProgress,
     Watch,
@@ -66,13 +64,10 @@ _ALL_TASKS = frozenset({"classification", "segmentation"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What shall be reproduced, and how.
+class Request(Workplace):
+    """What shall be reproduced, how, and where.
 
     Args:
-        data: The dataset folder, or several.
-        out: The folder to write; one that was begun is gone on with.
-        imagenet: Folder of ImageNet weights; None downloads them.
         tables: Of ``dermfuse.reproduction.plan.CHOICES``.
         seeds: How often each row is trained.
         folds: Of the cross-validation; 0 is one hold-out split; None cross-validates in five
@@ -81,38 +76,20 @@ class Request:
         only: Presets, or patterns of their names, that are trained; all without any. The rows
             of the others are filled if their runs are finished.
         overrides: As for ``make_plan``.
-        jobs: Trainings side by side; ``auto`` for one per core up to what fits the memory, and so
-            is None with a GPU; without one it is 1.
-        minutes: After which training ends; None trains to the end.
         minimum_learning_rate: A plateau run ends once its rate is below this.
         draws: Of the bootstrap.
         blind: Whether the test split is predicted and packed where its truth is missing.
     """
 
-    data: DataFolders
-    out: Path
-    imagenet: Path | None = None
     tables: Sequence[str] = CHOICES
     seeds: int = 1
     folds: int | None = None
     mask_folds: int | None = None
     only: Sequence[str] = ()
     overrides: Sequence[str] = ()
-    jobs: Jobs = None
-    minutes: float | None = None
     minimum_learning_rate: float = 0.0
     draws: int = DRAWS
     blind: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
-        if self.imagenet is not None:
-            object.__setattr__(self, "imagenet", Path(self.imagenet))
-
-    @property
-    def place(self) -> Workplace:
-        """Where the runs are trained."""
-        return Workplace(self.out, self.data, self.imagenet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,23 +161,25 @@ def reproduce(
         DermfuseError: The request cannot be planned, or ``request.out`` is no such folder.
     """
     announce = stage or (lambda *_: None)
-    plan, place = plan_request(request), request.place
+    plan = plan_request(request)
     truth = load_truth(request.data)
     to_train = () if report_only else plan.runs_to_train(request.only)
-    require_sides(to_train, place)
+    require_sides(to_train, request)
     if to_train:
         announce("timing steps of what is to be trained", 1, 4)
     to_train = _ask_to_predict(to_train, plan, request, tasks_with_test_truth(truth))
-    queue = make_queue(to_train, place, jobs=request.jobs, minutes=request.minutes)
+    queue = make_queue(to_train, request)
     require_time(queue, request.minutes)
-    _open(request.out, must_exist=report_only)
+    request.open(what="reproduction", must_exist=report_only)
     if to_train:
-        announce(f"training {len(to_train)} runs, {queue.estimate.jobs} side by side", 2, 4)
-    ended = train_queue(queue, place, minutes=request.minutes, watch=watch, command=command)
+        announce(f"training {len(to_train)} runs, {queue.jobs} side by side", 2, 4)
+    ended = train_queue(queue, request, watch=watch, command=command)
     trained = {each.name: each for each in ended}
-    progress = [trained.get(each.name) or _failed_before(each) for each in survey(plan.runs, place)]
+    progress = [
+        trained.get(each.name) or _failed_before(each) for each in survey(plan.runs, request)
+    ]
     announce("measuring", 3, 4)
-    harvest = _harvest(plan, place, progress)
+    harvest = _harvest(plan, request, progress)
     outcome = _measure(request, harvest, progress, truth)
     announce("writing the report", 4, 4)
     pictures = _draw(draw, harvest) if draw else ()
@@ -238,21 +217,6 @@ def _harvest(plan: Plan, place: Workplace, progress: Sequence[RunProgress]) -> H
         if states[run.name] == "waiting" and is_begun(run, place.run_folder(run))
     )
     return Harvest(plan, place, finished | stopped, stopped)
-
-
-def _open(out: Path, *, must_exist: bool) -> None:
-    """Makes the folder, or takes up one that was begun; a folder of something else is refused."""
-    runs = out / "runs"
-    is_ours = runs.is_dir()
-    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not is_ours and (must_exist or not is_free):
-        raise RunError(
-            f"{out} {'is missing' if not out.exists() else 'is no reproduction'}",
-            expected="one that was begun by this command" + ("" if must_exist else ", or nothing"),
-            action="Choose another --out",
-        )
-    if not is_ours:
-        new_folder(runs, what="reproduction")
 
 
 def _measure(
@@ -334,52 +298,22 @@ def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
 _MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
 
 
-@dataclass(frozen=True, slots=True)
-class PlanEstimate:
-    """What all of it is expected to cost.
-
-    Attributes:
-        runs: In the order they begin.
-        jobs: How many are trained side by side.
-        seconds: Of all trainings, side by side, at the least.
-        most_seconds: The same at the pace of the slowest steps that were timed.
-        disk_mb: Of all folders, predictions with maps included, in 10^6 bytes.
-    """
-
-    runs: tuple[RunEstimate, ...]
-    jobs: int
-    seconds: float
-    most_seconds: float
-    disk_mb: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the estimate as JSON values."""
-        return {**asdict(self), "notice": NOTICE}
-
-
 def estimate(
-    plan: Plan,
-    place: Workplace,
-    *,
-    jobs: Jobs = None,
-    minutes: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> PlanEstimate:
+    plan: Plan, place: Workplace, *, progress: Callable[[int, int], None] | None = None
+) -> Queue:
     """Returns what a plan will cost on this machine; nothing is written.
 
     Args:
         plan: What is to be trained.
         place: Where; what is finished there costs nothing more.
-        jobs: How many runs are trained side by side; see ``estimate_runs``.
-        minutes: The deadline; it is checked alone.
         progress: Called with (done, all) runs.
 
     Raises:
         DermfuseError: As for ``make_queue``.
     """
-    found = make_queue(plan.runs, place, jobs=jobs, minutes=minutes, progress=progress).estimate
-    disk = sum(each.disk_mb for each in found.runs) + _predictions_mb(plan, place.data)
-    return PlanEstimate(found.runs, found.jobs, found.seconds, found.most_seconds, round(disk, 1))
+    queue = make_queue(plan.runs, place, progress=progress)
+    disk = queue.disk_mb + _predictions_mb(plan, place.data)
+    return replace(queue, disk_mb=round(disk, 1))
 
 
 def _predictions_mb(plan: Plan, data: DataFolders) -> float:
