@@ -315,6 +315,8 @@ def range_in_words(least: float, most: float) -> str:
 
 Watch = Callable[[Sequence[RunProgress]], None]
 """Called about once a second with all runs, in their order."""
+Stage = Callable[[str, int, int], None]
+"""Called with (what begins, its number from 1, how many)."""
 Command = Callable[[Run, Workplace], list[str]]
 """From a run to the command line of its process."""
 

@@ -32,6 +32,7 @@ from dermfuse.jobs.trainings import (
     DONE,
     Command,
     RunProgress,
+    Stage,
     Watch,
     Workplace,
     survey,
@@ -119,9 +120,6 @@ def _checked(path: Path, ids: Collection[str]) -> frozenset[str]:
         raise DataError(f"{path} names no image", expected="an image id in each line")
     return frozenset(ids)
 
-
-Stage = Callable[[str, int, int], None]
-"""Called with (what begins, its number from 1, how many)."""
 
 _STAGES = 5
 

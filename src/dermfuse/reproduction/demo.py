@@ -20,9 +20,10 @@ from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import Estimate, EvaluationReport
 from dermfuse.figures import Picture
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
+from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
 from dermfuse.report import Page, Plate, Table, render_page
-from dermfuse.reproduction.reproduce import Draw, Stage
+from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training import predict, train
 
 CLASSIFIERS = {"dc-mobilenetv1": "mobilenet_v1", "dc-shufflenet": "shufflenet_v1"}
