@@ -87,7 +87,7 @@ $(VENV)/.serve: $(VENV)/.core
 	touch $@
 
 $(VENV)/.train: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,figures]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train
