@@ -140,14 +140,17 @@ def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_member("weight", math.nan), "NaN is no number of JSON"),
-        (_member("weight", 3.0), r"classes\.members\.0\.weight is 3\. Expected: a number from 0"),
-        (_member("weight", -2.0), r"weight is -2\. Expected: a number from 0 to 1"),
-        (_member("weight", 10**400), "weight is 1000.*Expected: a finite number"),
+        (_member("weight", math.nan), "weight is nan. Expected: a finite number"),
+        (
+            _member("weight", 3.0),
+            r"classes\.members\.0\.weight is 3\.0\. Expected: a number from 0",
+        ),
+        (_member("weight", -2.0), r"weight is -2\.0\. Expected: a number from 0 to 1"),
+        (_member("weight", 10**400), "weight is 1000.*Expected: a number from 0 to 1"),
         (_member("weight", 0.3), r"the weights of classes add up to 1\.05"),
-        (_member("name", "reds-b"), "names 2 networks, 1 of them different"),
+        (_member("name", "reds-b"), "members holds 2, 1 of different names"),
         (_member("name", "Release"), "Expected: a name other than"),
-        (lambda r: r["masks"].update(threshold=math.inf), "Infinity is no number of JSON"),
+        (lambda r: r["masks"].update(threshold=math.inf), "threshold is inf. Expected: a finite"),
         (lambda r: r["masks"].update(threshold=2), r"masks\.threshold is 2\. Expected: .* 0 to 1"),
         (lambda r: r["classes"]["calibration"].update(temperature=-1), "temperature is -1"),
         (lambda r: r["classes"]["calibration"].update(temperature=1e-300), "temperature is 1e-300"),
@@ -168,9 +171,9 @@ def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
             lambda r: r["classes"].update(
                 measured={"withheld": {"operating_points": {"balanced": {"sensitivity": {}}}}}
             ),
-            "high, low, value missing or unknown",
+            r"json: classes.measured.*\.balanced\.sensitivity\.value is missing",
         ),
-        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"'\\x1b0', .* missing or unk"),
+        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"no key .'\\x1b0'."),
     ],
 )
 def test_a_number_or_text_that_no_release_has_is_refused_by_its_key(
@@ -222,7 +225,7 @@ def test_json_that_no_program_of_ours_writes_is_refused(
         (lambda c: c["input"].update(size=0), r"input\.size is 0"),
         (lambda c: c["input"].update(dtype="float32"), r"input\.dtype is 'float32'"),
         (lambda c: c["input"].update(layout="NCHW"), r"input\.layout is 'NCHW'"),
-        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "cannot be read"),
+        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "x is inf"),
         (lambda c: c["parity"]["largest_difference"].update(x=10**400), "a finite number"),
         (lambda c: c["outputs"].update({"\x1b": 1}), r"outputs\.'\\x1b' is 1"),
     ],

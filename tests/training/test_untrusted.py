@@ -203,7 +203,7 @@ RECORDS = [
     ('{"data": {"summary": 3}}', r"data\.summary is 3"),
     ('{"data": {"fingerprint": ["x"]}}', r"data\.fingerprint is \['x'\]"),
     ('{"epochs": "many"}', "epochs is 'many'"),
-    ('{"seed": NaN}', "NaN is no number"),
+    ('{"seed": NaN}', "seed is nan"),
     ('{"seed": 1, "seed": 2}', "there twice"),
     ('{"a":' * 900 + "1" + "}" * 900, "nested too deeply"),
 ]
