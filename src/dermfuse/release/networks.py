@@ -105,6 +105,7 @@ def _open(card: NetworkCard, content: bytes, *, threads: int) -> Network:
     options.inter_op_num_threads = 1
     # Threads that spin after a network has answered would take the next one's processors.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = _WARNINGS_OFF
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
