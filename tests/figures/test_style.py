@@ -28,7 +28,7 @@ from dermfuse.figures.style import (
 )
 from dermfuse.folders import NOTICE
 
-PAGE_STYLE = Path(dermfuse.report.__file__).with_name("page.css")
+PAGE_STYLE = Path(dermfuse.report.__file__).parent / "templates" / "base.css"
 BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)
 
 

@@ -46,7 +46,7 @@ from dermfuse.folders import (
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
 from dermfuse.imaging.reading import Read, read_any
-from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
 from dermfuse.report.words import UNLIKE, WITHHELD
 
 RESULTS_CSV = "results.csv"
@@ -175,8 +175,8 @@ def write_report(journal: Journal, found: Survey, out: Path, *, facts: Mapping[s
     for number in range(1, pages + 1):
         shown = order[(number - 1) * PAGE_ROWS : number * PAGE_ROWS].tolist()
         rows = [image_row(journal.read(found.offsets[index])) for index in shown]
-        page = FolderPage(summary, tuple(rows), number, pages, first_rank=(number - 1) * PAGE_ROWS)
-        write_text(out / page_name(number), render_folder(page))
+        page = render_folder(summary, rows, number=number, pages=pages)
+        write_text(out / page_name(number), page)
     remove_pages(out, beyond=pages)
     return pages
 

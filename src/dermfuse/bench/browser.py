@@ -20,7 +20,7 @@ from dermfuse.bench.machine import Machine, describe_machine
 from dermfuse.bench.reports import name_precisions, ratios_of
 from dermfuse.bench.rounds import Clock, count_rounds, require_counts, take_rounds
 from dermfuse.release.folder import choose_release, read_cards, read_release
-from dermfuse.report.folder import markdown_table
+from dermfuse.report.page import markdown_table
 from dermfuse.web.build import build_web
 from dermfuse.web.hosting import host_folder
 

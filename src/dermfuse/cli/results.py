@@ -419,7 +419,7 @@ def ablate(
 ) -> None:
     """Print what each step of a recipe gains over the one before, on the same images."""
     from dermfuse.evaluation.tables import measure_steps, render_ablation
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     named = [_named_folder(step) for step in steps]
     with progress("Comparing"):

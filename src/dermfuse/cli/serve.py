@@ -216,7 +216,7 @@ def bench_browser(
     from dermfuse.bench.browser import BrowserOptions, render_browser
     from dermfuse.bench.browser import bench_browser as measure
     from dermfuse.folders import write_json
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     options = BrowserOptions(images=images, rounds=rounds, starts=starts)
     with progress("Measuring") as advance:

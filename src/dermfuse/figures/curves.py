@@ -12,7 +12,6 @@ from dermfuse.errors import DataError
 from dermfuse.figures.style import (
     INK,
     Basis,
-    Picture,
     columns_for,
     encode,
     fold,
@@ -22,6 +21,7 @@ from dermfuse.figures.style import (
     panel_pairs,
     require,
 )
+from dermfuse.report import Picture
 
 Values = NDArray[np.float64]
 

@@ -38,10 +38,11 @@ from dermfuse.figures.sources import (
     shrunk_mask,
     without_members,
 )
-from dermfuse.figures.style import Basis, Picture
+from dermfuse.figures.style import Basis
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, read_probability, resize_probability
 from dermfuse.predictions.folder import Predictions
+from dermfuse.report import Picture
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -33,8 +33,9 @@ from dermfuse.figures.sources import (
     segmented_networks,
     without_members,
 )
-from dermfuse.figures.style import Basis, Picture
+from dermfuse.figures.style import Basis
 from dermfuse.folders import NOTICE, atomic_write, new_folder, write_json
+from dermfuse.report import Picture
 
 _LOG = logging.getLogger(__name__)
 

@@ -25,7 +25,6 @@ from dermfuse.figures.style import (
     BLUE,
     VERMILLION,
     Basis,
-    Picture,
     columns_for,
     encode,
     fold,
@@ -37,6 +36,7 @@ from dermfuse.figures.style import (
     require_equal,
 )
 from dermfuse.imaging.preprocess import read_image, squeeze
+from dermfuse.report import Picture
 
 if TYPE_CHECKING:
     from dermfuse.training.insight import Insight

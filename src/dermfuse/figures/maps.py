@@ -22,7 +22,6 @@ from dermfuse.figures.style import (
     PREDICTED,
     TRUTH,
     Basis,
-    Picture,
     encode,
     fold,
     grid_of,
@@ -33,6 +32,7 @@ from dermfuse.figures.style import (
     require_equal,
 )
 from dermfuse.imaging.preprocess import resize_map
+from dermfuse.report import Picture
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -18,7 +18,6 @@ from dermfuse.figures.style import (
     INK,
     VERMILLION,
     Basis,
-    Picture,
     columns_for,
     encode,
     fold,
@@ -38,6 +37,7 @@ from dermfuse.predictions.metrics import (
     calibration_bins,
     expected_calibration_error,
 )
+from dermfuse.report import Picture
 
 Values = NDArray[np.float64]
 

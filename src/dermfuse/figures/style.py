@@ -5,8 +5,6 @@ Figures have no ground of their own, and ink that reads on a white page and on a
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; whatever a colour says is
 said by a line style, a marker or a word as well. Figures are drawn on Matplotlib's ``Figure``
 alone: no window, no state shared between figures.
-
-What a figure is once it is drawn.
 """
 
 import io
@@ -21,24 +19,7 @@ from matplotlib.figure import Figure
 
 from dermfuse.errors import DataError
 from dermfuse.folders import NOTICE
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A drawn figure, ready for a page or a file.
-
-    Attributes:
-        name: The file's name without its ending, such as ``fig-09-activation-maps``.
-        title: One line above it.
-        caption: What is seen, from which runs, on which images, how many.
-        png: The encoded picture.
-    """
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
+from dermfuse.report.page import Picture
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"

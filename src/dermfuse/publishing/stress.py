@@ -524,9 +524,6 @@ def build_page(report: StressReport) -> Page:
                 paragraphs=(),
             ),
         ),
-        charts=(),
-        examples=(),
-        examples_note="",
         facts=(
             ("Networks", report.release),
             ("Threshold", f"{report.threshold:.3f}"),

@@ -10,18 +10,13 @@ What the networks learn says nothing about skin: the images are drawn by the pac
 From the demo's folders to the page that shows them.
 """
 
-import csv
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
-from dermfuse.data.isic2016 import Lesion, load_isic2016
-from dermfuse.data.labels import Label
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import (
@@ -31,16 +26,9 @@ from dermfuse.evaluation.reports import (
     SegmentationReport,
 )
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
-from dermfuse.imaging.masks import read_mask
-from dermfuse.imaging.preprocess import read_image
-from dermfuse.predictions.folder import mask_path, read_predictions
 from dermfuse.predictions.fusion import FitOn, FusionReport, fuse
-from dermfuse.predictions.metrics import count, jaccard
-from dermfuse.report import Chart, Example, Finding, Page, Series, Table, render_page
-from dermfuse.report.page import precision_recall_series, roc_series
+from dermfuse.report import Finding, Page, Picture, Table, render_page
 from dermfuse.training import predict, train
-
-EXAMPLE_COUNT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +78,13 @@ class Outcome:
 
 def build_page(outcome: Outcome) -> Page:
     """Returns the page of a demo, read from its folders."""
-    lesions = load_isic2016(outcome.folder / "data", "test").lesions
+    images = outcome.segmentation.image_count
     fusion = outcome.classification(outcome.fusion)
     return Page(
         title="The whole line on synthetic dermoscopy",
         lead=(
             f"Two pair networks and a U-Net were trained from random weights on drawn images, "
-            f"the two were fused, and everything was evaluated on {len(lesions)} drawn test "
+            f"the two were fused, and everything was evaluated on {images} drawn test "
             f"images, {fusion.malignant_count} of them malignant. The images are drawn by the "
             f"package, so these numbers say that the line works, and nothing about skin."
         ),
@@ -106,9 +94,7 @@ def build_page(outcome: Outcome) -> Page:
             _finding("Jaccard", outcome.segmentation.jaccard, "U-Net, mean over test masks"),
         ),
         tables=(_classification_table(outcome), _segmentation_table(outcome)),
-        charts=_charts(outcome, lesions),
-        examples=_examples(outcome, lesions),
-        examples_note="From the best Jaccard to the worst, evenly: failures are shown, too.",
+        pictures=tuple(_pictures(outcome)),
         facts=_facts(outcome),
     )
 
@@ -167,100 +153,19 @@ def _segmentation_table(outcome: Outcome) -> Table:
     )
 
 
-def _charts(outcome: Outcome, lesions: Sequence[Lesion]) -> tuple[Chart, ...]:
-    malignant = np.array([lesion.label is Label.MALIGNANT for lesion in lesions])
-    scores = {name: _scores(outcome, name, lesions) for name in outcome.ranked}
-    prevalence = float(malignant.mean())
-    return (
-        Chart(
-            title="ROC",
-            note="Test images; dotted grey: by chance.",
-            x_label="1 - specificity",
-            y_label="sensitivity",
-            series=tuple(roc_series(name, malignant, scores[name]) for name in outcome.ranked),
-            unit_square=True,
-            reference=(0.0, 0.0, 1.0, 1.0),
-        ),
-        Chart(
-            title="Precision and recall",
-            note="Test images; dotted grey: by chance, the share of malignant images.",
-            x_label="recall (sensitivity)",
-            y_label="precision",
-            series=tuple(
-                precision_recall_series(name, malignant, scores[name]) for name in outcome.ranked
-            ),
-            unit_square=True,
-            reference=(0.0, prevalence, 1.0, prevalence),
-        ),
-        Chart(
-            title="Training of the pair networks",
-            note="Total loss: both class heads and the discriminant branch.",
-            x_label="epoch",
-            y_label="loss",
-            series=tuple(line for name in outcome.classifiers for line in _losses(outcome, name)),
-        ),
-        Chart(
-            title="Training of the U-Net",
-            note="Dice + binary cross-entropy.",
-            x_label="epoch",
-            y_label="loss",
-            series=_losses(outcome, outcome.segmenter),
-        ),
-    )
+def _pictures(outcome: Outcome) -> list[Picture]:
+    """Returns what the figures extra draws of it; nothing where that is not installed."""
+    if find_spec("matplotlib") is None:
+        return []
+    from dermfuse.figures.gather import draw_figures  # noqa: PLC0415 — not without the extra
 
-
-def _scores(outcome: Outcome, name: str, lesions: Sequence[Lesion]) -> NDArray[np.float64]:
-    by_id = read_predictions(outcome.folder / "predictions" / name).score_by_id()
-    return np.array([by_id[lesion.image_id] for lesion in lesions])
-
-
-def _losses(outcome: Outcome, name: str) -> tuple[Series, Series]:
-    path = RunFolder(outcome.folder / "runs" / name).metrics
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs, training, validation = (
-        np.array([float(row[column]) for row in rows])
-        for column in ("epoch", "train_loss", "validation_loss")
-    )
-    return (
-        Series(f"{name}, training", epochs, training),
-        Series(f"{name}, validation", epochs, validation),
-    )
-
-
-def _examples(outcome: Outcome, lesions: Sequence[Lesion]) -> tuple[Example, ...]:
-    """Returns test images from the best to the worst Jaccard, evenly: failures are shown too."""
-    agreement = dict(
-        zip(
-            outcome.segmentation.coverage.evaluated,
-            map(jaccard, outcome.segmentation.images),
-            strict=True,
-        )
-    )
-    ordered = sorted(
-        (lesion for lesion in lesions if lesion.image_id in agreement),
-        key=lambda lesion: -agreement[lesion.image_id],
-    )
-    chosen = np.unique(np.linspace(0, len(ordered) - 1, EXAMPLE_COUNT).round().astype(int))
-    scores = read_predictions(outcome.folder / "predictions" / outcome.fusion).score_by_id()
-    return tuple(_example(outcome, ordered[index], scores) for index in chosen.tolist())
-
-
-def _example(outcome: Outcome, lesion: Lesion, scores: Mapping[str, float]) -> Example:
-    folder = outcome.folder / "predictions" / outcome.segmenter
-    predicted = read_mask(mask_path(folder, lesion.image_id))
-    if lesion.mask_path is None or lesion.label is None:
-        raise ValueError(f"{lesion.image_id} has no truth")
-    truth = read_mask(lesion.mask_path)
-    return Example(
-        image_id=lesion.image_id,
-        image=read_image(lesion.image_path),
-        truth=truth,
-        predicted=predicted,
-        lines=(
-            f"Jaccard {jaccard(count(predicted, truth)):.3f}",
-            f"drawn {lesion.label.name.lower()}; fused score {scores[lesion.image_id]:.2f}",
-        ),
+    made = outcome.folder / "predictions"
+    return draw_figures(
+        [outcome.folder / "runs" / name for name in (*outcome.classifiers, outcome.segmenter)],
+        [made / name for name in (*outcome.ranked, outcome.segmenter)],
+        data=outcome.folder / "data",
+        draws=outcome.evaluations[outcome.fusion].draws,
+        seed=outcome.seed,
     )
 
 

@@ -20,7 +20,6 @@ from dermfuse.data.folders import (
 )
 from dermfuse.errors import DermfuseError, RunError
 from dermfuse.evaluation.bootstrap import DRAWS
-from dermfuse.figures import Picture
 from dermfuse.folders import NOTICE, RunFolder, environment, new_folder, read_json
 from dermfuse.jobs.estimate import RunEstimate, require_sides
 from dermfuse.jobs.queue import make_queue, require_time, train_queue
@@ -35,6 +34,7 @@ from dermfuse.jobs.trainings import (
     survey,
     train_command,
 )
+from dermfuse.report import Picture
 from dermfuse.reproduction.assembly import Assembler
 from dermfuse.reproduction.harvest import (
     Harvest,
