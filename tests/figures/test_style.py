@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 import dermfuse.report
-from dermfuse.errors import DataError
 from dermfuse.figures.style import (
     DPI,
     INK,
@@ -23,8 +21,6 @@ from dermfuse.figures.style import (
     house_style,
     line_style,
     new_figure,
-    require,
-    require_equal,
 )
 from dermfuse.folders import NOTICE
 
@@ -88,14 +84,3 @@ def test_thirty_lines_differ_in_more_than_their_colour() -> None:
 def test_a_long_word_is_broken_too() -> None:
     assert fold("abcdef gh", 3) == "abc\ndef\ngh"
     assert fold("", 3) == ""
-
-
-def test_nothing_to_draw_is_refused_in_one_line() -> None:
-    with pytest.raises(DataError, match="there are no scores to draw") as caught:
-        require([], "scores")
-    assert "\n" not in str(caught.value)
-
-
-def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(DataError, match="labels and scores of lengths 2, 3"):
-        require_equal([2, 3], "labels and scores")

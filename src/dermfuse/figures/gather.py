@@ -12,20 +12,22 @@ from PIL import Image
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
-from dermfuse.figures.curves import draw_training_curves
+from dermfuse.figures.curves import (
+    draw_decision_curves,
+    draw_rankings,
+    draw_reliability,
+    draw_training_curves,
+)
 from dermfuse.figures.examples import (
-    basis_of,
     draw_hard_images,
-    draw_probabilities,
+    draw_probability_maps,
     draw_worst_masks,
     draw_wrong_classes,
+    mapped_networks,
     measure_hardness,
-    numbered,
 )
-from dermfuse.figures.inside import draw_embeddings_inside, draw_maps_inside, look
-from dermfuse.figures.ranking import draw_decision_curves, draw_rankings, draw_reliability
+from dermfuse.figures.inside import draw_activation_maps, draw_embeddings, look
 from dermfuse.figures.sources import (
-    ScoredGroup,
     SegmentedNetwork,
     Sources,
     read_sources,
@@ -33,7 +35,6 @@ from dermfuse.figures.sources import (
     segmented_networks,
     without_members,
 )
-from dermfuse.figures.style import Basis
 from dermfuse.folders import NOTICE, atomic_write, new_folder, write_json
 from dermfuse.report import Picture
 
@@ -145,36 +146,36 @@ def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
     """Yields each figure and what draws it."""
     looked = cache(lambda: look(sources, seed=seed))
     scored = cache(lambda: scored_groups(sources))
-    segmented = cache(lambda: segmented_networks(sources))
+    segmented = cache(lambda: without_members(segmented_networks(sources)))
+    of_scores: list[tuple[str, str, Callable[..., Picture]]] = [
+        ("Fig. 14, classes", "fig-14-wrong-classes", partial(draw_wrong_classes, sources)),
+        ("Reliability diagram", "reliability", draw_reliability),
+        (
+            "ROC and precision-recall curves",
+            "roc-and-recall",
+            partial(draw_rankings, draws=draws, seed=seed),
+        ),
+        ("Decision curve", "decision-curve", draw_decision_curves),
+    ]
+    maps, worst = partial(draw_probability_maps, sources), partial(draw_worst_masks, sources)
     yield "Fig. 8", lambda: [_training_curves(sources, "classification")]
-    yield "Fig. 9", lambda: [draw_maps_inside(looked())]
-    yield "Fig. 10", lambda: [draw_embeddings_inside(looked(), seed=seed)]
+    yield "Fig. 9", lambda: [draw_activation_maps(looked())]
+    yield "Fig. 10", lambda: [draw_embeddings(looked(), seed=seed)]
     yield "Fig. 11", lambda: [_training_curves(sources, "segmentation")]
-    yield "Fig. 12", lambda: draw_probabilities(sources)
-    shown = cache(lambda: _without_members(sources, segmented()))
-    yield "Fig. 13", lambda: _hard_images(sources, shown())
-    masks = partial(draw_worst_masks, sources)
-    yield "Fig. 14, masks", lambda: _each(shown(), masks, "fig-14-worst-masks")
-    classes = partial(draw_wrong_classes, sources)
-    yield "Fig. 14, classes", lambda: _each(scored(), classes, "fig-14-wrong-classes")
-    yield "Reliability diagram", lambda: _each(scored(), _reliability, "reliability")
-    curves = partial(_rankings, draws=draws, seed=seed)
-    yield "ROC and precision-recall curves", lambda: _each(scored(), curves, "roc-and-recall")
-    yield "Decision curve", lambda: _each(scored(), _decision_curve, "decision-curve")
+    yield "Fig. 12", lambda: _each(mapped_networks(sources), maps, "fig-12-probability-maps")
+    yield "Fig. 13", lambda: _hard_images(sources, segmented())
+    yield "Fig. 14, masks", lambda: _each(segmented(), worst, "fig-14-worst-masks")
+    for figure, name, draw in of_scores:
+        yield figure, partial(lambda name, draw: _each(scored(), draw, name), name, draw)
 
 
 def _training_curves(sources: Sources, task: Task) -> Picture:
     runs = sources.runs_for(task)
     if not runs:
         raise DataError(f"there is no run for {task}", expected="one or more run folders")
-    is_class = task == "classification"
-    validated = {image_id for run in runs for image_id in run.split.validation}
-    return draw_training_curves(
-        [run.history for run in runs],
-        name="fig-08-training-curves" if is_class else "fig-11-training-curves",
-        title=f"Training of the {'class networks' if is_class else 'U-Nets'}",
-        basis=Basis("validation", len(validated), tuple(run.name for run in runs)),
-    )
+    number, networks = ("08", "class networks") if task == "classification" else ("11", "U-Nets")
+    title = f"Training of the {networks}"
+    return draw_training_curves(runs, name=f"fig-{number}-training-curves", title=title)
 
 
 def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list[Picture]:
@@ -184,28 +185,8 @@ def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list
     return _each(networks, draw, "fig-13-hard-images")
 
 
-def _without_members(
-    sources: Sources, networks: Sequence[SegmentedNetwork]
-) -> list[SegmentedNetwork]:
-    names = without_members(sources, [network.name for network in networks])
-    return [network for network in networks if network.name in names]
-
-
-def _reliability(group: ScoredGroup, *, name: str) -> Picture:
-    return draw_reliability(group.networks, basis=basis_of(group), name=name)
-
-
-def _rankings(group: ScoredGroup, *, name: str, draws: int, seed: int) -> Picture:
-    basis = basis_of(group)
-    return draw_rankings(group.networks, basis=basis, name=name, draws=draws, seed=seed)
-
-
-def _decision_curve(group: ScoredGroup, *, name: str) -> Picture:
-    return draw_decision_curves(group.networks, basis=basis_of(group), name=name)
-
-
 def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> list[Picture]:
-    """Returns one figure per item.
+    """Returns one figure per item, numbered where there are several.
 
     Raises:
         DataError: There is no item.
@@ -214,5 +195,8 @@ def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> li
         raise DataError(
             "no predictions folder has what it shows", expected="predictions, and their truth"
         )
-    numbers = enumerate(items, start=1)
-    return [draw(item, name=numbered(name, number, len(items))) for number, item in numbers]
+    names = [f"{name}-{number}" for number in range(1, len(items) + 1)]
+    return [
+        draw(item, name=numbered if len(items) > 1 else name)
+        for item, numbered in zip(items, names, strict=True)
+    ]
