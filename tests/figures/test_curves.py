@@ -47,7 +47,7 @@ def run(**columns: list[float]) -> RunSource:
 
 
 def draw_runs(*runs: RunSource) -> Any:
-    return draw_training_curves(runs, name="f", title="T")
+    return draw_training_curves(runs, name="f", networks="U-Nets")
 
 
 def size(picture: Any) -> tuple[int, int]:

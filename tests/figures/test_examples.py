@@ -85,7 +85,7 @@ def test_sure_and_wrong_images_are_drawn_and_none_is_refused(
     right = np.array([0.1 + 0.8 * int(lesion.label or 0) for lesion in validated])
     write_scores(folder / "scores.csv", ScoreTable(ids, right))
     (group,) = scored_groups(sources := read_sources([], [folder], data=drawn))
-    with pytest.raises(DataError, match="no image is one of the failures of classification"):
+    with pytest.raises(DataError, match="no image is of this kind"):
         draw_wrong_classes(sources, group, name="f")
 
 
@@ -122,7 +122,7 @@ def test_contours_are_red_for_the_truth_and_blue_for_the_prediction() -> None:
     panel = Panel(IMAGE, ("ISIC_0000003",), truth=square(2, 2, 12), predicted=square(6, 14, 14))
     rows = [("hair", (panel, panel)), ("nothing", ()), ("marker", (panel,))]
     basis = Basis("test", 2, ("u",))
-    picture = draw_panels(rows, name="f", title="T", caption="C.", basis=basis)
+    picture = draw_panels(rows, "f", basis, "worst_masks", images=2)
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     pixels = np.asarray(image).reshape(-1, 3)
     assert image.size == (WIDTH_IN * DPI, int((0.9 + 2 * (3.6 + 0.22)) * DPI))

@@ -50,13 +50,13 @@ _LEGEND_LETTERS = 44
 
 
 @house_style
-def draw_training_curves(runs: Sequence[RunSource], *, name: str, title: str) -> Picture:
+def draw_training_curves(runs: Sequence[RunSource], *, name: str, networks: str) -> Picture:
     """Returns loss and metrics over the epochs, a pair of panels per network.
 
     Args:
         runs: One or more, of one task.
         name: The file's name without its ending.
-        title: One line above the figure.
+        networks: What they are, in words.
 
     Paper:
         Figs. 8 and 11 show the losses alone.
@@ -73,15 +73,16 @@ def draw_training_curves(runs: Sequence[RunSource], *, name: str, title: str) ->
         upper.set(title=fold(run.name, 100 // across), ylabel="loss", ylim=(0, highest))
         _draw_lines(lower, run, _metric_lines(run))
         lower.set(xlabel="epoch", ylabel="metric", ylim=(lowest, 1.02))
-    caption = (
-        "Loss and metrics after each epoch; the vertical line marks the epoch that is kept, the "
-        f"best by validation {_NAMES[runs[0].metrics[0]]}."
-    )
-    if not any(f"train_{run.metrics[0]}" in run.columns for run in runs):
-        caption += " These runs did not measure metrics on their training images."
     images = {image_id for run in runs for image_id in run.split.validation}
-    basis = Basis("validation", len(images), tuple(run.name for run in runs))
-    return encode(figure, name=name, title=title, caption=caption, basis=basis)
+    return encode(
+        figure,
+        name,
+        Basis("validation", len(images), tuple(run.name for run in runs)),
+        "training_curves",
+        networks=networks,
+        metric=_NAMES[runs[0].metrics[0]],
+        has_training=any(f"train_{run.metrics[0]}" in run.columns for run in runs),
+    )
 
 
 def _draw_lines(axes: Axes, run: RunSource, lines: Mapping[str, str]) -> None:
@@ -190,16 +191,7 @@ def draw_rankings(
         axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         hide(empty)
         empty.legend(*axes.get_legend_handles_labels(), loc="upper left", handlelength=3)
-    return encode(
-        figure,
-        name=name,
-        title="ROC and precision-recall curves",
-        caption=(
-            f"Bands: 95 %, point by point, stratified bootstrap of {draws} draws (seed {seed}); "
-            "in brackets the 95 % interval of the area."
-        ),
-        basis=basis_of(networks),
-    )
+    return encode(figure, name, basis_of(networks), "rankings", draws=draws, seed=seed)
 
 
 def _draw_ranking(
@@ -281,17 +273,7 @@ def draw_decision_curves(
         ylim=(-0.35 * prevalence, 1.1 * prevalence),
     )
     axes.legend(loc="upper right")
-    return encode(
-        figure,
-        name=name,
-        title="Decision curve: net benefit of acting on the scores",
-        caption=(
-            "TP / N - FP / N x p / (1 - p), called malignant at a score of p or above; the curve "
-            "takes the scores for probabilities, which they are as far as they are calibrated. "
-            "Below the frame: worse than treating no one."
-        ),
-        basis=basis_of(networks),
-    )
+    return encode(figure, name, basis_of(networks), "decision_curves")
 
 
 def _require_both_classes(networks: Iterable[ScoredNetwork]) -> None:
@@ -320,17 +302,7 @@ def draw_reliability(networks: Sequence[ScoredNetwork], *, name: str = "reliabil
         _draw_bins(upper, lower, network)
         error = expected_calibration_error(network.malignant, network.scores)
         upper.set_title(f"{fold(network.name, 96 // across)}\nECE {error:.3f}")
-    return encode(
-        figure,
-        name=name,
-        title="Reliability of the scores",
-        caption=(
-            f"Malignant fraction over mean score in {CALIBRATION_BINS} bins of equal width, with "
-            "95 % Wilson intervals, and below the images in each bin. ECE: the mean distance from "
-            "the diagonal, weighted by the counts."
-        ),
-        basis=basis_of(networks),
-    )
+    return encode(figure, name, basis_of(networks), "reliability", bins=CALIBRATION_BINS)
 
 
 def _draw_bins(upper: Axes, lower: Axes, network: ScoredNetwork) -> None:

@@ -118,14 +118,9 @@ def draw_hard_images(
             for image_id in rule.hardest(numbers, _HARD_PER_RULE)
         ]
         rows.append((rule.name, panels))
-    caption = (
-        f"The {_HARD_PER_RULE} hardest images by each rule, measured on the true mask at "
-        f"{MEASURED_PX} px; not chosen by how well they were segmented."
-    )
-    if without := [rule for rule, panels in rows if not panels]:
-        caption += f" No image has: {', '.join(without)}."
-    title = "Contours on hard images"
-    return draw_panels(rows, name=name, title=title, caption=caption, basis=_basis(network))
+    without = [rule for rule, panels in rows if not panels]
+    values = {"wanted": _HARD_PER_RULE, "pixels": MEASURED_PX, "without": without}
+    return draw_panels(rows, name, _basis(network), "hard_images", **values)
 
 
 def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) -> Picture:
@@ -140,9 +135,7 @@ def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) 
         ("" if first else "lowest Jaccard", panels[first : first + _WORST_ACROSS])
         for first in range(0, len(panels), _WORST_ACROSS)
     ]
-    caption = f"The {len(panels)} images with the lowest Jaccard, the lowest first."
-    title = "Failures of segmentation"
-    return draw_panels(rows, name=name, title=title, caption=caption, basis=_basis(network))
+    return draw_panels(rows, name, _basis(network), "worst_masks", images=len(panels))
 
 
 def draw_wrong_classes(
@@ -173,18 +166,12 @@ def draw_wrong_classes(
             ]
             rows.append((before + words, panels))
     thresholds = sorted({f"{network.threshold:.3g}" for network in networks})
-    caption = (
-        "The images each network is surest and wrong about, malignant at a score above "
-        f"{' or '.join(thresholds)}: missed melanomas from the lowest score on, false alarms "
-        "from the highest."
-    )
-    title = "Failures of classification"
-    return draw_panels(rows, name=name, title=title, caption=caption, basis=basis_of(networks))
+    return draw_panels(rows, name, basis_of(networks), "wrong_classes", thresholds=thresholds)
 
 
 @house_style
 def draw_panels(
-    rows: Sequence[Row], *, name: str, title: str, caption: str, basis: Basis
+    rows: Sequence[Row], name: str, basis: Basis, words: str, **values: object
 ) -> Picture:
     """Returns rows of images, with the true contour in red and the predicted one in blue.
 
@@ -194,9 +181,9 @@ def draw_panels(
     Args:
         rows: What is shown; an empty row is left out.
         name: The file's name without its ending.
-        title: One line above the figure.
-        caption: How the images were chosen.
         basis: Which images they were chosen from.
+        words: What is said of them, as in ``encode``.
+        **values: Its arguments.
 
     Raises:
         DataError: There is no image.
@@ -206,7 +193,7 @@ def draw_panels(
     """
     rows = [(row, panels) for row, panels in rows if panels]
     if not rows:
-        raise DataError(f"no image is one of the {title.lower()}", expected="one or more")
+        raise DataError("no image is of this kind", expected="one or more")
     columns = max(len(panels) for _, panels in rows)
     lines = max(len(panel.lines) for _, panels in rows for panel in panels)
     figure = new_figure(0.9 + len(rows) * (7.2 / columns + 0.22 * lines))
@@ -219,7 +206,7 @@ def draw_panels(
             draw_panel(axes, panel)
     if any(panel.truth is not None for _, panels in rows for panel in panels):
         figure.legend(handles=contour_keys(), loc="outside upper right", ncols=2)
-    return encode(figure, name=name, title=title, caption=caption, basis=basis)
+    return encode(figure, name, basis, words, **values)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -319,16 +306,8 @@ def draw_probability_maps(
     bar.set_label("probability of lesion")
     if any(photograph.truth is not None for photograph, _ in shown):
         figure.legend(handles=contour_keys(), loc="outside upper right", ncols=2)
-    return encode(
-        figure,
-        name=name,
-        title="Probability maps",
-        caption=(
-            "The predicted contour is drawn at 0.5. Below each map the pixels by probability, on "
-            f"a logarithmic axis. {len(chosen)} images, spread evenly over the ids."
-        ),
-        basis=Basis(networks[0].manifest.split, len(common), tuple(names)),
-    )
+    basis = Basis(networks[0].manifest.split, len(common), tuple(names))
+    return encode(figure, name, basis, "probability_maps", images=len(chosen))
 
 
 def _mapped(

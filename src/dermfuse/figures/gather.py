@@ -174,8 +174,7 @@ def _training_curves(sources: Sources, task: Task) -> Picture:
     if not runs:
         raise DataError(f"there is no run for {task}", expected="one or more run folders")
     number, networks = ("08", "class networks") if task == "classification" else ("11", "U-Nets")
-    title = f"Training of the {networks}"
-    return draw_training_curves(runs, name=f"fig-{number}-training-curves", title=title)
+    return draw_training_curves(runs, name=f"fig-{number}-training-curves", networks=networks)
 
 
 def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list[Picture]:

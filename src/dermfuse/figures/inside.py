@@ -148,18 +148,7 @@ def draw_activation_maps(looked: Looked) -> Picture:
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), ax=cells, fraction=0.03, pad=0.01)
         bar.set_label("log-odds of\nmalignancy", fontsize=9)
         bar.ax.tick_params(labelsize=8.5)
-    return encode(
-        figure,
-        name="fig-09-activation-maps",
-        title="Class activation maps",
-        caption=(
-            "The last feature maps weighted by the malignant row of the class head less the benign "
-            "one, brought to the image's size; a map's mean plus a constant is the log-odds of "
-            "malignancy. One colour scale per network. Of each class the images with the lowest, "
-            "the median and the highest mean score are shown, right ones and wrong ones."
-        ),
-        basis=looked.basis,
-    )
+    return encode(figure, "fig-09-activation-maps", looked.basis, "activation_maps")
 
 
 def spread_over_classes(malignant: NDArray[np.bool_], scores: Values) -> list[int]:
@@ -204,18 +193,8 @@ def draw_embeddings(looked: Looked, *, seed: int) -> Picture:
         title = f"silhouette {apart:+.3f} in {features.shape[1]} dimensions"
         axes.set_title(f"{fold(name, 96 // across)}\n{title}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    return encode(
-        figure,
-        name="fig-10-tsne",
-        title="t-SNE of raw pixels and of each network's embedding",
-        caption=(
-            f"PCA to {COMPONENTS} dimensions, then t-SNE (seed {seed}); raw pixels are "
-            f"{THUMBNAIL_PX} x {THUMBNAIL_PX} thumbnails. The silhouette is taken in the space "
-            "itself (all pixels, the whole embedding; Euclidean), not in the plane: 1 for classes "
-            "apart, 0 for classes through each other. Axes have no unit."
-        ),
-        basis=looked.basis,
-    )
+    values = {"components": COMPONENTS, "seed": seed, "pixels": THUMBNAIL_PX}
+    return encode(figure, "fig-10-tsne", looked.basis, "tsne", **values)
 
 
 def _draw_plane(axes: Axes, plane: Values, malignant: NDArray[np.bool_]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dermfuse.folders import NOTICE
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture, template
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
@@ -40,7 +40,7 @@ _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SHORT_NOTICE = NOTICE.partition(":")[0] + "."
 
-house_style = rc_context(fname=Path(__file__).with_name("house.mplstyle"))
+house_style = rc_context(fname=Path(__file__).parent / "templates/house.mplstyle")
 """Decorates every function that draws."""
 
 
@@ -139,7 +139,7 @@ def fold(text: str, letters: int) -> str:
     return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
 
 
-def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis) -> Picture:
+def encode(figure: Figure, name: str, basis: Basis, words: str, **values: object) -> Picture:
     """Returns a drawn figure with the notice below it, as a PNG.
 
     Title and caption are words, for whoever shows the picture; the PNG's metadata hold them too.
@@ -147,13 +147,15 @@ def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis)
     Args:
         figure: As ``new_figure`` made it.
         name: The file's name without its ending.
-        title: One line.
-        caption: What is seen; the basis is added to it.
-        basis: What it stands on.
+        basis: What it stands on; the caption ends with it.
+        words: The macro of ``templates/captions.txt`` that says what is seen.
+        **values: Its arguments.
     """
     figure.supxlabel(_SHORT_NOTICE, x=0.01, ha="left", fontsize=8.5)
-    said = f"{caption} {basis.sentence()}"
+    said = getattr(template("figures", "captions.txt").module, words)(**values).strip()
+    title, _, caption = said.partition("\n")
+    caption = " ".join([*caption.split(), basis.sentence()])
     file = io.BytesIO()
-    metadata = {"Software": None, "Title": title, "Description": f"{said} {NOTICE}"}
+    metadata = {"Software": None, "Title": title, "Description": f"{caption} {NOTICE}"}
     figure.savefig(file, format="png", dpi=DPI, metadata=metadata)
-    return Picture(name, title, said, file.getvalue())
+    return Picture(name, title, caption, file.getvalue())
