@@ -40,7 +40,7 @@ class Tags(HTMLParser):
 
 
 def page(title: str = "A run", **parts: Any) -> Page:
-    rows = ((("fusion", ""), ("0.724", "0.640 to 0.800")),)
+    rows = (("fusion", "0.724\n0.640 to 0.800"),)
     findings = (Finding("AUC", "0.854", "0.800 to 0.900", "test"), Finding("n", "undefined"))
     table = Table("Classification", "Note.", ("Network", "AP"), rows, strong_row=0)
     given = {"tables": (table,), "findings": findings, "pictures": (PICTURE,), **parts}
@@ -88,11 +88,11 @@ def test_what_a_page_is_given_is_escaped() -> None:
 
 def test_a_row_that_does_not_fit_its_columns_is_refused() -> None:
     with pytest.raises(ValueError, match="has not 2 cells"):
-        Table("t", "", ("a", "b"), ((("x", ""),),))
+        Table("t", "", ("a", "b"), (("x",),))
 
 
 def test_drawn_figures_are_embedded_and_words_are_folded_below_their_table() -> None:
-    rows = ((("fusion", ""), ("0.724", "0.640 to 0.800\npaper 0.700")),)
+    rows = (("fusion", "0.724\n0.640 to 0.800\npaper 0.700"),)
     said = Table("Beside", "Note.", ("Network", "AP"), rows, paragraphs=("It <holds>.",))
     html = render_page(page(tables=(said,)))
     images = [dict(attrs) for tag, attrs in parsed(html).seen if tag == "img"]
@@ -103,7 +103,7 @@ def test_drawn_figures_are_embedded_and_words_are_folded_below_their_table() -> 
 
 
 def test_the_summary_comes_first_then_contents_that_lead_to_each_title_once() -> None:
-    rows = ((("fusion", ""), ("0.724", "")),)
+    rows = (("fusion", "0.724"),)
     first, *others = (
         Table(title, "", ("Network", "AP"), rows, is_folded=title == "Runs")
         for title in ("Headline", "Table III: It", "Runs")

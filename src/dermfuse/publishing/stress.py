@@ -520,7 +520,7 @@ def build_page(report: StressReport) -> Page:
                     f"the largest less the smallest. Seed {report.seed}."
                 ),
                 columns=COLUMNS,
-                rows=tuple(tuple((cell, "") for cell in table_row(row)) for row in report.rows),
+                rows=tuple(table_row(row) for row in report.rows),
                 paragraphs=(),
             ),
         ),

@@ -73,7 +73,8 @@ class Table:
         title: What it shows.
         note: A sentence below it.
         columns: Heads, the first column's included.
-        rows: As many cells each as there are heads; a cell is a value and its interval.
+        rows: As many cells each as there are heads; what stands below a cell's first line, such
+            as an interval, is written small.
         strong_row: Index of the row that matters most, or None.
         paragraphs: What it means, in words; folded, below it.
         is_folded: Whether the rows are secondary, and shown on request.
@@ -82,7 +83,7 @@ class Table:
     title: str
     note: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[tuple[str, str], ...], ...]
+    rows: tuple[tuple[str, ...], ...]
     strong_row: int | None = None
     paragraphs: tuple[str, ...] = ()
     is_folded: bool = False
@@ -90,15 +91,6 @@ class Table:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"a row of {self.title!r} has not {len(self.columns)} cells")
-
-    def markdown(self, *, between: str = "\n") -> str:
-        """Returns the rows in Markdown.
-
-        Args:
-            between: What separates a value from its interval.
-        """
-        rows = [[between.join(filter(None, cell)) for cell in row] for row in self.rows]
-        return markdown_table(self.columns, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +150,11 @@ def template(room: str, name: str) -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["anchor"] = anchor_of
-    environment.globals |= {"notice": NOTICE, "facts_title": FACTS_TITLE}
+    environment.globals |= {
+        "notice": NOTICE,
+        "facts_title": FACTS_TITLE,
+        "markdown_table": markdown_table,
+    }
     return environment.get_template(name)
 
 

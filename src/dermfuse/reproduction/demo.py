@@ -100,14 +100,14 @@ def build_page(outcome: Outcome) -> Page:
 
 
 def _finding(name: str, estimate: Estimate, note: str) -> Finding:
-    value, interval = _cell(estimate)
+    value, _, interval = _cell(estimate).partition("\n")
     return Finding(name, value, interval, note)
 
 
-def _cell(estimate: Estimate) -> tuple[str, str]:
+def _cell(estimate: Estimate) -> str:
     if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined", ""
-    return f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"
+        return "undefined"
+    return f"{estimate.value:.3f}\n{estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def _classification_table(outcome: Outcome) -> Table:
@@ -121,7 +121,7 @@ def _classification_table(outcome: Outcome) -> Table:
             report.sensitivity,
             report.specificity,
         )
-        rows.append(((name, ""), *map(_cell, estimates)))
+        rows.append((name, *map(_cell, estimates)))
     weight = outcome.fused.weight
     return Table(
         title="Classification",
@@ -149,7 +149,7 @@ def _segmentation_table(outcome: Outcome) -> Table:
         title="Segmentation",
         note="Per image at the mask's own size, then the mean over the images.",
         columns=("Network", "Jaccard", "Dice", "Accuracy", "Sensitivity", "Specificity"),
-        rows=(((outcome.segmenter, ""), *map(_cell, estimates)),),
+        rows=((outcome.segmenter, *map(_cell, estimates)),),
     )
 
 

@@ -18,6 +18,7 @@ from dermfuse.report.page import (
     Page,
     Picture,
     Table,
+    markdown_table,
     render_markdown,
     render_page,
     say,
@@ -61,8 +62,6 @@ _CSV_COLUMNS = (
     "seeds,epochs,paper_epochs,settings,measured_on,devices"
 )
 _say = partial(say, template("reproduction", "words.txt"))
-
-Cell = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +168,16 @@ def headline_table(outcome: Outcome) -> Table:
         for row in table.rows
         for cell in row.cells
     }
-    found = (
-        (number, label, cells.get((number, label, metric))) for number, label, metric in _HEADLINES
-    )
+    found = ((*key[:2], cells[key]) for key in _HEADLINES if key in cells)
     rows = tuple(
         (
-            (f"{label}, {METRIC_NAMES[cell.metric]}", f"Table {number}"),
-            (f"{cell.paper:.3f}", ""),
-            (f"{cell.ours.value:.3f}", f"{cell.ours.low:.3f} to {cell.ours.high:.3f}"),
-            (f"{cell.difference:+.3f}", "within noise" if cell.within_noise else "beyond noise"),
+            f"{label}, {METRIC_NAMES[cell.metric]}\nTable {number}",
+            f"{cell.paper:.3f}",
+            f"{cell.ours.value:.3f}\n{cell.ours.low:.3f} to {cell.ours.high:.3f}",
+            f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
         )
         for number, label, cell in found
-        if cell and cell.ours and cell.paper is not None and cell.difference is not None
+        if cell.ours and cell.paper is not None and cell.difference is not None
     )
     return Table("The paper's headline numbers", "", ("", "paper", "ours", "difference"), rows)
 
@@ -212,14 +209,14 @@ def render_block(outcome: Outcome) -> str:
         draws=outcome.draws,
         devices=dict.fromkeys(run.device for run in outcome.runs if run.device),
     )
-    return "\n\n".join(
-        [
-            f"**{done} of {rows} rows of Tables III to XI have a number of ours.**",
-            headline_table(outcome).markdown(between=", "),
-            claim_table(outcome).markdown(between=", "),
-            end,
-        ]
-    )
+    head = f"**{done} of {rows} rows of Tables III to XI have a number of ours.**"
+    tables = (_in_line(table) for table in (headline_table(outcome), claim_table(outcome)))
+    return "\n\n".join([head, *tables, end])
+
+
+def _in_line(table: Table) -> str:
+    rows = [[cell.replace("\n", ", ") for cell in row] for row in table.rows]
+    return markdown_table(table.columns, rows)
 
 
 def _of_paper(outcome: Outcome) -> list[TableResult]:
@@ -238,22 +235,21 @@ def _measured_on(outcome: Outcome) -> list[str]:
     return sorted({table.measured_on for table in outcome.tables})
 
 
-def _claim_row(table: TableResult, claim: Claim) -> tuple[Cell, ...]:
+def _claim_row(table: TableResult, claim: Claim) -> tuple[str, ...]:
     found = f"{len(claim.gains)} of {len(claim.tests)} gain"
     if claim.gains:
         found += ", p " + _say("p_value", value=max(test.corrected for test in claim.gains))
     if claim.losses:
         found += f", {len(claim.losses)} lose"
-    label = f"{claim.what} helps {_TASKS[table.task]}", f"Table {table.number}"
-    return label, (claim.verdict, ""), (found, "")
+    return f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}", claim.verdict, found
 
 
-def _leakage_row(found: Leakage) -> tuple[Cell, ...]:
+def _leakage_row(found: Leakage) -> tuple[str, ...]:
     scores = f"{found.paper_split:.2f} against {found.source_split:.2f}"
     return (
-        ("splitting after augmentation inflates validation", found.preset),
-        ("yes" if found.paper_split > found.high else "not shown", ""),
-        (f"{METRIC_NAMES[found.metric]} {scores}", f"{found.low:.2f} to {found.high:.2f}"),
+        f"splitting after augmentation inflates validation\n{found.preset}",
+        "yes" if found.paper_split > found.high else "not shown",
+        f"{METRIC_NAMES[found.metric]} {scores}\n{found.low:.2f} to {found.high:.2f}",
     )
 
 
@@ -316,64 +312,60 @@ def _said_of_row(provenance: Provenance) -> list[str]:
 def _table(outcome: Outcome, table: TableResult) -> Table:
     said = [_said_of_row(row.provenance) for row in table.rows if row.provenance]
     common = [text for text in said[0] if all(text in each for each in said)] if said else []
-    sizes = {
-        "parameters": [_size(row.parameters, row.paper_parameters, ",") for row in table.rows],
-        "float32 file, MiB": [_size(row.file_mb, row.paper_file_mb, ".1f") for row in table.rows],
-    }
-    shown = {name: cells for name, cells in sizes.items() if any(paper for _, paper in cells)}
+    sizes: dict[str, list[str]] = {}
+    if any(row.paper_parameters for row in table.rows):
+        ours = [_size(row.parameters, row.paper_parameters, ",") for row in table.rows]
+        sizes["parameters"] = ours
+    if any(row.paper_file_mb for row in table.rows):
+        ours = [_size(row.file_mb, row.paper_file_mb, ".1f") for row in table.rows]
+        sizes["float32 file, MiB"] = ours
     rows = (
-        (_label(outcome, row, common), *map(_cell, row.cells), *(of[i] for of in shown.values()))
+        (_label(outcome, row, common), *map(_cell, row.cells), *(of[i] for of in sizes.values()))
         for i, row in enumerate(table.rows)
     )
     return Table(
         title=f"Table {table.number}: {table.title}" if _is_paper(table) else table.title,
         note=f"All rows: {'; '.join(common)}." if common else "",
-        columns=("Network", *(METRIC_NAMES[metric] for metric in table.metrics), *shown),
+        columns=("Network", *(METRIC_NAMES[metric] for metric in table.metrics), *sizes),
         rows=tuple(rows),
         paragraphs=say_table(table),
     )
 
 
-def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> Cell:
+def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> str:
     if row.provenance:
-        return row.label, "\n".join(x for x in _said_of_row(row.provenance) if x not in common)
-    return row.label, outcome.why_empty(row) if row.source else "quoted by the paper"
+        own = (said for said in _said_of_row(row.provenance) if said not in common)
+        return "\n".join([row.label, *own])
+    return f"{row.label}\n{outcome.why_empty(row) if row.source else 'quoted by the paper'}"
 
 
-def _cell(cell: Comparison) -> Cell:
+def _cell(cell: Comparison) -> str:
     """Returns our value, and below it the interval, the paper's value and the difference."""
-    paper = f"paper {cell.paper:.3f}" if cell.paper is not None else ""
+    paper = [f"paper {cell.paper:.3f}"] if cell.paper is not None else []
     if (ours := cell.ours) is None:
-        return "-", paper
-    interval = f"{ours.low:.3f} to {ours.high:.3f}"
-    if ours.deviation is not None:
-        interval += f", ±{ours.deviation:.3f}"
-    lines = [interval]
-    if cell.difference is not None:
-        lines.append(f"{paper}, {cell.difference:+.3f}")
+        return "\n".join(["-", *paper])
+    spread = "" if ours.deviation is None else f", ±{ours.deviation:.3f}"
+    lines = [f"{ours.value:.3f}", f"{ours.low:.3f} to {ours.high:.3f}{spread}"]
+    if paper and cell.difference is not None:
+        lines.append(f"{paper[0]}, {cell.difference:+.3f}")
         lines += [] if cell.within_noise else ["beyond noise"]
-    return f"{ours.value:.3f}", "\n".join(lines)
+    return "\n".join(lines)
 
 
-def _size(ours: float | None, paper: int | None, form: str) -> Cell:
+def _size(ours: float | None, paper: int | None, form: str) -> str:
     value = "-" if ours is None else f"{ours:{form}}"
-    return value, "" if paper is None else f"paper {paper:,}"
+    return value if paper is None else f"{value}\npaper {paper:,}"
 
 
 def _leakage_table(outcome: Outcome) -> Table:
-    other = f"; the paper trains {PAPER_EPOCHS}"
     rows = (
         (
-            (
-                f"{each.preset}, {METRIC_NAMES[each.metric]}",
-                f"{each.epochs} epochs" + ("" if each.epochs == PAPER_EPOCHS else other),
-            ),
-            (f"{each.paper_split:.3f}", f"n = {each.paper_split_images} copies"),
-            (
-                f"{each.source_split:.3f}",
-                f"{each.low:.3f} to {each.high:.3f}\nn = {each.source_split_images}",
-            ),
-            (f"{each.paper_split - each.source_split:+.3f}", ""),
+            f"{each.preset}, {METRIC_NAMES[each.metric]}\n{each.epochs} epochs"
+            + ("" if each.epochs == PAPER_EPOCHS else f"; the paper trains {PAPER_EPOCHS}"),
+            f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
+            f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
+            f"n = {each.source_split_images}",
+            f"{each.paper_split - each.source_split:+.3f}",
         )
         for each in outcome.leakage
     )
@@ -392,11 +384,11 @@ def _runs_table(outcome: Outcome) -> Table:
     several = len({run.device for run in outcome.runs if run.device}) > 1
     rows = (
         (
-            (run.name, run.error or (run.device if several else "")),
-            (_STATES.get(run.state, "finished"), ""),
-            (str(run.epochs), ""),
-            (f"{run.seconds:.0f}", ""),
-            (f"{run.seconds / run.epochs:.1f}" if run.epochs else "-", ""),
+            f"{run.name}\n{run.error or (run.device if several else '')}".rstrip(),
+            _STATES.get(run.state, "finished"),
+            str(run.epochs),
+            f"{run.seconds:.0f}",
+            f"{run.seconds / run.epochs:.1f}" if run.epochs else "-",
         )
         for run in outcome.runs
         if run.state != "waiting" or run.epochs
