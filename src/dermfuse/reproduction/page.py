@@ -54,6 +54,7 @@ _HEADLINES: tuple[tuple[str, str, Metric], ...] = (
     ("VIII", "U-DenseNet121", "jaccard"),
     ("VIII", "U-MobileNetV1", "jaccard"),
 )
+_TEST_SET = {"images": TEST_IMAGES, "malignant": TEST_MALIGNANT}
 _TASKS = {"classification": "classes", "segmentation": "masks"}
 _STATES = {"failed": "failed", "waiting": "stopped"}
 _CSV_COLUMNS = (
@@ -69,30 +70,18 @@ class Claim:
     """A claim of the paper, and what became of it.
 
     Args:
-        tests: Of what one thing changes, in one table.
+        what: What is claimed to help.
+        tests: All tests of it in one table.
+        gains: Those in which it helps beyond noise.
+        losses: Those in which it harms beyond noise.
+        claimed: Those in which the paper has a gain.
     """
 
-    tests: tuple[ContrastResult, ...]
-
-    @property
-    def what(self) -> str:
-        """What is claimed to help."""
-        return self.tests[0].what
-
-    @property
-    def gains(self) -> list[ContrastResult]:
-        """The tests in which it helps beyond noise."""
-        return [test for test in self.tests if test.is_shown and test.difference > 0]
-
-    @property
-    def losses(self) -> list[ContrastResult]:
-        """The tests in which it harms beyond noise."""
-        return [test for test in self.tests if test.is_shown and test.difference < 0]
-
-    @property
-    def claimed(self) -> list[ContrastResult]:
-        """The tests in which the paper has a gain."""
-        return [test for test in self.tests if (test.paper_difference or 0) > 0]
+    what: str
+    tests: list[ContrastResult]
+    gains: list[ContrastResult]
+    losses: list[ContrastResult]
+    claimed: list[ContrastResult]
 
     @property
     def held(self) -> list[ContrastResult]:
@@ -108,9 +97,18 @@ class Claim:
         return "the other way round" if is_reversed else "not shown"
 
 
-def claims_of(table: TableResult) -> list[Claim]:
-    """Returns the claims that a table's tests are about."""
-    return [Claim(tuple(tests)) for _, tests in groupby(table.tests, key=lambda test: test.what)]
+def claims_of(table: TableResult) -> Iterator[Claim]:
+    """Yields the claims that a table's tests are about."""
+    for what, group in groupby(table.tests, key=lambda test: test.what):
+        tests = list(group)
+        shown = [test for test in tests if test.is_shown]
+        yield Claim(
+            what=what,
+            tests=tests,
+            gains=[test for test in shown if test.difference > 0],
+            losses=[test for test in shown if test.difference < 0],
+            claimed=[test for test in tests if (test.paper_difference or 0) > 0],
+        )
 
 
 def say_table(table: TableResult) -> tuple[str, ...]:
@@ -196,19 +194,8 @@ def render_block(outcome: Outcome) -> str:
     done, rows = count_rows(outcome)
     made = _provenances(outcome)
     malignant = {x.image_count: x.malignant_count for x in made if x.malignant_count is not None}
-    counts = dict.fromkeys(
-        f"{n}, {malignant[n]} malignant" if n in malignant else f"{n}"
-        for n in (x.image_count for x in made)
-    )
-    end = _say(
-        "block_end",
-        data=outcome.data,
-        where=_measured_on(outcome),
-        counts=counts,
-        seeds=outcome.seeds,
-        draws=outcome.draws,
-        devices=dict.fromkeys(run.device for run in outcome.runs if run.device),
-    )
+    images = {x.image_count: malignant.get(x.image_count) for x in made}
+    end = _say("block_end", outcome=outcome, images=images)
     head = f"**{done} of {rows} rows of Tables III to XI have a number of ours.**"
     tables = (_in_line(table) for table in (headline_table(outcome), claim_table(outcome)))
     return "\n\n".join([head, *tables, end])
@@ -229,10 +216,6 @@ def _is_paper(table: TableResult) -> bool:
 
 def _provenances(outcome: Outcome) -> list[Provenance]:
     return [row.provenance for table in outcome.tables for row in table.rows if row.provenance]
-
-
-def _measured_on(outcome: Outcome) -> list[str]:
-    return sorted({table.measured_on for table in outcome.tables})
 
 
 def _claim_row(table: TableResult, claim: Claim) -> tuple[str, ...]:
@@ -265,34 +248,16 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     tables += [_runs_table(outcome)]
     summary = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
     first = summary or tables
-    first[0] = replace(first[0], note=" ".join(filter(None, [first[0].note, _guide(outcome)])))
+    guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
+    first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
     done, rows = count_rows(outcome)
     return Page(
         title="The paper, reproduced",
-        lead=_say(
-            "lead",
-            done=done,
-            rows=rows,
-            where=_measured_on(outcome),
-            images=TEST_IMAGES,
-            malignant=TEST_MALIGNANT,
-        ),
+        lead=_say("lead", outcome=outcome, done=done, rows=rows, **_TEST_SET),
         summary=tuple(summary),
         tables=tuple(tables),
         facts=_facts(outcome),
         pictures=tuple(pictures),
-    )
-
-
-def _guide(outcome: Outcome) -> str:
-    """Returns what holds for every table, which is said once."""
-    made = _provenances(outcome)
-    return _say(
-        "how_to_read",
-        data=dict.fromkeys(each for one in made for each in one.data) or [outcome.data],
-        seeds=outcome.seeds,
-        devices=dict.fromkeys(each for one in made for each in one.devices),
-        draws=outcome.draws,
     )
 
 
@@ -395,7 +360,7 @@ def _runs_table(outcome: Outcome) -> Table:
     )
     return Table(
         title="Runs",
-        note=_say("runs_note", blind=len(outcome.blind)),
+        note=_say("runs_note", outcome=outcome),
         columns=("Run", "state", "epochs", "seconds", "seconds per epoch"),
         rows=tuple(rows),
         paragraphs=tuple(said),
