@@ -34,11 +34,10 @@ def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: 
     assert run.columns["epoch"].tolist() == [1, 2, 3]
     assert run.columns["auc"].tolist() == pytest.approx([0.6, 0.7, 0.8])
     assert run.best_epoch == 3
-
-
-def test_a_joint_run_has_a_metric_of_each_task(make_run: Make, tmp_path: Path) -> None:
-    source = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
-    assert source.metrics == ("average_precision", "jaccard")
+    joint = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
+    assert joint.metrics == ("average_precision", "jaccard")
+    with pytest.raises(RunError, match="is no run folder"):
+        read_run(tmp_path)
 
 
 def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
@@ -47,17 +46,15 @@ def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
     assert np.isnan(read_columns(path)["auc"]).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("text", ["", "epoch,auc\n", "auc\n0.5\n", "epoch\nfirst\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "epoch,auc\n", "auc\n0.5\n", "epoch\nfirst\n", "epoch\nnan\n", "epoch,auc\n1\n,2\n"],
+)
 def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(text)
-    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read)"):
+    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has rows)"):
         read_columns(path)
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no run folder"):
-        read_run(tmp_path)
 
 
 def test_no_folder_at_all_is_refused(drawn: Path) -> None:

@@ -24,7 +24,7 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.models import Data
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE, require_free
+from dermfuse.folders import NOTICE, RunFolder, require_free
 
 if TYPE_CHECKING:
     from dermfuse.evaluation.evaluate import ComparisonReport
@@ -342,7 +342,6 @@ def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "Submis
 
 def _pack_results(results: Path, out: Path) -> "SubmissionReport":
     from dermfuse.analysis.conversion import pack_results
-    from dermfuse.folders import RunFolder
 
     if RunFolder(results).is_run:
         raise ConfigError(
@@ -471,11 +470,10 @@ def figures(  # noqa: PLR0913 — an option each
     What cannot be drawn from them is listed, with the reason.
     """
     require_figures_extra("dermfuse figures")
-    from dermfuse.figures.gather import captions, draw_figures, write_figures
-    from dermfuse.figures.sources import is_run
+    from dermfuse.figures.gather import draw_figures, write_figures
 
     require_free(out, what="figures")
-    runs = [folder for folder in folders if is_run(folder)]
+    runs = [folder for folder in folders if RunFolder(folder).is_run]
     predictions = [folder for folder in folders if folder not in runs]
     not_drawn: list[tuple[str, str]] = []
     with progress("Drawing"):
@@ -488,8 +486,7 @@ def figures(  # noqa: PLR0913 — an option each
             paper=paper,
             skipped=lambda figure, why: not_drawn.append((figure, why)),
         )
-    write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
-    said = captions(pictures, not_drawn, webp=webp)
+    said = write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
     if json:
         say_json(said)
         return

@@ -101,7 +101,7 @@ def write_figures(
     *,
     webp: bool = False,
     not_drawn: Sequence[tuple[str, str]] = (),
-) -> None:
+) -> dict[str, Any]:
     """Writes each picture as a file, and their titles and captions as ``figures.json``.
 
     Args:
@@ -110,54 +110,47 @@ def write_figures(
         webp: Whether as WebP, a fifth as large and not quite what was drawn, else as PNG.
         not_drawn: (figure, why) of those that are not there.
 
+    Returns:
+        What ``figures.json`` says.
+
     Raises:
         RunError: The folder exists and is not empty.
         StorageError: It cannot be written.
     """
     new_folder(out, what="figures")
-    for picture in pictures:
-        with atomic_write(out / _file_of(picture, webp=webp)) as file:
+    files = [f"{picture.name}.{'webp' if webp else 'png'}" for picture in pictures]
+    for name, picture in zip(files, pictures, strict=True):
+        with atomic_write(out / name) as file:
             if webp:
                 Image.open(io.BytesIO(picture.png)).save(file, "webp", quality=WEBP_QUALITY)
             else:
                 file.write(picture.png)
-    write_json(out / CAPTIONS_NAME, captions(pictures, not_drawn, webp=webp))
-
-
-def captions(
-    pictures: Sequence[Picture], not_drawn: Sequence[tuple[str, str]], *, webp: bool = False
-) -> dict[str, Any]:
-    """Returns what ``figures.json`` says."""
-    return {
+    said = {
         "figures": [
-            {"file": _file_of(p, webp=webp), "title": p.title, "caption": p.caption}
-            for p in pictures
+            {"file": name, "title": picture.title, "caption": picture.caption}
+            for name, picture in zip(files, pictures, strict=True)
         ],
         "not_drawn": [{"figure": figure, "why": why} for figure, why in not_drawn],
         "notice": NOTICE,
     }
+    write_json(out / CAPTIONS_NAME, said)
+    return said
 
 
-def _file_of(picture: Picture, *, webp: bool) -> str:
-    return f"{picture.name}.{'webp' if webp else 'png'}"
-
-
-def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
+def _jobs(sources: Sources, *, seed: int, draws: int) -> Iterator[_Job]:
     """Yields each figure and what draws it."""
     looked = cache(lambda: look(sources, seed=seed))
     scored = cache(lambda: scored_groups(sources))
     segmented = cache(lambda: without_members(segmented_networks(sources)))
-    of_scores: list[tuple[str, str, Callable[..., Picture]]] = [
-        ("Fig. 14, classes", "fig-14-wrong-classes", partial(draw_wrong_classes, sources)),
-        ("Reliability diagram", "reliability", draw_reliability),
-        (
-            "ROC and precision-recall curves",
-            "roc-and-recall",
-            partial(draw_rankings, draws=draws, seed=seed),
-        ),
-        ("Decision curve", "decision-curve", draw_decision_curves),
-    ]
+
+    def draw_scores(draw: Callable[..., Picture], name: str) -> Callable[[], list[Picture]]:
+        return lambda: _each(scored(), draw, name)
+
     maps, worst = partial(draw_probability_maps, sources), partial(draw_worst_masks, sources)
+    wrong, rankings = (
+        partial(draw_wrong_classes, sources),
+        partial(draw_rankings, draws=draws, seed=seed),
+    )
     yield "Fig. 8", lambda: [_training_curves(sources, "classification")]
     yield "Fig. 9", lambda: [draw_activation_maps(looked())]
     yield "Fig. 10", lambda: [draw_embeddings(looked(), seed=seed)]
@@ -165,8 +158,10 @@ def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
     yield "Fig. 12", lambda: _each(mapped_networks(sources), maps, "fig-12-probability-maps")
     yield "Fig. 13", lambda: _hard_images(sources, segmented())
     yield "Fig. 14, masks", lambda: _each(segmented(), worst, "fig-14-worst-masks")
-    for figure, name, draw in of_scores:
-        yield figure, partial(lambda name, draw: _each(scored(), draw, name), name, draw)
+    yield "Fig. 14, classes", draw_scores(wrong, "fig-14-wrong-classes")
+    yield "Reliability diagram", draw_scores(draw_reliability, "reliability")
+    yield "ROC and precision-recall curves", draw_scores(rankings, "roc-and-recall")
+    yield "Decision curve", draw_scores(draw_decision_curves, "decision-curve")
 
 
 def _training_curves(sources: Sources, task: Task) -> Picture:
@@ -194,8 +189,6 @@ def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> li
         raise DataError(
             "no predictions folder has what it shows", expected="predictions, and their truth"
         )
-    names = [f"{name}-{number}" for number in range(1, len(items) + 1)]
-    return [
-        draw(item, name=numbered if len(items) > 1 else name)
-        for item, numbered in zip(items, names, strict=True)
-    ]
+    if len(items) == 1:
+        return [draw(items[0], name=name)]
+    return [draw(item, name=f"{name}-{number}") for number, item in enumerate(items, start=1)]

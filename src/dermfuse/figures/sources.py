@@ -191,11 +191,6 @@ def read_sources(
     )
 
 
-def is_run(folder: Path) -> bool:
-    """Returns whether a folder is a run; a predictions folder has no configuration."""
-    return RunFolder(folder).is_run
-
-
 def read_run(path: Path) -> RunSource:
     """Returns what a run folder says about its training.
 
