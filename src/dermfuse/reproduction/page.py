@@ -258,8 +258,13 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     )
 
 
+def _said_of_row(provenance: Provenance) -> list[str]:
+    """Returns what a row's numbers come from, in words."""
+    return _say_lines("row", made=provenance, paper=PAPER_EPOCHS)
+
+
 def _table(outcome: Outcome, table: TableResult) -> Table:
-    said = [_say_lines("row", made=row.provenance) for row in table.rows if row.provenance]
+    said = [_said_of_row(row.provenance) for row in table.rows if row.provenance]
     common = [text for text in said[0] if all(text in each for each in said)] if said else []
     sizes: dict[str, list[str]] = {}
     if any(row.paper_parameters for row in table.rows):
@@ -287,7 +292,7 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
 
 def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> str:
     if row.provenance:
-        own = (said for said in _say_lines("row", made=row.provenance) if said not in common)
+        own = (said for said in _said_of_row(row.provenance) if said not in common)
         return "\n".join([row.label, *own])
     return f"{row.label}\n{outcome.why_empty(row) if row.source else 'quoted by the paper'}"
 
@@ -300,8 +305,8 @@ def _size(ours: float | None, paper: int | None, form: str) -> str:
 def _leakage_table(outcome: Outcome) -> Table:
     rows = (
         (
-            f"{each.preset}, {METRIC_NAMES[each.metric]}\n{each.epochs} epochs"
-            + ("" if each.epochs == PAPER_EPOCHS else f"; the paper trains {PAPER_EPOCHS}"),
+            f"{each.preset}, {METRIC_NAMES[each.metric]}\n"
+            + _say("epochs_of", trained=[each.epochs] * 2, planned=each.epochs, paper=PAPER_EPOCHS),
             f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
             f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
             f"n = {each.source_split_images}",
@@ -363,7 +368,7 @@ def _csv_rows(table: TableResult) -> Iterator[list[object]]:
         devices = ""
         if origin := row.provenance:
             epochs = "-".join(dict.fromkeys(map(str, origin.epochs)))
-            said = "; ".join(_say_lines("row", made=origin))
+            said = "; ".join(_said_of_row(origin))
             count = origin.image_count, origin.malignant_count, origin.seeds
             made, devices = [*count, epochs, PAPER_EPOCHS, said], "; ".join(origin.devices)
         sizes = row.parameters, row.paper_parameters, row.file_mb, row.paper_file_mb
