@@ -175,8 +175,8 @@ def draw_panels(
 ) -> Picture:
     """Returns rows of images, with the true contour in red and the predicted one in blue.
 
-    The true contour is a solid line and the predicted one is dashed, so that they are told
-    apart without colour.
+    The true contour is a solid line and the predicted one is dashed, so that they can be
+    distinguished without colour.
 
     Args:
         rows: What is shown; an empty row is left out.

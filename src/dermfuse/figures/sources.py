@@ -119,7 +119,7 @@ class ScoredNetwork:
         split: The images' split.
         image_ids: In the order of the scores.
         malignant: Labels. (N,)
-        scores: Of malignancy, in [0, 1]. (N,)
+        scores: Scores of malignancy, in [0, 1]. (N,)
         threshold: A score above it is called malignant.
         is_fusion: Whether it stands for two others.
     """
