@@ -50,7 +50,9 @@ def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
 def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(text)
-    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has rows)"):
+    with pytest.raises(
+        RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has no epoch)"
+    ):
         read_columns(path)
 
 
