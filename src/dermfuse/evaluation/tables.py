@@ -26,7 +26,7 @@ from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_ma
 from dermfuse.evaluation.reports import Estimate, EvaluationReport
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Manifest, Predictions, read_predictions
-from dermfuse.report.folder import markdown_table, replace_block
+from dermfuse.report.page import markdown_table, replace_block
 
 _BLOCK = "results"
 

@@ -21,7 +21,7 @@ from dermfuse.publishing.census import Spread, TrainingCensus
 from dermfuse.publishing.stress import COLUMNS, StressReport, say_orientations, table_row
 from dermfuse.release.cards import NetworkCard
 from dermfuse.release.folder import Rate, Release
-from dermfuse.report.folder import markdown_table
+from dermfuse.report.page import markdown_table
 from dermfuse.report.words import MISSED
 
 _UNMEASURED = "not measured"
