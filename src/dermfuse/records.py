@@ -163,9 +163,10 @@ def build_record(cls: type[_T], mapping: Mapping[str, Any], source: JsonSource) 
         DermfuseError: ``source.error``: a key is missing or unknown, or a value of another type.
 
     Example:
-        >>> from dermfuse.release.folder import Rate
-        >>> build_record(Rate, {"value": 0.5, "low": 0, "high": 1}, JsonSource("it", DermfuseError))
-        Rate(value=0.5, low=0.0, high=1.0)
+        >>> from dermfuse.estimates import Estimate
+        >>> source = JsonSource("it", DermfuseError)
+        >>> build_record(Estimate, {"value": 0.5, "low": 0, "high": 1}, source)
+        Estimate(value=0.5, low=0.0, high=1.0)
     """
     return _build(cls, mapping, source, "")
 

@@ -30,10 +30,9 @@ def test_a_better_model_is_told_from_a_worse(folders: Any) -> None:
     assert found.auc_delong is not None
     for difference in (found.auc, found.average_precision):
         assert difference.a - difference.b == pytest.approx(difference.difference.value)
-        assert difference.difference.low is not None
         assert difference.difference.low > 0
         assert difference.p_value == pytest.approx(2 / 2001)  # no draw of 2,000 against it
-    assert found.auc_delong.difference == pytest.approx(found.auc.difference.value)
+    assert found.auc_delong.difference.value == pytest.approx(found.auc.difference.value)
     assert found.auc_delong.p_value is not None
     assert found.auc_delong.p_value < 0.001
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import ConfigError, DataError, PredictionsError
+from dermfuse.estimates import Estimate
 from dermfuse.evaluation.evaluate import evaluate, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages
-from dermfuse.evaluation.reports import UNDEFINED, Estimate
 from dermfuse.predictions.folder import Manifest, write_manifest
 
 LABELS = {"a": "benign", "b": "malignant", "c": "benign", "d": "malignant"}
@@ -130,17 +130,15 @@ def test_every_estimate_lies_between_its_ends(folders: Any) -> None:
         malignant.tolist(), np.clip(rng.normal(0.3 + 0.3 * malignant, 0.2), 0, 1).tolist()
     )
     for _, estimate in evaluate_scores(images).rows():
-        assert estimate.value is not None
-        assert estimate.low is not None
-        assert estimate.high is not None
+        assert estimate is not None
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
 @pytest.mark.parametrize("malignant", [True, False])
 def test_one_class_alone_leaves_the_ranking_undefined(malignant: bool) -> None:
     report = evaluate_scores(scored([malignant] * 3, [0.1, 0.6, 0.7]), draws=20)
-    assert report.auc == report.average_precision == UNDEFINED
-    assert set(report.specificity_at_sensitivity.values()) == {UNDEFINED}
+    assert report.auc is report.average_precision is None
+    assert set(report.specificity_at_sensitivity.values()) == {None}
     assert report.auc_delong is None
     assert report.accuracy.value == pytest.approx(2 / 3 if malignant else 1 / 3)
     assert (report.specificity if malignant else report.sensitivity) == Estimate(1.0, 1.0, 1.0)
@@ -157,7 +155,7 @@ def test_one_malignant_image_has_an_auc_and_no_delong_interval() -> None:
     report = evaluate_scores(scored([True, False, False], [0.6, 0.1, 0.7]), draws=20)
     assert report.auc.value == 0.5
     assert report.auc_delong is None
-    assert dict(report.rows())["AUC (DeLong)"] == UNDEFINED
+    assert dict(report.rows())["AUC (DeLong)"] is None
 
 
 def test_the_report_is_json_with_a_notice(folders: Any) -> None:

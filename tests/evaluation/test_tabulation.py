@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermfuse.errors import DataError
-from dermfuse.evaluation.tables import measure, render_tables, write_tables
+from dermfuse.evaluation.tables import measure, render_tables
 from dermfuse.predictions.folder import SCORES_NAME, Manifest, write_manifest
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
@@ -39,18 +38,3 @@ def test_a_table_names_all_that_a_number_must_name(predicted: tuple[Path, Path])
     assert "net, seed 0 | validation | 3 of 5 | 8 (4) | 1.000 (1.000 to 1.000)" in row
     for said in ("bootstrap, 50 draws", "lean upwards", "eight images", "CPU (a machine, 32-true)"):
         assert said in tables
-
-
-def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n")
-    write_tables(page, "new")
-    assert page.read_text() == "a\n<!-- results:begin -->\nnew\n<!-- results:end -->\nb\n"
-
-
-def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("a page")
-    with pytest.raises(DataError, match="has no place for this table"):
-        write_tables(page, "new")
-    assert page.read_text() == "a page"

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import DataError
+from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import ResampledRanking
 from dermfuse.figures.ranking import (
     GRID,
@@ -52,7 +53,7 @@ def test_a_perfect_ranking_has_bands_of_no_width() -> None:
     found = bands(perfect, draws=50, seed=0)
     assert np.array_equal(found.sensitivity, np.ones((2, GRID.size)))
     assert np.array_equal(found.precision, np.ones((2, GRID.size)))
-    assert found.auc == found.average_precision == (1.0, 1.0)
+    assert found.auc == found.average_precision == Estimate(1.0, 1.0, 1.0)
 
 
 def test_bands_hold_the_curve_and_depend_on_the_seed_alone() -> None:
@@ -63,7 +64,7 @@ def test_bands_hold_the_curve_and_depend_on_the_seed_alone() -> None:
     curve = sensitivity_on_grid(ResampledRanking(malignant, network.scores, np.ones((1, 60))))[0]
     inside = (found.sensitivity[0] <= curve) & (curve <= found.sensitivity[1])
     assert inside.all()
-    assert found.auc[0] < auc(malignant, network.scores) < found.auc[1]
+    assert found.auc.low < auc(malignant, network.scores) < found.auc.high
     assert np.array_equal(found.precision, again.precision)
 
 

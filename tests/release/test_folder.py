@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dermfuse.errors import ReleaseError
+from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE
 from dermfuse.release.folder import (
     Calibration,
@@ -14,14 +15,13 @@ from dermfuse.release.folder import (
     MaskRelease,
     Member,
     OperatingPoint,
-    Rate,
     Release,
     read_release,
     write_release,
 )
 
 POINTS = tuple(
-    OperatingPoint(name, at, Rate(0.9, 0.8, 0.95), Rate(0.6, 0.5, 0.7))
+    OperatingPoint(name, at, Estimate(0.9, 0.8, 0.95), Estimate(0.6, 0.5, 0.7))
     for name, at in (("balanced", 0.3), ("sensitivity95", 0.1))
 )
 RELEASE = Release(

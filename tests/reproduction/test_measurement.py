@@ -14,7 +14,7 @@ from dermfuse.predictions.folder import Manifest, mask_path, write_manifest
 from dermfuse.predictions.metrics import Counts
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.reproduction.measurement import (
-    Drawn,
+    Replicate,
     compare_drawn,
     draw_folder,
     draw_masks,
@@ -61,12 +61,12 @@ def test_a_pair_is_tested_as_compare_tests_it() -> None:
     ours = compare_drawn([draw_scores(a, draws=300)], [draw_scores(b, draws=300)], "auc")
     assert ours is not None
     assert ours.p_value == report.auc.p_value
-    assert ours.difference == pytest.approx(report.auc.difference.value)
-    assert ours.low == pytest.approx(report.auc.difference.low)
+    assert ours.difference.value == pytest.approx(report.auc.difference.value)
+    assert ours.difference.low == pytest.approx(report.auc.difference.low)
 
 
-def _drawn(value: float, draws: list[float], ids: tuple[str, ...] = ("a",)) -> Drawn:
-    return Drawn(ids, 1, ("auc",), np.array([value]), np.array(draws)[:, None])
+def _drawn(value: float, draws: list[float], ids: tuple[str, ...] = ("a",)) -> Replicate:
+    return Replicate(("auc",), np.array([value]), np.array(draws)[:, None], ids, 1)
 
 
 def test_seeds_are_averaged_draw_by_draw() -> None:
@@ -90,7 +90,7 @@ def test_an_ensemble_stands_against_each_of_its_networks() -> None:
     ensemble, networks = _drawn(0.8, [0.8, 0.8]), [_drawn(0.6, [0.6] * 2), _drawn(0.7, [0.7] * 2)]
     test = compare_drawn([ensemble], networks, "auc")
     assert test is not None
-    assert test.difference == pytest.approx(0.15)
+    assert test.difference.value == pytest.approx(0.15)
 
 
 def test_a_network_may_be_measured_on_some_of_its_images(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from dermfuse.reproduction.measurement import (
     noise_margin,
     rescaled_error,
     share_error,
-    spread,
 )
 
 
@@ -72,10 +71,3 @@ def test_errors_shrink_with_the_root_of_the_count() -> None:
 def test_noise_is_the_root_of_the_sum_of_squares() -> None:
     assert noise_margin(0.3, 0.4, None) == pytest.approx(Z * 0.5)
     assert noise_margin() == 0.0
-
-
-def test_one_seed_has_no_spread() -> None:
-    assert spread([0.8]).deviation is None
-    two = spread([0.7, 0.9])
-    assert (two.mean, two.count) == (pytest.approx(0.8), 2)
-    assert two.deviation == pytest.approx(0.1 * sqrt(2))

@@ -9,7 +9,6 @@ import typer
 
 from dermfuse.cli.console import (
     announce_stage,
-    estimate_cells,
     progress,
     require_train_extra,
     say,
@@ -19,6 +18,7 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.models import ReleaseFolder
 from dermfuse.errors import ConfigError
+from dermfuse.estimates import estimate_cells
 from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:

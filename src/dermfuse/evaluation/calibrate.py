@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import DataError
+from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import DRAWS, percentile_interval, resample
 from dermfuse.predictions.metrics import expected_calibration_error, images_needed
-from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of, probability_of
+from dermfuse.release.folder import Calibration, OperatingPoint, logit_of, probability_of
 
 _STEPS, _ENOUGH = 100, 1e-10
 _RIDGE = 1e-6  # keeps Newton's step finite where the scores separate the classes
@@ -207,19 +208,19 @@ def choose_points(
         return np.array([_rates_of_draw(malignant, values, draw, targets) for draw in counts])
 
     drawn = resample(rates, malignant.astype(np.int64), draws=draws, seed=seed)
+    ends = percentile_interval(drawn).T.reshape(len(targets), 2, 2)  # of both rates: low, high
     points = []
-    for index, target in enumerate(targets):
+    for target, (of_sensitivity, of_specificity) in zip(targets, ends.tolist(), strict=True):
         threshold = _threshold(malignant, values, target)
         called = values >= threshold
-        found = [
-            Rate(float(value), interval.low, interval.high)
-            for value, interval in (
-                (called[malignant].mean(), percentile_interval(drawn[:, 2 * index])),
-                ((~called)[~malignant].mean(), percentile_interval(drawn[:, 2 * index + 1])),
+        points.append(
+            OperatingPoint(
+                "balanced" if target is None else f"sensitivity{round(100 * target)}",
+                threshold,
+                Estimate(float(called[malignant].mean()), *of_sensitivity),
+                Estimate(float((~called)[~malignant].mean()), *of_specificity),
             )
-        ]
-        name = "balanced" if target is None else f"sensitivity{round(100 * target)}"
-        points.append(OperatingPoint(name, threshold, found[0], found[1]))
+        )
     return tuple(points)
 
 

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import LEVEL, ResampledRanking, percentile_interval, resample
+from dermfuse.estimates import Estimate
+from dermfuse.evaluation.bootstrap import ResampledRanking, percentile_interval, resample
 from dermfuse.figures.style import (
     BLUE,
     INK,
@@ -79,14 +80,14 @@ class Bands:
     Args:
         sensitivity: Low and high ends at each 1 - specificity. (2, 101)
         precision: Low and high ends at each recall. (2, 101)
-        auc: Low and high end.
-        average_precision: Low and high end.
+        auc: The area below the ROC curve.
+        average_precision: The area below the other.
     """
 
     sensitivity: Values
     precision: Values
-    auc: tuple[float, float]
-    average_precision: tuple[float, float]
+    auc: Estimate
+    average_precision: Estimate
 
 
 def bands(network: ScoredNetwork, *, draws: int, seed: int) -> Bands:
@@ -105,14 +106,12 @@ def bands(network: ScoredNetwork, *, draws: int, seed: int) -> Bands:
         return np.concatenate([areas, sensitivity_on_grid(ranking), precision_on_grid(ranking)], 1)
 
     drawn = resample(statistic, malignant.astype(np.int64), draws=draws, seed=seed)
-    tail = 100 * (1 - LEVEL) / 2
-    ends = np.percentile(drawn[:, 2:], [tail, 100 - tail], axis=0)  # (2, 202)
-    area, precision = (percentile_interval(drawn[:, column]) for column in (0, 1))
+    ends = percentile_interval(drawn)  # (2, 204)
     return Bands(
-        sensitivity=ends[:, : GRID.size],
-        precision=ends[:, GRID.size :],
-        auc=(area.low, area.high),
-        average_precision=(precision.low, precision.high),
+        sensitivity=ends[:, 2 : 2 + GRID.size],
+        precision=ends[:, 2 + GRID.size :],
+        auc=Estimate(auc(malignant, scores), *ends[:, 0].tolist()),
+        average_precision=Estimate(average_precision(malignant, scores), *ends[:, 1].tolist()),
     )
 
 
@@ -282,8 +281,7 @@ def _draw_roc_and_recall(
     ranking = ResampledRanking(malignant, scores, np.ones((1, malignant.size)))
     name = fold(network.name, _LEGEND_LETTERS)
     false_rate, found = ranking.roc()
-    area = _with_interval("AUC", auc(malignant, scores), band.auc)
-    roc.plot(false_rate[0], found[0], label=f"{name}\n{area}", **style)
+    roc.plot(false_rate[0], found[0], label=f"{name}\nAUC {band.auc:.3f}", **style)
     roc.fill_between(GRID, *band.sensitivity, color=style["color"], alpha=0.15, linewidth=0)
     reached, precision = (row[0] for row in ranking.precision_recall())
     first = int(np.argmax(reached > 0))  # its precision stands from recall 0 on
@@ -291,13 +289,9 @@ def _draw_roc_and_recall(
         np.append(0.0, reached[first:]),
         np.append(precision[first], precision[first:]),
     )
-    area = _with_interval("AP", average_precision(malignant, scores), band.average_precision)
-    recall.plot(reached, precision, label=f"{name}\n{area}", drawstyle="steps-pre", **style)
+    label = f"{name}\nAP {band.average_precision:.3f}"
+    recall.plot(reached, precision, label=label, drawstyle="steps-pre", **style)
     recall.fill_between(GRID, *band.precision, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _with_interval(metric: str, value: float, interval: tuple[float, float]) -> str:
-    return f"{metric} {value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 _Z = 1.96

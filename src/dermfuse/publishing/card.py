@@ -13,6 +13,7 @@ from dermfuse import __version__
 from dermfuse.config import Config
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
+from dermfuse.estimates import Estimate
 from dermfuse.evaluation.calibrate import CalibrationReport
 from dermfuse.folders import NOTICE, read_json
 from dermfuse.publishing.census import TrainingCensus, read_census, take_census
@@ -21,7 +22,6 @@ from dermfuse.records import JsonSource, build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,
-    Rate,
     Release,
     choose_release,
     read_cards,
@@ -41,23 +41,8 @@ class Ranking:
         average_precision: The challenge's ranking score.
     """
 
-    auc: Rate
-    average_precision: Rate
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """By how much a number rose on the same images, with its 95 % interval.
-
-    Args:
-        value: As measured.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
+    auc: Estimate
+    average_precision: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +54,8 @@ class RankingGain:
         average_precision: In average precision.
     """
 
-    auc: Gain
-    average_precision: Gain
+    auc: Estimate
+    average_precision: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +110,8 @@ class WithheldRates:
         specificity: Share of benign images that are not.
     """
 
-    sensitivity: Rate
-    specificity: Rate
+    sensitivity: Estimate
+    specificity: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +190,7 @@ class Overlap:
         jaccard: Mean over the images.
     """
 
-    jaccard: Rate
+    jaccard: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +201,7 @@ class OverlapGain:
         jaccard: In the mean over the images.
     """
 
-    jaccard: Gain
+    jaccard: Estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from itertools import pairwise
 from math import inf
 from operator import attrgetter
 
+from dermfuse.estimates import Estimate
 from dermfuse.imaging.colours import TONES
 from dermfuse.imaging.symmetries import describe_looks
 from dermfuse.publishing.card import (
     Card,
     Facts,
-    Gain,
     Measured,
     Outlining,
     Scoring,
@@ -20,7 +20,7 @@ from dermfuse.publishing.card import (
 from dermfuse.publishing.census import Spread, TrainingCensus
 from dermfuse.publishing.stress import COLUMNS, StressReport, say_orientations, table_row
 from dermfuse.release.cards import NetworkCard
-from dermfuse.release.folder import Rate, Release
+from dermfuse.release.folder import Release
 from dermfuse.report.folder import markdown_table
 from dermfuse.report.words import MISSED
 
@@ -336,9 +336,9 @@ def listed(record: Mapping[str, object] | Sequence[tuple[str, str]]) -> str:
     return markdown_table(("", "value"), rows)
 
 
-def rate(of: Rate) -> str:
+def rate(of: Estimate) -> str:
     """Returns a number in [0, 1] with its interval."""
-    return f"{of.value:.3f} ({of.low:.3f} to {of.high:.3f})"
+    return f"{of:.3f}"
 
 
 def percent(share: float) -> str:
@@ -351,8 +351,8 @@ def spread(of: Spread, digits: int = 0) -> str:
     return ", ".join(f"{value:,.{digits}f}" for value in (of.low, of.middle, of.high))
 
 
-def _gain(of: Gain) -> str:
-    return f"{of.value:+.4f} ({of.low:+.4f} to {of.high:+.4f})"
+def _gain(of: Estimate) -> str:
+    return f"{of:+.4f}"
 
 
 def _of(count: int, whole: int) -> str:

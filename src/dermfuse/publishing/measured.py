@@ -15,7 +15,7 @@ How an image becomes an outline: maps averaged, and measured out of fold.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,13 +27,7 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.labels import Label
 from dermfuse.errors import ExportError
-from dermfuse.evaluation.bootstrap import (
-    Interval,
-    ResampledRanking,
-    fisher_p_value,
-    percentile_interval,
-    resample,
-)
+from dermfuse.evaluation.bootstrap import Drawn, draw_ranking, draw_shares, fisher_p_value
 from dermfuse.evaluation.calibrate import (
     calibrate,
     choose_points,
@@ -45,13 +39,7 @@ from dermfuse.folders import core_count
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_probability, squeeze_mask
 from dermfuse.imaging.symmetries import Answers, Looks
-from dermfuse.predictions.metrics import (
-    auc,
-    average_precision,
-    count,
-    expected_calibration_error,
-    jaccard,
-)
+from dermfuse.predictions.metrics import count, expected_calibration_error, jaccard
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
 from dermfuse.publishing.quantization import quantize_network
@@ -345,63 +333,39 @@ Flags = NDArray[np.bool_]
 
 
 def rank(malignant: Flags, scores: Values) -> dict[str, Any]:
-    """Returns AUC and AP of scores.
+    """Returns AUC and AP of scores, each with its interval.
 
     Args:
-        malignant: (N,)
-        scores: (N,)
+        malignant: Labels. (N,)
+        scores: Of malignancy. (N,)
     """
-    return _named(_ranked(malignant, scores), _draw_ranking(malignant, scores))
+    return _ranking(draw_ranking(malignant, scores))
 
 
 def gain_in_ranking(malignant: Flags, scores: Values, before: Values) -> dict[str, Any]:
     """Returns by how much scores rank the same images better than others do, paired.
 
     Args:
-        malignant: (N,)
-        scores: (N,)
-        before: (N,)
+        malignant: Labels. (N,)
+        scores: Of malignancy. (N,)
+        before: The others. (N,)
     """
-    values = _ranked(malignant, scores) - _ranked(malignant, before)
-    drawn = _draw_ranking(malignant, scores) - _draw_ranking(malignant, before)
-    return _named(values, drawn)
+    return _ranking(draw_ranking(malignant, scores).less(draw_ranking(malignant, before)))
 
 
 def mean(values: Values) -> dict[str, float]:
-    """Returns the mean over images; of differences it is the paired difference.
+    """Returns the mean over images with its interval; of differences the paired difference.
 
     Args:
-        values: (N,)
+        values: One of each image. (N,)
     """
-
-    def statistic(draw: Values) -> Values:
-        return np.asarray(draw @ values / draw.sum(axis=1))[:, None]
-
-    drawn = resample(statistic, np.zeros(values.size, dtype=np.int64))
-    return _rate(float(values.mean()), percentile_interval(drawn[:, 0]))
+    drawn = draw_shares({"mean": (values, np.ones(values.size))}, np.zeros(values.size))
+    return asdict(drawn.estimates()["mean"])
 
 
-def _ranked(malignant: Flags, scores: Values) -> Values:
-    return np.array([auc(malignant, scores), average_precision(malignant, scores)])
-
-
-def _draw_ranking(malignant: Flags, scores: Values) -> Values:
-    def statistic(draw: Values) -> Values:
-        ranking = ResampledRanking(malignant, scores, draw)
-        return np.stack([ranking.auc(), ranking.average_precision()], axis=1)
-
-    return resample(statistic, malignant.astype(np.int64))
-
-
-def _named(values: Values, drawn: Values) -> dict[str, Any]:
-    return {
-        name: _rate(float(values[index]), percentile_interval(drawn[:, index]))
-        for index, name in enumerate(("auc", "average_precision"))
-    }
-
-
-def _rate(value: float, interval: Interval) -> dict[str, float]:
-    return {"value": value, "low": interval.low, "high": interval.high}
+def _ranking(drawn: Drawn) -> dict[str, Any]:
+    found = drawn.estimates()
+    return {name: asdict(found[name]) for name in ("auc", "average_precision")}
 
 
 DEFAULT_POINT = "sensitivity90"

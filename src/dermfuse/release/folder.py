@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ConfigError, ReleaseError
+from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import check_looks
 from dermfuse.records import MOST_RECORD_BYTES, JsonSource, build_record, parse_object, show_value
@@ -87,21 +88,6 @@ def probability_of(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A share of a class, with its 95 % interval; all in [0, 1].
-
-    Args:
-        value: As measured.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """One threshold.
 
@@ -114,8 +100,8 @@ class OperatingPoint:
 
     name: str
     threshold: float
-    sensitivity: Rate
-    specificity: Rate
+    sensitivity: Estimate
+    specificity: Estimate
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the point as JSON values."""
@@ -181,8 +167,8 @@ def _point_ranges(key: str, point: OperatingPoint) -> Iterator[_Range]:
         yield from _rate_ranges(f"{key}.{name}", rate)
 
 
-def _rate_ranges(key: str, rate: Rate) -> Iterator[_Range]:
-    for each in fields(Rate):
+def _rate_ranges(key: str, rate: Estimate) -> Iterator[_Range]:
+    for each in fields(Estimate):
         yield f"{key}.{each.name}", getattr(rate, each.name), 0.0, 1.0
 
 
@@ -232,7 +218,7 @@ def _check_points(classes: "ClassRelease", source: str) -> None:
         if found := _mapping(measured, name, f"{key}.operating_points"):
             where = f"{key}.operating_points.{name}"
             rate = _mapping(found, "sensitivity", where)
-            build_record(Rate, rate, JsonSource(f"{where}.sensitivity", ReleaseError))
+            build_record(Estimate, rate, JsonSource(f"{where}.sensitivity", ReleaseError))
 
 
 def _mapping(record: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
@@ -318,13 +304,13 @@ class ClassRelease:
             expected=f"one of {', '.join(point.name for point in self.operating_points)}",
         )
 
-    def sensitivity_with_missed(self, point: OperatingPoint) -> Rate | None:
+    def sensitivity_with_missed(self, point: OperatingPoint) -> Estimate | None:
         """Returns a point's sensitivity where withheld malignant images count as missed.
 
         None where it was not measured: the release has no gate, or is older.
         """
         found = self.measured.get("withheld", {}).get("operating_points", {}).get(point.name)
-        return Rate(**found["sensitivity"]) if found else None
+        return Estimate(**found["sensitivity"]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, Trai
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.labels import Label
 from dermfuse.data.synthetic import synthesize_isic2016
+from dermfuse.estimates import Estimate, estimate_cells
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import (
     ClassificationReport,
-    Estimate,
     EvaluationReport,
     SegmentationReport,
 )
@@ -113,15 +113,8 @@ def build_page(outcome: Outcome) -> Page:
     )
 
 
-def _finding(name: str, estimate: Estimate, note: str) -> Finding:
-    value, interval = _cell(estimate)
-    return Finding(name, value, interval, note)
-
-
-def _cell(estimate: Estimate) -> tuple[str, str]:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined", ""
-    return f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"
+def _finding(name: str, estimate: Estimate | None, note: str) -> Finding:
+    return Finding(name, *estimate_cells(estimate), note)
 
 
 def _classification_table(outcome: Outcome) -> Table:
@@ -135,7 +128,7 @@ def _classification_table(outcome: Outcome) -> Table:
             report.sensitivity,
             report.specificity,
         )
-        rows.append(((name, ""), *map(_cell, estimates)))
+        rows.append(((name, ""), *map(estimate_cells, estimates)))
     weight = outcome.fused.weight
     return Table(
         title="Classification",
@@ -163,7 +156,7 @@ def _segmentation_table(outcome: Outcome) -> Table:
         title="Segmentation",
         note="Per image at the mask's own size, then the mean over the images.",
         columns=("Network", "Jaccard", "Dice", "Accuracy", "Sensitivity", "Specificity"),
-        rows=(((outcome.segmenter, ""), *map(_cell, estimates)),),
+        rows=(((outcome.segmenter, ""), *map(estimate_cells, estimates)),),
     )
 
 
