@@ -397,8 +397,13 @@ def card(
 
     Without --out it is printed.
     """
-    from dermfuse.publishing.card import CardSources, gather_card
-    from dermfuse.publishing.model_card import render_card, render_summary, write_card_page
+    from dermfuse.publishing.card import (
+        CardSources,
+        gather_card,
+        render_card,
+        render_summary,
+        write_card_page,
+    )
     from dermfuse.report.folder import replace_block
 
     if out and out.suffix.lower() != ".md":

@@ -1,23 +1,36 @@
-"""What a model card is made from: a release, and what was measured of it elsewhere.
+"""A model card: a release, what was measured of it, and the page that says so.
 
-What a release says of itself in its ``measured`` and ``facts``, as records.
+Its words stand in card.md and checklists.md, its tables in card_tables.md, its numbers nowhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined, UndefinedError
+
 from dermfuse import __version__
 from dermfuse.config import Config
+from dermfuse.data.audit import OFFICIAL_TOTALS
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
 from dermfuse.estimates import Estimate
+from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.evaluation.calibrate import CalibrationReport
-from dermfuse.folders import NOTICE, read_json
+from dermfuse.folders import NOTICE, read_json, write_json, write_text
+from dermfuse.imaging.colours import TONES
+from dermfuse.imaging.symmetries import describe_looks
 from dermfuse.publishing.census import TrainingCensus, read_census, take_census
-from dermfuse.publishing.stress import StressReport, read_stress
+from dermfuse.publishing.stress import (
+    COLUMNS,
+    StressReport,
+    read_stress,
+    say_orientations,
+    table_row,
+)
 from dermfuse.records import JsonSource, build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
@@ -27,64 +40,56 @@ from dermfuse.release.folder import (
     read_cards,
     read_release,
 )
+from dermfuse.report.folder import markdown_table
+from dermfuse.report.words import MISSED
+
+METRICS = {"auc": "AUC", "average_precision": "average precision", "jaccard": "Jaccard"}
+"""What each number of a release is called."""
+
+Numbers = Mapping[str, Estimate]
+"""AUC and average precision of scores, or Jaccard of outlines."""
 
 _T = TypeVar("_T")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_TIMES = frozenset({"ms", "seconds", "second"})
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """How well scores rank images by malignancy.
-
-    Args:
-        auc: Area under the ROC curve.
-        average_precision: The challenge's ranking score.
-    """
-
-    auc: Estimate
-    average_precision: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class RankingGain:
-    """What more looks gain in the ranking.
-
-    Args:
-        auc: In AUC.
-        average_precision: In average precision.
-    """
-
-    auc: Estimate
-    average_precision: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringOfOneLook:
-    """The scores of the image as it is, beside those of all looks.
+class OneLook:
+    """Answers to the image as it is, beside those of all looks.
 
     Args:
         fusion: Of the networks together.
-        gain: Of all looks beside one.
+        gain: Of all looks beside one, on the same images.
     """
 
-    fusion: Ranking
-    gain: RankingGain
+    fusion: Numbers
+    gain: Numbers
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredSubset:
+class Subset:
     """Images that were measured apart.
 
     Args:
         images: How many.
-        malignant: How many of them are malignant.
         fusion: Of the networks together.
-        calibration_error: Of the calibrated mean.
     """
 
     images: int
+    fusion: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSubset(Subset):
+    """Scores that were measured apart.
+
+    Args:
+        malignant: How many of the images are malignant.
+        calibration_error: Of the calibrated mean.
+    """
+
     malignant: int
-    fusion: Ranking
     calibration_error: float
 
 
@@ -148,89 +153,7 @@ class Peaks:
     nowhere: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What was measured of the class networks, out of fold.
-
-    Args:
-        images: How many.
-        malignant: How many of them are malignant.
-        how: In words.
-        fusion: Of the networks together.
-        networks: Of each alone.
-        calibration: Its error before and after.
-        fusion_in_float32: Of the networks together before their precision was lowered; None where
-            the release does not state it. With one look.
-        looks: At how many orientations of an image the networks looked.
-        one_look: The same with one; None where there is no more.
-        subsets: Images that were measured apart, by name.
-        withheld: By the gate; None where the release does not state it.
-        activation: Where the activation maps point, by class.
-    """
-
-    images: int
-    malignant: int
-    how: str
-    fusion: Ranking
-    networks: Mapping[str, Ranking]
-    calibration: CalibrationReport
-    fusion_in_float32: Ranking | None = None
-    looks: int = 1
-    one_look: ScoringOfOneLook | None = None
-    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
-    withheld: Withheld | None = None
-    activation: Mapping[str, Peaks] = field(default_factory=lambda: _NOTHING)
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How well outlines lie on the true ones.
-
-    Args:
-        jaccard: Mean over the images.
-    """
-
-    jaccard: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class OverlapGain:
-    """What more looks gain in outlines.
-
-    Args:
-        jaccard: In the mean over the images.
-    """
-
-    jaccard: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class OutliningOfOneLook:
-    """The outlines of the image as it is, beside those of all looks.
-
-    Args:
-        fusion: Of the networks together.
-        gain: Of all looks beside one.
-    """
-
-    fusion: Overlap
-    gain: OverlapGain
-
-
-@dataclass(frozen=True, slots=True)
-class OutlinedSubset:
-    """Images that were measured apart.
-
-    Args:
-        images: How many.
-        fusion: Of the networks together.
-    """
-
-    images: int
-    fusion: Overlap
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outlining:
     """What was measured of the mask networks, out of fold.
 
@@ -239,7 +162,8 @@ class Outlining:
         how: In words.
         fusion: Of the networks together.
         networks: Of each alone.
-        fusion_in_float32: As for ``Scoring``.
+        fusion_in_float32: Of the networks together before their precision was lowered; None where
+            the release does not state it. With one look.
         looks: At how many orientations of an image the networks looked.
         one_look: The same with one; None where there is no more.
         subsets: Images that were measured apart, by name.
@@ -247,12 +171,31 @@ class Outlining:
 
     images: int
     how: str
-    fusion: Overlap
-    networks: Mapping[str, Overlap]
-    fusion_in_float32: Overlap | None = None
+    fusion: Numbers
+    networks: Mapping[str, Numbers]
+    fusion_in_float32: Numbers | None = None
     looks: int = 1
-    one_look: OutliningOfOneLook | None = None
-    subsets: Mapping[str, OutlinedSubset] = field(default_factory=lambda: _NOTHING)
+    one_look: OneLook | None = None
+    subsets: Mapping[str, Subset] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring(Outlining):
+    """What was measured of the class networks, out of fold.
+
+    Args:
+        malignant: How many of the images are malignant.
+        calibration: Its error before and after.
+        subsets: Images that were measured apart, by name.
+        withheld: By the gate; None where the release does not state it.
+        activation: Where the activation maps point, by class.
+    """
+
+    malignant: int
+    calibration: CalibrationReport
+    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
+    withheld: Withheld | None = None
+    activation: Mapping[str, Peaks] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +242,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ReleaseNumbers:
     """All that a release says it measured; None or empty where it says nothing.
 
     Args:
@@ -314,9 +257,14 @@ class Measured:
     flagged: Mapping[str, Flagged]
     facts: Facts
 
+    @property
+    def parts(self) -> list[Outlining]:
+        """Scores and outlines, as far as they were measured."""
+        return [part for part in (self.scoring, self.outlining) if part]
 
-def read_measured(release: Release) -> Measured:
-    """Returns what a release says of itself.
+
+def read_numbers(release: Release) -> ReleaseNumbers:
+    """Returns what a release says of itself in its ``measured`` and ``facts``.
 
     Raises:
         ReleaseError: A part is there and is not what ``dermfuse release`` writes.
@@ -324,26 +272,21 @@ def read_measured(release: Release) -> Measured:
     gate = release.gate.measured if release.gate else {}
     names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
     others = {key: value for key, value in release.facts.items() if key not in names}
-    return Measured(
+    return ReleaseNumbers(
         scoring=_part(Scoring, release.classes.measured, "classes.measured"),
         outlining=_part(Outlining, release.masks.measured, "masks.measured"),
-        flagged={
-            kind: build_record(Flagged, of, _source(f"gate.measured.{kind}"))
-            for kind, of in gate.items()
-        },
-        facts=build_record(Facts, {**release.facts, "others": others}, _source("facts")),
+        flagged={kind: _build(Flagged, of, f"gate.measured.{kind}") for kind, of in gate.items()},
+        facts=_build(Facts, {**release.facts, "others": others}, "facts"),
     )
 
 
 def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T | None:
-    return build_record(cls, mapping, _source(name)) if mapping else None
+    return _build(cls, mapping, name) if mapping else None
 
 
-def _source(name: str) -> JsonSource:
-    return JsonSource(f"release.json: {name}", ReleaseError, open_ended=True)
-
-
-_TIMES = frozenset({"ms", "seconds", "second"})
+def _build(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
+    source = JsonSource(f"release.json: {name}", ReleaseError, open_ended=True)
+    return build_record(cls, mapping, source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,16 +313,8 @@ class CardSources:
     @property
     def command(self) -> str:
         """The command that makes a card of these, without the names of this machine."""
-        options = [
-            f" --{name} {kind}"
-            for name, kind in (
-                ("release", "DIR"),
-                ("data", "DIR"),
-                ("stress", "FILE"),
-                ("bench", "FILE"),
-            )
-            if getattr(self, name)
-        ]
+        kinds = {"release": "DIR", "data": "DIR", "stress": "FILE", "bench": "FILE"}
+        options = [f" --{name} {kind}" for name, kind in kinds.items() if getattr(self, name)]
         return f"dermfuse card{''.join(options)} --out FILE"
 
 
@@ -404,7 +339,7 @@ class Card:
     version: str
     release: Release
     networks: Mapping[str, NetworkCard]
-    measured: Measured
+    measured: ReleaseNumbers
     census: TrainingCensus | None
     stress: StressReport | None
     bench: tuple[tuple[str, str], ...] | None
@@ -440,19 +375,16 @@ def gather_card(
     folder = choose_release(sources.release)
     release = read_release(folder)
     networks = {card.name: card for card in read_cards(folder, release)}
-    measured = read_measured(release)
-    stress = read_stress(sources.stress) if sources.stress else None
-    bench = _ratios(read_json(sources.bench)) if sources.bench else None
     files = {"release": folder / RELEASE_NAME, "stress": sources.stress, "bench": sources.bench}
     return Card(
         command=sources.command,
         version=__version__,
         release=release,
         networks=networks,
-        measured=measured,
+        measured=read_numbers(release),
         census=_census(sources.data, progress) if sources.data else None,
-        stress=stress,
-        bench=bench,
+        stress=read_stress(sources.stress) if sources.stress else None,
+        bench=_ratios(read_json(sources.bench)) if sources.bench else None,
         digests={name: digest_file(path) for name, path in files.items() if path},
     )
 
@@ -507,3 +439,86 @@ def _census(data: DataFolders, progress: Callable[[int, int], None] | None) -> T
     if first.is_file() and not others:
         return read_census(first)
     return take_census(data, progress=progress)
+
+
+def render_card(card: Card) -> str:
+    """Returns the card in Markdown.
+
+    Raises:
+        ReleaseError: The release measured, and leaves out a number that a card has.
+    """
+    return _render("card.md", card)
+
+
+def render_summary(card: Card) -> str:
+    """Returns the card's first table and where its numbers come from, for another page.
+
+    Raises:
+        ReleaseError: As for ``render_card``.
+    """
+    return _render("card_summary.md", card).strip()
+
+
+def write_card_page(card: Card, out: str | Path) -> Path:
+    """Writes the card, and its content as JSON beside it; returns the JSON's path.
+
+    The JSON keeps the census of the training images, so that a later card need not count again.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    out = Path(out)
+    beside = out.with_suffix(".json")
+    page = render_card(card)
+    write_json(beside, card.to_dict())
+    write_text(out, page)
+    return beside
+
+
+def _render(template: str, card: Card) -> str:
+    folder = resources.files("dermfuse.publishing")
+    environment = Environment(  # noqa: S701 — Markdown, of our own files, is no HTML to escape
+        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "to": _format,
+        "said": _plain,
+        "in_words": METRICS.__getitem__,
+        "of_metric": lambda metric, numbers: f"{numbers[metric]:.3f}",
+    }
+    environment.globals |= {
+        "head": lambda *cells: markdown_table(cells, ()),
+        "row": lambda *cells: "\n" + markdown_table([*map(str, cells)], ()).partition("\n")[0],
+        "METRICS": METRICS,
+        "MISSED": MISSED,
+        "TONES": TONES,
+        "STRESS_COLUMNS": COLUMNS,
+        "stress_row": table_row,
+        "say_orientations": say_orientations,
+        "describe_looks": describe_looks,
+        "flatten": flatten,
+    }
+    try:
+        return environment.get_template(template).render(
+            card=card,
+            measured=card.measured,
+            facts=card.measured.facts,
+            official=OFFICIAL_TOTALS["train"],
+            draws=DRAWS,
+            notice=NOTICE,
+        )
+    except (UndefinedError, KeyError) as error:
+        raise ReleaseError(
+            f"release {card.release.name} lacks a number of the card ({error})",
+            expected="what dermfuse release measures",
+        ) from error
+
+
+def _format(value: object, spec: str) -> str:
+    if isinstance(value, StrictUndefined):
+        raise UndefinedError(value._undefined_message)  # Python's format would not name it
+    return format(value, spec)

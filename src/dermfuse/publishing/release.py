@@ -41,7 +41,7 @@ from dermfuse.jobs.trainings import (
     train_command,
 )
 from dermfuse.predictions.scores import write_scores
-from dermfuse.publishing.card import CardSources, gather_card
+from dermfuse.publishing.card import CardSources, gather_card, write_card_page
 from dermfuse.publishing.gate import fit_gate
 from dermfuse.publishing.measured import (
     ask_fold,
@@ -51,7 +51,6 @@ from dermfuse.publishing.measured import (
     make_mask_release,
     require_recipe,
 )
-from dermfuse.publishing.model_card import write_card_page
 from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
 from dermfuse.release.cards import Precision
 from dermfuse.release.folder import (
