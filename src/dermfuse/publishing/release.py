@@ -219,7 +219,7 @@ def _build_release(
     networks = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
     fitted = fit_gate(asked, networks, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
-    fused = make_class_release(
+    scored, out_of_fold = make_class_release(
         [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
         looks=looks,
         subsets=subsets,
@@ -227,13 +227,13 @@ def _build_release(
     )
     release = Release(
         name=request.name,
-        classes=fused.release,
+        classes=scored,
         masks=mask_release,
         gate=fitted.gate,
         looks=looks,
         facts=_facts(finals, request, fitted.gate),
     )
-    write_scores(out / OUT_OF_FOLD_NAME, fused.out_of_fold)
+    write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
     write_release(out, release)
     return release
 
