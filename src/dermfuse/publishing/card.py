@@ -94,63 +94,21 @@ class ScoredSubset(Subset):
 
 
 @dataclass(frozen=True, slots=True)
-class WithheldCount:
-    """Images of one class before the gate.
-
-    Args:
-        images: How many.
-        withheld: How many of them get no probability.
-    """
-
-    images: int
-    withheld: int
-
-
-@dataclass(frozen=True, slots=True)
-class WithheldRates:
-    """What an operating point reaches where a withheld image counts as not called malignant.
-
-    Args:
-        sensitivity: Share of malignant images that are called so.
-        specificity: Share of benign images that are not.
-    """
-
-    sensitivity: Estimate
-    specificity: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class Withheld:
     """What the gate does to dermoscopy of either class.
 
     Args:
-        malignant: Malignant images.
-        benign: Benign images.
+        malignant: Number of malignant ``images``, and of them ``withheld``.
+        benign: The same of benign images.
         p_value: Of equal rates, by Fisher's exact test.
-        operating_points: By name.
+        operating_points: By name ``sensitivity`` and ``specificity`` where a withheld image counts
+            as not called malignant.
     """
 
-    malignant: WithheldCount
-    benign: WithheldCount
+    malignant: Mapping[str, int]
+    benign: Mapping[str, int]
     p_value: float
-    operating_points: Mapping[str, WithheldRates]
-
-
-@dataclass(frozen=True, slots=True)
-class Peaks:
-    """Where the activation maps of one class' images point.
-
-    Args:
-        images: How many, with a true mask.
-        inside: Of them the place that adds most to the log-odds lies in the lesion.
-        outside: It lies out of the lesion.
-        nowhere: No place adds to the log-odds.
-    """
-
-    images: int
-    inside: int
-    outside: int
-    nowhere: int
+    operating_points: Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,14 +146,15 @@ class Scoring(Outlining):
         calibration: Its error before and after.
         subsets: Images that were measured apart, by name.
         withheld: By the gate; None where the release does not state it.
-        activation: Where the activation maps point, by class.
+        activation: By class the number of ``images`` with a true mask, and of those whose map
+            points ``inside`` the lesion, ``outside``, or ``nowhere``, as all speaks against.
     """
 
     malignant: int
     calibration: CalibrationReport
     subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
     withheld: Withheld | None = None
-    activation: Mapping[str, Peaks] = field(default_factory=lambda: _NOTHING)
+    activation: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ _NOT_RECIPE = frozenset(
 )
 
 _T = TypeVar("_T")
+_Image = TypeVar("_Image")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,14 +178,17 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
     )
 
 
-def embed(network: Network, lesions: Sequence[Lesion], *, looks: Looks) -> NDArray[np.float32]:
+def embed(
+    network: Network, images: Sequence[Lesion | NDArray[np.uint8]], *, looks: Looks
+) -> NDArray[np.float32]:
     """Returns a network's embedding of each image, the mean over looks, (N, E)."""
 
-    def ask(lesion: Lesion) -> NDArray[np.float32]:
-        image = Image.fromarray(read_image(lesion.image_path))
-        return np.asarray(look_at(network, image, looks)["embedding"].mean(axis=0))
+    def ask(one: Lesion | NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = read_image(one.image_path) if isinstance(one, Lesion) else one
+        apart = look_at(network, Image.fromarray(pixels), looks)
+        return np.asarray(apart["embedding"].mean(axis=0))
 
-    return np.stack(each_image(ask, lesions))
+    return np.stack(each_image(ask, images))
 
 
 def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
@@ -192,10 +196,10 @@ def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
     return ask_all([network], image, looks=looks)[0]
 
 
-def each_image(ask: Callable[[Lesion], _T], lesions: Iterable[Lesion]) -> list[_T]:
+def each_image(ask: Callable[[_Image], _T], images: Iterable[_Image]) -> list[_T]:
     """Returns what ``ask`` returns for each image, in their order; one per processor at once."""
     with ThreadPoolExecutor(core_count()) as pool:
-        return list(pool.map(ask, lesions))
+        return list(pool.map(ask, images))
 
 
 def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
