@@ -48,9 +48,3 @@ def test_perfect_scores_cost_nothing() -> None:
 def test_one_class_alone_is_refused() -> None:
     with pytest.raises(DataError, match="one class is missing"):
         choose_points([0, 0], [0.1, 0.2])
-
-
-def test_a_point_is_written_with_its_intervals() -> None:
-    record = choose_points(LABELS, VALUES, draws=20)[0].to_dict()
-    assert record["name"] == "balanced"
-    assert set(record["sensitivity"]) == {"value", "low", "high"}

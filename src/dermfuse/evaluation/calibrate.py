@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import DRAWS, percentile_interval, resample
 from dermfuse.predictions.metrics import expected_calibration_error, images_needed
-from dermfuse.release.folder import Calibration, OperatingPoint, logit_of, probability_of
+from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of, probability_of
 
 _STEPS, _ENOUGH = 100, 1e-10
 _RIDGE = 1e-6  # keeps Newton's step finite where the scores separate the classes
@@ -217,8 +216,8 @@ def choose_points(
             OperatingPoint(
                 "balanced" if target is None else f"sensitivity{round(100 * target)}",
                 threshold,
-                Estimate(float(called[malignant].mean()), *of_sensitivity),
-                Estimate(float((~called)[~malignant].mean()), *of_specificity),
+                Rate(float(called[malignant].mean()), *of_sensitivity),
+                Rate(float((~called)[~malignant].mean()), *of_specificity),
             )
         )
     return tuple(points)

@@ -428,7 +428,7 @@ def make_class_release(
             member.name: rank(malignant, column)
             for member, column in zip(members, many.T, strict=True)
         },
-        "calibration": calibration.to_dict(),
+        "calibration": asdict(calibration),
         "subsets": {
             name: _measure(
                 malignant[own], found[:, own], None if single is None else single[:, own]
