@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import DataError, RunError
-from dermfuse.figures import Picture
 from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.fusion import fuse
+from dermfuse.report import Picture
 
 Make = Callable[..., Path]
 

@@ -1,11 +1,12 @@
 """A folder's page: the notice first, counts, rows as they are given, nothing loaded or run."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from dermfuse.folders import NOTICE
-from dermfuse.report.folder import FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import FolderSummary, ImageRow, render_folder
 
 SUMMARY = FolderSummary(malignant=3, benign=1200, withheld=0, flagged=2, failed=0)
 ROW = ImageRow(
@@ -20,7 +21,12 @@ ROW = ImageRow(
 
 
 def _render(*rows: ImageRow, summary: FolderSummary = SUMMARY, **page: int) -> str:
-    return render_folder(FolderPage(summary, rows, **page))
+    return render_folder(summary, rows, **page)
+
+
+def _counts(summary: FolderSummary) -> dict[str, str]:
+    found = re.findall(r'"value">(.+)</p>\s*<p class="name">(.+)</p>', _render(summary=summary))
+    return {name: count for count, name in found}
 
 
 class TestRows:
@@ -29,10 +35,7 @@ class TestRows:
         for part in ("a.png", "0.812", "malignant", "25.0 %", "blur", "asymmetry 0.5, border 0.1"):
             assert part in text
         assert '<img src="data:image/jpeg;base64,/9j/"' in text
-
-    def test_a_thumbnail_may_be_an_address_already(self) -> None:
-        row = ImageRow("a", 0.5, "benign", None, thumbnail="data:image/jpeg;base64,/9j/")
-        assert row.uri == ROW.uri
+        assert _render(replace(ROW, thumbnail="data:image/jpeg;base64,/9j/")) == _render(ROW)
 
     def test_what_was_withheld_is_said_and_not_shown_as_zero(self) -> None:
         text = _render(ImageRow("a", None, "withheld", None))
@@ -52,21 +55,18 @@ class TestHead:
         assert re.search(r"\.notice \{ position: sticky; top: 0", text)
 
     def test_counts_are_of_the_whole_folder_and_rare_zeros_are_left_out(self) -> None:
-        assert dict(SUMMARY.counts) == {
-            "images analysed": 1203,
-            "called malignant": 3,
-            "called benign": 1200,
-            "with a flag": 2,
+        assert _counts(SUMMARY) == {
+            "images analysed": "1,203",
+            "called malignant": "3",
+            "called benign": "1,200",
+            "with a flag": "2",
         }
-        assert "1,203" in _render(ROW)
 
     def test_what_is_withheld_is_counted_and_named_before_the_calls(self) -> None:
         summary = FolderSummary(malignant=1, benign=2, withheld=3, flagged=0, failed=0)
-        assert [name for name, _ in summary.counts][:3] == [
-            "images analysed", "withheld", "called malignant",
-        ]  # fmt: skip
-        assert "it needs eyes first" in _render(ROW, summary=summary)
-        assert "it needs eyes first" not in _render(ROW)
+        assert list(_counts(summary))[:3] == ["images analysed", "withheld", "called malignant"]
+        assert "need a look by eye" in _render(ROW, summary=summary)
+        assert "need a look by eye" not in _render(ROW)
 
     def test_failures_are_listed_on_the_first_page(self) -> None:
         summary = FolderSummary(0, 1, 0, 0, failed=7, errors=(("bad.png", "no image"),))
@@ -76,7 +76,7 @@ class TestHead:
         assert "bad.png" not in _render(ROW, summary=summary, number=2, pages=2)
 
     def test_pages_say_where_they_stand(self) -> None:
-        text = re.sub(r"\s+", " ", _render(ROW, number=2, pages=3, first_rank=1000))
+        text = re.sub(r"\s+", " ", _render(ROW, number=2, pages=3))
         assert "Page 2 of 3, images 1,001 to 1,001. The next page is the file report-3.html" in text
         assert "next page" not in _render(ROW, number=3, pages=3)
 

@@ -391,7 +391,7 @@ def card(
         render_summary,
         write_card_page,
     )
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     if out and out.suffix.lower() != ".md":
         raise ConfigError(f"--out is {out}", expected="the name of a .md file")

@@ -336,7 +336,7 @@ def _finish(
     left: "Sequence[RunProgress]" = (),
     json: bool,
 ) -> None:
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
     from dermfuse.reproduction.page import render_block
 
     for place in summary:

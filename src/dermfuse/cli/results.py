@@ -24,7 +24,7 @@ from dermfuse.cli.console import (
 from dermfuse.cli.models import Data
 from dermfuse.errors import ConfigError
 from dermfuse.estimates import estimate_cells
-from dermfuse.folders import NOTICE, require_free
+from dermfuse.folders import NOTICE, RunFolder, require_free
 
 if TYPE_CHECKING:
     from dermfuse.evaluation.matching import Coverage
@@ -339,7 +339,6 @@ def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "Submis
 
 def _pack_results(results: Path, out: Path) -> "SubmissionReport":
     from dermfuse.analysis.conversion import pack_results
-    from dermfuse.folders import RunFolder
 
     if RunFolder(results).is_run:
         raise ConfigError(
@@ -383,7 +382,7 @@ def tabulate(
 ) -> None:
     """Print a Markdown table of measured numbers, or write it into pages."""
     from dermfuse.evaluation.tables import BLOCK, measure, render_tables
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     with progress("Evaluating"):
         reports = measure(predictions, truth=truth, draws=draws)
@@ -417,7 +416,7 @@ def ablate(
 ) -> None:
     """Print what each step of a recipe gains over the one before, on the same images."""
     from dermfuse.evaluation.tables import measure_steps, render_ablation
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     named = [_named_folder(step) for step in steps]
     with progress("Comparing"):
@@ -469,11 +468,10 @@ def figures(  # noqa: PLR0913 — an option each
     What cannot be drawn from them is listed, with the reason.
     """
     require_figures_extra("dermfuse figures")
-    from dermfuse.figures.gather import captions, draw_figures, write_figures
-    from dermfuse.figures.sources import is_run
+    from dermfuse.figures.gather import draw_figures, write_figures
 
     require_free(out, what="figures")
-    runs = [folder for folder in folders if is_run(folder)]
+    runs = [folder for folder in folders if RunFolder(folder).is_run]
     predictions = [folder for folder in folders if folder not in runs]
     not_drawn: list[tuple[str, str]] = []
     with progress("Drawing"):
@@ -486,8 +484,7 @@ def figures(  # noqa: PLR0913 — an option each
             paper=paper,
             skipped=lambda figure, why: not_drawn.append((figure, why)),
         )
-    write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
-    said = captions(pictures, not_drawn, webp=webp)
+    said = write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
     if json:
         say_json(said)
         return

@@ -19,7 +19,7 @@ from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_ma
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Predictions, read_predictions
-from dermfuse.report.folder import markdown_table
+from dermfuse.report.page import markdown_table
 
 BLOCK = "results"
 """The table's place in a page: between ``<!-- results:begin -->`` and ``<!-- results:end -->``."""

@@ -40,7 +40,7 @@ from dermfuse.release.folder import (
     read_cards,
     read_release,
 )
-from dermfuse.report.folder import markdown_table
+from dermfuse.report.page import markdown_table
 from dermfuse.report.words import MISSED
 
 METRICS = {"auc": "AUC", "average_precision": "average precision", "jaccard": "Jaccard"}

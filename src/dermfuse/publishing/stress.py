@@ -496,13 +496,10 @@ def build_page(report: StressReport) -> Page:
                     f"the largest less the smallest. Seed {report.seed}."
                 ),
                 columns=COLUMNS,
-                rows=tuple(tuple((cell, "") for cell in table_row(row)) for row in report.rows),
+                rows=tuple(table_row(row) for row in report.rows),
                 paragraphs=(),
             ),
         ),
-        charts=(),
-        examples=(),
-        examples_note="",
         facts=(
             ("Networks", report.release),
             ("Threshold", f"{report.threshold:.3f}"),
