@@ -5,12 +5,11 @@ Its words stand in card.md and checklists.md, its tables in card_tables.md, its 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 
 from dermfuse import __version__
 from dermfuse.config import Config
@@ -40,7 +39,7 @@ from dermfuse.release.folder import (
     read_cards,
     read_release,
 )
-from dermfuse.report.page import markdown_table
+from dermfuse.report.page import template
 from dermfuse.report.words import MISSED
 
 METRICS = {"auc": "AUC", "average_precision": "average precision", "jaccard": "Jaccard"}
@@ -432,50 +431,25 @@ def write_card_page(card: Card, out: str | Path) -> Path:
     return beside
 
 
-def _render(template: str, card: Card) -> str:
-    folder = resources.files("dermfuse.publishing")
-    environment = Environment(  # noqa: S701 — Markdown, of our own files, is no HTML to escape
-        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "to": _format,
-        "said": _plain,
-        "in_words": METRICS.__getitem__,
-        "of_metric": lambda metric, numbers: f"{numbers[metric]:.3f}",
-    }
-    environment.globals |= {
-        "head": lambda *cells: markdown_table(cells, ()),
-        "row": lambda *cells: "\n" + markdown_table([*map(str, cells)], ()).partition("\n")[0],
-        "METRICS": METRICS,
-        "MISSED": MISSED,
-        "TONES": TONES,
-        "STRESS_COLUMNS": COLUMNS,
-        "stress_row": table_row,
-        "say_orientations": say_orientations,
-        "describe_looks": describe_looks,
-        "flatten": flatten,
-    }
+def _render(name: str, card: Card) -> str:
     try:
-        return environment.get_template(template).render(
+        return template("publishing", name).render(
             card=card,
             measured=card.measured,
             facts=card.measured.facts,
             official=OFFICIAL_TOTALS["train"],
             draws=DRAWS,
-            notice=NOTICE,
+            METRICS=METRICS,
+            MISSED=MISSED,
+            TONES=TONES,
+            STRESS_COLUMNS=COLUMNS,
+            stress_row=table_row,
+            say_orientations=say_orientations,
+            describe_looks=describe_looks,
+            flatten=flatten,
         )
     except (UndefinedError, KeyError) as error:
         raise ReleaseError(
             f"release {card.release.name} lacks a number of the card ({error})",
             expected="what dermfuse release measures",
         ) from error
-
-
-def _format(value: object, spec: str) -> str:
-    if isinstance(value, StrictUndefined):
-        raise UndefinedError(value._undefined_message)  # Python's format would not name it
-    return format(value, spec)

@@ -25,7 +25,7 @@ from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_te
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.records import build_record
-from dermfuse.report import Finding, Page, Table, render_page
+from dermfuse.report.page import Finding, Page, Table, render_page, say, template
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -458,52 +458,33 @@ def build_page(report: StressReport) -> Page:
     scored = [
         row for row in report.rows if row.mask_agreement is not None and row.name != ORIENTATIONS
     ]
-    worst_call = max(scored, key=lambda row: row.calls_changed or 0.0)
-    worst_mask = min(scored, key=lambda row: row.mask_agreement or 0.0)
+    calls = max(scored, key=lambda row: row.calls_changed or 0.0)
+    outlines = min(scored, key=lambda row: row.mask_agreement or 0.0)
+    share = _share(calls.calls_changed)
+    findings = [
+        ("Most calls changed by", calls.name, _say("calls", share=share, at=report.threshold)),
+        ("Outlines moved most by", outlines.name, _say("outlines", of=outlines.mask_agreement)),
+    ]
+    if row := report.orientations:
+        span = _say("span", said=say_orientations(report), shift=_number(row.median_shift))
+        findings.append(("Calls that depend on the orientation", _share(row.calls_changed), span))
+    looks = f"Each network looks at {describe_looks(report.looks)} of an image"
     return Page(
         title="What disturbances do",
-        lead=(
-            f"{report.images} images were analysed with {report.release}, disturbed and analysed "
-            "again. The lesions stayed what they are, so whatever moved is error; where the "
-            "lesion was removed, the probability should fall and the outline should vanish."
-        ),
-        findings=(
-            Finding(
-                "Most calls changed by",
-                worst_call.name,
-                note=f"{_share(worst_call.calls_changed)} of calls; an image is called malignant "
-                f"from a probability of {report.threshold:.3f} on.",
-            ),
-            Finding(
-                "Outlines moved most by",
-                worst_mask.name,
-                note=f"Jaccard {worst_mask.mask_agreement:.2f} with the outline before; 1 where "
-                "both are the same.",
-            ),
-            *_orientation_findings(report),
-        ),
+        lead=_say("lead", report=report),
+        findings=tuple(Finding(name, value, note=note) for name, value, note in findings),
         tables=(
             Table(
                 title="Each disturbance",
-                note=(
-                    f"{report.images - report.refused} images"
-                    + (
-                        f"; {report.refused} more were withheld to begin with"
-                        if report.refused
-                        else ""
-                    )
-                    + ". Shift: absolute change of the probability; of the orientations together, "
-                    f"the largest less the smallest. Seed {report.seed}."
-                ),
+                note=_say("note", report=report),
                 columns=COLUMNS,
-                rows=tuple(table_row(row) for row in report.rows),
-                paragraphs=(),
+                rows=tuple(map(table_row, report.rows)),
             ),
         ),
         facts=(
             ("Networks", report.release),
             ("Threshold", f"{report.threshold:.3f}"),
-            ("Looks", f"Each network looks at {describe_looks(report.looks)} of an image"),
+            ("Looks", looks),
         ),
     )
 
@@ -511,26 +492,11 @@ def build_page(report: StressReport) -> Page:
 def say_orientations(report: StressReport) -> str:
     """Returns how often the orientation of an image decides its call; empty if not measured."""
     row = report.orientations
-    if row is None:
-        return ""
-    return (
-        "The call changes between the eight orientations in "
-        f"{_share(row.calls_changed)} of scored images."
-    )
+    return _say("orientations", share=_share(row.calls_changed)) if row else ""
 
 
-def _orientation_findings(report: StressReport) -> tuple[Finding, ...]:
-    row = report.orientations
-    if row is None:
-        return ()
-    return (
-        Finding(
-            "Calls that depend on the orientation",
-            _share(row.calls_changed),
-            note=f"{say_orientations(report)} Half of them move by {_number(row.median_shift)} "
-            "or more from the least to the most suspicious orientation.",
-        ),
-    )
+def _say(sentence: str, **values: object) -> str:
+    return say(template("publishing", "stress.txt"), sentence, **values)
 
 
 def table_row(row: StressRow) -> tuple[str, ...]:
