@@ -12,14 +12,14 @@ from typing import Any
 
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.errors import ConfigError, PredictionsError
-from dermfuse.estimates import Estimate, PairedTest
+from dermfuse.estimates import PairedTest
 from dermfuse.evaluation.bootstrap import DRAWS, Drawn, draw_masks, draw_ranking, paired_test
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_masks, match_scores
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Predictions, read_predictions
-from dermfuse.report.page import markdown_table
+from dermfuse.report.page import template
 
 BLOCK = "results"
 """The table's place in a page: between ``<!-- results:begin -->`` and ``<!-- results:end -->``."""
@@ -43,54 +43,7 @@ def measure(
 
 def render_tables(reports: Sequence[EvaluationReport]) -> str:
     """Returns Markdown: a table per task, with data, split, seed, n, interval and machine."""
-    parts = []
-    if rows := [
-        [*_who(report), f"{of.image_count} ({of.malignant_count})"]
-        + [_cell(e) for e in (of.auc, of.average_precision, of.accuracy)]
-        + [_cell(of.specificity_at_sensitivity.get(0.95)), _cell(of.expected_calibration_error)]
-        for report in reports
-        if (of := report.classification)
-    ]:
-        columns = ["AUC", "AP", "accuracy", "specificity at sensitivity 0.95", "calibration error"]
-        parts.append(markdown_table(["network", "split", "epoch", "n (malignant)", *columns], rows))
-    if masks := [
-        [*_who(report), str(m.image_count)]
-        + [_cell(e) for e in (m.jaccard, m.dice, m.accuracy, m.sensitivity, m.specificity)]
-        for report in reports
-        if (m := report.segmentation)
-    ]:
-        columns = ["Jaccard", "Dice", "accuracy", "sensitivity", "specificity"]
-        parts.append(markdown_table(["network", "split", "epoch", "n", *columns], masks))
-    return "\n\n".join([*parts, _footnote(reports)])
-
-
-def _who(report: EvaluationReport) -> list[str]:
-    details = report.details
-    epoch = f"{details['epoch']} of {details['epochs']}" if details.get("epochs") else ""
-    return [report.source, report.split, epoch]
-
-
-def _cell(estimate: Estimate | None) -> str:
-    return f"{estimate:.3f}" if estimate else ""
-
-
-def _footnote(reports: Sequence[EvaluationReport]) -> str:
-    details = [report.details for report in reports]
-    machines = {
-        f"{one['device']} ({one['machine']}, {one['precision']})"
-        for one in details
-        if "machine" in one
-    }
-    data = {str(one["data"]) for one in details if one.get("data")}
-    sentences = [
-        *(f"Intervals: 95 %, stratified bootstrap, {one.draws} draws." for one in reports[:1]),
-        "The epoch was chosen on the same validation images, so these numbers lean upwards."
-        if any(report.split == "validation" for report in reports)
-        else "",
-        f"Data: {'; '.join(sorted(data))}." if data else "",
-        f"Trained on: {'; '.join(sorted(machines))}." if machines else "",
-    ]
-    return " ".join(filter(None, sentences))
+    return template("evaluation", "results.md").render(reports=reports).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +171,4 @@ def _draw(images: ScoredImages | SegmentedImages, draws: int, seed: int) -> Draw
 
 def render_ablation(ablation: Ablation) -> str:
     """Returns a Markdown table: each step, its metrics and its gain over the one before."""
-    metrics = list(ablation.steps[0].values)
-    columns = ["step", *metrics, *(f"gain in {metric} (95 % interval)" for metric in metrics)]
-    rows = [
-        [
-            step.name,
-            *(f"{value:.3f}" for value in step.values.values()),
-            *(f"{step.gains[m].difference:+.3f}" if step.gains else "" for m in metrics),
-        ]
-        for step in ablation.steps
-    ]
-    of = f" ({ablation.malignant} malignant)" if ablation.malignant is not None else ""
-    foot = (
-        f"{ablation.images} images{of} that no network of a row was trained on, the same in every"
-        f" row; each gain is over the row above, by the paired bootstrap with {ablation.draws}"
-        " draws. Written by `dermfuse ablate`."
-    )
-    return f"{markdown_table(columns, rows)}\n\n{foot}"
+    return template("evaluation", "ablation.md").render(ablation=ablation).strip()
