@@ -9,7 +9,7 @@ with their 95 % intervals, as JSON values.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -409,12 +409,7 @@ def make_class_release(
     weights = fit_weights(malignant, many)
     fused = many @ weights
     found = _cross_fit(images, many)
-    calibration = calibrate(malignant, fused)
-    calibration = replace(
-        calibration,
-        error_after=expected_calibration_error(malignant, found[1]),
-        mean_after=float(found[1].mean()),
-    )
+    calibration = calibrate(malignant, fused, found[1])
     called = calibration.calibration(fused)
     points = choose_points(malignant, called)
     single = _cross_fit(images, one_look) if looks > 1 else None
