@@ -35,8 +35,8 @@ class PairedTest:
     """A number of A and of B, on the same images.
 
     Args:
-        a: Of A.
-        b: Of B.
+        a: The number of A.
+        b: The number of B.
         difference: A less B.
         p_value: Two-sided, of "no difference"; None where the test has no answer.
     """

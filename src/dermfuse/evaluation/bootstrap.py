@@ -70,7 +70,7 @@ class Drawn:
     """Metrics of some images, and of every bootstrap draw of them.
 
     Attributes:
-        names: Of the K metrics.
+        names: Names of the K metrics.
         values: On the images themselves. (K,)
         draws: In each draw. (D, K)
     """
@@ -109,8 +109,8 @@ def draw_ranking(
         malignant: Labels. (N,)
         scores: Higher means more likely malignant. (N,)
         sensitivities: Each in (0, 1].
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
 
     Raises:
         DataError: A class is missing.
@@ -140,8 +140,8 @@ def draw_calls(
         malignant: Labels. (N,)
         scores: Probabilities of malignancy. (N,)
         called: Which images are called malignant. (N,)
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
     """
     right, every = called == malignant, np.ones(len(malignant))
     shares = {
@@ -187,8 +187,8 @@ def draw_shares(
     Args:
         shares: By name what is summed up, and the whole; a mean has a whole of ones. (N,) each
         strata: The stratum of each image; all equal for a plain bootstrap. (N,)
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
     """
     return _draw(
         tuple(shares),
@@ -254,7 +254,7 @@ def draw_counts(strata: NDArray[np.int64], *, draws: int, seed: int) -> Iterator
     Args:
         strata: The stratum of each image. (N,)
         draws: How many, 1 or more.
-        seed: Of the generator.
+        seed: Seed of the generator.
     """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
@@ -424,8 +424,8 @@ def _standard_error(found: Values, left_out: Values) -> float:
     """Returns the standard error of a mean of placements, or of differences of placements.
 
     Args:
-        found: Of the malignant images. (m,)
-        left_out: Of the benign images. (n,)
+        found: Placements of the malignant images. (m,)
+        left_out: Placements of the benign images. (n,)
     """
     if min(found.size, left_out.size) < 2:
         raise DataError(
@@ -463,9 +463,9 @@ def fisher_p_value(hits_a: int, count_a: int, hits_b: int, count_b: int) -> floa
     are no likelier than what was seen.
 
     Args:
-        hits_a: Of the first group, 0 to ``count_a``.
+        hits_a: Hits in the first group, 0 to ``count_a``.
         count_a: Size of the first group.
-        hits_b: Of the second group, 0 to ``count_b``.
+        hits_b: Hits in the second group, 0 to ``count_b``.
         count_b: Size of the second group.
 
     Example:

@@ -50,7 +50,7 @@ def fit_calibration(labels: ArrayLike, scores: ArrayLike, *, bias: bool = True) 
 
     Args:
         labels: 0 benign, 1 malignant. (N,)
-        scores: Of malignancy, in [0, 1]; of images that were not trained on. (N,)
+        scores: Scores of images that were not trained on, in [0, 1]. (N,)
         bias: Whether the balance is fitted too, or the temperature alone.
 
     Raises:
@@ -80,9 +80,9 @@ def calibrate(
 
     Args:
         labels: 0 benign, 1 malignant; ten or more of each. (N,)
-        scores: Of malignancy, in [0, 1]; of images that were not trained on. (N,)
+        scores: Scores of images that were not trained on, in [0, 1]. (N,)
         out_of_fold: Their probabilities, each by a line that was fitted to other images. (N,)
-        seed: Of the folds on which temperature scaling alone is measured.
+        seed: Seed of the folds on which temperature scaling alone is measured.
 
     Raises:
         DataError: As for ``fit_calibration``, or there are fewer than ten images of a class.
@@ -116,7 +116,7 @@ def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDAr
     Args:
         labels: 0 benign, 1 malignant. (N,)
         folds: How many.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     truth = np.asarray(labels, dtype=np.int64)
     rng = np.random.default_rng(seed)
@@ -169,8 +169,8 @@ def choose_points(
     Args:
         labels: 0 benign, 1 malignant. (N,)
         probabilities: Calibrated, in [0, 1]. (N,)
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
 
     Raises:
         DataError: A class is missing.
@@ -256,7 +256,7 @@ def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
 
     Args:
         labels: 0 benign, 1 malignant. (N,)
-        scores: Of each network, in [0, 1], of images it was not trained on. (N, K)
+        scores: Scores by each network of images it was not trained on, in [0, 1]. (N, K)
 
     Returns:
         In steps of 0.001. (K,)

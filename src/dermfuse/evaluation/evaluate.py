@@ -50,8 +50,8 @@ def evaluate(
         predictions: Holds ``scores.csv`` or ``masks/``, or both.
         truth: ISIC 2016 in its official layout (images are not needed), or a plain folder with
             a CSV of ``image_id,label`` or with ``masks/``; or several of these, joined.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
         threshold: A score above it is called malignant; None takes what the predictions name:
             the operating point of an analysis, else the challenge's 0.5.
         allow_partial: Evaluate what is there when images of the test split are not predicted;
@@ -157,8 +157,8 @@ def compare(
         a: The predictions of model A.
         b: The predictions of model B, of the same images.
         truth: As for ``evaluate``.
-        draws: Of the bootstrap; both models see the same draws.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws; both models see the same ones.
+        seed: Seed of the bootstrap.
         allow_partial: As for ``evaluate``; A and B must lack the same images.
 
     Raises:

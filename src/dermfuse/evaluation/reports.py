@@ -129,7 +129,7 @@ class SegmentationReport:
         sensitivity: Share of the lesion's pixels.
         specificity: Share of the skin's pixels.
         thresholded_jaccard: Images below 0.65 count 0 (the challenges from 2018 on).
-        pooled_jaccard: Of all pixels of all images as one mask.
+        pooled_jaccard: Jaccard of all pixels of all images as one mask.
     """
 
     coverage: Coverage
@@ -178,8 +178,8 @@ class EvaluationReport:
     Args:
         source: Who predicted, in the manifest's words, or the folder's name.
         split: ``train``, ``validation`` or ``test``; empty where it is not known.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
         classification: Where there are scores, and labels to hold them against.
         segmentation: Where there are masks, and true ones to hold them against.
         details: What the manifest says of the training: data, epochs, machine; not in the JSON.
@@ -257,9 +257,9 @@ class ComparisonReport:
 
     Args:
         source_a: Who predicted A, in the manifest's words, or the folder's name.
-        source_b: The same of B.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        source_b: Who predicted B, likewise.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
         classification: Where both have scores, and the truth has labels.
         segmentation: Where both have masks, and the truth has masks.
     """

@@ -53,7 +53,7 @@ class Step:
     Attributes:
         name: What was changed.
         source: Who predicted, in the manifest's words.
-        values: Of each metric.
+        values: Each metric by its name.
         gains: Over the step before, by metric; none for the first.
     """
 
@@ -71,7 +71,7 @@ class Ablation:
         task: Classification or segmentation.
         images: How many.
         malignant: How many of them are malignant; None for masks.
-        draws: Of the bootstrap.
+        draws: Number of bootstrap draws.
         steps: In their order.
     """
 
@@ -100,8 +100,8 @@ def measure_steps(
         steps: Names and predictions folders, the baseline first; all of one task.
         truth: Labels and masks, as for ``evaluate``.
         within: Only images that this folder of labels and masks knows, too.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
 
     Raises:
         ConfigError: There are fewer than two steps, or no draws.

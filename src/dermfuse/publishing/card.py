@@ -58,8 +58,8 @@ class OneLook:
     """Answers to the image as it is, beside those of all looks.
 
     Args:
-        fusion: Of the networks together.
-        gain: Of all looks beside one, on the same images.
+        fusion: Numbers of the networks together.
+        gain: What all looks gain over one, on the same images.
     """
 
     fusion: Numbers
@@ -72,7 +72,7 @@ class Subset:
 
     Args:
         images: How many.
-        fusion: Of the networks together.
+        fusion: Numbers of the networks together.
     """
 
     images: int
@@ -85,7 +85,7 @@ class ScoredSubset(Subset):
 
     Args:
         malignant: How many of the images are malignant.
-        calibration_error: Of the calibrated mean.
+        calibration_error: Calibration error of the calibrated mean.
     """
 
     malignant: int
@@ -98,8 +98,8 @@ class Withheld:
 
     Args:
         malignant: Number of malignant ``images``, and of them ``withheld``.
-        benign: The same of benign images.
-        p_value: Of equal rates, by Fisher's exact test.
+        benign: The same two numbers of benign images.
+        p_value: Fisher's exact test of equal rates.
         operating_points: By name ``sensitivity`` and ``specificity`` where a withheld image counts
             as not called malignant.
     """
@@ -117,12 +117,12 @@ class Outlining:
     Args:
         images: How many.
         how: In words.
-        fusion: Of the networks together.
-        networks: Of each alone.
-        fusion_in_float32: Of the networks together before their precision was lowered; None where
+        fusion: Numbers of the networks together.
+        networks: Numbers of each network alone.
+        fusion_in_float32: Numbers before the networks' precision was lowered; None where
             the release does not state it. With one look.
-        looks: At how many orientations of an image the networks looked.
-        one_look: The same with one; None where there is no more.
+        looks: Number of orientations of an image the networks looked.
+        one_look: Numbers with one look; None where the networks have one only.
         subsets: Images that were measured apart, by name.
     """
 
@@ -174,7 +174,7 @@ class Facts:
     """What else a release states; what it does not is empty.
 
     Args:
-        precision: Of the networks.
+        precision: Precision of the networks that ship.
         data: The name of the dataset's folder.
         fold_runs: The runs that held images back.
         recipes: The configuration of each network that ships, by its name.
@@ -204,8 +204,8 @@ class ReleaseNumbers:
     """All that a release says it measured; None or empty where it says nothing.
 
     Args:
-        scoring: Of the class networks.
-        outlining: Of the mask networks.
+        scoring: What the class networks reach.
+        outlining: What the mask networks reach.
         flagged: What the gate does, by kind of image.
         facts: What else it states.
     """
@@ -280,14 +280,14 @@ class Card:
 
     Args:
         command: That made it.
-        version: Of dermfuse.
+        version: Version of dermfuse.
         release: The record.
         networks: The cards of its networks by name, those that score first.
         measured: What the release says of itself.
-        census: Of the training images; None where they were not given.
+        census: Counts of the training images; None where they were not given.
         stress: None where it was not given.
-        bench: Likewise; names and values, but for times, which are those of one machine in one
-            hour: ratios of what was measured side by side hold elsewhere.
+        bench: None where it was not given. Names and values, but for times, which are those of one
+            machine in one hour: ratios of what was measured side by side hold elsewhere.
         digests: SHA-256 of the records that the numbers come from: release, stress, bench.
     """
 
@@ -410,7 +410,7 @@ def render_summary(card: Card) -> str:
     """Returns the card's first table and where its numbers come from, for another page.
 
     Raises:
-        ReleaseError: As for ``render_card``.
+        ReleaseError: The release measured, and leaves out a number of the table.
     """
     return _render("card_summary.md", card).strip()
 

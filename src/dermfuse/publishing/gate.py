@@ -43,7 +43,7 @@ def other_images(*, seed: int = 0) -> Mapping[str, list[Pixels]]:
     """Returns images that are not dermoscopy, by kind.
 
     Args:
-        seed: Of what is drawn and of the crops.
+        seed: Seed of the drawings and of the crops.
 
     Raises:
         DependencyError: scikit-image, whose photographs are used, is not installed.
@@ -184,12 +184,12 @@ def fit_gate(
     equally far. What other images do is measured with the networks that ship.
 
     Args:
-        folds: Of each class network, its folds; all networks have the same folds.
+        folds: The folds of each class network; all networks have the same.
         networks: The class networks that ship, in the same order.
         lesions: The images they were trained on.
         out: The release folder.
-        looks: At how many orientations of an image the networks look.
-        seed: Of the other images.
+        looks: Number of orientations of an image the networks look.
+        seed: Seed of the other images.
 
     Raises:
         ExportError: The networks' folds differ.

@@ -81,10 +81,10 @@ class FoldAnswers:
         held_back: The images it was not trained on.
         scores: With all looks and with one, in the precision that ships; with one in float32.
             (N, 3)
-        embedding: Of the held-back images, the mean over looks. (N, E)
+        embedding: Embeddings of the held-back images, the mean over looks. (N, E)
         activations: Their activation maps, the mean over looks. (N, h, w)
         trained_on: The images it was trained on.
-        embeddings: Of those. (M, E)
+        embeddings: Embeddings of the images it was trained on. (M, E)
     """
 
     held_back: tuple[Lesion, ...]
@@ -155,7 +155,7 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
 
     Args:
         fold: The network.
-        looks: At how many orientations of an image it looks.
+        looks: Number of orientations of an image it looks.
     """
 
     def ask(lesion: Lesion) -> tuple[list[float], NDArray[np.float32], NDArray[np.float32]]:
@@ -300,7 +300,7 @@ def find_peak(activation: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
 
     Args:
         activation: (h, w)
-        mask: Of the lesion, (S, S).
+        mask: True in the lesion. (S, S)
 
     Example:
         >>> lesion = np.array([[True, False], [True, False]])
@@ -325,7 +325,7 @@ def rank(malignant: Flags, scores: Values) -> dict[str, Any]:
 
     Args:
         malignant: Labels. (N,)
-        scores: Of malignancy. (N,)
+        scores: Scores of malignancy. (N,)
     """
     return _ranking(draw_ranking(malignant, scores))
 
@@ -335,8 +335,8 @@ def gain_in_ranking(malignant: Flags, scores: Values, before: Values) -> dict[st
 
     Args:
         malignant: Labels. (N,)
-        scores: Of malignancy. (N,)
-        before: The others. (N,)
+        scores: Scores of malignancy. (N,)
+        before: The scores to compare with. (N,)
     """
     return _ranking(draw_ranking(malignant, scores).less(draw_ranking(malignant, before)))
 
@@ -372,7 +372,7 @@ class _SharedImages:
         ids: Sorted. N
         malignant: (N,)
         part: The fold of each image: what is fitted to the others is measured on it. (N,)
-        scores: As in ``FoldAnswers``, of K networks. (3, N, K)
+        scores: The three scores of ``FoldAnswers``, by K networks. (3, N, K)
     """
 
     ids: tuple[str, ...]
@@ -396,9 +396,9 @@ def make_class_release(
 
     Args:
         asked: The card of each network, and what its folds answered; any number of networks.
-        looks: At how many orientations of an image they looked.
+        looks: Number of orientations of an image they looked.
         subsets: Names and image ids that are measured apart as well.
-        withheld: Of every image whether the gate withholds it; None where there is no gate.
+        withheld: Whether the gate withholds each image, by id; None where there is no gate.
 
     Returns:
         The part of the release, and the mean score of each image by weights of the other folds.
@@ -482,7 +482,7 @@ def _cross_fit(images: _SharedImages, scores: Values) -> Values:
 
     Args:
         images: Whose labels and folds count.
-        scores: Of each network. (N, K)
+        scores: Scores by each network. (N, K)
 
     Returns:
         The scores, and the probabilities. (2, N)
@@ -517,7 +517,7 @@ def _measure(malignant: Flags, found: Values, single: Values | None) -> dict[str
 def _measure_withheld(
     malignant: Flags, probabilities: Values, points: Sequence[OperatingPoint], withheld: Flags
 ) -> dict[str, Any]:
-    """Returns how many of each class the gate withholds, and what is called nevertheless.
+    """Returns how many of each class the gate withholds, and what is still called.
 
     A withheld image is called nothing: a malignant one counts as missed, a benign one as benign.
     """
@@ -552,7 +552,7 @@ def make_mask_release(
 
     Args:
         networks: The card of each network, and its folds; any number of networks.
-        looks: At how many orientations of an image they look.
+        looks: Number of orientations of an image they look.
         subsets: Names and image ids that are measured apart as well.
     """
     keepers = [
@@ -602,9 +602,9 @@ def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> lis
     """Returns the Jaccard of the mean map, with one look, in float32 with one, of each network.
 
     Args:
-        folds: Of each network the one that held the image back.
+        folds: The fold of each network that held the image back.
         lesion: The image; it has a mask.
-        looks: At how many orientations they look.
+        looks: Number of orientations they look.
     """
     image = Image.fromarray(read_image(lesion.image_path))
     truth = read_mask(cast("Path", lesion.mask_path))

@@ -39,7 +39,7 @@ class Disturbance:
     """One way to disturb an image.
 
     Args:
-        name: Of it, with its strength.
+        name: Its name, with its strength.
         kind: What it is of; the strengths of a kind share it.
         apply: From the image, its lesion and a generator to the disturbed image.
         restore: From a mask of the disturbed image to the same mask of the image itself.
@@ -112,7 +112,7 @@ def remove_lesion(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels
         image: RGB, (H, W, 3).
         mask: The lesion, (H, W); without one the image stays as it is, and where the lesion fills
             the frame nothing is left to fill from.
-        rng: Of the grain.
+        rng: Draws the grain.
     """
     margin = max(2, round(0.03 * min(mask.shape)))
     hole = _filtered(mask, ImageFilter.MaxFilter(2 * margin + 1)) > 0.5
@@ -229,8 +229,8 @@ class StressRow:
     which all seven are refused has no shift.
 
     Args:
-        name: Of the disturbance.
-        kind: Of it.
+        name: Name of the disturbance.
+        kind: Its kind.
         images: That were scored before they were disturbed.
         refused: Share of them that is then unlike the images learnt from, and withheld.
         median_shift: Median of the absolute change of the probability, of those still scored.
@@ -259,12 +259,12 @@ class StressReport:
     """What disturbances do to analyses.
 
     Args:
-        release: Of the networks.
+        release: Name of the networks.
         images: That were looked at.
-        refused: Of them, withheld before any disturbance; they are left out.
-        threshold: At which a probability becomes a call.
-        seed: Of the disturbances.
-        looks: At how many orientations of an image each network looked.
+        refused: How many of them were withheld before any disturbance, and left out.
+        threshold: Probability from which an image is called malignant.
+        seed: Seed of the disturbances.
+        looks: Number of orientations of an image each network looked.
         rows: One per disturbance, and one that sums up the orientations.
     """
 
@@ -307,7 +307,7 @@ def stress(  # noqa: PLR0913 — what stands in the report
         images: RGB, (H, W, 3) each.
         release: Name of the networks.
         threshold: Calibrated probability from which on an image is called malignant.
-        looks: At how many orientations of an image each network looks, for the report.
+        looks: Number of orientations of an image each network looks, for the report.
         chosen: The disturbances; all if left out.
         seed: Each image and disturbance has a generator of its own, made from it.
         progress: Called with the number of images done.
@@ -387,7 +387,7 @@ def _row(
         one: What it is called.
         found: Probability, agreement and area after each. (D, 3, images)
         before: The probability. (images,)
-        threshold: Of a call.
+        threshold: Probability from which an image is called malignant.
     """
     after, agreement, area = np.moveaxis(found, 1, 0)
     scored = ~np.isnan(after).all(axis=0)

@@ -160,10 +160,10 @@ def draw_folder(
     read from there while that is younger than the predictions.
 
     Args:
-        folder: Of scores or of masks.
+        folder: A predictions folder of scores or of masks.
         truth: Labels or masks.
         task: Which of the two is measured.
-        draws: Of the bootstrap.
+        draws: Number of bootstrap draws.
         only: The images to measure on; None takes all.
 
     Raises:
