@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dermfuse.analysis.inputs import Item
     from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.records import Analysis
+    from dermfuse.estimates import Estimate
     from dermfuse.imaging.measures import LesionMeasures
-    from dermfuse.release.folder import Rate
 
 SOME_FAILED = 3
 _NAMED = 20  # withheld images on a line; the report has all
@@ -207,7 +207,7 @@ def _named(name: str, error: str) -> str:
     return error if error.startswith(name) else f"{name}: {error}"
 
 
-def _show(analysis: "Analysis", *, missed: "Rate | None") -> None:
+def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
     from dermfuse.report.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point

@@ -45,6 +45,7 @@ from dermfuse.cli.reproduce import (
     watch_live,
 )
 from dermfuse.errors import ConfigError
+from dermfuse.estimates import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
 from dermfuse.report.words import MISSED, UNLIKE
 
@@ -65,13 +66,12 @@ def show_release(release: Release, folder: Path) -> None:
 
 def _show_points(classes: ClassRelease) -> None:
     for point in classes.operating_points:
-        found, kept = point.sensitivity, point.specificity
+        found = point.sensitivity
         missed = classes.sensitivity_with_missed(point)
         say(
             f"{point.name}: from {point.threshold:.3f} on, sensitivity {found.value:.3f} "
-            f"({found.low:.3f} to {found.high:.3f}"
-            f"{f'; {missed.value:.3f}, {MISSED}' if missed else ''}), specificity {kept.value:.3f} "
-            f"({kept.low:.3f} to {kept.high:.3f})"
+            f"({found.interval('.3f')}{f'; {missed.value:.3f}, {MISSED}' if missed else ''}), "
+            f"specificity {point.specificity:.3f}"
         )
     if withheld := classes.measured.get("withheld"):
         malignant, benign = withheld["malignant"], withheld["benign"]
@@ -88,22 +88,17 @@ def _show_part(part: ClassRelease | MaskRelease) -> None:
     for name, of in measured["subsets"].items():
         say(f"  {name}: {_numbers(of)} on {of['images']} images")
     if single := measured.get("one_look"):
-        gains = ", ".join(f"{metric} {_signed(of)}" for metric, of in single["gain"].items())
+        gains = ", ".join(
+            f"{metric} {Estimate(**of):+.4f}" for metric, of in single["gain"].items()
+        )
         say(f"  {measured['looks']} looks beside one: {gains}")
 
 
 def _numbers(measured: Mapping[str, Any]) -> str:
-    numbers = [
-        f"{metric} {of['value']:.3f} ({of['low']:.3f} to {of['high']:.3f})"
-        for metric, of in measured["fusion"].items()
-    ]
+    numbers = [f"{metric} {Estimate(**of):.3f}" for metric, of in measured["fusion"].items()]
     if "calibration_error" in measured:
         numbers.append(f"calibration error {measured['calibration_error']:.3f}")
     return ", ".join(numbers)
-
-
-def _signed(of: Mapping[str, float]) -> str:
-    return f"{of['value']:+.4f} ({of['low']:+.4f} to {of['high']:+.4f})"
 
 
 def _share(of: Mapping[str, int]) -> str:
@@ -349,8 +344,13 @@ def card(
 
     Without --out it is printed.
     """
-    from dermfuse.publishing.card import CardSources, gather_card
-    from dermfuse.publishing.model_card import render_card, render_summary, write_card_page
+    from dermfuse.publishing.card import (
+        CardSources,
+        gather_card,
+        render_card,
+        render_summary,
+        write_card_page,
+    )
     from dermfuse.report.page import replace_block
 
     if out and out.suffix.lower() != ".md":

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dermfuse.cli.console import (
-    estimate_cells,
     progress,
     require_figures_extra,
     require_train_extra,
@@ -24,12 +23,12 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.options import Data, Draws, Folders, Json, Out, Partial, Seed, Truth, Tta
 from dermfuse.errors import ConfigError
+from dermfuse.estimates import estimate_cells
 from dermfuse.folders import NOTICE, RunFolder, require_free
 
 if TYPE_CHECKING:
-    from dermfuse.evaluation.evaluate import ComparisonReport
     from dermfuse.evaluation.matching import Coverage
-    from dermfuse.evaluation.reports import Estimate, EvaluationReport
+    from dermfuse.evaluation.reports import ComparisonReport, EvaluationReport, Row
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
     from dermfuse.predictions.packing import SubmissionReport
 
@@ -176,7 +175,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part} of {whole} ({100 * part / whole:.1f} %)" if whole else "0 of 0"
 
 
-def _show_estimates(rows: "list[tuple[str, Estimate]]") -> None:
+def _show_estimates(rows: "list[Row]") -> None:
     cells = [(name, *estimate_cells(estimate)) for name, estimate in rows]
     say_table(("metric", "value", "95 % interval"), cells)
 
@@ -191,17 +190,15 @@ def _show_comparison(report: "ComparisonReport") -> None:
             name,
             f"{row.a:.3f}",
             f"{row.b:.3f}",
-            *estimate_cells(row.difference, sign="+"),
+            *estimate_cells(row.difference, "+.3f"),
             f"{row.p_value:.4f}",
         )
         for name, row in report.rows()
     ]
     if report.classification and report.classification.auc_delong:
         test = report.classification.auc_delong
-        interval = f"{test.low:+.3f} to {test.high:+.3f}"
-        difference = f"{test.difference:+.3f}"
         p_value = "undefined" if test.p_value is None else f"{test.p_value:.4f}"
-        rows.append(("AUC (DeLong)", "", "", difference, interval, p_value))
+        rows.append(("AUC (DeLong)", "", "", *estimate_cells(test.difference, "+.3f"), p_value))
     say_table(("metric", "A", "B", "A - B", "95 % interval", "p"), rows)
     say(f"Paired bootstrap, {report.draws} draws, seed {report.seed}; p is two-sided.")
 
@@ -336,15 +333,16 @@ def tabulate(
     json: Json = False,
 ) -> None:
     """Print a Markdown table of measured numbers, or write it into pages."""
-    from dermfuse.evaluation.tables import measure, render_tables, write_tables
+    from dermfuse.evaluation.tables import BLOCK, measure, render_tables
+    from dermfuse.report.page import replace_block
 
     with progress("Evaluating"):
-        measured = measure(predictions, truth=truth, draws=draws)
-    tables = render_tables(measured)
+        reports = measure(predictions, truth=truth, draws=draws)
+    tables = render_tables(reports)
     for page in write or ():
-        write_tables(page, tables)
+        replace_block(page, BLOCK, tables)
     if json:
-        say_json({"results": [each.report.to_dict() for each in measured], "notice": NOTICE})
+        say_json({"results": [each.to_dict() for each in reports], "notice": NOTICE})
         return
     say(tables)
     say_notice()
