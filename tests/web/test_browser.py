@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.hosting import host_folder
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ImageError
 from dermfuse.folders import read_json, write_json
@@ -17,7 +18,6 @@ from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.report.words import say_share
 from dermfuse.web.build import add_release
-from dermfuse.web.hosting import host_folder
 
 from ..shipped_release import shipped_release
 from .browsers import drive
