@@ -184,10 +184,13 @@ def test_an_answer_that_makes_no_sense_ends_its_decoder(
 
 
 def test_a_refusal_becomes_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b'{"kind": "SystemExit", "found": "a\\nb", "expected": 1, "action": []}'
-    _pretend(tmp_path, monkeypatch, ANSWER.pack(REFUSAL, len(said), 0) + said)
-    with Decoders(1) as decoders, pytest.raises(ImageError, match=r"^a b\. Expected: 1\. \[\]\.$"):
-        decoders.read(b"bytes")
+    for kind, made in (("ImageError", ImageError), ("SystemExit", RuntimeError)):
+        said = f'{{"kind": "{kind}", "found": "a", "expected": 1, "action": []}}'.encode()
+        _pretend(tmp_path, monkeypatch, ANSWER.pack(REFUSAL, len(said), 0) + said)
+        with Decoders(1) as decoders, pytest.raises(made) as told:
+            decoders.read(b"bytes")
+        shown = {ImageError: "a. Expected: 1. [].", RuntimeError: "SystemExit in a decoder: a"}
+        assert str(told.value) == shown[made]
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])

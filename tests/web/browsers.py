@@ -24,7 +24,8 @@ def browser_tool(name: str) -> str:
 def drive(script: str, work: Path, **plan: Any) -> dict[str, Any]:
     """Runs a script of ``web/e2e`` with a plan and returns what it found."""
     path = work / "plan.json"
-    path.write_text(json.dumps({"chromium": browser_tool("chromium"), **plan}, default=str))
+    plan |= {"chromium": browser_tool("chromium"), "work": work}
+    path.write_text(json.dumps(plan, default=str))
     done = subprocess.run(
         [browser_tool("node"), E2E / script, path],
         capture_output=True,

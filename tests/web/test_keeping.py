@@ -27,7 +27,7 @@ def tried(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     kinds = ("index-*.js", "worker-*.js", "*.mjs", "*.wasm", "release.json", "greens.*", "derm*")
     damaged = [path for path in paths if any(Path(path).match(kind) for kind in kinds)]
     file, damaged = write_pictures(work / "files")[0], ["build.json", *damaged]
-    found = drive("keep.mjs", work, app=app, work=work, file=file, damaged=damaged)
+    found = drive("keep.mjs", work, app=app, file=file, damaged=damaged)
     return found | {"heavy": [file["path"] for file in build["heavy"]]}
 
 
