@@ -16,9 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dermfuse.analysis import isolation
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
-from dermfuse.analysis.isolation import ANSWER, PIXELS, READY, REFUSAL, DecoderLimits, Decoders
+from dermfuse.analysis.isolation import (
+    ANSWER,
+    NO_MEMORY,
+    PIXELS,
+    READY,
+    REFUSAL,
+    DecoderLimits,
+    Decoders,
+)
 from dermfuse.errors import ConfigError, DecoderError, DermfuseError, ImageError, StorageError
 from dermfuse.imaging.reading import read_any
 
@@ -74,6 +83,26 @@ def test_a_refusal_says_what_it_says_here(decoders: Decoders, source: Any) -> No
     assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
     with pytest.raises(DermfuseError, match=r"^lésion: "):
         decoders.read(b"", name="lésion")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (ZeroDivisionError(), REFUSAL, "ZeroDivisionError"),
+        (DecoderError("a bomb"), REFUSAL, '"kind": "ImageError", "found": "a bomb"'),
+        (MemoryError(), NO_MEMORY, ""),
+    ],
+)
+def test_whatever_a_file_raises_is_one_answer(
+    fault: Exception, kind: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(isolation, "read_any", fail)
+    found, content = isolation._decode(b"", "a", 10_000)
+    assert found == kind
+    assert said.encode() in content
 
 
 def test_one_process_reads_many_files(decoders: Decoders, noise: np.ndarray) -> None:

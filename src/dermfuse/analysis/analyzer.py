@@ -34,8 +34,8 @@ class Analyzer:
             if left out.
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
             (``dermfuse.imaging.symmetries``); as many as the release was measured with if left out.
-        threads: That one image may use.
-        max_pixels: Of an image; more are refused before any is decoded.
+        threads: How many one image may use.
+        max_pixels: The most an image may have; more are refused before any is decoded.
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
@@ -48,7 +48,7 @@ class Analyzer:
         operating_point: The threshold in use.
         looks: At how many orientations of an image each network looks.
         max_pixels: The most that an image may have.
-        score_all: As it was given.
+        score_all: Whether images unlike those the networks learnt from are scored, too.
         decoders: The processes that decode; None if this one does.
 
     Raises:
@@ -116,7 +116,7 @@ class Analyzer:
         no measure, and the quality of the image is not looked at.
 
         Args:
-            source: As for ``analyze``.
+            source: Whatever ``analyze`` takes.
             name: For the record; the path if left out.
 
         Raises:
@@ -143,7 +143,7 @@ class Analyzer:
         """Returns the pixels of an image, (H, W, 3), within this analyzer's limits.
 
         Args:
-            source: As for ``analyze``.
+            source: Whatever ``analyze`` takes.
             name: For messages.
 
         Raises:
@@ -180,7 +180,7 @@ class Analyzer:
         """Returns the score that the class networks' answers make, or withholds it.
 
         Args:
-            answers: What each class network says, looks apart.
+            answers: Those of each class network, looks apart.
             reduced: The image.
             name: For the record.
         """

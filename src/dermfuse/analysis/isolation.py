@@ -70,9 +70,9 @@ class DecoderLimits:
     """What decoding one file may take.
 
     Args:
-        max_pixels: Of an image; more are refused from its header.
-        seconds: Of processor time; by the clock three times as long, for the machine may be busy.
-        memory_mb: That a decoder may take, where the system bounds it (Linux); what so many
+        max_pixels: The most an image may have; more are refused from its header.
+        seconds: Processor time; by the clock three times as long, for the machine may be busy.
+        memory_mb: The most a decoder may take, where the system bounds it (Linux); what so many
             pixels take if left out.
 
     Raises:
@@ -103,7 +103,7 @@ class Decoders:
 
     Args:
         count: Processes at most, each with the memory that the limits allow.
-        limits: Of one file.
+        limits: What decoding one file may take.
 
     Raises:
         ConfigError: ``count`` is below 1.
@@ -137,13 +137,13 @@ class Decoders:
         """Returns what ``read_any`` returns; pixels, which need no decoder, are read here.
 
         Args:
-            source: As for ``read_any``.
+            source: Whatever ``read_any`` takes.
             name: For messages; by default the path or the open file's name.
 
         Raises:
             DecoderError: It takes more memory or time than it may, or ends its decoder.
-            ImageError: As ``read_any``.
-            DependencyError: As ``read_any``.
+            ImageError: It cannot be read.
+            DependencyError: A package that reads it is not installed.
             StorageError: No decoder can be started.
         """
         request = _request(source, name)
@@ -214,7 +214,7 @@ def _refusal(request: _Request, found: str) -> DecoderError:
 
 
 class _Decoder:
-    """One process that decodes, and what is said to it."""
+    """One process that decodes, and the pipes to it."""
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits

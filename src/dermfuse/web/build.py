@@ -84,10 +84,10 @@ class WebBuild:
     Args:
         out: The folder.
         release: Name of the release in it.
-        build: What tells it from other builds, in hexadecimal.
+        build: Its name in hexadecimal, which follows from its files.
         files: How many files a browser loads.
-        bytes: Of them together, not compressed.
-        heavy_bytes: Of them, networks and WebAssembly.
+        bytes: The size of them all, not compressed.
+        heavy_bytes: The share of networks and WebAssembly.
     """
 
     out: Path

@@ -118,8 +118,8 @@ def draw_image(width: int, height: int, *, lesion: Lesion = "whole") -> NDArray[
     """Returns drawn skin and a lobed lesion of several colours, made in integers alone.
 
     Args:
-        width: Of the image, in pixels.
-        height: Likewise.
+        width: How wide the image is, in pixels.
+        height: How high it is.
         lesion: Whether there is one, and whether it runs out of the frame.
 
     Returns:
