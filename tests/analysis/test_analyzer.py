@@ -325,11 +325,12 @@ def test_what_cannot_be_used_is_refused(release: Path, tmp_path: Path) -> None:
 def test_a_network_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     folder = write_small_release(tmp_path / "broken")
     path = folder / "greens.onnx"
-    path.write_bytes(b"no network")
-    card = replace(read_card(folder / "greens.json"), sha256=digest_file(path), bytes=10)
-    write_card(folder, card)
-    with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
-        Analyzer(folder)
+    card = read_card(folder / "greens.json")
+    for content in (b"no network", b":\x00"):
+        path.write_bytes(content)
+        write_card(folder, replace(card, sha256=digest_file(path), bytes=path.stat().st_size))
+        with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
+            Analyzer(folder)
 
 
 def test_a_score_is_that_of_the_analysis(gated: Path, tmp_path: Path) -> None:
