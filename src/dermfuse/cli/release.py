@@ -292,11 +292,11 @@ def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, 
         raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
     from dermfuse.web.vectors import write_vectors
 
-    written = write_vectors(out, release=release)
+    path, images = write_vectors(out, release=release)
     if json:
-        say_json({"path": str(written.path), "images": written.images})
+        say_json({"path": str(path), "images": images})
         return
-    say(f"{written.images} images and what each stage makes of them lie in {written.path}.")
+    say(f"{images} images and what each stage makes of them lie in {path}.")
     say_notice()
 
 
