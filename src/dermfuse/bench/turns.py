@@ -226,7 +226,7 @@ def _time_inputs(
         start = now(plain.device)
         for rows in block:
             there = rows.to(plain.device)
-            if module.samples.source.cache.masks is None:
+            if not module.samples.source.has_masks:
                 module.images(there)
             else:
                 module.samples.source.images_and_masks(there, distillation=0)
