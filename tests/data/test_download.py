@@ -189,7 +189,9 @@ class TestRefusals:
 
     def test_a_wrong_checksum_of_the_server(self, shop: Shop, tmp_path: Path) -> None:
         shop.headers = _amazon(b"another")
-        with pytest.raises(DataError, match="is not what the server states"):
+        with pytest.raises(
+            DataError, match=r"MD5 hash .*Training_Data\.zip. does not match .*md5:.* but got"
+        ):
             _download(shop, tmp_path)
         assert _left(tmp_path) == []
 

@@ -337,7 +337,7 @@ def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
 
     Each is a matrix on the columns and the same one on the rows. Two triangles take resolution:
     one as wide as a pixel of the small image, which averages, and one as wide as a pixel of the
-    large one, which interpolates. The Gaussian ends after three deviations, and the image goes on
+    large one, which interpolates. The Gaussian ends after three deviations, and the image continues
     behind its border as its reflection.
     """
     frame, size = frame_of(x.shape[-1], x.device), x.shape[-1]
