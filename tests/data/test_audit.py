@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from dermfuse.data import verify_isic2016
-from dermfuse.data.audit import OFFICIAL_TOTALS, audit, perceptual_hash
+from dermfuse.data.audit import NEAR_CORRELATION, OFFICIAL_TOTALS, audit, perceptual_hash
 from dermfuse.data.isic2016 import Totals
 from dermfuse.errors import DataError
 
@@ -212,7 +212,7 @@ class TestDuplicates:
         assert pair.kind == "near duplicate"
         assert (pair.first_split, pair.second_split) == ("train", "test")
         assert pair.orientation == orientation
-        assert report.near_correlation <= pair.correlation < 1.0 + 1e-6
+        assert NEAR_CORRELATION <= pair.correlation < 1.0 + 1e-6
         assert report.test_duplicates == ("ISIC_9000002",)
 
     def test_the_orientation_is_the_one_that_restores(self) -> None:
@@ -245,6 +245,7 @@ class TestDuplicates:
         report = audit(folder, progress=lambda done, total: calls.append((done, total)))
         assert calls[-1] == (5, 5)
         as_json = json.loads(json.dumps(report.to_dict()))
+        assert (as_json["near_correlation"], as_json["candidate_bits"]) == (0.985, 16)
         assert as_json["pairs"][0]["across_splits"] is True
         assert as_json["test_duplicates"] == ["ISIC_9000003"]
 

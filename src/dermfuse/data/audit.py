@@ -113,16 +113,12 @@ class AuditReport:
         image_count: Images compared, of both splits.
         pairs: The duplicates, those across the splits first, then by falling correlation.
         unreadable: A sentence for each image that could not be compared.
-        near_correlation: The correlation from which a pair counts.
-        candidate_bits: The greatest difference of two hashes that was looked at.
     """
 
     folders: tuple[Path, ...]
     image_count: int
     pairs: tuple[DuplicatePair, ...]
     unreadable: tuple[str, ...]
-    near_correlation: float
-    candidate_bits: int
 
     @property
     def test_duplicates(self) -> tuple[str, ...]:
@@ -131,14 +127,13 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON has it."""
-        pairs = [{**asdict(pair), "across_splits": pair.across_splits} for pair in self.pairs]
         return {
             "folders": [str(folder) for folder in self.folders],
             "image_count": self.image_count,
-            "near_correlation": self.near_correlation,
-            "candidate_bits": self.candidate_bits,
+            "near_correlation": NEAR_CORRELATION,
+            "candidate_bits": CANDIDATE_BITS,
             "test_duplicates": list(self.test_duplicates),
-            "pairs": pairs,
+            "pairs": [{**asdict(x), "across_splits": x.across_splits} for x in self.pairs],
             "unreadable": list(self.unreadable),
         }
 
@@ -366,8 +361,6 @@ def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = No
         image_count=len(prints),
         pairs=_pairs(prints),
         unreadable=tuple(unreadable),
-        near_correlation=NEAR_CORRELATION,
-        candidate_bits=CANDIDATE_BITS,
     )
 
 
