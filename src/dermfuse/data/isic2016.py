@@ -515,15 +515,13 @@ def _without_header(
     id_index = 0
     if rows and _begins_with_header([row for _, row in rows]):
         names = [field.lower() for field in rows[0][1]]
-        for name in _COLUMNS:
-            if name not in names:
-                unknown = " and ".join(each for each in names if each not in _COLUMNS) or "it"
-                verb = "mean" if " and " in unknown else "means"
-                raise DataError(
-                    f"{path}, line {rows[0][0]}: no {name} column in the header {','.join(names)}",
-                    expected=f"the header {','.join(_COLUMNS)}, or none",
-                    action=f"Correct the header; what {unknown} {verb} is not guessed",
-                )
+        if missing := [name for name in _COLUMNS if name not in names]:
+            raise DataError(
+                f"{path}, line {rows[0][0]}: no {missing[0]} column in the header "
+                f"{','.join(names)}",
+                expected=f"the header {','.join(_COLUMNS)}, or none",
+                action="Correct the header; what another column means is not guessed",
+            )
         id_index, rows = names.index(ID_COLUMN), rows[1:]
     if not rows:
         raise DataError(

@@ -494,18 +494,17 @@ def fit_mask(mask: NDArray[np.bool_] | None, size: int, fit: Fit) -> NDArray[np.
 
 def fit_probability(probability: NDArray[np.float32], size: int, fit: Fit) -> NDArray[np.float32]:
     """Returns a map (H, W) as its image is fitted, (S, S)."""
-    if fit == "squeeze":
-        return resize_probability(probability, size, size)
-    return letterbox_probability(probability, size)
+    if fit == "letterbox":
+        return letterbox_probability(probability, size)
+    return resize_probability(probability, size, size)
 
 
 def fit_back(
     probability: NDArray[np.float32], height: int, width: int, fit: Fit
 ) -> NDArray[np.float32]:
     """Returns a map (S, S) at the frame's own size, (H, W)."""
-    if fit == "squeeze":
-        return resize_probability(probability, height, width)
-    return resize_letterboxed(probability, height, width)
+    resize = resize_letterboxed if fit == "letterbox" else resize_probability
+    return resize(probability, height, width)
 
 
 def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
