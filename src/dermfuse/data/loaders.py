@@ -12,9 +12,7 @@ nothing are left out.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Self
@@ -26,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dermfuse.data.augment import Plan, match_same_class, pairing_method
-from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.isic2016 import Lesion, in_threads
 from dermfuse.errors import ImageError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import (
@@ -465,13 +463,10 @@ def load_cache(
     images = np.empty((len(lesions), 3, size, size), np.uint8)
     truth = np.empty((len(lesions), 1, size, size), np.uint8) if masks else None
     aspects = np.ones(len(lesions), np.float32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for index, (image, mask, aspect) in enumerate(pool.map(load, lesions)):
-            images[index], aspects[index] = image, aspect
-            if truth is not None and mask is not None:
-                truth[index, 0] = mask
-            if progress:
-                progress(index + 1, len(lesions))
+    for index, found in enumerate(in_threads(load, lesions, progress=progress)):
+        images[index], mask, aspects[index] = found
+        if truth is not None and mask is not None:
+            truth[index, 0] = mask
     return ImageCache(
         torch.from_numpy(images),
         None if truth is None else torch.from_numpy(truth),
