@@ -159,7 +159,7 @@ def test_the_plan_is_the_class_balanced_one(drawn: Path) -> None:
     )
     ours, theirs = (load_samples(select_lesions(drawn, c), c) for c in (joint, classes))
     assert ours.labels.tolist() == theirs.labels.tolist()
-    assert ours.source.cache.masks is not None
+    assert ours.source.has_masks
 
 
 def test_joint_logits_become_both_probabilities() -> None:
