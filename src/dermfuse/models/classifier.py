@@ -1,10 +1,8 @@
-"""The baseline classifier: backbone, global average pooling, one dense layer.
+"""The networks with a class head: the classifier, the pair network and the joint network.
 
-The pair network: one backbone sees two images and also tells whether their classes agree.
-
-The joint network: one backbone, one pass, a class and a mask.
-
-It is not in the paper, which trains a network for each task.
+The classifier is the paper's baseline: backbone, global average pooling, one dense layer. The pair
+network sees two images with one backbone and also answers whether their classes agree. The joint
+network, which is not in the paper, answers class and mask in one pass.
 """
 
 import copy

@@ -39,11 +39,10 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
     """
     if not config.train.teachers:
         return None
-    task = config.model.task
-    teachers = [Path(name) for name in config.train.teachers]
-    scores = _mean_scores(teachers, data) if has_scores(task) else None
-    maps = _map_files(teachers, data) if has_masks(task) else {}
-    for kind, taught in (("a score", scores), ("a mask", maps if has_masks(task) else None)):
+    teachers, task = [Path(name) for name in config.train.teachers], config.model.task
+    told = _scores(teachers, data) if has_scores(task) else None
+    maps = _maps(teachers, data) if has_masks(task) else None
+    for kind, taught in (("a score", told), ("a mask", maps)):
         untaught = [] if taught is None else sorted(set(learnt) - taught.keys())
         if untaught:
             raise RunError(
@@ -52,10 +51,11 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
                 expected="for every image a teacher that was not trained on it",
                 action="Name the runs of all folds in train.teachers",
             )
-    return Lessons(scores, maps)
+    scores = None if told is None else {key: float(np.mean(each)) for key, each in told.items()}
+    return Lessons(scores, maps or {})
 
 
-def _mean_scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, float]:
+def _scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[float]]:
     told: dict[str, list[float]] = {}
     for teacher in teachers:
         if (teacher / RELEASE_NAME).is_file():
@@ -65,10 +65,10 @@ def _mean_scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, float
             found = _held_out(teacher, data, "scores").score_by_id()
         for image_id, score in found.items():
             told.setdefault(image_id, []).append(score)
-    return {image_id: float(np.mean(scores)) for image_id, scores in told.items()}
+    return told
 
 
-def _map_files(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
+def _maps(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
     told: dict[str, list[Path]] = {}
     for teacher in teachers:
         for image_id, path in _held_out(teacher, data, "masks").probabilities.items():
@@ -96,15 +96,9 @@ def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
         )
     out = teacher / HELD_OUT_NAME
     if not out.is_dir() or not any(out.iterdir()):
+        maps = has_masks(task)
         try:
-            predict(
-                teacher,
-                data=data,
-                split="validation",
-                out=out,
-                probabilities=has_masks(task),
-                tta=True,
-            )
+            predict(teacher, data=data, split="validation", out=out, probabilities=maps, tta=True)
         except DermfuseError:
             if not (out.is_dir() and any(out.iterdir())):  # else another pupil was faster
                 raise
