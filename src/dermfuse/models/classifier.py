@@ -104,7 +104,7 @@ DISCRIMINANT_UNITS = 512
 
 
 class PairLogits(NamedTuple):
-    """What the pair network answers, each (B, 2).
+    """Logits of the pair network, each (B, 2).
 
     Attributes:
         class_a: Benign, malignant of stream a.
@@ -188,11 +188,11 @@ class DiscriminantNetwork(nn.Module):
 
 
 class JointLogits(NamedTuple):
-    """What the joint network answers.
+    """Logits of the joint network.
 
     Attributes:
         class_logits: Benign, malignant, (B, 2).
-        mask_logits: Of the lesion at each pixel, (B, 1, H, W).
+        mask_logits: Logit of lesion at each pixel, (B, 1, H, W).
     """
 
     class_logits: Tensor

@@ -64,7 +64,7 @@ class Decoder(nn.ModuleList):
     """Five stages from the map at stride 32 up to the image's size.
 
     Args:
-        channels: Of the maps at strides 2, 4, 8, 16 and 32.
+        channels: Channels of the maps at strides 2, 4, 8, 16 and 32.
 
     Shape:
         five maps, (B, C, H/2, W/2) to (B, C, H/32, W/32) -> (B, 16, H, W)

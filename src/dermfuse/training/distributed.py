@@ -36,7 +36,7 @@ class Processes:
     """Where this process stands among those that train together.
 
     Attributes:
-        rank: Its number, from 0; the first one writes the files and speaks.
+        rank: Its number, from 0; the first one writes files and messages.
         count: How many there are.
         hosts: On how many machines they run, equally many on each.
     """
@@ -47,7 +47,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and messages for all."""
         return self.rank == 0
 
     @property
@@ -202,7 +202,7 @@ def explain_memory(config: Config) -> Iterator[None]:
     """Says what to do where PyTorch runs out of memory, on a GPU or on the CPU.
 
     Args:
-        config: Of the training; its batch and its input size decide what it takes.
+        config: The training; its batch and its input size decide how much memory it takes.
 
     Raises:
         TrainingError: If it does; other errors pass.

@@ -1,4 +1,4 @@
-"""What a trained class network makes of images beside the score: embeddings, activation maps."""
+"""What a class network shows beside the score of an image: its embedding and activation map."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Insight:
     """One network's view of some images, in their order.
 
     Attributes:
-        embeddings: What its head sees. (N, E)
-        scores: Of malignancy. (N,)
+        embeddings: Inputs of its head, (N, E).
+        scores: Malignant probabilities, (N,).
     """
 
     embeddings: NDArray[np.float64]

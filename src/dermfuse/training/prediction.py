@@ -63,7 +63,7 @@ class TrainedNetwork:
 
     Attributes:
         network: In evaluation mode; the pair network is already cut down to one head.
-        config: Of its run.
+        config: Configuration of its run.
         epoch: The epoch, from 1, whose weights these are.
         run: Its run folder.
     """
@@ -221,12 +221,12 @@ def predict_part(run: Path, part: str, *, data: DataFolders, out: Path) -> Path:
 
     Args:
         run: The run folder.
-        part: Of ``PARTS``.
+        part: A key of ``PARTS``.
         data: The dataset folder, or several.
         out: The folder of all predictions of this run.
 
     Raises:
-        DermfuseError: As for ``predict``.
+        DermfuseError: The run, the data or an image cannot be used.
     """
     split, tta = PARTS[part]
     folder, files = out / part, RunFolder(run)

@@ -61,7 +61,7 @@ class Recorder(Callback):
     Args:
         folder: The run folder.
         record: What ``run.json`` says from the start.
-        config: Of the run.
+        config: Configuration of the run.
 
     Attributes:
         began: Whether an epoch has begun here: until then the state of a run is read.

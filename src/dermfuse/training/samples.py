@@ -25,7 +25,7 @@ from dermfuse.imaging.preprocess import read_probability
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """What the teachers say of each image, the mean of those that held it back.
+    """Predictions of the teachers for each image, means over those that held it back.
 
     Attributes:
         scores: Malignant probability by image id; None where only masks are learnt.
@@ -68,7 +68,7 @@ class Samples:
         own_masks: For every source image that is validated on, its mask at its own size.
         original: Which plan rows are the source image itself, (n,) bool.
         redraw: Returns the plan of an epoch, from 0; None where one plan serves all epochs.
-        taught: What the teachers say of every plan row; None without teachers.
+        taught: Teachers' score of every plan row; None without teachers.
     """
 
     source: SampleSource
@@ -239,7 +239,7 @@ def load_samples(
     Args:
         chosen: The images.
         config: Says how large they are, and how they are augmented.
-        lessons: What the teachers say about them, if there are any.
+        lessons: The teachers' predictions, if there are teachers.
         progress: Called with (done, all).
     """
     lesions, seed = chosen.lesions, config.train.seed

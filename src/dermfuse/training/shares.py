@@ -48,7 +48,7 @@ def draw_mixture(count: int, config: AugmentConfig, rng: np.random.Generator) ->
     Args:
         count: Images in the batch.
         config: ``mixup`` or ``cutmix``, the parameter of the beta distribution.
-        rng: Of the batch.
+        rng: Generator of the batch.
     """
     strength = config.mixup or config.cutmix
     if not strength:
@@ -71,7 +71,7 @@ class Share(NamedTuple):
             stream a's and then stream b's.
         partner: For pairs of Method 1, the permutation that makes stream b of stream a, (B,).
         mixture: How the images are blended; None where nothing is.
-        weight: Of its loss, so that the mean over the processes is the batch's.
+        weight: Weight of its loss, so that the mean over the processes is the batch's.
     """
 
     rows: Tensor
@@ -93,7 +93,7 @@ def draw_share(batch: Batch, processes: Processes, config: Config, *, epoch: int
     """Returns a process's share of a batch; how its images are blended depends on it alone.
 
     Args:
-        batch: Of plan rows, or of pairs.
+        batch: Plan rows, or pairs of them.
         processes: Where this one stands.
         config: Says whether images are blended, and the seed.
         epoch: From 0.

@@ -1,4 +1,4 @@
-"""What teachers say about images that they held back: a part of a pupil's target.
+"""What teachers predict for images that they held back: a part of a pupil's target.
 
 A network that learnt an image by heart has nothing to teach about it, and would carry what it
 remembers into the pupil's out-of-fold numbers. So a run teaches the images it validated on, and
@@ -26,10 +26,10 @@ HELD_OUT_NAME = "held-out"
 
 
 def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Lessons | None:
-    """Returns what ``train.teachers`` say of the images that are learnt from; None without any.
+    """Returns what ``train.teachers`` predict for the training images; None without teachers.
 
     Args:
-        config: Of the pupil.
+        config: Configuration of the pupil.
         data: The dataset folders the teachers were trained on.
         learnt: Ids of the images the pupil is trained on.
 
@@ -40,9 +40,9 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
     if not config.train.teachers:
         return None
     teachers, task = [Path(name) for name in config.train.teachers], config.model.task
-    told = _scores(teachers, data) if has_scores(task) else None
+    found = _scores(teachers, data) if has_scores(task) else None
     maps = _maps(teachers, data) if has_masks(task) else None
-    for kind, taught in (("a score", told), ("a mask", maps)):
+    for kind, taught in (("a score", found), ("a mask", maps)):
         untaught = [] if taught is None else sorted(set(learnt) - taught.keys())
         if untaught:
             raise RunError(
@@ -51,12 +51,12 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
                 expected="for every image a teacher that was not trained on it",
                 action="Name the runs of all folds in train.teachers",
             )
-    scores = None if told is None else {key: float(np.mean(each)) for key, each in told.items()}
+    scores = None if found is None else {key: float(np.mean(each)) for key, each in found.items()}
     return Lessons(scores, maps or {})
 
 
 def _scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[float]]:
-    told: dict[str, list[float]] = {}
+    by_image: dict[str, list[float]] = {}
     for teacher in teachers:
         if (teacher / RELEASE_NAME).is_file():
             table = read_scores(teacher / OUT_OF_FOLD_NAME)
@@ -64,20 +64,20 @@ def _scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[float
         else:
             found = _held_out(teacher, data, "scores").score_by_id()
         for image_id, score in found.items():
-            told.setdefault(image_id, []).append(score)
-    return told
+            by_image.setdefault(image_id, []).append(score)
+    return by_image
 
 
 def _maps(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
-    told: dict[str, list[Path]] = {}
+    by_image: dict[str, list[Path]] = {}
     for teacher in teachers:
         for image_id, path in _held_out(teacher, data, "masks").probabilities.items():
-            told.setdefault(image_id, []).append(path)
-    return told
+            by_image.setdefault(image_id, []).append(path)
+    return by_image
 
 
 def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
-    """Returns what a run says about the images it validated on, and keeps it in the run folder."""
+    """Returns what a run predicts for its validation images, and keeps it in the run folder."""
     folder = RunFolder(teacher)
     folder.require_run(expected="a run or a release that can teach")
     config = load_config(folder.config)

@@ -219,7 +219,7 @@ def _multiplies_bfloat16(accelerator: str) -> bool:
 def load_start(
     network: nn.Module, start: Path, *, model: ModelConfig, validation: Sequence[str]
 ) -> dict[str, Any]:
-    """Loads the best weights of a run into ``network``; returns what a record says of it.
+    """Loads the best weights of a run into ``network``; returns its record for this one's.
 
     Args:
         network: Changed in place.
@@ -258,7 +258,7 @@ def load_start(
 
 
 def _read_origin(folder: RunFolder, *, resumes: bool) -> dict[str, Any]:
-    """Returns what a run's record says of the run that its weights came from.
+    """Returns the entries of a run's record about the run that its weights came from.
 
     Raises:
         RunError: It began from another run's weights and would begin anew, from other ones.

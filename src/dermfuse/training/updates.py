@@ -29,7 +29,7 @@ def count_plateaus(losses: Sequence[float], *, patience: int) -> int:
     never interrupted.
 
     Args:
-        losses: Of validation, one per epoch.
+        losses: Validation losses, one per epoch.
         patience: After so many epochs in a row without a fall of the loss the rate is lowered,
             and the epochs are counted anew.
 
@@ -162,7 +162,7 @@ def parameters_behind(backbone: Backbone, stages: int) -> list[nn.Parameter]:
     They are those that a map's gradient reaches, so no backbone needs to list them.
 
     Args:
-        backbone: Any.
+        backbone: Any backbone.
         stages: How many of the five maps, from stride 2 on; 0 for none.
 
     Example:

@@ -52,7 +52,7 @@ class Release:
 
     Args:
         same_padding: Strided convolutions pad as TensorFlow's SAME; else on both sides alike.
-        epsilon: Of every BatchNorm.
+        epsilon: Epsilon of every BatchNorm.
     """
 
     same_padding: bool
@@ -67,7 +67,7 @@ class Backbone(nn.Module, ABC):
     """A convolutional network without its ImageNet classifier.
 
     Attributes:
-        name: As presets spell it, e.g. ``mobilenet_v1``.
+        name: Its name in presets, e.g. ``mobilenet_v1``.
         normalisation: How its published weights expect pixels.
         channels: Channels of the maps at strides 2, 4, 8, 16 and 32.
         embedding_channels: Channels of the map that ``forward`` returns.
@@ -105,7 +105,7 @@ def maps_before_halving(x: Tensor, blocks: nn.ModuleList, strides: Sequence[int]
     Args:
         x: The first block's input.
         blocks: One after the other.
-        strides: Of each block, 1 or 2.
+        strides: Stride of each block, 1 or 2.
     """
     maps = []
     for block, stride in zip(blocks, strides, strict=True):

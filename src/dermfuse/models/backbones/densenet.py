@@ -63,7 +63,7 @@ class DenseNet121(Backbone):
     them (128, 256, 512 channels, before its pooling), and dense block 4.
 
     Paper:
-        Table II. The skips are said to be "dense blocks 1, 2, 3"; the stated file of 48 MB, and
+        Table II. The paper takes as skips "dense blocks 1, 2, 3"; the stated file of 48 MB, and
         Fig. 6, where one encoder block is a dense block with its transition layer, say that they
         are taken after the transition's 1x1 convolution: 48.6 MB (46.3 MiB). The uncompressed
         blocks would make 54.8 MB (52.3 MiB).

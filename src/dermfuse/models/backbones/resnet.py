@@ -50,7 +50,7 @@ class PreActivationUnit(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        stride: Of the first convolution.
+        stride: Stride of the first convolution.
         project: Whether the shortcut is a 1x1 convolution of the activated input (the first
             unit of a stage) or the input as it came.
     """

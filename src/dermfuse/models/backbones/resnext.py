@@ -27,7 +27,7 @@ class Bottleneck(nn.Module):
         in_channels: Channels of the input.
         width: Channels of the grouped convolution.
         out_channels: Channels of the output.
-        stride: Of the grouped convolution.
+        stride: Stride of the grouped convolution.
 
     Shape:
         (B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)
