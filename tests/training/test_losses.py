@@ -41,13 +41,7 @@ TRUTH = torch.tensor([[1.0, 0.0], [0.0, 0.0]])[None, None]
 
 @pytest.mark.parametrize(
     ("probability", "label", "expected"),
-    [
-        (0.5, 1, LN2),
-        (0.5, 0, LN2),
-        (0.25, 1, LN4),
-        (0.75, 0, LN4),
-        (0.75, 1, math.log(4 / 3)),
-    ],
+    [(0.5, 1, LN2), (0.5, 0, LN2), (0.25, 1, LN4), (0.75, 0, LN4), (0.75, 1, math.log(4 / 3))],
 )
 def test_cross_entropy_is_equation_3(probability: float, label: int, expected: float) -> None:
     logits, labels = class_logits(probability), torch.tensor([label])
@@ -171,9 +165,7 @@ def test_masks_of_another_shape_are_refused(loss: Loss) -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(-8, 8), st.booleans()), min_size=1, max_size=16),
-)
+@given(st.lists(st.tuples(st.floats(-8, 8), st.booleans()), min_size=1, max_size=16))
 def test_mask_losses_lie_in_their_range(pixels: list[tuple[float, bool]]) -> None:
     logits = torch.tensor([p[0] for p in pixels]).view(1, 1, 1, -1)
     masks = torch.tensor([float(p[1]) for p in pixels]).view(1, 1, 1, -1)

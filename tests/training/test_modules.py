@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dermfuse.config import Config, LossConfig, load_preset
+from dermfuse.data import loaders
 from dermfuse.data.augment import classification_plan
 from dermfuse.data.labels import Label
 from dermfuse.data.loaders import ImageCache, SampleSource
@@ -53,6 +55,15 @@ def _samples(policy: str, *, size: int = 32, masks: bool = True) -> Samples:
     rows = np.arange(len(plan))
     of_rows = np.array([int(label) for label in labels])[plan.source]
     return Samples(source, of_rows, rows, rows[:10], {}, plan.original)
+
+
+def test_a_gpu_and_a_cpu_augment_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _samples("label_blind").source
+    quiet = source.redrawn(replace(source.plan, noise=np.zeros_like(source.plan.noise)))
+    rows = torch.arange(64)
+    here = quiet.images(rows)
+    monkeypatch.setattr(loaders, "_may_look", lambda _: False)
+    assert torch.allclose(quiet.images(rows), here, atol=1e-6)
 
 
 class NothingFromElsewhere(TorchDispatchMode):

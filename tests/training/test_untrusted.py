@@ -21,7 +21,7 @@ from dermfuse.folders import RunFolder
 from dermfuse.models.build import build_network
 from dermfuse.training import predict, train
 from dermfuse.training.prediction import load_run
-from dermfuse.training.recorder import AtomicCheckpointIO, read_weights, write_weights
+from dermfuse.training.recorder import AtomicCheckpointIO, load_weights, write_weights
 
 from .tiny import tiny
 
@@ -61,7 +61,7 @@ def test_the_header_lists_names_in_order_and_the_tensors_stay(tmp_path: Path) ->
     found = load_file(path)
     assert found.keys() == network.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
-    assert read_weights(path, network) == metadata
+    assert load_weights(path, network) == metadata
     write_weights(tmp_path / "again.safetensors", network, dict(sorted(metadata.items())))
     assert (tmp_path / "again.safetensors").read_bytes() == content
 

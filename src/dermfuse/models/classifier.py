@@ -173,18 +173,15 @@ class DiscriminantNetwork(nn.Module):
             head: The class head that did better on validation, as in the paper; or ``mean``, whose
                 logits are the mean of both heads', which needs no validation to choose by.
         """
-        kept = {"a": self.head_a, "b": self.head_b}.get(head) or self._mean_head()
+        kept = self.head_b if head == "b" else self.head_a
+        if head == "mean":  # both heads read the same embedding, and both are linear
+            kept = copy.deepcopy(self.head_a)
+            with torch.no_grad():
+                kept.weight.lerp_(self.head_b.weight, 0.5)
+                kept.bias.lerp_(self.head_b.bias, 0.5)
         classifier = Classifier(self.backbone, head=kept)
         classifier.normalise = self.normalise
         return classifier.train(self.training)
-
-    def _mean_head(self) -> nn.Linear:
-        """Returns one head for two: both read the same embedding, and both are linear."""
-        head = copy.deepcopy(self.head_a)
-        with torch.no_grad():
-            head.weight.lerp_(self.head_b.weight, 0.5)
-            head.bias.lerp_(self.head_b.bias, 0.5)
-        return head
 
 
 class JointLogits(NamedTuple):

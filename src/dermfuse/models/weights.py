@@ -86,9 +86,7 @@ PUBLISHED: Mapping[str, Published] = {
         classifier="fc.",
     ),
     "vgg16": Published(
-        "vgg16_features.safetensors",
-        f"{_TORCHVISION}vgg16-397923af.pth",
-        vgg.convert_torchvision,
+        "vgg16_features.safetensors", f"{_TORCHVISION}vgg16-397923af.pth", vgg.convert_torchvision
     ),
     "resnext50": Published(
         "resnext50_32x4d.safetensors",

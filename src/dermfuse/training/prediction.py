@@ -37,7 +37,7 @@ from dermfuse.predictions.folder import (
 from dermfuse.predictions.packing import SubmissionReport, pack
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.training.distributed import explain_memory
-from dermfuse.training.recorder import read_weights
+from dermfuse.training.recorder import load_weights
 
 _T = TypeVar("_T")
 
@@ -107,7 +107,7 @@ def load_run(run: str | Path, *, mean_head: bool = False) -> TrainedNetwork:
     folder.require_run()
     config = load_config(folder.config)
     network = build_network(config.model)
-    metadata = read_weights(folder.weights, network)
+    metadata = load_weights(folder.weights, network)
     if isinstance(network, DiscriminantNetwork):
         best: Literal["a", "b"] = "b" if metadata.get("head") == "b" else "a"
         network = network.deploy("mean" if mean_head else best)

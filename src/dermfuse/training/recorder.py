@@ -211,7 +211,7 @@ def _sorted(content: bytes) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]
 
 
-def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
+def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
     """Loads the weights that ``write_weights`` wrote into ``network``; returns their metadata.
 
     Raises:

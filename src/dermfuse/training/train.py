@@ -49,12 +49,7 @@ from dermfuse.training.modules import (
     SegmentationModule,
     TrainingModule,
 )
-from dermfuse.training.recorder import (
-    AtomicCheckpointIO,
-    Recorder,
-    read_weights,
-    refuse_state,
-)
+from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, load_weights, refuse_state
 from dermfuse.training.samples import (
     Samples,
     TrainingSet,
@@ -246,7 +241,7 @@ def load_start(
             expected="a run that has not seen the validation images",
             action="Set its train.seed and data settings",
         )
-    metadata = read_weights(folder.weights, network)
+    metadata = load_weights(folder.weights, network)
     record = folder.read_record()
     return {
         "init": f"run {start.resolve().name}",
