@@ -346,28 +346,6 @@ class TrainingModule(LightningModule):
         return groups
 
 
-def class_targets(
-    labels: NDArray[np.int64], taught: NDArray[np.float32] | None, config: LossConfig
-) -> NDArray[np.float32]:
-    """Returns what the class heads learn, (n,) in [0, 1].
-
-    Args:
-        labels: 0 benign, 1 malignant, (n,); moved towards one half by ``label_smoothing``.
-        taught: What the teachers say, (n,), and weigh by ``distillation``; None without teachers.
-        config: Both shares.
-
-    Example:
-        >>> smooth = LossConfig(label_smoothing=0.2, distillation=0.5)
-        >>> class_targets(np.array([0, 1]), np.array([0.5, 0.5], np.float32), smooth).round(2)
-        array([0.3, 0.7], dtype=float32)
-    """
-    smoothing, weight = config.label_smoothing, config.distillation
-    targets = labels * (1 - smoothing) + smoothing / 2
-    if taught is not None:
-        targets = (1 - weight) * targets + weight * taught
-    return targets.astype(np.float32)
-
-
 class ClassifierModule(TrainingModule):
     """Trains the baseline classifier on single images."""
 
@@ -505,53 +483,6 @@ class SegmentationModule(TrainingModule):
             yield metrics.jaccard(counts), metrics.dice(counts)
 
 
-def _not_finite(found: str, epoch: int, step: str = "") -> TrainingError:
-    return TrainingError(
-        f"{found} in epoch {epoch + 1}{step}",
-        expected="a finite number",
-        action="Lower train.learning_rate or set train.precision=float32",
-    )
-
-
-def deployed_head(measured: Epoch) -> Literal["a", "b"]:
-    """Returns the class head with the better validation AP; AUC decides a tie, then stream a.
-
-    Where nothing was validated on it is stream a: both learn from the same images with the same
-    loss, and a mean of their weights would be a third network that was never trained.
-    """
-    if "average_precision_a" not in measured:
-        return "a"
-    rank_a, rank_b = (
-        (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
-    )
-    return "b" if rank_b > rank_a else "a"
-
-
-def in_channels_last(images: Tensor) -> Tensor:
-    """Returns images in the layout convolutions run fastest in."""
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
-    return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
-
-
-def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
-    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,).
-
-    All are nan where a logit is not finite.
-    """
-    if not bool(torch.isfinite(logits).all()):
-        return dict.fromkeys(("average_precision", "auc", "accuracy"), math.nan)
-    scores = logits.double().softmax(1)[:, 1].numpy()
-    truth = labels.numpy()
-    return {
-        "average_precision": metrics.average_precision(truth, scores),
-        "auc": metrics.auc(truth, scores),
-        "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
-    }
-
-
 class JointModule(SegmentationModule):
     """Trains the joint network on images that have both a label and a mask.
 
@@ -592,3 +523,72 @@ class JointModule(SegmentationModule):
         ).item()
         rank = (measured["average_precision"] + measured["jaccard"]) / 2
         return {**measured, "validation_loss": loss, "rank": rank}
+
+
+def class_targets(
+    labels: NDArray[np.int64], taught: NDArray[np.float32] | None, config: LossConfig
+) -> NDArray[np.float32]:
+    """Returns what the class heads learn, (n,) in [0, 1].
+
+    Args:
+        labels: 0 benign, 1 malignant, (n,); moved towards one half by ``label_smoothing``.
+        taught: What the teachers say, (n,), and weigh by ``distillation``; None without teachers.
+        config: Both shares.
+
+    Example:
+        >>> smooth = LossConfig(label_smoothing=0.2, distillation=0.5)
+        >>> class_targets(np.array([0, 1]), np.array([0.5, 0.5], np.float32), smooth).round(2)
+        array([0.3, 0.7], dtype=float32)
+    """
+    smoothing, weight = config.label_smoothing, config.distillation
+    targets = labels * (1 - smoothing) + smoothing / 2
+    if taught is not None:
+        targets = (1 - weight) * targets + weight * taught
+    return targets.astype(np.float32)
+
+
+def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
+    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,).
+
+    All are nan where a logit is not finite.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        return dict.fromkeys(("average_precision", "auc", "accuracy"), math.nan)
+    scores = logits.double().softmax(1)[:, 1].numpy()
+    truth = labels.numpy()
+    return {
+        "average_precision": metrics.average_precision(truth, scores),
+        "auc": metrics.auc(truth, scores),
+        "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
+    }
+
+
+def deployed_head(measured: Epoch) -> Literal["a", "b"]:
+    """Returns the class head with the better validation AP; AUC decides a tie, then stream a.
+
+    Where nothing was validated on it is stream a: both learn from the same images with the same
+    loss, and a mean of their weights would be a third network that was never trained.
+    """
+    if "average_precision_a" not in measured:
+        return "a"
+    rank_a, rank_b = (
+        (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
+    )
+    return "b" if rank_b > rank_a else "a"
+
+
+def in_channels_last(images: Tensor) -> Tensor:
+    """Returns images in the layout convolutions run fastest in."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
+    return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
+
+
+def _not_finite(found: str, epoch: int, step: str = "") -> TrainingError:
+    return TrainingError(
+        f"{found} in epoch {epoch + 1}{step}",
+        expected="a finite number",
+        action="Lower train.learning_rate or set train.precision=float32",
+    )
