@@ -1,6 +1,7 @@
 """What is lesion in a mask file, and by which rule; what fits no rule is refused."""
 
-import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def _palette(*colours: int) -> Image.Image:
     return image
 
 
+def _png16(colour: int, pixels: bytes) -> bytes:
+    """A PNG of 16 bits, of channels that Pillow does not write."""
+    row = len(pixels) // HEIGHT
+    rows = b"".join(b"\0" + pixels[at : at + row] for at in range(0, len(pixels), row))
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)
+    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    )
+
+
 class TestTwoLevels:
     @pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 1), (1, 2), (0, 100), (254, 255)])
     def test_the_brighter_is_lesion_whichever_they_are(
@@ -56,25 +69,21 @@ class TestTwoLevels:
         assert decided.lesion.dtype == np.bool_
         assert decided.rule == f"two levels: {low} and {high}"
 
-    @pytest.mark.parametrize("suffix", ["png", "tif"])
-    @pytest.mark.parametrize("high", [1, 255, 4095, 65535])
-    def test_sixteen_bits_are_not_scaled(self, tmp_path: Path, suffix: str, high: int) -> None:
-        path = _saved(tmp_path, _grey(0, high, dtype=np.uint16), f"mask.{suffix}")
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_integers_of_32_bits(self, tmp_path: Path) -> None:
-        path = _saved(tmp_path, _grey(0, 1, dtype=np.int32), "mask.tif")
-        assert np.array_equal(read_mask(path), DISC)
-
-    @pytest.mark.parametrize("name", ["mask.png", "mask.bmp", "mask.tif"])
-    def test_one_bit(self, tmp_path: Path, name: str) -> None:
-        assert np.array_equal(read_mask(_saved(tmp_path, Image.fromarray(DISC), name)), DISC)
-
-    @pytest.mark.parametrize("name", ["mask.png", "mask.gif", "mask.tif"])
-    @pytest.mark.parametrize("colour", [(128, 0, 0), (255, 0, 0), (0, 0, 90), (255, 255, 255)])
-    def test_palettes(self, tmp_path: Path, name: str, colour: tuple[int, ...]) -> None:
-        path = _saved(tmp_path, _palette(0, 0, 0, *colour), name)
-        assert np.array_equal(read_mask(path), DISC)
+    @pytest.mark.parametrize(
+        ("image", "name"),
+        [
+            *((_grey(0, high, dtype=np.uint16), name)
+              for high in (1, 255, 4095, 65535) for name in ("mask.png", "mask.tif")),
+            (_grey(0, 1, dtype=np.int32), "mask.tif"),
+            *((Image.fromarray(DISC), name) for name in ("mask.png", "mask.bmp", "mask.tif")),
+            *((_palette(0, 0, 0, *colour), name)
+              for colour in ((128, 0, 0), (0, 0, 90), (255, 255, 255))
+              for name in ("mask.png", "mask.gif", "mask.tif")),
+            (_grey(0, 255).convert("RGB"), "mask.png"),
+        ],
+    )  # fmt: skip
+    def test_in_every_mode(self, tmp_path: Path, image: Image.Image, name: str) -> None:
+        assert np.array_equal(read_mask(_saved(tmp_path, image, name)), DISC)
 
     def test_a_palette_decides_by_its_colours_not_by_its_numbers(self, tmp_path: Path) -> None:
         path = _saved(tmp_path, _palette(255, 255, 255, 0, 0, 0))
@@ -91,9 +100,7 @@ class TestTwoLevels:
         for image in (_grey(0, 255), _grey(0, 255, dtype=np.uint16)):
             image.paste(0, (0, 0, WIDTH, 20))
             path = _saved(tmp_path, image, exif=exif)
-            expected = DISC.copy()
-            expected[:20] = False
-            assert np.array_equal(read_mask(path), np.rot90(expected, 3))
+            assert np.array_equal(read_mask(path), np.rot90(DISC & (YY >= 20), 3))
 
 
 class TestTransparency:
@@ -105,20 +112,23 @@ class TestTransparency:
         assert np.array_equal(decided.lesion, DISC)
         assert decided.rule == f"opaque is lesion, two levels: 0 and {colour[3]}"
 
-    def test_grey_and_alpha_of_sixteen_bits(self, tmp_path: Path) -> None:
-        path = tmp_path / "mask.png"
-        path.write_bytes(_png16(4, np.stack([DISC * 255, np.full(DISC.shape, 65535)], axis=2)))
-        assert decide_mask(path).rule == "two levels: 0 and 255"
-        assert np.array_equal(read_mask(path), DISC)
-        path.write_bytes(_png16(4, np.stack([DISC * 7, DISC * 300], axis=2)))
-        assert decide_mask(path).rule == "opaque is lesion, two levels: 0 and 300"
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_colours_of_sixteen_bits(self, tmp_path: Path) -> None:
-        path = tmp_path / "mask.png"
-        path.write_bytes(_png16(2, np.stack([DISC * 255, DISC * 0, DISC * 0], axis=2)))
-        assert decide_mask(path).rule == "one colour on black: (255, 0, 0)"
-        assert np.array_equal(read_mask(path), DISC)
+    @pytest.mark.parametrize(
+        ("colour", "channels", "rule"),
+        [
+            (4, (255, None), "two levels: 0 and 255"),  # all opaque
+            (4, (7, 300), "opaque is lesion, two levels: 0 and 300"),
+            (2, (255, 0, 0), "one colour on black: (255, 0, 0)"),
+        ],
+    )
+    def test_channels_of_sixteen_bits(
+        self, tmp_path: Path, colour: int, channels: tuple[int | None, ...], rule: str
+    ) -> None:
+        planes = [np.full(DISC.shape, 65535) if top is None else DISC * top for top in channels]
+        row = np.stack(planes, axis=2).astype(">u2").tobytes()
+        (tmp_path / "mask.png").write_bytes(_png16(colour, row))
+        decided = decide_mask(tmp_path / "mask.png")
+        assert decided.rule == rule
+        assert np.array_equal(decided.lesion, DISC)
 
     def test_what_is_transparent_is_no_lesion_though_its_colour_is(self, tmp_path: Path) -> None:
         image = _coloured((0, 255), (255, 255))
@@ -277,6 +287,8 @@ class TestRefusals:
 
 def test_written_masks_are_read_back(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", DISC)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert (image.mode, image.getextrema()) == ("L", (0, 255))
     assert np.array_equal(read_mask(tmp_path / "mask.png"), DISC)
 
 
@@ -285,20 +297,3 @@ def test_a_mask_is_named_after_its_image_in_either_case() -> None:
     assert [image_of_mask(Path(name)) for name in names] == ["a", "a", "a"]
     assert image_of_mask(Path("b.png")) == "b"
     assert not has_mask_name(Path("b.png"))
-
-
-def _png16(colour: int, values: np.ndarray) -> bytes:
-    """A PNG of 16 bits, of the channels in (H, W, C), that Pillow does not write."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sums = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + sums
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
-    file.seek(0, io.SEEK_END)
-    file.write(chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)))
-    file.write(chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-    return file.getvalue()

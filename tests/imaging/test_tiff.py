@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.preprocess import read_image
+from dermfuse.imaging.preprocess import image_pixels, read_image
+from dermfuse.imaging.tiff import page_samples, read_page
 
 SIDE = 16
 WIDTH, HEIGHT, BITS, CODING, PHOTOMETRIC, OFFSETS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
@@ -103,13 +104,15 @@ class TestDepths:
         assert _grey(_tiff([_grid([255, 5], "u1").tobytes()], {PHOTOMETRIC: 0}), 2) == [0, 250]
 
 
+RGB16 = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2}
+
+
 class TestPlanes:
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_sixteen_bit_colours_in_planes(self, order: str) -> None:
         pixels = _grid([[257, 514, 771], [65535, 0, 257 * 9]], order + "u2")
         planes = [pixels[..., channel].tobytes() for channel in range(3)]
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2}
-        read = read_image(_tiff(planes, tags, order=order))
+        read = read_image(_tiff(planes, RGB16 | {PLANES: 2}, order=order))
         assert read[0, :2].tolist() == [[1, 2, 3], [255, 0, 9]]
 
     def test_ink_in_planes(self) -> None:
@@ -121,13 +124,9 @@ class TestPlanes:
     def test_several_strips_of_each_plane(self) -> None:
         pixels = np.zeros((SIDE, SIDE, 3), "<u2")
         pixels[12, 0] = [257, 514, 771]  # in the second strip of each plane
-        strips = [
-            pixels[start : start + 10, :, channel].tobytes()
-            for channel in range(3)
-            for start in (0, 10)
-        ]
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, ROWS: 10}
-        read = read_image(_tiff(strips, tags))
+        planes = np.moveaxis(pixels, -1, 0)
+        strips = [part.tobytes() for plane in planes for part in (plane[:10], plane[10:])]
+        read = read_image(_tiff(strips, RGB16 | {PLANES: 2, ROWS: 10}))
         assert read[12, 0].tolist() == [1, 2, 3]
         assert read.sum() == 6
 
@@ -137,9 +136,7 @@ class TestPlanes:
         tiles = [pixels[:, :16].tobytes(), pixels[:, 16:].tobytes()]
         tags = {BITS: 16, WIDTH: 20, TILE_WIDTH: 16, TILE_HEIGHT: 16}
         read = read_image(_tiff(tiles, tags))
-        assert read.shape == (16, 20, 3)
-        assert read[3, 18].tolist() == [7, 7, 7]
-        assert read.sum() == 21
+        assert (read.shape, read[3, 18].tolist(), read.sum()) == ((16, 20, 3), [7, 7, 7], 21)
 
     @pytest.mark.parametrize("predictor", [1, 2])
     def test_compressed_planes_with_differences(self, predictor: int) -> None:
@@ -147,9 +144,8 @@ class TestPlanes:
         if predictor == 2:  # each value less the one before it
             stored = np.diff(stored, axis=1, prepend=np.uint16(0)).astype("<u2")
         planes = [zlib.compress(stored.tobytes())] * 3
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, CODING: 8}
-        read = read_image(_tiff(planes, tags | {PREDICTOR: predictor}))
-        assert read[0, :3].tolist() == [[1] * 3, [3] * 3, [0] * 3]
+        tags = RGB16 | {PLANES: 2, CODING: 8, PREDICTOR: predictor}
+        assert read_image(_tiff(planes, tags))[0, :3].tolist() == [[1] * 3, [3] * 3, [0] * 3]
 
 
 class TestPalettes:
@@ -229,29 +225,34 @@ class TestRefusals:
             read_image(_tiff([bytes(256)], tags))
         assert "PNG" in str(caught.value)
 
-    def test_webp_is_named(self, capfd: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(ImageError, match="compression 50001, which is WebP"):
-            read_image(_tiff([b"RIFF"], {CODING: 50001}))
+    @pytest.mark.parametrize(
+        ("tags", "match"),
+        [
+            ({CODING: 50001}, "compression 50001, which is WebP"),
+            ({WIDTH: 8}, "16 or more on each side"),
+            ({WIDTH: 60000, HEIGHT: 60000, BITS: 16}, "60000 x 60000 pixels"),
+        ],
+    )
+    def test_before_anything_is_decoded(
+        self, tags: dict[int, Any], match: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(ImageError, match=match):
+            read_image(_tiff([bytes(256)], tags))
         assert capfd.readouterr().err == ""
 
-    def test_sizes_are_checked_before_anything_is_decoded(self) -> None:
-        with pytest.raises(ImageError, match="16 or more on each side"):
-            read_image(_tiff([bytes(256)], {WIDTH: 8}))
-        with pytest.raises(ImageError, match="60000 x 60000 pixels"):
-            read_image(_tiff([bytes(256)], {WIDTH: 60000, HEIGHT: 60000, BITS: 16}))
-
-    def test_another_page_behind_the_first(self) -> None:
-        with pytest.raises(ImageError, match="several pages"):
-            read_image(_tiff([bytes(256)], {}, following=8))
-
-    def test_negative_values(self) -> None:
-        stored = _grid([-5], "<i2").tobytes()
-        with pytest.raises(ImageError, match="grey values from -5"):
-            read_image(_tiff([stored], {BITS: 16, FORMAT: 2}))
-
-    def test_a_directory_that_lies_outside_the_file(self) -> None:
-        with pytest.raises(ImageError, match="cut off or damaged"):
-            read_image(b"II*\0" + struct.pack("<I", 1000) + bytes(100))
+    @pytest.mark.parametrize(
+        ("data", "match"),
+        [
+            (_tiff([bytes(256)], {}, following=8), "several pages"),
+            (_tiff([_grid([-5], "<i2").tobytes()], {BITS: 16, FORMAT: 2}), "grey values from -5"),
+            (b"II*\0" + struct.pack("<I", 1000) + bytes(100), "cut off or damaged"),
+        ],
+    )
+    def test_other_pages_negative_values_and_a_directory_outside_the_file(
+        self, data: bytes, match: str
+    ) -> None:
+        with pytest.raises(ImageError, match=match):
+            read_image(data)
 
 
 class TestDamage:
@@ -289,8 +290,22 @@ class TestDamage:
 
 
 def test_a_pillow_image_that_is_not_decoded_yet_reads_as_its_file() -> None:
-    data = _tiff([_packed([2048], 12)], {BITS: 12})
-    from dermfuse.imaging.preprocess import image_pixels
-
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(_tiff([_packed([2048], 12)], {BITS: 12}))) as image:
         assert image_pixels(image)[0, 0].tolist() == [128] * 3
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags", "expected"),
+    [
+        (np.array([[0, 1, 4095, 65535]], np.uint16), {}, [0, 1, 4095, 65535]),
+        (np.array([[True, False, True]]), {}, [1, 0, 1]),
+        (np.array([[True, False, True]]), {PHOTOMETRIC: 0}, [1, 0, 1]),  # stored as 0 1 0
+    ],
+)
+def test_samples_keep_their_own_depth(
+    pixels: NDArray[Any], tags: dict[int, int], expected: list[int]
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF", tiffinfo=tags)
+    data = buffer.getvalue()
+    assert page_samples(data, read_page(data), "it").values[0, :, 0].tolist() == expected
