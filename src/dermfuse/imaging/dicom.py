@@ -1,8 +1,5 @@
 """DICOM files of one frame to pixels: any storage class that holds an image.
 
-What a compressed stream says of its own colours, depth and size stands above the header
-(``analysis.dicom_streams``).
-
 Only the elements that describe the pixels are ever looked at. Patient data is neither decoded
 nor quoted: every fault is said in words of our own, and pydicom's are dropped.
 
@@ -13,10 +10,8 @@ What may be there, besides uncompressed pixels of either byte order:
     JPEG-LS                               decoded by pyjpegls, part of the extra ``dicom``
     other codings                         decoded if pydicom finds a decoder, else refused
 
-Stored DICOM values to what a screen shows: windows, inversion, palettes, depth.
-
-Every rule is a table with one entry per stored value, so that memory and time depend on the
-image's size alone:
+Stored values become what a screen shows by a table with one entry per stored value, so that memory
+and time depend on the image's size alone:
 
     colour          the full range of the bits stored, to 0 to 255
     MONOCHROME2     rescaled (slope, intercept); then the first window, LINEAR, LINEAR_EXACT or
@@ -25,18 +20,16 @@ image's size alone:
     PALETTE COLOR   looked up; entries of 16 bits over 0 to 65,535, or, if none exceeds 255, over
                     0 to 255
 
-What a compressed stream in a DICOM file says of itself stands above the file's header.
+What a compressed stream says of itself stands above the file's header:
 
-colours     JPEG: a JFIF or Adobe segment, or channels called R, G, B; only where it is silent,
-            the header. JPEG 2000: if the codestream transforms its channels, they are RGB
-            whatever the header says; if not, the header tells YBR_FULL from RGB
-depth       the stream's bits per sample
-size        has to be the header's, and so has the number of channels
+    colours     JPEG: a JFIF or Adobe segment, or channels called R, G, B; only where it is silent,
+                the header. JPEG 2000: if the codestream transforms its channels, they are RGB
+                whatever the header says; if not, the header tells YBR_FULL from RGB
+    depth       the stream's bits per sample
+    size        has to be the header's, and so has the number of channels
 
-DICOM's RLE coding (PS3.5, Annex G), decoded to no more bytes than the image has.
-
-A run of two bytes stands for up to 128 bytes: a small file may claim a very large image, so that
-decoding stops at the size that the header announced.
+DICOM's RLE coding (PS3.5, Annex G) is decoded to no more bytes than the image has: a run of two
+bytes stands for up to 128, so that a small file may claim a very large image.
 """
 
 import io
@@ -92,7 +85,7 @@ def to_display(
         bits: Bits stored, 8 to 16; higher ones are ignored.
         signed: Whether stored values are two's complement.
         little_endian: The byte order of the palette.
-        name: The name of the image, for messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
@@ -242,8 +235,7 @@ class Frame:
     @property
     def native_bytes(self) -> int:
         """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
-        shared = self.photometric == "YBR_FULL_422"
-        samples = 2 if shared else self.samples
+        samples = 2 if self.photometric == _SUBSAMPLED else self.samples
         return self.rows * self.columns * samples * self.allocated // 8
 
 
@@ -254,7 +246,7 @@ def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Fra
         stream: The compressed frame.
         frame: What the header says.
         syntax: The transfer syntax.
-        name: For messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: Size or channels are not the header's, or the depth cannot be decoded.
@@ -278,7 +270,7 @@ def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
     Args:
         stream: The compressed frame, after ``stream_frame``.
         frame: What ``stream_frame`` returned.
-        name: For messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: The stream is damaged inside.
@@ -314,7 +306,7 @@ def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
 def has_hole(stream: bytes) -> bool:
     """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
 
-    OpenJPEG decodes them without a word. An empty packet is a byte of zero, so that as many of
+    OpenJPEG decodes them without a warning. An empty packet is a byte of zero, so that as many of
     them as there are may lie side by side; where pictures are cut into precincts nothing is told.
 
     Raises:
@@ -491,8 +483,8 @@ def read_dicom(
 
     Args:
         data: The whole file, with or without its preamble.
-        name: For messages.
-        max_pixels: That are allowed.
+        name: The name of the image in messages.
+        max_pixels: The number of pixels allowed.
 
     Returns:
         (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
@@ -507,8 +499,8 @@ def read_dicom(
             body = _inflate(body, name, max_pixels)
         header, start = _header(body, syntax)
         frame = described = _frame(header, name, syntax, max_pixels)
-        pixel_data = _pixel_data(body[start:], syntax)
-        data, vr, body = *_value(pixel_data, name), b""
+        data, vr = _pixel_data(body[start:], syntax, name)
+        body = b""
         if syntax.is_encapsulated:
             _check_frames(data, name)
         if syntax.is_encapsulated and syntax != uid.RLELossless:
@@ -606,10 +598,14 @@ def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
     return kept
 
 
-def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
-    """Returns the element that the rest of a file begins with, if it is the pixels."""
+def _pixel_data(rest: bytes, syntax: uid.UID, name: str) -> tuple[bytes, str]:
+    """Returns the bytes and the type of the pixels, which the rest of a file begins with."""
     found, _ = _elements(rest, lambda tag: tag > _PIXELS_TAG, syntax)
-    return found.get_item(_PIXELS_TAG)
+    element = found.get_item(_PIXELS_TAG)
+    if element is None or not element.value:  # there may be none, or floating-point ones
+        missing = "the DICOM file holds no pixel data, or is cut off before it"
+        raise _refused(name, missing)
+    return bytes(element.value), str(element.VR)
 
 
 def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Frame:
@@ -659,15 +655,6 @@ def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
         return
     known_kinds = f"{', '.join(_GREY)} or, with three samples, {', '.join(_COLOUR)}"
     raise _refused(name, found, f"8 to 16 bits in {known_kinds}", _AS_RGB)
-
-
-def _value(element: Any, name: str) -> tuple[bytes, str]:  # noqa: ANN401 — pydicom's element
-    """Returns the bytes and the type of the pixels; there may be none, or floating-point ones."""
-    value = None if element is None else element.value
-    if not value:
-        found = "the DICOM file holds no pixel data, or is cut off before it"
-        raise _refused(name, found)
-    return bytes(value), element.VR
 
 
 def _decode(

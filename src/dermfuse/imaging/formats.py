@@ -128,8 +128,8 @@ class Claim:
     """What a file says of its picture before a pixel is decoded.
 
     Attributes:
-        width: In pixels; the largest that any part of the file claims.
-        height: The same.
+        width: The largest width that a part of the file claims, in pixels.
+        height: The largest height, in pixels.
         plain: The file as Pillow may see it; of a GIF its first picture alone.
         pixel_bytes: What decoding takes for each pixel.
         several: Whether another picture follows the first.
@@ -319,7 +319,7 @@ def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) ->
     Args:
         strips: From the uppermost down.
         size: ``(width, height)`` of all of them.
-        mode: Of the image: as many channels as there are values, and one more for alpha.
+        mode: Pillow's mode: as many channels as there are values, and one more for alpha.
     """
     return picture((_levels(strip) for strip in strips), size, mode)
 

@@ -62,12 +62,12 @@ class LesionMeasures:
         kept_share: The largest piece's share of the mask, in (0, 1].
         frame_contact: The share of the outline that lies on the frame, in [0, 1].
         centroid_px: (x, y) from the upper left corner of the frame.
-        equivalent_diameter_px: Of the disc with the lesion's area, 2 √(A/π).
+        equivalent_diameter_px: The diameter of the disc with the lesion's area, 2 √(A/π).
         longest_diameter_px: The largest distance between two points of the lesion (Feret's). The
             D of the clinical ABCD (diameter above 6 mm) but for the scale; the D of the ABCD rule
             of dermatoscopy is differential structures, which are not measured.
         axes_px: The principal axes, longer first: those of the ellipse with the same moments.
-        angle_degrees: Of the longer axis, from the x axis towards the downward y axis, in
+        angle_degrees: The longer axis's angle, from the x axis towards the downward y axis, in
             [0, 180).
         asymmetry_longer: The share of the lesion that its mirror image leaves uncovered when it
             is folded about its longer principal axis, in [0, 1] (Stoecker, Li and Moss, Comput

@@ -2,7 +2,7 @@
 
 Training, prediction, the export check and the server all read images here, so a pixel means
 the same everywhere: RGB, 8 bit, upright, opaque. Embedded colour profiles are not applied.
-What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``.
+What Pillow reads wrongly or not at all is the business of ``formats``, ``jpeg`` and ``tiff``.
 """
 
 import io
@@ -110,7 +110,7 @@ def image_pixels(
     """Returns a Pillow image as ``read_image`` would return its file; the image stays open.
 
     Args:
-        image: Of any mode; pixels that are still in a file are decoded.
+        image: An image of any mode; pixels that are still in a file are decoded.
         name: The name of the image in messages.
         max_pixels: The number of pixels allowed.
 
@@ -186,7 +186,7 @@ def one_refusal(name: str) -> Iterator[None]:
     """Turns whatever a decoder raises on damaged bytes into one ImageError.
 
     Args:
-        name: Of the image, for the message.
+        name: The name of the image in the message.
 
     Example:
         >>> with one_refusal("a.png"):
@@ -207,7 +207,7 @@ def one_refusal(name: str) -> Iterator[None]:
 def silent_decoders() -> Iterator[None]:
     """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
 
-    Decoders warn of what is refused or mended here anyway. What is slow and does not warn
+    Decoders warn of what is refused or repaired here anyway. What is slow and does not warn
     belongs outside.
     """
     with _QUIET_LOCK, warnings.catch_warnings():
@@ -270,7 +270,7 @@ def resize_image(
     Args:
         image: RGB, (H, W, 3), or a Pillow image of it.
         size: ``(width, height)``.
-        reducing_gap: As Pillow's ``resize`` has it.
+        reducing_gap: The option of Pillow's ``resize``.
     """
     bilinear = Image.Resampling.BILINEAR
     if isinstance(image, Image.Image) or image.size <= WHOLE_VALUES:
@@ -358,8 +358,8 @@ def resize_probability(
 
     Args:
         probability: (h, w), in [0, 1].
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height: The result's height, in pixels.
+        width: The result's width, in pixels.
 
     Example:
         >>> resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8).shape
@@ -374,8 +374,8 @@ def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[
 
     Args:
         values: (h, w)
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height: The result's height, in pixels.
+        width: The result's width, in pixels.
 
     Example:
         >>> resize_map(np.array([[-3.0, 1.0]], np.float32), 2, 4).round(2).tolist()[0]

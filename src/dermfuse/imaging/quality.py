@@ -2,9 +2,8 @@
 
 Each check has a threshold that about one in a hundred of the ISIC 2016 training images fails (300
 drawn at random; short side 320 px; docs/analysis.md has the table). They say what may make a
-result less trustworthy, and refuse nothing.
-
-Cheap statistics of a whole image that tell dermoscopy from other pictures.
+result less trustworthy, and refuse nothing. Cheap statistics of the whole image, its appearance,
+tell dermoscopy from other pictures.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,9 +24,9 @@ class Limit:
     """What a quality is checked against.
 
     Args:
-        name: Of the check.
+        name: The check's name.
         threshold: The last value that passes.
-        fails: On which side of it an image fails.
+        fails: The side of the threshold on which an image fails.
         sentence: What is said of an image that fails.
         passed: What is said of one that passes.
     """
@@ -50,7 +49,7 @@ class QualityFlag:
     """One check of an image's quality.
 
     Args:
-        name: Of the check, as in ``LIMITS``.
+        name: The check's name, as in ``LIMITS``.
         value: What was measured.
         threshold: What it was compared with.
         raised: Whether the image failed.

@@ -45,7 +45,7 @@ def spread_looks(squares: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
 
     Args:
         squares: (N, S, S, 3).
-        looks: How many.
+        looks: How many orientations.
 
     Shape:
         (N, S, S, 3) -> (looks * N, S, S, 3)
@@ -64,7 +64,7 @@ def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> 
 
     Args:
         answer: What a network says about ``spread_looks``: (looks * N, ...).
-        looks: How many.
+        looks: How many orientations.
         is_map: Whether the last two axes are rows and columns of a square.
 
     Shape:
@@ -86,7 +86,7 @@ def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]
     Args:
         answers: By output, (looks * N, ...); those of rows and columns, (looks * N, h, w), are
             maps.
-        looks: How many.
+        looks: How many orientations.
 
     Returns:
         By output, (looks, N, ...).
@@ -123,7 +123,7 @@ def describe_other_looks(looks: int, *, measured: int) -> str:
     """Returns what a reader must know where the looks are not those of the release; else nothing.
 
     Args:
-        looks: That are used.
+        looks: How many orientations are used.
         measured: With which the release was calibrated and measured.
 
     Example:
