@@ -1,1 +1,1 @@
-"""Pixels: files to upright RGB, masks, shapes, colours, quality, and what is drawn over them."""
+"""Pixels: reading image files within limits, measuring lesions and images, drawing on them."""
