@@ -1,7 +1,5 @@
 """What is lesion in a mask file, and by which rule; what fits no rule is refused."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ from PIL import Image, ImageFilter
 from dermfuse.errors import ImageError
 from dermfuse.imaging.masks import decide_mask, has_mask_name, image_of_mask, read_mask
 from dermfuse.imaging.preprocess import write_mask
+
+from .made import png
 
 HEIGHT, WIDTH = 48, 64
 YY, XX = np.mgrid[:HEIGHT, :WIDTH]
@@ -45,18 +45,6 @@ def _palette(*colours: int) -> Image.Image:
     image = Image.fromarray(DISC.astype(np.uint8), "P")
     image.putpalette(list(colours))
     return image
-
-
-def _png16(colour: int, pixels: bytes) -> bytes:
-    """A PNG of 16 bits, of channels that Pillow does not write."""
-    row = len(pixels) // HEIGHT
-    rows = b"".join(b"\0" + pixels[at : at + row] for at in range(0, len(pixels), row))
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)
-    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        for chunk in chunks
-    )
 
 
 class TestTwoLevels:
@@ -124,8 +112,9 @@ class TestTransparency:
         self, tmp_path: Path, colour: int, channels: tuple[int | None, ...], rule: str
     ) -> None:
         planes = [np.full(DISC.shape, 65535) if top is None else DISC * top for top in channels]
-        row = np.stack(planes, axis=2).astype(">u2").tobytes()
-        (tmp_path / "mask.png").write_bytes(_png16(colour, row))
+        rows = np.stack(planes, axis=2).astype(">u2").reshape(HEIGHT, -1).view(np.uint8)
+        data = png((WIDTH, HEIGHT), 16, colour, np.pad(rows, ((0, 0), (1, 0))).tobytes())
+        (tmp_path / "mask.png").write_bytes(data)
         decided = decide_mask(tmp_path / "mask.png")
         assert decided.rule == rule
         assert np.array_equal(decided.lesion, DISC)

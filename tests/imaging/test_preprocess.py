@@ -1,9 +1,7 @@
 """Odd but valid files give the right pixels; the others are refused in one line."""
 
-import io
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,9 @@ from dermfuse.imaging.preprocess import (
     write_probability,
 )
 
+from .made import encode, png
+
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def _encode(image: Image.Image, format_name: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 def _noise(height: int = 24, width: int = 32) -> NDArray[np.uint8]:
@@ -44,14 +38,7 @@ def _noise(height: int = 24, width: int = 32) -> NDArray[np.uint8]:
 
 def _png_claiming(width: int, height: int) -> bytes:
     """A PNG whose header promises far more pixels than follow."""
-    chunks = [
-        b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0),
-        b"IDAT" + zlib.compress(bytes(100)),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        for chunk in chunks
-    )
+    return png((width, height), 1, 0, bytes(100))
 
 
 def _quarters() -> Image.Image:
@@ -70,7 +57,7 @@ def _corners(pixels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
 class TestReadImage:
     def test_a_path_and_its_bytes_read_alike(self, tmp_path: Path) -> None:
         pixels, path = _noise(), tmp_path / "lesion.png"
-        path.write_bytes(_encode(Image.fromarray(pixels), "PNG"))
+        path.write_bytes(encode(Image.fromarray(pixels), "PNG"))
         assert np.array_equal(read_image(path), pixels)
         again = read_image(path.read_bytes())
         assert np.array_equal(again, pixels)
@@ -92,21 +79,21 @@ class TestReadImage:
     def test_every_mode_becomes_rgb_on_white(
         self, image: Image.Image, kind: str, options: dict[str, Any], expected: tuple[int, ...]
     ) -> None:
-        assert np.abs(read_image(_encode(image, kind, **options)).astype(int) - expected).max() <= 3
+        assert np.abs(read_image(encode(image, kind, **options)).astype(int) - expected).max() <= 3
 
     def test_a_palette_is_looked_up_and_its_transparent_colours_are_white(self) -> None:
         image = _quarters().convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
-        assert _corners(read_image(_encode(image, "PNG"))) == [RED, GREEN, BLUE, WHITE]
-        assert _corners(read_image(_encode(_quarters(), "GIF"))) == [RED, GREEN, BLUE, WHITE]
+        assert _corners(read_image(encode(image, "PNG"))) == [RED, GREEN, BLUE, WHITE]
+        assert _corners(read_image(encode(_quarters(), "GIF"))) == [RED, GREEN, BLUE, WHITE]
         alpha = bytes(255 * (index != image.getpixel((0, 0))) for index in range(4))
-        pixels = read_image(_encode(image, "PNG", transparency=alpha))
+        pixels = read_image(encode(image, "PNG", transparency=alpha))
         assert _corners(pixels) == [WHITE, GREEN, BLUE, WHITE]
 
     @pytest.mark.parametrize("format_name", ["PNG", "TIFF"])
     def test_sixteen_bits_are_scaled_to_eight(self, format_name: str) -> None:
         values = np.zeros((20, 20), np.uint16)
         values[0, :6] = [0, 128, 129, 257 * 100, 65_535, 32_768]
-        pixels = read_image(_encode(Image.fromarray(values), format_name))
+        pixels = read_image(encode(Image.fromarray(values), format_name))
         assert pixels[0, :6, 0].tolist() == [0, 0, 1, 100, 255, 128]
 
     @pytest.mark.parametrize(
@@ -127,14 +114,14 @@ class TestReadImage:
         exif = Image.Exif()
         exif[0x0112] = orientation
         image = Image.fromarray(np.ascontiguousarray(stored(pixels)))
-        assert np.array_equal(read_image(_encode(image, "PNG", exif=exif)), pixels)
+        assert np.array_equal(read_image(encode(image, "PNG", exif=exif)), pixels)
 
     @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
     def test_the_exif_block_turns_in_every_container(self, format_name: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
         options = {"lossless": True} if format_name == "WEBP" else {}
-        pixels = read_image(_encode(_quarters(), format_name, exif=exif, **options))
+        pixels = read_image(encode(_quarters(), format_name, exif=exif, **options))
         assert pixels.shape == (32, 20, 3)
         assert np.abs(np.array(_corners(pixels)) - [BLUE, RED, WHITE, GREEN]).max() < 60
 
@@ -153,17 +140,17 @@ class TestReadImage:
             exif = Image.Exif()
             exif[0x010F] = "a camera"
             options["exif"] = exif
-        assert read_image(_encode(_quarters(), format_name, **options)).shape == (20, 32, 3)
+        assert read_image(encode(_quarters(), format_name, **options)).shape == (20, 32, 3)
 
     def test_exif_that_says_nothing_turns_nothing(self) -> None:
         exif = Image.Exif()
         exif[0x0112] = 9
         for block in (exif, b"Exif\0\0nonsense"):
-            assert read_image(_encode(_quarters(), "JPEG", exif=block)).shape == (20, 32, 3)
+            assert read_image(encode(_quarters(), "JPEG", exif=block)).shape == (20, 32, 3)
 
     def test_a_photograph_with_a_preview_behind_it_is_read(self) -> None:
         preview = Image.new("RGB", (16, 16), BLUE)
-        data = _encode(_quarters(), "MPO", save_all=True, append_images=[preview])
+        data = encode(_quarters(), "MPO", save_all=True, append_images=[preview])
         assert read_image(data).shape == (20, 32, 3)
 
 
@@ -172,7 +159,7 @@ def test_a_fourth_byte_of_bmp_that_is_zero_throughout_is_no_alpha(
     alpha: int, expected: int
 ) -> None:
     image = Image.new("RGBA", (16, 16), (40, 40, 40, alpha))  # 51 is a fifth
-    data = _encode(image, "BMP")
+    data = encode(image, "BMP")
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     header = struct.pack("<IiiHHIIiiII", 108, 16, 16, 1, 32, 3, 1024, 0, 0, 0, 0) + masks
     start = 14 + 108
@@ -184,21 +171,21 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("data", "match"),
         [
-            (_encode(Image.new("RGB", (20, 20)), "GIF", save_all=True,
+            (encode(Image.new("RGB", (20, 20)), "GIF", save_all=True,
                      append_images=[Image.new("RGB", (20, 20), RED)]), "animated"),
-            (_encode(Image.new("RGB", (20, 20)), "TIFF", save_all=True,
+            (encode(Image.new("RGB", (20, 20)), "TIFF", save_all=True,
                      append_images=[Image.new("RGB", (20, 20), RED)]), "several pages"),
-            (_encode(Image.fromarray(_noise(200, 200)), "JPEG")[:9000], "cut off or damaged"),
+            (encode(Image.fromarray(_noise(200, 200)), "JPEG")[:9000], "cut off or damaged"),
             (b"", "the file is empty"),
             (bytes(1000), "not an image"),
             (b"This is not a photograph.\n" * 50, "not an image"),
-            (_encode(_quarters(), "EPS"), "not an image"),  # and no interpreter is started
-            (_encode(Image.new("RGB", (1, 1)), "PNG"),
+            (encode(_quarters(), "EPS"), "not an image"),  # and no interpreter is started
+            (encode(Image.new("RGB", (1, 1)), "PNG"),
              f"1 x 1 pixels. Expected: {MIN_SIDE_PX} or more"),
             (_png_claiming(20_000, 20_000), f"{MAX_PIXELS:,} pixels or fewer"),
             (_png_claiming(5_001, 10_000), f"{MAX_PIXELS:,} pixels or fewer"),
-            (_encode(Image.new("F", (20, 20)), "TIFF"), "floating-point"),
-            (_encode(Image.new("I", (20, 20), 70_000), "TIFF"), "grey values from 70000"),
+            (encode(Image.new("F", (20, 20)), "TIFF"), "floating-point"),
+            (encode(Image.new("I", (20, 20), 70_000), "TIFF"), "grey values from 70000"),
         ],
     )  # fmt: skip
     def test_what_is_no_picture_is_refused_in_one_line(
@@ -216,7 +203,7 @@ class TestRefusals:
             read_image(_png_claiming(9_500, 10_000), max_pixels=100_000_000)
 
     def test_a_damaged_header(self) -> None:
-        data = bytearray(_encode(_quarters(), "PNG"))
+        data = bytearray(encode(_quarters(), "PNG"))
         data[28] ^= 2  # inside IHDR: its CRC no longer fits
         with pytest.raises(ImageError, match=r"not an image, or cut off|header is damaged"):
             read_image(bytes(data))

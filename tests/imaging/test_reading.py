@@ -19,16 +19,11 @@ from dermfuse.imaging import reading
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.imaging.reading import is_dicom, read_any
 
+from .made import encode
+
 Build = Any
 MODES = ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16", "LA", "PA", "RGBX"]
 MODES += ["RGBa", "La", "LAB"]
-
-
-def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 class TestFiles:

@@ -14,6 +14,8 @@ from dermfuse.errors import ImageError
 from dermfuse.imaging.preprocess import image_pixels, read_image
 from dermfuse.imaging.tiff import page_samples, read_page
 
+from .made import encode
+
 SIDE = 16
 WIDTH, HEIGHT, BITS, CODING, PHOTOMETRIC, OFFSETS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
 SAMPLES, ROWS, COUNTS, PLANES, PREDICTOR, COLOURS = 277, 278, 279, 284, 317, 320
@@ -193,12 +195,10 @@ class TestOrientation:
 
     @pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "jpeg"])
     def test_that_of_xmp_does_not(self, compression: str) -> None:
-        buffer = io.BytesIO()
         xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
-        Image.new("RGB", (32, 20)).save(
-            buffer, "TIFF", tiffinfo={700: xmp}, compression=compression
-        )
-        assert read_image(buffer.getvalue()).shape == (20, 32, 3)
+        image = Image.new("RGB", (32, 20))
+        data = encode(image, "TIFF", tiffinfo={700: xmp}, compression=compression)
+        assert read_image(data).shape == (20, 32, 3)
 
 
 class TestRefusals:
@@ -267,11 +267,9 @@ class TestDamage:
     def test_strips_outside_the_file(
         self, compression: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        buffer = io.BytesIO()
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-        Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
-        data = buffer.getvalue()
-        (at,) = Image.open(buffer).tag_v2[OFFSETS]  # type: ignore[attr-defined]
+        data = encode(pixels, "TIFF", compression=compression)
+        (at,) = Image.open(io.BytesIO(data)).tag_v2[OFFSETS]  # type: ignore[attr-defined]
         length = data.index(struct.pack("<HHI", COUNTS, 4, 1))  # its entry
         longer = struct.pack("<I", len(data) - at + 1)
         with pytest.raises(ImageError, match="its pixels lie outside the file"):
@@ -280,9 +278,7 @@ class TestDamage:
 
     def test_a_strip_coded_as_jpeg(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "TIFF", compression="jpeg")
-        data = buffer.getvalue()
+        data = encode(pixels, "TIFF", compression="jpeg")
         assert read_image(data).shape == (64, 64, 3)
         at = data.rindex(b"\xff\xda") + 1000
         with pytest.raises(ImageError, match="the JPEG image is damaged inside"):
@@ -305,7 +301,5 @@ def test_a_pillow_image_that_is_not_decoded_yet_reads_as_its_file() -> None:
 def test_samples_keep_their_own_depth(
     pixels: NDArray[Any], tags: dict[int, int], expected: list[int]
 ) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "TIFF", tiffinfo=tags)
-    data = buffer.getvalue()
+    data = encode(pixels, "TIFF", tiffinfo=tags)
     assert page_samples(data, read_page(data), "it").values[0, :, 0].tolist() == expected
