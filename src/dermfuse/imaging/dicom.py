@@ -62,36 +62,63 @@ from dermfuse.imaging.jpeg import find_damage, read_frame
 from dermfuse.imaging.limits import MAX_PIXELS, check_size, refusal, too_many
 from dermfuse.imaging.preprocess import silent_decoders
 
+_SUBSAMPLED = "YBR_FULL_422"
 _AS_RGB = "Export the image as RGB"
 _PALETTES = tuple(
     f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How the pixels of a file are laid out.
+
+    Attributes:
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples: Channels: 1 or 3.
+        photometric: What the channels mean.
+        allocated: Bits of a stored value, 8 or 16.
+        stored: Bits of it that count.
+        signed: Whether stored values are two's complement.
+        planar: Whether the channels are stored one after the other.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    signed: bool
+    planar: bool
+
+    @property
+    def native_bytes(self) -> int:
+        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
+        samples = 2 if self.photometric == _SUBSAMPLED else self.samples
+        return self.rows * self.columns * samples * self.allocated // 8
+
+
 def to_display(
-    stored: NDArray[np.generic],
-    header: Dataset,
-    *,
-    bits: int,
-    signed: bool,
-    little_endian: bool,
-    name: str,
+    stored: NDArray[np.generic], header: Dataset, frame: Frame, *, little_endian: bool, name: str
 ) -> NDArray[np.uint8]:
     """Returns stored values as 8-bit grey or RGB.
 
     Args:
         stored: (H, W) grey or indices, or (H, W, 3) RGB.
         header: Window, rescaling, palette and photometric interpretation are read from it.
-        bits: Bits stored, 8 to 16; higher ones are ignored.
-        signed: Whether stored values are two's complement.
+        frame: Says how many bits are stored, 8 to 16 (higher ones are ignored), and whether they
+            are two's complement.
         little_endian: The byte order of the palette.
         name: The name of the image in messages.
 
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
     """
+    bits = frame.stored
     values = np.arange(2**bits, dtype=np.int64)  # what each pattern of bits stands for
-    if signed:
+    if frame.signed:
         values[2 ** (bits - 1) :] -= 2**bits
     if stored.ndim == 3:
         table = _over_full_range(values)
@@ -205,38 +232,6 @@ _OWN_PRECINCTS = 1  # a bit of the coding style
 _MOST_CHANNELS = 3
 _HOLE_BYTES = 64  # of zeros: coded data has no such run
 _SYCC = 18  # of a JP2 header: Pillow converts it
-_SUBSAMPLED = "YBR_FULL_422"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How the pixels of a file are laid out.
-
-    Attributes:
-        rows: Height in pixels.
-        columns: Width in pixels.
-        samples: Channels: 1 or 3.
-        photometric: What the channels mean.
-        allocated: Bits of a stored value, 8 or 16.
-        stored: Bits of it that count.
-        signed: Whether stored values are two's complement.
-        planar: Whether the channels are stored one after the other.
-    """
-
-    rows: int
-    columns: int
-    samples: int
-    photometric: str
-    allocated: int
-    stored: int
-    signed: bool
-    planar: bool
-
-    @property
-    def native_bytes(self) -> int:
-        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
-        samples = 2 if self.photometric == _SUBSAMPLED else self.samples
-        return self.rows * self.columns * samples * self.allocated // 8
 
 
 def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Frame:
@@ -367,43 +362,20 @@ def _unread(found: str, name: str) -> ImageError:
     return _refused(name, f"the DICOM file holds {found}", "8 bits per channel", action)
 
 
-_RLE_HEADER_BYTES = 64
-
-
-def decode_run_lengths(
-    frame: bytes, *, rows: int, columns: int, samples: int, sample_bytes: int
-) -> NDArray[np.generic]:
-    """Returns one frame of run-length coded pixels.
-
-    Args:
-        frame: The frame, its header of segment offsets included.
-        rows: Height.
-        columns: Width.
-        samples: Channels; each is a plane of its own.
-        sample_bytes: 1 or 2; the bytes of a sample are segments of their own, highest first.
-
-    Returns:
-        uint8 or uint16, (H, W) or (H, W, samples).
-
-    Raises:
-        ValueError: The frame is cut off or does not have the segments expected.
-    """
-    if len(frame) < _RLE_HEADER_BYTES:
-        raise ValueError("the frame ends within its header")
-    count, *offsets = struct.unpack_from("<16L", frame)
-    if count != samples * sample_bytes:
-        raise ValueError(f"{count} segments. Expected: {samples * sample_bytes}.")
-    ends = [*offsets[1:count], len(frame)]
+def _run_lengths(stream: bytes, frame: Frame) -> NDArray[np.generic]:
+    """Returns run-length coded pixels: each byte of each sample is a segment, highest first."""
+    sample_bytes = frame.allocated // 8
+    count, *offsets = struct.unpack_from("<16L", stream)
+    if count != frame.samples * sample_bytes:
+        raise ValueError(f"{count} segments. Expected: {frame.samples * sample_bytes}.")
+    ends = [*offsets[1:count], len(stream)]
     planes = [
-        unpack_bits(frame[start:end], rows * columns)
+        unpack_bits(stream[start:end], frame.rows * frame.columns)
         for start, end in zip(offsets[:count], ends, strict=True)
     ]
-    stacked = np.stack(planes).reshape(samples, sample_bytes, rows, columns)
-    if sample_bytes == 1:
-        values: NDArray[np.generic] = stacked[:, 0]  # (samples, H, W)
-    else:
-        values = stacked[:, 0].astype(np.uint16) * np.uint16(256) + stacked[:, 1]
-    return values[0] if samples == 1 else np.ascontiguousarray(np.moveaxis(values, 0, -1))
+    values = np.stack(planes, axis=-1).view(f">u{sample_bytes}").astype(f"u{sample_bytes}")
+    shape = (frame.rows, frame.columns, frame.samples)
+    return values.reshape(shape if frame.samples > 1 else shape[:2])
 
 
 def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
@@ -507,10 +479,9 @@ def read_dicom(
             _decoder(syntax, name)
             frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
         stored = _decode(data, vr, frame, syntax, name=name)
-        return to_display(
-            stored, header, bits=_bits(stored, frame, described), signed=frame.signed,
-            little_endian=syntax.is_little_endian, name=name,
-        )  # fmt: skip
+        frame = replace(frame, stored=_bits(stored, frame, described))
+        little_endian = syntax.is_little_endian
+        return to_display(stored, header, frame, little_endian=little_endian, name=name)
 
 
 @contextmanager
@@ -664,11 +635,7 @@ def _decode(
     if not syntax.is_encapsulated:
         _check_length(len(data), frame, name)
     if syntax == uid.RLELossless:
-        values = decode_run_lengths(
-            get_frame(data, 0, number_of_frames=1),
-            rows=frame.rows, columns=frame.columns,
-            samples=frame.samples, sample_bytes=frame.allocated // 8,
-        )  # fmt: skip
+        values = _run_lengths(get_frame(data, 0, number_of_frames=1), frame)
         if frame.photometric.startswith("YBR"):
             values = convert_color_space(values, frame.photometric, "RGB")
         return values

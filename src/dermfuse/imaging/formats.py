@@ -37,27 +37,16 @@ _PHONE = (
     "Most Compatible)"
 )
 _MAGIC = (
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"II\xbc\x01", "a JPEG XR image"),
-    (b"8BPS", "a Photoshop document"),
-    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
-    (b"IIRO", "an Olympus raw photograph"),
-    (b"IIU\0", "a Panasonic raw photograph"),
-    (b"v/1\x01", "an OpenEXR image"),
-    (b"#?RADIANCE", "a Radiance HDR image"),
-    (b"SIMPLE  =", "a FITS image"),
-    (b"\0\0\x01\0", "an icon"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a NumPy array"),
-)
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"), (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"\xff\x0a", "a JPEG XL image"),
+    (b"II\xbc\x01", "a JPEG XR image"), (b"8BPS", "a Photoshop document"),
+    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"), (b"IIRO", "an Olympus raw photograph"),
+    (b"IIU\0", "a Panasonic raw photograph"), (b"v/1\x01", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"), (b"SIMPLE  =", "a FITS image"),
+    (b"\0\0\x01\0", "an icon"), (b"%PDF", "a PDF document"), (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"), (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"\x89HDF", "an HDF5 file"), (b"\x93NUMPY", "a NumPy array"),
+)  # fmt: skip
 _ARCHIVE = "Unpack it and name the images in it"
 
 

@@ -23,32 +23,10 @@ from PIL import Image, UnidentifiedImageError
 
 from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.folders import atomic_write
-from dermfuse.imaging.formats import (
-    Samples,
-    find_png_damage,
-    has_own_samples,
-    image_samples,
-    is_jpeg,
-    is_png,
-    name_kind,
-    opaque_png,
-    png_samples,
-    read_claim,
-    scaled,
-    strips_of,
-)
+from dermfuse.imaging import formats, tiff
+from dermfuse.imaging.formats import Samples, is_jpeg, is_png, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
 from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, check_size, refusal
-from dermfuse.imaging.tiff import (
-    check_coding,
-    check_page,
-    embedded_jpegs,
-    is_tiff,
-    layout_of,
-    page_image,
-    page_samples,
-    read_page,
-)
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
@@ -230,12 +208,12 @@ def read_samples(path: str | Path) -> Samples:
 def _samples(path: Path, name: str) -> Samples:
     data = read_file(path, name)
     image = _upright_of_file(data, name)  # finds every fault
-    if is_tiff(data) and (page := read_page(data)).is_ours:
-        return page_samples(data, page, name).upright(page.orientation)
-    if is_png(data) and has_own_samples(data):
-        samples, stored = png_samples(data)
+    if tiff.is_tiff(data) and (page := tiff.read_page(data)).is_ours:
+        return tiff.page_samples(data, page, name).upright(page.orientation)
+    if is_png(data) and formats.has_own_samples(data):
+        samples, stored = formats.png_samples(data)
         return samples.upright(_orientation(stored))
-    samples = image_samples(image)
+    samples = formats.image_samples(image)
     return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
 
 
@@ -391,8 +369,7 @@ def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
-    _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
+    _write_png(Path(path), np.where(mask, np.uint8(255), np.uint8(0)))
 
 
 def write_probability(path: str | Path, probability: NDArray[np.float32]) -> None:
@@ -405,8 +382,7 @@ def write_probability(path: str | Path, probability: NDArray[np.float32]) -> Non
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
-    _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
+    _write_png(Path(path), np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def read_probability(path: str | Path) -> NDArray[np.float32]:
@@ -446,7 +422,7 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
 
 def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
-    if is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
+    if tiff.is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
         return page
     plain, exif = _within_limits(data, name, max_pixels)
     image = _identified(plain, name, max_pixels)
@@ -456,7 +432,7 @@ def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Im
     if is_jpeg(data):
         _refuse_damage("JPEG", find_damage(plain), name)
     if is_png(data):
-        _refuse_damage("PNG", find_png_damage(data), name)
+        _refuse_damage("PNG", formats.find_png_damage(data), name)
     return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
 
 
@@ -467,7 +443,7 @@ def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, byte
         ImageError: It claims more pixels, or has more parts, than are read.
     """
     try:
-        claim = read_claim(data, name)
+        claim = formats.read_claim(data, name)
         if claim is None:
             return data, None
         if claim.unread:
@@ -491,16 +467,16 @@ def _refuse_damage(kind: str, damage: str, name: str) -> None:
 
 def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
     """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
-    page = read_page(data)
-    check_page(page, name)
+    page = tiff.read_page(data)
+    tiff.check_page(page, name)
     limit = partial(check_size, name=name, max_pixels=max_pixels)
     limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
     if page.more_pages:
         raise _several_pages(name)
-    check_coding(data, page, name)
+    tiff.check_coding(data, page, name)
     if page.is_ours:
-        return _turned(page_image(data, page, name), page.orientation)
-    for jpeg in embedded_jpegs(data, page):
+        return _turned(tiff.page_image(data, page, name), page.orientation)
+    for jpeg in tiff.embedded_jpegs(data, page):
         frame = read_frame(jpeg)
         sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
         limit(*sides, pixel_bytes=frame.pixel_bytes)
@@ -539,7 +515,7 @@ def _upright_pixels(
     """
     _check(image, name, max_pixels)
     image.load()
-    pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
+    pixels = formats.opaque_png(image, png) if png else _without_blank_alpha(image)
     upright = _turned(pixels, _orientation(image))
     if upright.mode == "I":  # Pillow opens 16-bit and 32-bit grey alike as mode I
         values = np.asarray(upright)
@@ -587,9 +563,9 @@ def _damaged_header(name: str, error: Exception) -> ImageError:
 
 def _unknown(data: bytes, name: str) -> ImageError:
     """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
-    found, action = name_kind(data[:64])
-    if is_tiff(data):
-        found, action = layout_of(read_page(data)), AS_PNG
+    found, action = formats.name_kind(data[:64])
+    if tiff.is_tiff(data):
+        found, action = tiff.layout_of(tiff.read_page(data)), AS_PNG
     if not found:
         found = "not an image, or cut off in its header" if data else "the file is empty"
     return refusal(name, found, action=action or "Fetch the file again")
@@ -641,7 +617,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
-        return Image.fromarray(scaled(wide, 65_535)).convert("RGB")
+        return Image.fromarray(formats.scaled(wide, 65_535)).convert("RGB")
     if image.has_transparency_data:
         opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))

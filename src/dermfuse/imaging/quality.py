@@ -70,41 +70,27 @@ class QualityFlag:
 LIMITS = {
     limit.name: limit
     for limit in (
-        Limit(
-            "too_small", 224, "below",
-            "The image is smaller than what the networks look at: details are missing.",
-            "The image is large enough.",
-        ),
-        Limit(
-            "blurred", 0.6, "below",
-            "The image is blurred: fine structures cannot be seen.",
-            "The image is in focus.",
-        ),
-        Limit(
-            "too_dark", 95, "below",
-            "The image is very dark.",
-            "The image is not too dark.",
-        ),
-        Limit(
-            "too_bright", 236, "above",
-            "The image is very bright: pale structures may be lost.",
-            "The image is not too bright.",
-        ),
-        Limit(
-            "low_contrast", 20, "below",
-            "The image has very little contrast: the lesion hardly differs from the skin.",
-            "The image has enough contrast.",
-        ),
-        Limit(
-            "dark_corners", 0.14, "above",
-            "Much of the image is dark corners, the edge of the lens.",
-            "The image has few dark corners or none.",
-        ),
-        Limit(
-            "lesion_cut", 0.3, "above",
-            "The lesion runs out of the image: its shape cannot be judged.",
-            "The lesion lies within the image, or nearly.",
-        ),
+        Limit("too_small", 224, "below",
+              "The image is smaller than what the networks look at: details are missing.",
+              "The image is large enough."),
+        Limit("blurred", 0.6, "below",
+              "The image is blurred: fine structures cannot be seen.",
+              "The image is in focus."),
+        Limit("too_dark", 95, "below",
+              "The image is very dark.",
+              "The image is not too dark."),
+        Limit("too_bright", 236, "above",
+              "The image is very bright: pale structures may be lost.",
+              "The image is not too bright."),
+        Limit("low_contrast", 20, "below",
+              "The image has very little contrast: the lesion hardly differs from the skin.",
+              "The image has enough contrast."),
+        Limit("dark_corners", 0.14, "above",
+              "Much of the image is dark corners, the edge of the lens.",
+              "The image has few dark corners or none."),
+        Limit("lesion_cut", 0.3, "above",
+              "The lesion runs out of the image: its shape cannot be judged.",
+              "The lesion lies within the image, or nearly."),
     )
 }  # fmt: skip
 """The checks, in the order in which they are reported."""
