@@ -36,11 +36,6 @@ def _noise(height: int = 24, width: int = 32) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def _png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header promises far more pixels than follow."""
-    return png((width, height), 1, 0, bytes(100))
-
-
 def _quarters() -> Image.Image:
     """Red, green over blue, white: 32 x 20, so that every orientation looks different."""
     image = Image.new("RGB", (32, 20), RED)
@@ -48,6 +43,12 @@ def _quarters() -> Image.Image:
     image.paste(BLUE, (0, 10, 16, 20))
     image.paste(WHITE, (16, 10, 32, 20))
     return image
+
+
+def _exif(value: int | str, tag: int = 0x0112) -> Image.Exif:
+    exif = Image.Exif()
+    exif[tag] = value
+    return exif
 
 
 def _corners(pixels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
@@ -96,32 +97,21 @@ class TestReadImage:
         pixels = read_image(encode(Image.fromarray(values), format_name))
         assert pixels[0, :6, 0].tolist() == [0, 0, 1, 100, 255, 128]
 
-    @pytest.mark.parametrize(
-        ("orientation", "stored"),
-        [
-            (1, lambda x: x),
-            (2, lambda x: x[:, ::-1]),
-            (3, lambda x: x[::-1, ::-1]),
-            (4, lambda x: x[::-1]),
-            (5, lambda x: x.swapaxes(0, 1)),
-            (6, lambda x: np.rot90(x, 1)),
-            (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
-            (8, lambda x: np.rot90(x, -1)),
-        ],
-    )
-    def test_every_exif_orientation_is_undone(self, orientation: int, stored: Any) -> None:
-        pixels = _noise()
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        image = Image.fromarray(np.ascontiguousarray(stored(pixels)))
-        assert np.array_equal(read_image(encode(image, "PNG", exif=exif)), pixels)
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_every_exif_orientation_is_undone(self, orientation: int) -> None:
+        # mirrored after as many quarter turns, counter-clockwise
+        turns, mirrored = {
+            1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (1, False),
+            7: (1, True), 8: (3, False),
+        }[orientation]  # fmt: skip
+        stored = np.rot90(_noise(), turns)[:, :: -1 if mirrored else 1]
+        image = Image.fromarray(np.ascontiguousarray(stored))
+        assert np.array_equal(read_image(encode(image, exif=_exif(orientation))), _noise())
 
     @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
     def test_the_exif_block_turns_in_every_container(self, format_name: str) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6
         options = {"lossless": True} if format_name == "WEBP" else {}
-        pixels = read_image(encode(_quarters(), format_name, exif=exif, **options))
+        pixels = read_image(encode(_quarters(), format_name, exif=_exif(6), **options))
         assert pixels.shape == (32, 20, 3)
         assert np.abs(np.array(_corners(pixels)) - [BLUE, RED, WHITE, GREEN]).max() < 60
 
@@ -136,16 +126,12 @@ class TestReadImage:
             info = PngInfo()
             info.add_itxt("XML:com.adobe.xmp", xmp.decode())
             options = {"pnginfo": info}
-        if with_exif:  # one without an orientation
-            exif = Image.Exif()
-            exif[0x010F] = "a camera"
-            options["exif"] = exif
+        if with_exif:
+            options["exif"] = _exif("a camera", tag=0x010F)  # without an orientation
         assert read_image(encode(_quarters(), format_name, **options)).shape == (20, 32, 3)
 
     def test_exif_that_says_nothing_turns_nothing(self) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 9
-        for block in (exif, b"Exif\0\0nonsense"):
+        for block in (_exif(9), b"Exif\0\0nonsense"):
             assert read_image(encode(_quarters(), "JPEG", exif=block)).shape == (20, 32, 3)
 
     def test_a_photograph_with_a_preview_behind_it_is_read(self) -> None:
@@ -182,8 +168,8 @@ class TestRefusals:
             (encode(_quarters(), "EPS"), "not an image"),  # and no interpreter is started
             (encode(Image.new("RGB", (1, 1)), "PNG"),
              f"1 x 1 pixels. Expected: {MIN_SIDE_PX} or more"),
-            (_png_claiming(20_000, 20_000), f"{MAX_PIXELS:,} pixels or fewer"),
-            (_png_claiming(5_001, 10_000), f"{MAX_PIXELS:,} pixels or fewer"),
+            (png((20_000, 20_000), 1, 0, bytes(100)), f"{MAX_PIXELS:,} pixels or fewer"),
+            (png((5_001, 10_000), 1, 0, bytes(100)), f"{MAX_PIXELS:,} pixels or fewer"),
             (encode(Image.new("F", (20, 20)), "TIFF"), "floating-point"),
             (encode(Image.new("I", (20, 20), 70_000), "TIFF"), "grey values from 70000"),
         ],
@@ -197,13 +183,12 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
 
     def test_pillows_own_limit_does_not_speak_below_ours(self) -> None:
-        with pytest.raises(
-            ImageError, match="ends before the picture does"
-        ):  # and no warning, which is an error here
-            read_image(_png_claiming(9_500, 10_000), max_pixels=100_000_000)
+        claiming = png((9_500, 10_000), 1, 0, bytes(100))  # and no warning, which is an error here
+        with pytest.raises(ImageError, match="ends before the picture does"):
+            read_image(claiming, max_pixels=100_000_000)
 
     def test_a_damaged_header(self) -> None:
-        data = bytearray(encode(_quarters(), "PNG"))
+        data = bytearray(encode(_quarters()))
         data[28] ^= 2  # inside IHDR: its CRC no longer fits
         with pytest.raises(ImageError, match=r"not an image, or cut off|header is damaged"):
             read_image(bytes(data))
@@ -211,11 +196,8 @@ class TestRefusals:
     def test_a_missing_file_a_folder_and_a_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.png")  # not waited for
         assert not is_plain_file(tmp_path / "pipe.png")
-        for name, found in (
-            ("gone", "no such file"),
-            ("", "a folder"),
-            ("pipe.png", "not a plain"),
-        ):
+        kinds = {"gone": "no such file", "": "a folder", "pipe.png": "not a plain file"}
+        for name, found in kinds.items():
             with pytest.raises(ImageError, match=found):
                 read_image(tmp_path / name)
 

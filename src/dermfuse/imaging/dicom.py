@@ -259,17 +259,8 @@ def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Fra
     return _deep(frame, header.precision)
 
 
-def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
-    """Returns the pixels of a JPEG stream of 8 bits: grey, or RGB.
-
-    Args:
-        stream: The compressed frame, after ``stream_frame``.
-        frame: What ``stream_frame`` returned.
-        name: The name of the image in messages.
-
-    Raises:
-        ImageError: The stream is damaged inside.
-    """
+def _decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
+    """Returns the pixels of a JPEG stream of 8 bits, whose layout its frame says: grey, or RGB."""
     if damage := find_damage(stream):
         found = f"the JPEG image is damaged or cut off: {damage}"
         raise _refused(name, found, "a whole picture")
@@ -641,7 +632,7 @@ def _decode(
         return values
     decoder = _decoder(syntax, name)
     if syntax in JPEG_8_BIT:
-        return decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
+        return _decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
     decoded, _ = decoder.as_array(
         data, raw=False, index=0,
         rows=frame.rows, columns=frame.columns, number_of_frames=1,

@@ -117,13 +117,12 @@ class Claim:
     """What a file says of its picture before a pixel is decoded.
 
     Attributes:
-        width: The largest width that a part of the file claims, in pixels.
+        width: The largest width that a part of the file claims, in pixels; 0 if none does.
         height: The largest height, in pixels.
         plain: The file as Pillow may see it; of a GIF its first picture alone.
         pixel_bytes: What decoding takes for each pixel.
         several: Whether another picture follows the first.
         unread: What keeps Pillow from reading it, in words; empty if nothing does.
-        may_be_silent: Whether a width of 0 says that no part of the file claims a size.
     """
 
     width: int
@@ -132,7 +131,6 @@ class Claim:
     pixel_bytes: float = PIXEL_BYTES
     several: bool = False
     unread: str = ""
-    may_be_silent: bool = False
 
 
 def is_png(head: bytes) -> bool:
@@ -166,7 +164,7 @@ def read_claim(data: bytes, name: str) -> Claim | None:
         ]
         width, height = (max((size[i] for _, size in chunks), default=0) for i in (0, 1))
         frames = sum(kind == b"ANMF" for kind, _ in chunks)
-        return Claim(width, height, data, WEBP_BYTES, several=frames > 1, may_be_silent=True)
+        return Claim(width, height, data, WEBP_BYTES, several=frames > 1)
     return _read_gif(data, name) if data.startswith((b"GIF87a", b"GIF89a")) else None
 
 

@@ -199,22 +199,17 @@ def read_samples(path: str | Path) -> Samples:
     Raises:
         ImageError: As ``read_image``.
     """
-    path = Path(path)
     name = str(path)
     with one_refusal(name):
-        return _samples(path, name)
-
-
-def _samples(path: Path, name: str) -> Samples:
-    data = read_file(path, name)
-    image = _upright_of_file(data, name)  # finds every fault
-    if tiff.is_tiff(data) and (page := tiff.read_page(data)).is_ours:
-        return tiff.page_samples(data, page, name).upright(page.orientation)
-    if is_png(data) and formats.has_own_samples(data):
-        samples, stored = formats.png_samples(data)
-        return samples.upright(_orientation(stored))
-    samples = formats.image_samples(image)
-    return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
+        data = read_file(Path(path), name)
+        image = _upright_of_file(data, name)  # finds every fault
+        if tiff.is_tiff(data) and (page := tiff.read_page(data)).is_ours:
+            return tiff.page_samples(data, page, name).upright(page.orientation)
+        if is_png(data) and formats.has_own_samples(data):
+            samples, stored = formats.png_samples(data)
+            return samples.upright(_orientation(stored))
+        lossy = is_jpeg(data) or data[:4] in _MAY_BE_LOSSY
+        return replace(formats.image_samples(image), lossy=lossy)
 
 
 def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
@@ -450,11 +445,9 @@ def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, byte
             raise refusal(name, claim.unread, action="Save it as PNG")
         if claim.several:
             raise _several_pages(name)
-        if claim.width or not claim.may_be_silent:
-            check_size(
-                claim.width, claim.height, name,
-                max_pixels=max_pixels, pixel_bytes=claim.pixel_bytes,
-            )  # fmt: skip
+        if claim.width:
+            size, pixel_bytes = (claim.width, claim.height), claim.pixel_bytes
+            check_size(*size, name, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
         return without_remarks(data) if is_jpeg(data) else (claim.plain, None)
     except (ValueError, IndexError, struct.error) as error:
         raise _damaged_header(name, error) from error
