@@ -44,10 +44,30 @@ def whole(build_dicom: Build) -> dict[str, bytes]:
         "webp lossless": _encode(image, "WEBP", lossless=True),
         "tiff palette": _encode(palette, "TIFF"),
         "tiff fax": _encode(image.convert("1"), "TIFF", compression="group4"),
-        "dicom": build_dicom(pixels),
-        "dicom deflated": build_dicom(pixels, syntax="1.2.840.10008.1.2.1.99"),
     }
+    files |= _dicom(build_dicom, pixels)
     return files | {f"tiff {each}": _encode(image, "TIFF", compression=each) for each in _TIFF}
+
+
+def _dicom(build: Build, pixels: np.ndarray) -> dict[str, bytes]:
+    """One of every coding."""
+    grey, uid = pixels[..., 0], "1.2.840.10008.1.2"
+    runs = b"".join(bytes([len(row) - 1]) + row.tobytes() for row in grey)
+    jpeg, jpeg_2000 = (_encode(Image.fromarray(pixels), kind) for kind in ("JPEG", "JPEG2000"))
+    jpeg_2000 = jpeg_2000[jpeg_2000.index(b"\xff\x4f\xff\x51") :]
+    return {
+        "dicom": build(pixels),
+        "dicom implicit": build(grey, syntax=uid, preamble=False),
+        "dicom big": build(grey.astype(np.uint16) * 257, syntax=f"{uid}.2"),
+        "dicom deflated": build(pixels, syntax=f"{uid}.1.99"),
+        "dicom rle": build(
+            grey, syntax=f"{uid}.5", frames=[struct.pack("<16L", 1, 64, *[0] * 14) + runs]
+        ),
+        "dicom jpeg": build(
+            pixels, syntax=f"{uid}.4.50", frames=[jpeg], photometric="YBR_FULL_422"
+        ),
+        "dicom j2k": build(pixels, syntax=f"{uid}.4.90", frames=[jpeg_2000], photometric="YBR_RCT"),
+    }
 
 
 def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
