@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from dermfuse.errors import ExportError
 from dermfuse.folders import NOTICE
-from dermfuse.models.backbones import BACKBONES
+from dermfuse.models.backbones import BACKBONES, build_backbone
+from dermfuse.models.backbones.base import Normalise
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.publishing import onnx as network_module
+from dermfuse.publishing.graphs import Pixels
 from dermfuse.publishing.onnx import export_network, open_session, run_onnx
 from dermfuse.release.cards import read_card
 from dermfuse.training.prediction import TrainedNetwork
@@ -60,8 +62,8 @@ def test_every_kind_of_network_has_its_outputs_for_any_number_of_images(
     images: NDArray[np.uint8],
     tmp_path: Path,
 ) -> None:
-    card = export_network(make_trained(kind, backbone), tmp_path, images=images, name="net")
-    session = open_session(tmp_path / "net.onnx")
+    card = export_network(make_trained(kind, backbone), tmp_path, images=images)
+    session = open_session(tmp_path / "tiny-run.onnx")
     assert list(card.outputs) == [output.name for output in session.get_outputs()] == outputs
     assert session.get_inputs()[0].shape == ["N", 32, 32, 3]
     together = session.run(None, {"image": images})
@@ -76,8 +78,8 @@ def test_the_activation_map_and_the_embedding_explain_the_logits(
     make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     trained = make_trained("classifier", "mobilenet_v1")
-    export_network(trained, tmp_path, images=images, name="net")
-    answers = run_onnx(open_session(tmp_path / "net.onnx"), images)
+    export_network(trained, tmp_path, images=images)
+    answers = run_onnx(open_session(tmp_path / "tiny-run.onnx"), images)
     benign, malignant = trained.network.head.bias.tolist()
     from_map = answers["activation_map"].mean(axis=(1, 2)) + malignant - benign
     log_odds = answers["logits"][:, 1] - answers["logits"][:, 0]
@@ -110,13 +112,12 @@ def test_the_card_says_what_the_run_was(
     trained.run.mkdir()
     record = {"seed": 4, "epochs": 9, "device": "CPU", "data": {"summary": "717 images"}}
     (trained.run / "run.json").write_text(json.dumps(record))
-    card = export_network(trained, tmp_path, images=images, weights_licence="CC0")
+    card = export_network(trained, tmp_path, images=images)
     assert read_card(tmp_path / "tiny-run.json") == card
     assert (card.name, card.preset, card.epoch) == ("tiny-run", "tiny", 7)
     assert card.parameters == 3_206_976 + 2 * 1024 + 2
     expected = {"data": "717 images", "init": "random", "seed": 4, "epochs": 9, "device": "CPU"}
     assert card.training == expected
-    assert card.weights_licence == "CC0"
     assert card.parity.images == 5
     assert card.notice == NOTICE
 
@@ -126,8 +127,7 @@ def test_where_the_weights_began_is_said(
 ) -> None:
     trained = make_trained("classifier", "squeezenet1_1")
     assert "random" in export_network(trained, tmp_path, images=images).weights_licence
-    model = replace(trained.config.model, init="imagenet")
-    imagenet = replace(trained, config=replace(trained.config, model=model))
+    imagenet = replace(trained, config=trained.config.override(["model.init=imagenet"]))
     licence = export_network(imagenet, tmp_path, images=images).weights_licence
     assert "ImageNet weights of squeezenet1_1" in licence
 
@@ -167,12 +167,6 @@ def test_images_of_another_shape_are_refused(
 
 
 def test_bytes_are_scaled_plane_by_plane_to_the_numbers_that_pixel_by_pixel_gives() -> None:
-    import torch
-
-    from dermfuse.models.backbones import build_backbone
-    from dermfuse.models.backbones.base import Normalise
-    from dermfuse.publishing.graphs import Pixels
-
     normalise = Normalise(build_backbone("mobilenet_v1").normalisation)
     image = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
     pixels = Pixels(normalise)

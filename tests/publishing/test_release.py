@@ -2,24 +2,195 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
-from dermfuse.errors import ConfigError, RunError
+from dermfuse.config import Config, ModelConfig, TrainConfig, load_preset
+from dermfuse.data.isic2016 import load_isic2016
+from dermfuse.errors import ConfigError, DataError, ExportError, RunError
 from dermfuse.jobs import queue as queue_module
 from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import Run, RunProgress, State, Workplace
-from dermfuse.publishing import release as make
-from dermfuse.publishing.plan import plan_runs
-from dermfuse.publishing.release import MakeReport, MakeRequest, make_release, prepare_release
-from dermfuse.release.folder import read_release
+from dermfuse.predictions.scores import read_scores
+from dermfuse.publishing import release as module
+from dermfuse.publishing.measured import require_recipe
+from dermfuse.publishing.release import (
+    MakeReport,
+    MakeRequest,
+    ReleaseRequest,
+    build_release,
+    make_release,
+    prepare_release,
+    read_subsets,
+    require_subsets,
+)
+from dermfuse.release.folder import OUT_OF_FOLD_NAME, read_release
+from dermfuse.training.prediction import TrainedNetwork
 
 from .conftest import TINY, Plant
 
+NETWORKS = {"a": "mobilenetv1", "b": "mobilenetv1", "u": "u-mobilenetv1"}
 FAIL = "import sys; print('dermfuse: error: no memory.'); sys.exit(2)"
 SLEEP = "import time; time.sleep(60)"
+
+
+def _trained(run: str, **train: object) -> TrainedNetwork:
+    config = Config(name="small", train=replace(TrainConfig(), **train))  # type: ignore[arg-type]
+    return TrainedNetwork(None, config, 1, Path(run))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def runs_for(
+    tinted: Path, plant: Plant, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ReleaseRequest]:
+    """Two class networks and a U-Net, each in two folds and on all images."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, preset in NETWORKS.items():
+        config = load_preset(preset).override([*TINY, "train.schedule=cosine"])
+        config = replace(config, name=name)
+        plant(config.override(["data.split=all"]), tinted, folder / f"{name}-all")
+        for fold in range(2):
+            own = config.override(["data.folds=2", f"data.fold={fold}"])
+            plant(own, tinted, folder / f"{name}-{fold}")
+
+    def make(out: Path, **more: object) -> ReleaseRequest:
+        fixed = {"data": tinted, "out": out, "name": "tiny", "precision": "float32"}
+        runs = [folder / f"{name}-all" for name in NETWORKS]
+        folds = [folder / f"{name}-{fold}" for name in NETWORKS for fold in (1, 0)]
+        return ReleaseRequest(**{**fixed, "runs": runs, "folds": folds, **more})  # type: ignore[arg-type]
+
+    return make
+
+
+def test_runs_become_a_release_that_analyses(
+    runs_for: Callable[..., ReleaseRequest], tinted: Path, tmp_path: Path, hand_made: None
+) -> None:
+    listed = tmp_path / "half.csv"
+    ids = [lesion.image_id for lesion in load_isic2016(tinted, "train").lesions]
+    listed.write_text("image_id\n" + "\n".join(ids[::2]))
+    out = tmp_path / "release"
+    begun: list[str] = []
+    request = runs_for(out, looks=4, report_on=[listed])
+    built = build_release(request, stage=lambda what, *_: begun.append(what))
+    release = read_release(out)
+    assert begun[0] == "exporting the networks"
+    assert (release.classes, release.masks, release.gate) == (
+        built.classes, built.masks, built.gate,
+    )  # fmt: skip
+    assert release.looks == 4
+    assert [member.name for member in release.classes.members] == ["a-all", "b-all"]
+    measured = release.classes.measured
+    assert measured["images"] == 60
+    assert measured["subsets"]["half"]["images"] == 30
+    assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
+    assert set(measured["one_look"]["gain"]) == {"auc", "average_precision"}
+    assert release.masks.measured["images"] == 60
+    assert release.masks.measured["subsets"]["half"]["images"] == 30
+    assert release.facts["fold_runs"][:2] == ["a-1", "a-0"]
+    assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
+    path = load_isic2016(tinted, "train").lesions[0].image_path
+    analysis = Analyzer(out, score_all=True).analyze(path)
+    assert analysis.looks == 4
+    assert analysis.malignant_probability is not None
+
+
+def test_a_subset_without_both_classes_is_refused_before_anything_is_exported(
+    runs_for: Callable[..., ReleaseRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "elsewhere.csv"
+    listed.write_text("ISIC_9999999\n")
+    monkeypatch.setattr(module, "export_shipped", lambda *_, **__: pytest.fail("exported"))
+    request = runs_for(tmp_path / "release", report_on=[listed])
+    with pytest.raises(DataError, match="of elsewhere 0 malignant and 0 benign images"):
+        build_release(request)
+    assert not (tmp_path / "release").exists()
+
+
+def test_folds_of_another_recipe_are_refused_and_seeds_and_threads_are_not_the_recipe() -> None:
+    final = _trained("final")
+    require_recipe(final, _trained("fold", seed=3, threads=2))
+    with pytest.raises(ExportError, match=r"fold was trained with train.epochs 2, final with 50"):
+        require_recipe(final, _trained("fold", epochs=2))
+
+
+def test_how_the_images_are_split_is_not_the_recipe_and_their_size_is() -> None:
+    final, fold = _trained("final"), _trained("fold")
+    split = fold.config.override(["data.folds=3", "data.fold=1"])
+    require_recipe(final, replace(fold, config=split))
+    larger = replace(fold, config=split.override(["data.input_size=320"]))
+    with pytest.raises(ExportError, match=r"trained with data.input_size 320, final with 224"):
+        require_recipe(final, larger)
+
+
+@pytest.mark.parametrize(
+    ("runs", "folds", "message"),
+    [
+        (["classifier"], ["classifier"], "1 networks that score, 0 that outline and 0 that do"),
+        (["classifier", "unet", "joint"], [], "1 networks that score, 1 that outline and 1 that"),
+        (["classifier", "classifier"], [], "two of the networks that ship are called classifier"),
+        (["classifier", "unet"], ["unet"], "classifier has no folds"),
+        (["classifier", "unet"], [], "no memory"),
+    ],
+)
+def test_a_release_that_cannot_be_leaves_nothing_behind(
+    runs: list[str],
+    folds: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load_run(run: Path, **_: object) -> TrainedNetwork:
+        model = ModelConfig(network=run.name)  # type: ignore[arg-type]
+        return replace(_trained(run.name), config=Config(name=run.name, model=model))
+
+    def fail(*arguments: object, **_: object) -> None:
+        out = next(a for a in arguments if isinstance(a, Path) and a.name.startswith(".release"))
+        (out / "half").write_text("half")
+        raise ExportError("no memory")
+
+    monkeypatch.setattr(module, "load_run", load_run)
+    monkeypatch.setattr(module, "export_shipped", fail)
+    paths = [Path(run) for run in runs]
+    held_back = [Path(run) for run in folds] or paths
+    request = ReleaseRequest(
+        runs=paths, folds=held_back, data=tmp_path, out=tmp_path / "release", name="x"
+    )
+    with pytest.raises(ExportError, match=message):
+        build_release(request)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_and_a_list_name_images(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("image_id,source\nISIC_0000001,a\n\nISIC_0000002,b\n")
+    found = read_subsets([drawn, tmp_path / "few.csv"])
+    assert found["few"] == {"ISIC_0000001", "ISIC_0000002"}
+    assert len(found["data"]) == 30
+    (tmp_path / "more.csv").write_text("age,image_id\n50,ISIC_0000003\n")
+    assert read_subsets([tmp_path / "more.csv"])["more"] == {"ISIC_0000003"}
+
+
+def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "none.csv").write_text("image_id\n")
+    with pytest.raises(DataError, match=r"none.csv names no image"):
+        read_subsets([tmp_path / "none.csv"])
+    (tmp_path / "none.csv").write_text("isic_id,age\nISIC_0000001,5\n")
+    with pytest.raises(DataError, match="no image_id column in the header isic_id,age"):
+        read_subsets([tmp_path / "none.csv"])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_subsets([tmp_path / "missing.csv"])
+    with pytest.raises(DataError, match="holds no train images"):
+        read_subsets([tmp_path])
+
+
+def test_a_subset_needs_both_classes() -> None:
+    labels = {"a": True, "b": False, "c": False}
+    require_subsets({"both": frozenset("ab")}, labels)
+    with pytest.raises(DataError, match="of one 0 malignant and 2 benign images are measured"):
+        require_subsets({"one": frozenset("bcz")}, labels)
 
 
 @pytest.fixture
@@ -44,13 +215,13 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def quick_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def request_for(
+    plan: Path, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., MakeRequest]:
+    """Makes the request of the plan; steps are timed by a table."""
     monkeypatch.setattr(queue_module, "_time_steps", lambda *_, **__: Pace(0.01, 0.02, 1_000_000))
 
-
-@pytest.fixture
-def request_for(plan: Path, tinted: Path, tmp_path: Path) -> Callable[..., MakeRequest]:
     def make(**more: object) -> MakeRequest:
         fixed = {"plan": str(plan), "data": tinted, "out": tmp_path / "out", "jobs": 2}
         return MakeRequest(**{**fixed, **more})  # type: ignore[arg-type]
@@ -152,12 +323,12 @@ def test_the_command_says_what_failed_and_what_is_left(
         state: State = "failed" if failed else "waiting"
         return MakeReport((RunProgress("a", state, 3, 8, 1.0, 5.0, error),), None, {})
 
-    monkeypatch.setattr(make, "make_release", lambda *_, **__: report(failed=True))
+    monkeypatch.setattr(module, "make_release", lambda *_, **__: report(failed=True))
     assert main(arguments) == 3
     said = capsys.readouterr().out
     assert "a failed: no memory." in said
     assert "the same command tries again" in said
-    monkeypatch.setattr(make, "make_release", lambda *_, **__: report(failed=False))
+    monkeypatch.setattr(module, "make_release", lambda *_, **__: report(failed=False))
     assert main([*arguments, "--deadline", "60"]) == 3
     said = capsys.readouterr().out
     assert "a: 3 of 8 epochs are trained" in said
@@ -201,11 +372,9 @@ def test_hand_trained_runs_are_known_by_their_recipe(
     request_for: Callable[..., MakeRequest], plant: Plant
 ) -> None:
     request = request_for()
-    plan = prepare_release(request)
-    fold = plan_runs(plan.plan, request)[2].folds[0]
+    fold, second = prepare_release(request).networks[2].folds
     plant(fold.config, request.data, request.run_folder(fold))
     other = fold.config.override(["train.epochs=7"])
-    second = plan_runs(plan.plan, request)[2].folds[1]
     plant(other, request.data, request.run_folder(second))
     states = {each.name: each.state for each in prepare_release(request).queue.estimates}
     assert states[fold.name] == "reused"
