@@ -137,11 +137,7 @@ def test_how_the_images_are_split_is_not_the_recipe_and_their_size_is() -> None:
     ],
 )
 def test_a_release_that_cannot_be_leaves_nothing_behind(
-    runs: list[str],
-    folds: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    runs: list[str], folds: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_run(run: Path, **_: object) -> TrainedNetwork:
         model = ModelConfig(network=run.name)  # type: ignore[arg-type]
