@@ -1,6 +1,6 @@
 """The small release, with what ``dermfuse export`` measures written into it by hand."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from dermfuse.release.folder import Gate, read_release, write_release
 from .small_release import CALIBRATION, write_small_release
 
 CALIBRATED = {
-    "calibration": CALIBRATION.to_dict(),
+    "calibration": asdict(CALIBRATION),
     "images": 895,
     "malignant": 172,
     "error_before": 0.0899,

@@ -3,22 +3,17 @@
 A preset is a TOML file with the same five tables; what it leaves out has the paper's value.
 """
 
-import dataclasses
-import difflib
-import math
-import sys
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self
+
+import tomli_w
 
 from dermfuse.errors import ConfigError
-from dermfuse.records import read_plain, show_value
-
-_T = TypeVar("_T")
-_MOST_BYTES = 1 << 20  # of a file; the presets have a few hundred
+from dermfuse.records import build_record, did_you_mean, read_toml
 
 UNNAMED = "custom"
 """The name of a configuration that was given none."""
@@ -37,8 +32,40 @@ def has_masks(task: Task) -> bool:
     return task != "classification"
 
 
+_Contradiction = tuple[object, str, str, str]
+"""Whether it is there, what is found, what is expected, what to do."""
+
+
+def _number(default: float, low: float, high: float) -> Any:  # noqa: ANN401 — an int or a float
+    """Returns a field whose value lies from ``low`` to ``high``."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+class _Table:
+    """A table of the configuration, checked when it is built."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range and values that contradict each other."""
+        table = type(self).__name__.removesuffix("Config").lower()
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            low, high = each.metadata.get("range", (0, 0))
+            if each.metadata and not low <= value <= high:
+                raise ConfigError(
+                    f"{table}.{each.name} is {value}", expected=f"a value from {low} to {high}"
+                )
+        for is_there, found, expected, action in self._contradictions():
+            if is_there:
+                raise ConfigError(found, expected=expected, action=action)
+
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        yield from ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
+class DataConfig(_Table):
     """Which images are trained on, and at which size.
 
     Attributes:
@@ -63,49 +90,49 @@ class DataConfig:
     """
 
     split: Literal["source", "paper", "all"] = "source"
-    validation_fraction: float = 0.2
+    validation_fraction: float = _number(0.2, 0.01, 0.9)
     folds: int = 0
     fold: int = 0
     outer_folds: int = 0
     outer_fold: int = 0
     exclude_test_duplicates: bool = True
-    input_size: int = 224
+    input_size: int = _number(224, 32, 2048)
     fit: Literal["squeeze", "letterbox"] = "squeeze"
 
-    def __post_init__(self) -> None:
-        """Refuses values that contradict each other."""
-        _between("data.validation_fraction", self.validation_fraction, 0.01, 0.9)
-        _between("data.input_size", self.input_size, 32, 2048)
-        if self.input_size % 32:
-            raise ConfigError(
-                f"data.input_size is {self.input_size}",
-                expected="a multiple of 32",
-                action=f"Set it to {max(32, round(self.input_size / 32) * 32)}",
-            )
-        for which in ("", "outer_"):
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        nearest = max(32, round(self.input_size / 32) * 32)
+        yield (
+            self.input_size % 32,
+            f"data.input_size is {self.input_size}",
+            "a multiple of 32",
+            f"Set it to {nearest}",
+        )
+        for which, none in (("", "hold-out"), ("outer_", "none")):
             folds, fold = getattr(self, f"{which}folds"), getattr(self, f"{which}fold")
-            if folds == 1 or folds < 0:
-                raise ConfigError(
-                    f"data.{which}folds is {folds}",
-                    expected=f"0 ({'none' if which else 'hold-out'}) or 2 or more",
-                )
-            if not 0 <= fold < max(folds, 1):
-                raise ConfigError(
-                    f"data.{which}fold is {fold} with data.{which}folds {folds}",
-                    expected="a fold from 0 to folds - 1",
-                )
-        if self.outer_folds and not self.folds:
-            raise ConfigError(
-                f"data.outer_folds is {self.outer_folds} with data.folds 0",
-                expected="folds of the images that are left, so that each of them can be taught",
-                action="Set data.folds=2",
+            yield (
+                folds == 1 or folds < 0,
+                f"data.{which}folds is {folds}",
+                f"0 ({none}) or 2 or more",
+                "",
             )
-        if self.split != "source" and self.folds:
-            raise ConfigError(
-                f'data.split is "{self.split}" with folds',
-                expected='folds = 0, or split = "source"',
-                action="Set data.folds=0",
+            yield (
+                not 0 <= fold < max(folds, 1),
+                f"data.{which}fold is {fold} with data.{which}folds {folds}",
+                "a fold from 0 to folds - 1",
+                "",
             )
+        yield (
+            self.outer_folds and not self.folds,
+            f"data.outer_folds is {self.outer_folds} with data.folds 0",
+            "folds of the images that are left, so that each of them can be taught",
+            "Set data.folds=2",
+        )
+        yield (
+            self.split != "source" and self.folds,
+            f'data.split is "{self.split}" with folds',
+            'folds = 0, or split = "source"',
+            "Set data.folds=0",
+        )
 
     @property
     def validates(self) -> bool:
@@ -114,7 +141,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(_Table):
     """The augmentation plan (paper, section III-A-1; and one that cannot tell the label).
 
     Attributes:
@@ -150,70 +177,51 @@ class AugmentConfig:
     enabled: bool = True
     policy: Literal["paper", "label_blind"] = "paper"
     fresh: bool = False
-    benign_copies: int = 3
-    malignant_copies: int = 13
-    segmentation_draws: int = 6000
-    minimum_crop: float = 0.8
-    brightness: float = 0.2
-    maximum_occlusion: float = 0.25
-    maximum_crop: float = 1.15
-    angle: float = 180.0
-    stretch: float = 0.1
-    shift: float = 0.08
-    contrast: float = 0.2
-    saturation: float = 0.25
-    hue: float = 0.02
-    blur: float = 0.008
-    noise: float = 0.03
-    resolution: float = 2.5
-    minimum_quality: int = 30
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    benign_copies: int = _number(3, 1, 1000)
+    malignant_copies: int = _number(13, 1, 1000)
+    segmentation_draws: int = _number(6000, 0, 10_000_000)
+    minimum_crop: float = _number(0.8, 0.1, 1.0)
+    brightness: float = _number(0.2, 0.0, 0.9)
+    maximum_occlusion: float = _number(0.25, 0.0, 0.9)
+    maximum_crop: float = _number(1.15, 1.0, 2.0)
+    angle: float = _number(180.0, 0.0, 180.0)
+    stretch: float = _number(0.1, 0.0, 0.9)
+    shift: float = _number(0.08, 0.0, 0.5)
+    contrast: float = _number(0.2, 0.0, 0.9)
+    saturation: float = _number(0.25, 0.0, 0.9)
+    hue: float = _number(0.02, 0.0, 0.5)
+    blur: float = _number(0.008, 0.0, 0.05)
+    noise: float = _number(0.03, 0.0, 0.5)
+    resolution: float = _number(2.5, 1.0, 8.0)
+    minimum_quality: int = _number(30, 1, 100)
+    mixup: float = _number(0.0, 0.0, 10.0)
+    cutmix: float = _number(0.0, 0.0, 10.0)
 
-    def __post_init__(self) -> None:
-        """Refuses copies below one, fractions out of range, draws of nothing."""
-        for key, wanted in (
-            ("fresh", self.fresh),
-            ('policy "label_blind"', self.policy != "paper"),
-        ):
-            if wanted and not self.enabled:
-                raise ConfigError(
-                    f"augment.{key} with augment.enabled false",
-                    expected="augmentation, whose transforms can be drawn anew",
-                    action="Set augment.enabled=true, or leave it out",
-                )
-        if self.fresh and self.policy == "label_blind":
-            raise ConfigError(
-                'augment.fresh with augment.policy "label_blind"',
-                expected="one of them, for label-blind rows are drawn anew in every epoch",
-                action="Set augment.fresh=false",
-            )
-        if self.mixup and self.cutmix:
-            raise ConfigError(
-                f"augment.mixup is {self.mixup} and augment.cutmix {self.cutmix}",
-                expected="one of them above 0",
-                action="Set one of them to 0",
-            )
-        for key in ("benign_copies", "malignant_copies"):
-            _between(f"augment.{key}", getattr(self, key), 1, 1000)
-        _between("augment.segmentation_draws", self.segmentation_draws, 0, 10_000_000)
-        _between("augment.minimum_crop", self.minimum_crop, 0.1, 1.0)
-        _between("augment.maximum_crop", self.maximum_crop, 1.0, 2.0)
-        _between("augment.angle", self.angle, 0.0, 180.0)
-        _between("augment.resolution", self.resolution, 1.0, 8.0)
-        _between("augment.minimum_quality", self.minimum_quality, 1, 100)
-        _between("augment.hue", self.hue, 0.0, 0.5)
-        for key in ("brightness", "maximum_occlusion", "stretch", "contrast", "saturation"):
-            _between(f"augment.{key}", getattr(self, key), 0.0, 0.9)
-        _between("augment.shift", self.shift, 0.0, 0.5)
-        _between("augment.blur", self.blur, 0.0, 0.05)
-        _between("augment.noise", self.noise, 0.0, 0.5)
-        for key in ("mixup", "cutmix"):
-            _between(f"augment.{key}", getattr(self, key), 0.0, 10.0)
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        is_blind = self.policy == "label_blind"
+        drawn_anew = "fresh" if self.fresh else 'policy "label_blind"'
+        yield (
+            (self.fresh or is_blind) and not self.enabled,
+            f"augment.{drawn_anew} with augment.enabled false",
+            "augmentation, whose transforms can be drawn anew",
+            "Set augment.enabled=true, or leave it out",
+        )
+        yield (
+            self.fresh and is_blind,
+            'augment.fresh with augment.policy "label_blind"',
+            "one of them, for label-blind rows are drawn anew in every epoch",
+            "Set augment.fresh=false",
+        )
+        yield (
+            self.mixup and self.cutmix,
+            f"augment.mixup is {self.mixup} and augment.cutmix {self.cutmix}",
+            "one of them above 0",
+            "Set one of them to 0",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_Table):
     """Which network is trained, and from which weights.
 
     Attributes:
@@ -227,28 +235,27 @@ class ModelConfig:
     network: Literal["classifier", "discriminant", "unet", "unet_original", "joint"] = "classifier"
     backbone: str = "mobilenet_v1"
     init: Literal["imagenet", "random"] = "imagenet"
-    dropout: float = 0.0
+    dropout: float = _number(0.0, 0.0, 0.9)
 
-    def __post_init__(self) -> None:
-        """Refuses a backbone where there is none, and its absence where one is needed."""
-        if (self.network == "unet_original") != (self.backbone == ""):
-            raise ConfigError(
-                f'model.network "{self.network}" with model.backbone "{self.backbone}"',
-                expected="a backbone for every network but unet_original, which has none",
-            )
-        _between("model.dropout", self.dropout, 0.0, 0.9)
-        if self.dropout and self.task == "segmentation":
-            raise ConfigError(
-                f"model.dropout is {self.dropout} with model.network {self.network}",
-                expected="0, for there is no class head to drop before",
-                action="Set model.dropout=0",
-            )
-        if self.network == "unet_original" and self.init != "random":
-            raise ConfigError(
-                "the original U-Net has no ImageNet weights",
-                expected='model.init = "random"',
-                action="Set model.init=random",
-            )
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        yield (
+            (self.network == "unet_original") != (self.backbone == ""),
+            f'model.network "{self.network}" with model.backbone "{self.backbone}"',
+            "a backbone for every network but unet_original, which has none",
+            "",
+        )
+        yield (
+            self.dropout and self.task == "segmentation",
+            f"model.dropout is {self.dropout} with model.network {self.network}",
+            "0, for there is no class head to drop before",
+            "Set model.dropout=0",
+        )
+        yield (
+            self.network == "unet_original" and self.init != "random",
+            "the original U-Net has no ImageNet weights",
+            'model.init = "random"',
+            "Set model.init=random",
+        )
 
     @property
     def task(self) -> Task:
@@ -259,7 +266,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LossConfig:
+class LossConfig(_Table):
     """Which losses are added up (equations 2 to 5 and 6 to 11).
 
     Attributes:
@@ -278,33 +285,17 @@ class LossConfig:
     """
 
     class_loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    focal_alpha: float = 0.25
-    focal_gamma: float = 0.75
-    class_weight_a: float = 1.0
-    class_weight_b: float = 1.0
-    discriminant_weight: float = 0.5
+    focal_alpha: float = _number(0.25, 0.0, 1.0)
+    focal_gamma: float = _number(0.75, 0.0, 10.0)
+    class_weight_a: float = _number(1.0, 0.0, 1000.0)
+    class_weight_b: float = _number(1.0, 0.0, 1000.0)
+    discriminant_weight: float = _number(0.5, 0.0, 1000.0)
     mask_loss: Literal["dice_bce", "focal"] = "dice_bce"
-    mask_focal_alpha: float = 0.75
-    mask_focal_gamma: float = 1.25
-    joint_class_weight: float = 1.0
-    label_smoothing: float = 0.0
-    distillation: float = 0.7
-
-    def __post_init__(self) -> None:
-        """Refuses weights below zero."""
-        for key in ("focal_alpha", "mask_focal_alpha"):
-            _between(f"loss.{key}", getattr(self, key), 0.0, 1.0)
-        for key in ("focal_gamma", "mask_focal_gamma"):
-            _between(f"loss.{key}", getattr(self, key), 0.0, 10.0)
-        for key in (
-            "class_weight_a",
-            "class_weight_b",
-            "discriminant_weight",
-            "joint_class_weight",
-        ):
-            _between(f"loss.{key}", getattr(self, key), 0.0, 1000.0)
-        _between("loss.label_smoothing", self.label_smoothing, 0.0, 0.9)
-        _between("loss.distillation", self.distillation, 0.0, 1.0)
+    mask_focal_alpha: float = _number(0.75, 0.0, 1.0)
+    mask_focal_gamma: float = _number(1.25, 0.0, 10.0)
+    joint_class_weight: float = _number(1.0, 0.0, 1000.0)
+    label_smoothing: float = _number(0.0, 0.0, 0.9)
+    distillation: float = _number(0.7, 0.0, 1.0)
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -313,7 +304,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(_Table):
     """How the network is trained (paper, sections III-A-2 and III-B-2).
 
     Attributes:
@@ -357,58 +348,42 @@ class TrainConfig:
             launching of kernels bounds them; one CUDA device alone. Not yet measured.
     """
 
-    epochs: int = 50
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    gradient_clip: float = 0.0
-    new_layer_factor: float = 1.0
+    epochs: int = _number(50, 1, 100_000)
+    batch_size: int = _number(32, 2, 65_536)
+    learning_rate: float = _number(1e-4, 1e-9, 10.0)
+    weight_decay: float = _number(0.0, 0.0, 10.0)
+    gradient_clip: float = _number(0.0, 0.0, 1e6)
+    new_layer_factor: float = _number(1.0, 1e-3, 1e3)
     schedule: Literal["plateau", "cosine"] = "plateau"
-    warmup: float = 0.05
+    warmup: float = _number(0.05, 0.0, 0.9)
     batch_norm: Literal["batch", "frozen"] = "batch"
     backbone: Literal["trained", "frozen"] = "trained"
-    frozen_stages: int = 0
-    ema_decay: float = 0.0
-    plateau_factor: float = 0.5
-    plateau_patience: int = 3
-    minimum_learning_rate: float = 0.0
-    early_stop_patience: int = 0
+    frozen_stages: int = _number(0, 0, 5)
+    ema_decay: float = _number(0.0, 0.0, 0.999999)
+    plateau_factor: float = _number(0.5, 0.01, 0.99)
+    plateau_patience: int = _number(3, 1, 100_000)
+    minimum_learning_rate: float = _number(0.0, 0.0, 10.0)
+    early_stop_patience: int = _number(0, 0, 100_000)
     keep: Literal["best", "last"] = "best"
     teachers: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int = _number(0, 0, 2**31 - 1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 0
+    threads: int = _number(0, 0, 1024)
     compile: bool = False
     graph: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuses counts below one and rates out of range."""
-        _between("train.epochs", self.epochs, 1, 100_000)
-        _between("train.batch_size", self.batch_size, 2, 65_536)
-        _between("train.learning_rate", self.learning_rate, 1e-9, 10.0)
-        _between("train.weight_decay", self.weight_decay, 0.0, 10.0)
-        _between("train.gradient_clip", self.gradient_clip, 0.0, 1e6)
-        _between("train.warmup", self.warmup, 0.0, 0.9)
-        _between("train.minimum_learning_rate", self.minimum_learning_rate, 0.0, 10.0)
-        _between("train.new_layer_factor", self.new_layer_factor, 1e-3, 1e3)
-        _between("train.frozen_stages", self.frozen_stages, 0, 5)
-        _between("train.ema_decay", self.ema_decay, 0.0, 0.999999)
-        _between("train.plateau_factor", self.plateau_factor, 0.01, 0.99)
-        _between("train.plateau_patience", self.plateau_patience, 1, 100_000)
-        _between("train.early_stop_patience", self.early_stop_patience, 0, 100_000)
-        _between("train.seed", self.seed, 0, 2**31 - 1)
-        _between("train.threads", self.threads, 0, 1024)
-        if self.graph and self.compile:
-            raise ConfigError(
-                "train.graph and train.compile are both true",
-                expected="one of them",
-                action="Set train.compile=false or train.graph=false",
-            )
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        yield (
+            self.graph and self.compile,
+            "train.graph and train.compile are both true",
+            "one of them",
+            "Set train.compile=false or train.graph=false",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(_Table):
     """Everything a run is made from.
 
     Attributes:
@@ -429,83 +404,82 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self) -> None:
-        """Refuses tables that contradict each other."""
+    def _contradictions(self) -> Iterator[_Contradiction]:
+        data, augment, model, train = self.data, self.augment, self.model, self.train
+        is_random, task = model.init == "random", model.task
+        kept = "ImageNet weights, which can be kept"
         for key, moved in (("batch_norm", "batch"), ("backbone", "trained")):
-            if getattr(self.train, key) == "frozen" and self.model.init == "random":
-                raise ConfigError(
-                    f'train.{key} is "frozen" with model.init "random"',
-                    expected="ImageNet weights, which can be kept",
-                    action=f"Set train.{key}={moved} or model.init=imagenet",
-                )
-        if self.train.frozen_stages and self.model.init == "random":
-            raise ConfigError(
-                f'train.frozen_stages is {self.train.frozen_stages} with model.init "random"',
-                expected="ImageNet weights, which can be kept",
-                action="Set train.frozen_stages=0 or model.init=imagenet",
+            yield (
+                is_random and getattr(train, key) == "frozen",
+                f'train.{key} is "frozen" with model.init "random"',
+                kept,
+                f"Set train.{key}={moved} or model.init=imagenet",
             )
-        if self.augment.policy == "label_blind" and self.data.split == "paper":
-            raise ConfigError(
-                'augment.policy is "label_blind" with data.split "paper"',
-                expected="the paper's plan, whose rows that split divides",
-                action="Set data.split=source or augment.policy=paper",
-            )
-        if (self.augment.mixup or self.augment.cutmix) and self.model.task != "classification":
-            raise ConfigError(
-                f"augment.mixup or cutmix with model.network {self.model.network}",
-                expected="0, for masks cannot be mixed",
-                action="Set augment.mixup=0 and augment.cutmix=0",
-            )
-        if self.train.minimum_learning_rate and self.train.schedule == "cosine":
-            raise ConfigError(
-                f"train.minimum_learning_rate is {self.train.minimum_learning_rate} with"
-                ' train.schedule "cosine"',
-                expected="0, for the cosine ends by itself",
-                action="Set train.minimum_learning_rate=0 or train.schedule=plateau",
-            )
-        if not self.data.validates and self.train.schedule == "plateau":
-            raise ConfigError(
-                'train.schedule is "plateau" with data.split "all"',
-                expected='"cosine", for without validation images no loss can reach a plateau',
-                action="Set train.schedule=cosine or data.split=source",
-            )
-        if self.train.keep == "last" and self.train.early_stop_patience:
-            raise ConfigError(
-                f"train.early_stop_patience is {self.train.early_stop_patience} with train.keep"
-                ' "last"',
-                expected="0, for whoever stops early keeps the best epoch",
-                action="Set train.early_stop_patience=0 or train.keep=best",
-            )
-        if not self.data.validates and self.train.early_stop_patience:
-            raise ConfigError(
-                f"train.early_stop_patience is {self.train.early_stop_patience} with data.split"
-                ' "all"',
-                expected="0, for without validation images there is nothing to stop by",
-                action="Set train.early_stop_patience=0 or data.split=source",
-            )
+        yield (
+            is_random and train.frozen_stages,
+            f'train.frozen_stages is {train.frozen_stages} with model.init "random"',
+            kept,
+            "Set train.frozen_stages=0 or model.init=imagenet",
+        )
+        yield (
+            augment.policy == "label_blind" and data.split == "paper",
+            'augment.policy is "label_blind" with data.split "paper"',
+            "the paper's plan, whose rows that split divides",
+            "Set data.split=source or augment.policy=paper",
+        )
+        yield (
+            (augment.mixup or augment.cutmix) and task != "classification",
+            f"augment.mixup or cutmix with model.network {model.network}",
+            "0, for masks cannot be mixed",
+            "Set augment.mixup=0 and augment.cutmix=0",
+        )
+        yield (
+            train.minimum_learning_rate and train.schedule == "cosine",
+            f"train.minimum_learning_rate is {train.minimum_learning_rate} with"
+            ' train.schedule "cosine"',
+            "0, for the cosine ends by itself",
+            "Set train.minimum_learning_rate=0 or train.schedule=plateau",
+        )
+        yield (
+            not data.validates and train.schedule == "plateau",
+            'train.schedule is "plateau" with data.split "all"',
+            '"cosine", for without validation images no loss can reach a plateau',
+            "Set train.schedule=cosine or data.split=source",
+        )
+        patience = f"train.early_stop_patience is {train.early_stop_patience} with"
+        yield (
+            train.early_stop_patience and train.keep == "last",
+            f'{patience} train.keep "last"',
+            "0, for whoever stops early keeps the best epoch",
+            "Set train.early_stop_patience=0 or train.keep=best",
+        )
+        yield (
+            train.early_stop_patience and not data.validates,
+            f'{patience} data.split "all"',
+            "0, for without validation images there is nothing to stop by",
+            "Set train.early_stop_patience=0 or data.split=source",
+        )
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+    def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "") -> Self:
         """Returns the configuration of parsed TOML.
+
+        Args:
+            mapping: The TOML.
+            source: The file, for messages.
 
         Raises:
             ConfigError: For an unknown key (with the nearest one), a wrong type or value.
         """
-        return _build(cls, mapping, "")
+        return build_record(cls, mapping, source)
 
     def to_mapping(self) -> dict[str, Any]:
         """Returns plain nested dictionaries, the inverse of ``from_mapping``."""
-        return dataclasses.asdict(self)
+        return asdict(self)
 
     def to_toml(self) -> str:
         """Returns the configuration as TOML, every value spelt out."""
-        top = [f"{key} = {_toml(getattr(self, key))}" for key in ("name", "summary")]
-        lines = list(top)
-        for key, table in self.to_mapping().items():
-            if isinstance(table, dict):
-                lines += ["", f"[{key}]"]
-                lines += [f"{name} = {_toml(value)}" for name, value in table.items()]
-        return "\n".join(lines) + "\n"
+        return tomli_w.dumps(self.to_mapping())
 
     def override(self, assignments: Iterable[str]) -> Self:
         """Returns a copy with ``table.key=value`` assignments applied, values as in TOML.
@@ -518,10 +492,13 @@ class Config:
         for assignment in assignments:
             path, separator, text = assignment.partition("=")
             table, dot, key = path.strip().partition(".")
-            if not (separator and dot):
+            values = mapping.setdefault(table, {})
+            if not (separator and dot and isinstance(values, dict)):
                 raise ConfigError(f'"{assignment}" sets nothing', expected="table.key=value")
-            _refuse_unknown([table], [f.name for f in fields(self)[2:]], "")
-            mapping[table][key] = _value(text.strip())
+            try:
+                values[key] = tomllib.loads(f"value = {text}")["value"]
+            except tomllib.TOMLDecodeError:
+                values[key] = text.strip()
         return self.from_mapping(mapping)
 
 
@@ -530,8 +507,7 @@ def preset_names() -> tuple[str, ...]:
 
     There is one per row of the paper's Tables III to X, and variants that the paper has not.
     """
-    folder = resources.files("dermfuse") / "presets"
-    names = (entry.name for entry in folder.iterdir())
+    names = (entry.name for entry in (resources.files("dermfuse") / "presets").iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
@@ -546,7 +522,7 @@ def load_preset(name: str) -> Config:
         raise ConfigError(
             f'no preset is called "{name}"',
             expected=f"one of {', '.join(known)}",
-            action=_did_you_mean(name, known),
+            action=did_you_mean(name, known),
         )
     text = (resources.files("dermfuse") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     return Config.from_mapping({"name": name, **tomllib.loads(text)})
@@ -574,97 +550,4 @@ def load_config(path: str | Path) -> Config:
     Raises:
         ConfigError: If the file is missing, is no TOML, or holds what no run can be made from.
     """
-    path = Path(path)
-    try:
-        content = read_plain(path, most_bytes=_MOST_BYTES, error=ConfigError)
-        mapping = tomllib.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
-    return Config.from_mapping(mapping)
-
-
-def read_table(cls: type[_T], mapping: Mapping[str, Any], *, prefix: str = "") -> _T:
-    """Returns a dataclass of a parsed TOML table; what the table leaves out has its default.
-
-    Args:
-        cls: A dataclass of texts, numbers, choices and lists of texts.
-        mapping: The table.
-        prefix: What stands before its keys, for messages.
-
-    Raises:
-        ConfigError: For an unknown key (with the nearest one), a wrong type or value.
-    """
-    return _build(cls, mapping, prefix)
-
-
-def _build(cls: type[_T], mapping: Mapping[str, Any], prefix: str) -> _T:
-    hints = get_type_hints(cls)
-    _refuse_unknown(mapping, hints, prefix)
-    values = {key: _checked(f"{prefix}{key}", value, hints[key]) for key, value in mapping.items()}
-    return cls(**values)
-
-
-def _checked(key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401 — parsed TOML is of any type
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{key} is {show_value(value)}", expected="a table")
-        return _build(hint, value, f"{key}.")  # type: ignore[arg-type]
-    if get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-        choices = [str(choice) for choice in get_args(hint)]
-        raise ConfigError(
-            f"{key} is {show_value(value)}",
-            expected=f"one of {', '.join(choices)}",
-            action=_did_you_mean(str(value), choices),
-        )
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{key} is {show_value(value)}", expected="a list of texts")
-        return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) <= sys.float_info.max else math.inf
-    if type(value) is not hint:
-        raise ConfigError(
-            f"{key} is {show_value(value)}, a {type(value).__name__}", expected=f"a {hint.__name__}"
-        )
-    return value
-
-
-def _refuse_unknown(keys: Iterable[str], known: Iterable[str], prefix: str) -> None:
-    known = list(known)
-    for key in keys:
-        if key not in known:
-            raise ConfigError(
-                f'the configuration has no key "{prefix}{show_value(key)[1:-1]}"',
-                expected=f"one of {', '.join(prefix + name for name in known)}",
-                action=_did_you_mean(key, known),
-            )
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f'Did you mean "{nearest[0]}"' if nearest else ""
-
-
-def _between(key: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{key} is {value}", expected=f"a value from {low} to {high}")
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 — parsed TOML is of any type
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    return repr(value)
+    return Config.from_mapping(read_toml(Path(path)), source=str(path))

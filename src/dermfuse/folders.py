@@ -14,23 +14,31 @@ A run folder holds everything one training leaves behind:
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from dermfuse.errors import DataError, DermfuseError, RunError, StorageError
-from dermfuse.records import MOST_RECORD_BYTES, parse_object, read_plain, show_value
+from dermfuse.records import (
+    MOST_RECORD_BYTES,
+    build_record,
+    not_finite,
+    parse_object,
+    read_plain,
+)
 
 NOTICE = "dermfuse is research software, not a medical device: nothing it prints is a diagnosis."
 """Said with every output that a person may read."""
@@ -40,20 +48,34 @@ NAME_BYTES = 255
 _UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
 _UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
 _TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
-_RECORD: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("preset", "task", "init", "status", "device", "precision", "notice"), (str,)),
-    **dict.fromkeys(("config", "start", "versions", "data", "validation"), (dict,)),
-    **dict.fromkeys(("seed", "epochs", "kept_epoch", "threads", "devices"), (int,)),
-    **dict.fromkeys(("kept_by", "deployed_head", "python", "machine", "error"), (str,)),
-    "commit": (str, type(None)),
-    "seconds": (int, float),
-}
-_DATA: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("summary", "fingerprint"), (str, type(None))),
-    **dict.fromkeys(("train_images", "validation_images", "malignant_images"), (int,)),
-    **dict.fromkeys(("folders", "left_out"), (list,)),
-    "leave_out": (dict,),
-}
+
+
+def _optional(name: str, kinds: Mapping[Any, str]) -> type:
+    """Returns a record of keys that may be missing; the types of the keys, which spaces part."""
+    keys = [(key, kind, None) for kind, named in kinds.items() for key in named.split()]
+    return msgspec.defstruct(name, keys)
+
+
+_RECORD = _optional(
+    "Record",
+    {
+        str: "preset task init status device precision notice kept_by deployed_head python "
+        "machine error",
+        str | None: "commit",
+        dict: "config start versions validation",
+        int: "seed epochs kept_epoch threads devices",
+        float: "seconds",
+        _optional(
+            "Data",
+            {
+                str | None: "summary fingerprint",
+                int: "train_images validation_images malignant_images",
+                list: "folders left_out",
+                dict: "leave_out",
+            },
+        ): "data",
+    },
+)
 _RECORD_ACTION = "Copy the run again, or train it into a new folder"
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
@@ -76,18 +98,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         ...     (Path(folder) / "a.txt").read_text()
         'whole'
     """
-    temporary: str | None = None
+    name = short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)
+    temporary = path.with_name(f".{name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)}."
-        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, prefix, path.parent)
-        with os.fdopen(descriptor, "wb") as handle:
-            os.fchmod(handle.fileno(), 0o666 & ~_umask())
+        with temporary.open("xb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        Path(temporary).replace(path)
-        temporary = None
+        temporary.replace(path)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror or error})",
@@ -95,8 +114,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             action="Choose another folder or free some space",
         ) from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # there is none where all went well
+            temporary.unlink()
 
 
 def sweep_unfinished(folder: Path) -> int:
@@ -197,13 +216,6 @@ def short_name(name: str, *, most_bytes: int) -> str:
     return f"{kept}-{digest}"
 
 
-def _umask() -> int:
-    """Returns the process's umask (POSIX offers no way to read it but to set it)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
 def core_count() -> int:
     """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -233,27 +245,13 @@ def write_json(path: Path, record: Mapping[str, Any], *, compact: bool = False) 
     try:
         text = json.dumps(record, allow_nan=False, **layout)
     except ValueError as error:
-        if odd := _not_finite(record):
-            raise DataError(
-                f"{odd[0]} is {odd[1]}, so {path} is not written",
-                expected="a finite number",
-                action="Check what it is measured from: data, weights, predictions",
-            ) from error
-        raise
+        where, value = not_finite(record) or ("a value", error)
+        raise DataError(
+            f"{where} is {value}, so {path} is not written",
+            expected="a finite number",
+            action="Check what it is measured from: data, weights, predictions",
+        ) from error
     write_text(path, text + "\n")
-
-
-def _not_finite(value: object, where: str = "") -> tuple[str, float] | None:
-    """Returns the first number in plain values that JSON cannot hold, after where it stands."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else (where, value)
-    parts: Iterable[tuple[object, object]] = ()
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
-    named = (_not_finite(part, f"{where}.{key}".lstrip(".")) for key, part in parts)
-    return next(filter(None, named), None)
 
 
 def read_json(
@@ -495,16 +493,14 @@ class RunFolder:
             RunError: The file is missing or damaged, a key is missing, or a value of another type.
         """
         record = read_json(self.record, action=_RECORD_ACTION)
-        data = record.get("data")
-        tables = (("", record, _RECORD), ("data.", data if isinstance(data, dict) else {}, _DATA))
-        for prefix, table, types in tables:
-            for key, kind in types.items():
-                if key in table and type(table[key]) not in kind:
-                    raise RunError(
-                        f"{self.record}: {prefix}{key} is {show_value(table[key])}",
-                        expected=" or ".join(f"a {one.__name__}" for one in kind),
-                        action=_RECORD_ACTION,
-                    )
+        build_record(
+            _RECORD,
+            record,
+            str(self.record),
+            error=RunError,
+            open_ended=True,
+            action=_RECORD_ACTION,
+        )
         if missing := [key for key in needed if key not in record]:
             raise RunError(
                 f"{self.record} has no {', '.join(missing)}",

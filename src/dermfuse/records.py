@@ -1,22 +1,29 @@
 """Small files that somebody else wrote: read whole, of bounded size, and strictly.
 
-Frozen records from parsed JSON, and a clear line where a value is missing or of another type.
+Frozen records from parsed JSON or TOML, and a clear line where a key is unknown or missing, or a
+value of another type.
 """
 
-import dataclasses
+import difflib
 import json
 import math
 import os
+import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from dermfuse.errors import DermfuseError, RunError
+import msgspec
+
+from dermfuse.errors import ConfigError, DermfuseError, RunError
 
 MOST_RECORD_BYTES = 64 << 20
 """Of a record; the largest that dermfuse writes has a few megabytes."""
+_MOST_TOML_BYTES = 1 << 20  # the presets have a few hundred
 
 _DEEPEST = 64  # levels of a record; dermfuse writes fewer than ten
 _SHOWN_LETTERS = 60
@@ -82,13 +89,12 @@ def parse_object(
         action: What the user can do.
 
     Raises:
-        DermfuseError: ``error``: it is no JSON object, names a key twice, or is nested too deeply.
+        DermfuseError: ``error``: it is no JSON object, names a key twice, holds NaN or an infinite
+            number, or is nested too deeply.
     """
     try:
-        record = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
-        _require_shallow(record)
+        record = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        odd = not_finite(record)
     except RecursionError as caught:
         raise error(
             f"{name} is nested too deeply", expected=f"{_DEEPEST} levels or fewer", action=action
@@ -97,6 +103,8 @@ def parse_object(
         raise error(
             f"{name} cannot be read ({caught})", expected="a JSON object", action=action
         ) from caught
+    if odd:
+        raise error(f"{name}: {odd[0]} is {odd[1]}", expected="a finite number", action=action)
     if not isinstance(record, dict):
         raise error(
             f"{name} holds a {type(record).__name__}", expected="a JSON object", action=action
@@ -113,138 +121,195 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+def not_finite(
+    value: object, where: Sequence[object] = (), *, deepest: int = _DEEPEST
+) -> tuple[str, float] | None:
+    """Returns the first number in plain values that JSON cannot hold, after where it stands.
+
+    Args:
+        value: Records, lists and numbers within each other.
+        where: The keys that lead to it.
+        deepest: How many levels it may have.
+
+    Raises:
+        RecursionError: It has more.
+
+    Example:
+        >>> not_finite({"rows": [{"loss": 1.0}, {"loss": math.nan}]})
+        ('rows.1.loss', nan)
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return _path(where), value
+    if not isinstance(value, Mapping | list | tuple):
+        return None
+    if deepest == 0:
+        raise RecursionError
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = (not_finite(part, (*where, key), deepest=deepest - 1) for key, part in parts)
+    return next(filter(None, found), None)
 
 
-def _require_shallow(record: object) -> None:
-    level = [record]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return
-    raise RecursionError
+def read_toml(path: Path) -> dict[str, Any]:
+    """Returns the tables of a TOML file.
+
+    Raises:
+        ConfigError: The file is missing, too large, or no TOML.
+    """
+    content = read_plain(path, most_bytes=_MOST_TOML_BYTES, error=ConfigError)
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
 
 
 _T = TypeVar("_T")
-_SHOWN_KEYS, _KEY_LETTERS = 8, 60
+_MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
+_KINDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "a table of keys and values",
+    "str": "a text",
+}
+"""What msgspec calls a type, and how a message calls it."""
+_TOO_LARGE = ("Number out of range", "a finite number")
 
 
-@dataclass(frozen=True, slots=True)
-class JsonSource:
-    """Where a record comes from, and how what is wrong with it is told.
+def build_record(
+    cls: type[_T],
+    mapping: Any,  # noqa: ANN401 — JSON or TOML
+    source: str = "",
+    *,
+    within: str = "",
+    error: type[DermfuseError] = ConfigError,
+    open_ended: bool = False,
+    action: str = "",
+) -> _T:
+    """Returns a dataclass of parsed JSON or TOML; what has a default may be left out.
 
     Args:
-        name: The file, or the part of it, for messages.
+        cls: A dataclass, or a ``TypedDict``, of plain values and of records, tuples and mappings
+            of them; what ``Annotated[..., msgspec.Meta(...)]`` limits says so in its description.
+        mapping: The object or table.
+        source: The file, for messages.
+        within: The keys that lead to the object in its file, for messages.
         error: What is raised.
-        open_ended: Whether keys that the record has not are passed over, and keys that have a
-            default may be missing; else every key is there and no other.
-    """
-
-    name: str
-    error: type[DermfuseError]
-    open_ended: bool = False
-
-
-def build_record(cls: type[_T], mapping: Mapping[str, Any], source: JsonSource) -> _T:
-    """Returns a dataclass of parsed JSON, records, tuples and mappings of them inside it, too.
-
-    Args:
-        cls: A dataclass of annotated, JSON-like fields; a whole number is a float as well.
-        mapping: The JSON object.
-        source: Where it comes from.
+        open_ended: Whether unknown keys are passed over, not refused.
+        action: What the user can do.
 
     Raises:
-        DermfuseError: ``source.error``: a key is missing or unknown, or a value of another type.
+        DermfuseError: ``error``: a key is missing, or unknown (with the nearest one); or a value
+            is of another type or out of range.
 
     Example:
         >>> from dermfuse.release.folder import Rate
-        >>> build_record(Rate, {"value": 0.5, "low": 0, "high": 1}, JsonSource("it", DermfuseError))
+        >>> build_record(Rate, {"value": 0.5, "low": 0, "high": 1})
         Rate(value=0.5, low=0.0, high=1.0)
     """
-    return _build(cls, mapping, source, "")
-
-
-def _build(cls: type[_T], mapping: Mapping[str, Any], source: JsonSource, where: str) -> _T:
-    hints = get_type_hints(cls)
-    if not isinstance(mapping, Mapping) or (odd := _odd_keys(cls, mapping, source)):
-        found = (
-            f"{where or 'the record'} with {', '.join(_shown(odd))} missing or unknown"
-            if (isinstance(mapping, Mapping))
-            else f"{where or 'a record'} that is no object"
-        )
-        raise source.error(f"{source.name} has {found}", expected=f"the keys {', '.join(hints)}")
-    values = {
-        key: _value(mapping[key], hint, source, f"{where}.{key}".lstrip("."))
-        for key, hint in hints.items()
-        if key in mapping
-    }
-    return cls(**values)
-
-
-def _shown(keys: Iterable[str]) -> list[str]:
-    """Returns a few keys for a message; those that nobody would write by hand in quotes."""
-    first = sorted(keys)[:_SHOWN_KEYS]
-    return [
-        key if key.isprintable() and len(key) <= _KEY_LETTERS else show_value(key) for key in first
-    ]
-
-
-def _odd_keys(cls: type, mapping: Mapping[str, Any], source: JsonSource) -> set[str]:
-    if not source.open_ended:
-        return mapping.keys() ^ {each.name for each in fields(cls)}
-    needed = {each.name for each in fields(cls) if each.default is each.default_factory is MISSING}
-    return needed - mapping.keys()
-
-
-def _value(value: Any, hint: Any, source: JsonSource, where: str) -> Any:  # noqa: ANN401 — JSON
-    origin = get_origin(hint)
-    if origin is UnionType:  # X | None
-        return None if value is None else _value(value, get_args(hint)[0], source, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, source, where)  # type: ignore[arg-type]
-    if origin is tuple:
-        _require(value, list, source, where)
-        return tuple(_value(one, get_args(hint)[0], source, where) for one in value)
-    if origin is Mapping:
-        _require(value, dict, source, where)
-        of = get_args(hint)[1]
-        return {
-            key: _value(one, of, source, f"{where}.{_shown([key])[0]}")
-            for key, one in value.items()
-        }
-    if hint is float and type(value) in (int, float):
-        return _finite(value, source, where)
-    if hint is not Any:
-        _require(value, hint, source, where)
-    return value
-
-
-def _finite(value: float, source: JsonSource, where: str) -> float:
+    start = f"{source}: " if source else ""
+    outer = [within] if within else []
     try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise source.error(
-            f"{source.name}: {where} is {show_value(value)}", expected="a finite number"
+        record: Any = msgspec.convert(mapping, cls)
+    except msgspec.ValidationError as caught:
+        where, found, expected, nearest = _explain(cls, mapping, str(caught))
+        place = _path([*outer, *where]) or "the record"
+        raise error(
+            f"{start}{place} {found}", expected=expected, action=nearest or action
+        ) from caught
+    if not open_ended and (unknown := _unknown_key(mapping, asdict(record))):
+        where, known = unknown
+        raise error(
+            f'{start}there is no key "{_path([*outer, *where])}"',
+            expected=f"one of {', '.join(_path([*outer, *where[:-1], key]) for key in known)}",
+            action=did_you_mean(str(where[-1]), known) or action,
         )
-    return number
+    return cast("_T", record)
 
 
-def _require(value: object, wanted: Any, source: JsonSource, where: str) -> None:  # noqa: ANN401
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            raise source.error(
-                f"{source.name}: {where} is {show_value(value)}",
-                expected=f"one of {', '.join(map(str, get_args(wanted)))}",
-            )
-    elif type(value) is not wanted:
-        raise source.error(
-            f"{source.name}: {where} is a {type(value).__name__}", expected=f"a {wanted.__name__}"
-        )
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns an error's action that names the nearest of the known words; empty if none is near.
+
+    Example:
+        >>> did_you_mean("epoch", ["epochs", "seed"])
+        'Did you mean "epochs"'
+    """
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return f'Did you mean "{nearest[0]}"' if nearest else ""
+
+
+def _path(keys: Sequence[object]) -> str:
+    """Returns the keys that lead to a value; those that nobody would write by hand in quotes."""
+    texts = [str(key) for key in keys]
+    is_plain = [text.isprintable() and len(text) <= _SHOWN_LETTERS for text in texts]
+    return ".".join(t if plain else show_value(t) for t, plain in zip(texts, is_plain, strict=True))
+
+
+def _unknown_key(
+    given: object, kept: object, where: Sequence[object] = ()
+) -> tuple[list[object], list[str]] | None:
+    """Returns the first key that a record has not kept, after those on its way, and those kept."""
+    if isinstance(given, Mapping) and isinstance(kept, Mapping):
+        if odd := [key for key in given if key not in kept]:
+            return [*where, odd[0]], list(kept)[:_MOST_SHOWN]
+        pairs = [(key, value, kept[key]) for key, value in given.items()]
+    elif isinstance(given, list | tuple) and isinstance(kept, list | tuple):
+        pairs = [(key, *both) for key, both in enumerate(zip(given, kept, strict=True))]
+    else:
+        return None
+    found = (_unknown_key(value, left, (*where, key)) for key, value, left in pairs)
+    return next(filter(None, found), None)
+
+
+def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, str, str]:
+    """Returns where a value does not fit, what is found there, what is expected, the nearest."""
+    message, _, path = said.partition(" - at `$")
+    whole = deepcopy(mapping)
+    keys: list[object] = []
+    limits: list[msgspec.Meta] = []
+    value: Any = whole
+    hint: Any = cls
+    for part in re.findall(r"\.{3}|\w+", path):
+        is_entry = part == "..."
+        key = _first_wrong(cls, whole, value, said) if is_entry else part
+        hint = _hints(hint)[key] if isinstance(hint, type) else get_args(hint)[is_entry]
+        hint = get_args(hint)[0] if get_origin(hint) is UnionType else hint
+        hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        value = value[int(key) if isinstance(value, list | tuple) else key]
+        keys.append(key)
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", message):
+        return [*keys, missing[1]], "is missing", f"the keys {', '.join(_hints(hint))}", ""
+    found, choices = f"is {show_value(value)}", [str(choice) for choice in get_args(hint)]
+    if message.startswith("Invalid enum value"):
+        nearest = did_you_mean(str(value), choices)
+        return keys, found, f"one of {', '.join(choices)}", nearest
+    if limits and limits[0].description and ", got " not in message:
+        return keys, found, limits[0].description, ""
+    expected = re.sub(r"^Expected |, got .*", "", message).replace(*_TOO_LARGE)
+    expected = re.sub(r"\w+", lambda kind: _KINDS.get(kind[0], kind[0]), expected)
+    return keys, found, expected.replace("`", "").replace(" | ", " or "), ""
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+def _first_wrong(cls: type, whole: object, entries: dict[str, Any], said: str) -> str:
+    """Returns the key of the entry that is wrong, which msgspec leaves out; leaves it alone there.
+
+    Args:
+        cls: The record.
+        whole: All of it.
+        entries: The mapping within it.
+        said: What is wrong.
+    """
+    for key, value in list(entries.items()):
+        entries.clear()
+        entries[key] = value
+        try:
+            msgspec.convert(whole, cls)
+        except msgspec.ValidationError as caught:
+            if str(caught) == said:
+                break
+    return key

@@ -107,7 +107,7 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         "How it was trained": "dermfuse release PLAN --data DIR --out DIR",
         "How it was measured": "dermfuse release PLAN --data DIR --out DIR",
         "Robustness": "dermfuse stress DIR --out DIR, then dermfuse card --stress FILE",
-        "Speed": "dermfuse bench analyze --out FILE, then dermfuse card --bench FILE",
+        "Speed": "python -m benchmarks analyze --out FILE, then dermfuse card --bench FILE",
     }.items():
         said = _section(page, title)
         assert "**Not measured:**" in said
@@ -149,10 +149,10 @@ def test_a_page_lies_beside_its_content_from_which_it_can_be_made_again(
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda r: r["classes"]["measured"].pop("fusion"), ReleaseError, "fusion missing"),
-        (lambda r: r["masks"]["measured"].update(images="x"), ReleaseError, "images is a str"),
-        (lambda r: r["gate"]["measured"].update(noise=1), ReleaseError, "that is no object"),
-        (lambda r: r["facts"].update(fold_runs=[1]), ReleaseError, "fold_runs is a int"),
+        (lambda r: r["classes"]["measured"].pop("fusion"), ReleaseError, "fusion is missing"),
+        (lambda r: r["masks"]["measured"].update(images="x"), ReleaseError, "images is 'x'"),
+        (lambda r: r["gate"]["measured"].update(noise=1), ReleaseError, "gate.measured.noise is 1"),
+        (lambda r: r["facts"].update(fold_runs=[1]), ReleaseError, "fold_runs.0 is 1"),
         (lambda r: r["facts"]["recipes"]["reds"].update(x={}), ConfigError, 'no key "x"'),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_release_that_says_something_else_is_refused(
 def test_a_file_that_is_no_stress_report_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "stress.json"
     write_json(path, {"rows": []})
-    with pytest.raises(RunError, match="missing or unknown"):
+    with pytest.raises(RunError, match="is missing"):
         _render(write_small_release(tmp_path / "release"), stress=path)
 
 

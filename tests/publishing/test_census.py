@@ -67,7 +67,7 @@ def test_a_census_is_read_from_the_json_of_a_card(data: Path, tmp_path: Path) ->
     path.write_text(json.dumps({"census": asdict(census)}))
     assert read_census(path) == census
     path.write_text(json.dumps({"census": {**asdict(census), "images": "5"}}))
-    with pytest.raises(RunError, match="images is a str"):
+    with pytest.raises(RunError, match=r"images is '5'\. Expected: a whole number"):
         read_census(path)
     path.write_text(json.dumps({"census": None}))
     with pytest.raises(RunError, match="holds no census"):

@@ -153,7 +153,7 @@ def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
         (_plan(SCORES, OUTLINES, folds=1), "plan.folds is 1"),
         (_plan({**SCORES, "ship": True}, OUTLINES), r'no key "network.ship".*"ships"'),
         (_plan({**SCORES, "folds": -1}, OUTLINES), "network.folds is -1"),
-        (_plan({**SCORES, "set": "x"}, OUTLINES), "network.set is 'x'.*a list of texts"),
+        (_plan({**SCORES, "set": "x"}, OUTLINES), "network.set is 'x'.*a list"),
         (_plan({**SCORES, "set": ["data.fold=2"]}, OUTLINES), "sets data.fold"),
         (_plan({**SCORES, "set": ["train.epoch=2"]}, OUTLINES), 'no key "train.epoch"'),
         (_plan(_network("dc-mobilenet1"), OUTLINES), 'no preset is called "dc-mobilenet1"'),

@@ -38,8 +38,8 @@ def test_eight_bits_answer_nearly_as_float32_in_a_third_of_its_size(
     card = quantize_network(path, tmp_path / "out", images, precision=precision)
     assert read_card(tmp_path / "out" / f"tiny-run-{precision}.json") == card
     assert card.bytes < float_card.bytes / 3
-    answers = run_onnx(open_session(card.locate(tmp_path / "out" / "card")), images)
-    expected = run_onnx(open_session(float_card.locate(path)), images)
+    answers = run_onnx(open_session(tmp_path / "out" / card.file), images)
+    expected = run_onnx(open_session(path.parent / float_card.file), images)
     difference = float(np.abs(answers["lesion"] - expected["lesion"]).mean())
     assert 0 < difference < most
     assert card.parity.against == "tiny-run"
@@ -88,7 +88,7 @@ def test_a_weight_is_never_further_off_than_clipping_a_fifth_of_the_largest(
 def test_networks_are_timed_in_turns(
     exported: tuple[Path, NetworkCard], images: NDArray[np.uint8]
 ) -> None:
-    path = exported[1].locate(exported[0])
+    path = exported[0].parent / exported[1].file
     times = time_networks([path, path], images[0], repeats=3)
     assert len(times) == 2
     assert min(times) > 0

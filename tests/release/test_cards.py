@@ -53,7 +53,6 @@ def card(tmp_path: Path) -> NetworkCard:
 
 def test_a_card_is_read_as_it_was_written(card: NetworkCard, tmp_path: Path) -> None:
     assert read_card(tmp_path / "net.json") == card
-    assert card.locate(tmp_path / "net.json") == tmp_path / "net.onnx"
 
 
 def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> None:

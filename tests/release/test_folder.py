@@ -75,12 +75,18 @@ def test_a_point_is_chosen_by_its_name() -> None:
     ("change", "message"),
     [
         (lambda r: r.update(format=2), "has format 2"),
-        (lambda r: r.pop("masks"), "masks missing or unknown"),
-        (lambda r: r["classes"].update(extra=1), "classes with extra missing or unknown"),
+        (lambda r: r.pop("masks"), r"masks is missing\. Expected: the keys name, classes"),
+        (
+            lambda r: r["classes"].update(extra=1),
+            r'no key "classes\.extra"\. Expected: one of classes\.members',
+        ),
         (lambda r: r["classes"]["members"][0].update(weight=0.9), "add up to 1.5"),
-        (lambda r: r["classes"]["members"][0].update(weight="x"), "weight is a str"),
-        (lambda r: r["classes"].update(members=3), "members is a int"),
-        (lambda r: r.update(gate=4), "gate that is no object"),
+        (
+            lambda r: r["classes"]["members"][0].update(weight="x"),
+            "weight is 'x'. Expected: a number",
+        ),
+        (lambda r: r["classes"].update(members=3), "members is 3. Expected: a list"),
+        (lambda r: r.update(gate=4), "gate is 4. Expected: a table of keys and values or"),
         (lambda r: r["classes"]["calibration"].update(temperature=0), "temperature is 0"),
         (lambda r: r["classes"].update(default_point="none"), 'called "none"'),
         (lambda r: r["masks"].update(members=[]), "masks add up to 0"),

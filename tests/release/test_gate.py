@@ -113,16 +113,16 @@ def test_a_gate_of_one_feature_is_read() -> None:
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("embedding.mean", np.ones(2, np.float32), r"embedding\.mean is of shape \(2,\)"),
+        ("embedding.mean", np.ones(2, np.float32), r"embedding\.mean is float32 of shape \(2,\)"),
         ("embedding.axes", np.ones((2, 2, 2), np.float32), "shape"),
         ("embedding.axes", np.ones((1, 0), np.float32), "shape"),
-        ("appearance.scale", np.zeros(1, np.float32), r"appearance\.scale is 0 at its lowest"),
-        ("appearance.scale", np.full(1, np.nan, np.float32), r"scale holds NaN or inf"),
-        ("embedding.variance", np.full(1, -1, np.float32), r"variance is -1 at its lowest"),
-        ("embedding.rest", np.full(1, np.inf, np.float32), r"rest holds NaN or inf"),
-        ("embedding.typical", np.zeros(1, np.float32), r"typical is 0 at its lowest"),
-        ("embedding.typical", np.ones(1), "is of float64, not float32"),
-        ("embedding.typical", np.array([{"code": 1}], object), "is of object, not float32"),
+        ("appearance.scale", np.zeros(1, np.float32), r"appearance\.scale holds 0 at its lowest"),
+        ("appearance.scale", np.full(1, np.nan, np.float32), r"scale holds nan"),
+        ("embedding.variance", np.full(1, -1, np.float32), r"variance holds -1 at its lowest"),
+        ("embedding.rest", np.full(1, np.inf, np.float32), r"rest holds inf"),
+        ("embedding.typical", np.zeros(1, np.float32), r"typical holds 0 at its lowest"),
+        ("embedding.typical", np.ones(1), "typical is float64"),
+        ("embedding.typical", np.array([{"code": 1}], object), "Object arrays cannot be loaded"),
         ("embedding.other", np.ones(1, np.float32), "holds other arrays"),
     ],
 )
@@ -131,15 +131,16 @@ def test_arrays_that_are_no_gate_are_refused(name: str, array: np.ndarray, messa
         parse_dermoscopy(_zipped({**_arrays(), name: array}), "gate.npz")
 
 
-def test_an_array_that_says_it_is_huge_takes_no_memory() -> None:
+@pytest.mark.parametrize("length", [1 << 32, 1 << 50])
+def test_an_array_that_says_it_is_huge_takes_no_memory(length: int) -> None:
     header = io.BytesIO()
-    shape = {"descr": "<f4", "fortran_order": False, "shape": (1 << 50,)}
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(header, shape)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in _arrays():
             archive.writestr(f"{name}.npy", header.getvalue())
-    with pytest.raises(ReleaseError, match="longer or shorter than it says"):
+    with pytest.raises(ReleaseError, match="cannot be read"):
         parse_dermoscopy(buffer.getvalue(), "gate.npz")
 
 

@@ -1,5 +1,6 @@
 """A release that somebody hostile wrote can only be refused: one line, exit code 2."""
 
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,6 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
 from dermfuse.errors import ExportError, ReleaseError
 from dermfuse.release.cards import (
-    _INNER,
     digest_file,
     read_card,
     refuse_external_data,
@@ -140,14 +140,17 @@ def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_member("weight", math.nan), "NaN is no number of JSON"),
-        (_member("weight", 3.0), r"classes\.members\.0\.weight is 3\. Expected: a number from 0"),
-        (_member("weight", -2.0), r"weight is -2\. Expected: a number from 0 to 1"),
-        (_member("weight", 10**400), "weight is 1000.*Expected: a finite number"),
+        (_member("weight", math.nan), "weight is nan. Expected: a finite number"),
+        (
+            _member("weight", 3.0),
+            r"classes\.members\.0\.weight is 3\.0\. Expected: a number from 0",
+        ),
+        (_member("weight", -2.0), r"weight is -2\.0\. Expected: a number from 0 to 1"),
+        (_member("weight", 10**400), "weight is 1000.*Expected: a number from 0 to 1"),
         (_member("weight", 0.3), r"the weights of classes add up to 1\.05"),
-        (_member("name", "reds-b"), "names 2 networks, 1 of them different"),
+        (_member("name", "reds-b"), "members holds 2, 1 of different names"),
         (_member("name", "Release"), "Expected: a name other than"),
-        (lambda r: r["masks"].update(threshold=math.inf), "Infinity is no number of JSON"),
+        (lambda r: r["masks"].update(threshold=math.inf), "threshold is inf. Expected: a finite"),
         (lambda r: r["masks"].update(threshold=2), r"masks\.threshold is 2\. Expected: .* 0 to 1"),
         (lambda r: r["classes"]["calibration"].update(temperature=-1), "temperature is -1"),
         (lambda r: r["classes"]["calibration"].update(temperature=1e-300), "temperature is 1e-300"),
@@ -168,9 +171,9 @@ def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
             lambda r: r["classes"].update(
                 measured={"withheld": {"operating_points": {"balanced": {"sensitivity": {}}}}}
             ),
-            "high, low, value missing or unknown",
+            r"json: classes.measured.*\.balanced\.sensitivity\.value is missing",
         ),
-        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"'\\x1b0', .* missing or unk"),
+        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"no key .'\\x1b0'."),
     ],
 )
 def test_a_number_or_text_that_no_release_has_is_refused_by_its_key(
@@ -222,7 +225,7 @@ def test_json_that_no_program_of_ours_writes_is_refused(
         (lambda c: c["input"].update(size=0), r"input\.size is 0"),
         (lambda c: c["input"].update(dtype="float32"), r"input\.dtype is 'float32'"),
         (lambda c: c["input"].update(layout="NCHW"), r"input\.layout is 'NCHW'"),
-        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "cannot be read"),
+        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "x is inf"),
         (lambda c: c["parity"]["largest_difference"].update(x=10**400), "a finite number"),
         (lambda c: c["outputs"].update({"\x1b": 1}), r"outputs\.'\\x1b' is 1"),
     ],
@@ -249,60 +252,16 @@ def test_a_gates_file_is_the_one_of_the_record(release: Path) -> None:
             refused(release)
 
 
-def _model(tensor: onnx.TensorProto, place: str) -> onnx.ModelProto:
-    """A model with a tensor in one of the places where ONNX allows one."""
-    constant = helper.make_node("Constant", [], ["c"], value=tensor)
-    inner = helper.make_graph([constant], "inner", [], [])
-    graph = helper.make_graph([], "graph", [], [])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    if place == "initializer":
-        model.graph.initializer.append(tensor)
-    elif place == "attribute":
-        model.graph.node.append(constant)
-    elif place == "tensors":
-        model.graph.node.append(helper.make_node("X", [], ["c"], values=[tensor]))
-    elif place == "subgraph":
-        model.graph.node.append(helper.make_node("If", ["a"], ["c"], then_branch=inner))
-    elif place == "function":
-        opsets = [helper.make_opsetid("", 17)]
-        model.functions.append(helper.make_function("own", "F", [], ["c"], [constant], opsets))
-    elif place == "sparse":
-        sparse = onnx.SparseTensorProto()
-        sparse.values.CopyFrom(tensor)
-        model.graph.sparse_initializer.append(sparse)
-    elif place == "training":
-        model.training_info.add().algorithm.CopyFrom(inner)
-    return model
-
-
-PLACES = ["initializer", "attribute", "tensors", "subgraph", "function", "sparse", "training"]
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_numbers_in_other_files_are_refused_wherever_the_tensor_stands(place: str) -> None:
+def test_numbers_in_other_files_are_refused() -> None:
     tensor = numpy_helper.from_array(np.arange(3, dtype=np.float32), "t")
-    refuse_external_data(_model(tensor, place).SerializeToString(), "net.onnx")
-    tensor.data_location = TensorProto.EXTERNAL
-    elsewhere = _model(tensor, place).SerializeToString()
-    with pytest.raises(ReleaseError, match=r"net\.onnx takes numbers from other files"):
-        refuse_external_data(elsewhere, "net.onnx")
-    tensor.data_location = TensorProto.DEFAULT
+    nodes = [helper.make_node("Constant", [], ["c"], value=tensor)]
+    content = helper.make_model(helper.make_graph(nodes, "g", [], [])).SerializeToString()
+    refuse_external_data(content, "net.onnx")
     tensor.external_data.add(key="location", value="../../victim")
-    with pytest.raises(ReleaseError, match="takes numbers from other files"):
-        refuse_external_data(_model(tensor, place).SerializeToString(), "net.onnx")
-
-
-def test_every_way_to_a_tensor_is_known() -> None:
-    kinds = {
-        "ModelProto": "model", "TrainingInfoProto": "training", "GraphProto": "graph",
-        "FunctionProto": "function", "NodeProto": "node", "AttributeProto": "attribute",
-        "SparseTensorProto": "sparse", "TensorProto": "tensor",
-    }  # fmt: skip
-    for name, kind in kinds.items():
-        for field in getattr(onnx, name).DESCRIPTOR.fields:
-            of = field.message_type.name if field.message_type else ""
-            if of in kinds:
-                assert _INNER[kind][field.number] == kinds[of], (name, field.name)
+    nodes = [helper.make_node("Constant", [], ["c"], value=tensor)]
+    content = helper.make_model(helper.make_graph(nodes, "g", [], [])).SerializeToString()
+    with pytest.raises(ReleaseError, match=r"net\.onnx takes numbers from other files"):
+        refuse_external_data(content, "net.onnx")
 
 
 def test_a_network_that_names_an_outer_file_is_never_loaded(release: Path, tmp_path: Path) -> None:
@@ -322,22 +281,29 @@ def test_a_network_that_names_an_outer_file_is_never_loaded(release: Path, tmp_p
             refused(release)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x3a", b"\x3a\xff", b"\x3b\x00", b"\x00\x00", b"\xff" * 20, b"PK\x03\x04"]
-)
-def test_what_is_no_onnx_file_is_refused(content: bytes) -> None:
-    with pytest.raises(ReleaseError, match=r"net\.onnx is no ONNX file"):
-        refuse_external_data(content, "net.onnx")
+@pytest.mark.parametrize("content", [b"", b"\x3a", b"\xff" * 20, b"PK\x03\x04", b"____ORTM"])
+def test_what_is_no_onnx_file_is_never_run(content: bytes, release: Path) -> None:
+    (release / "greens.onnx").write_bytes(content)
+    _rewrite(
+        release,
+        lambda card: card.update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
+        name="greens.json",
+    )
+    with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
+        Analyzer(release)
 
 
-def test_graphs_within_graphs_end(release: Path) -> None:
-    graph = helper.make_graph([], "g", [], [])
-    for _ in range(40):
-        outer = helper.make_graph([], "g", [], [])
-        outer.node.add(op_type="If").attribute.add(name="then_branch").g.CopyFrom(graph)
-        graph = outer
-    with pytest.raises(ReleaseError, match="nested too deeply"):
-        refuse_external_data(helper.make_model(graph).SerializeToString(), "net.onnx")
+@pytest.mark.parametrize("key", ["Location", None])
+def test_a_tensor_elsewhere_that_names_no_file_is_never_run(key: str | None, release: Path) -> None:
+    model = onnx.load(release / "greens.onnx")
+    tensor = next(one for one in model.graph.initializer if one.name == "limit")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    if key:
+        tensor.external_data.add(key=key, value="../victim")
+    write_network(release, "greens", "segmentation", model.graph, checked=False)
+    with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
+        Analyzer(release)
 
 
 def _constant_graph(

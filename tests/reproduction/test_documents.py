@@ -81,8 +81,8 @@ def test_the_readme_has_the_summary_of_the_json() -> None:
         ({"format": 2}, "has format 2. Expected: format 1. Render it with the version"),
         ({"format": 0}, "has format 0. Expected: format 1"),
         ({"format": None}, "has format None. Expected: format 1"),
-        ({"draws": "many"}, "draws is a str. Expected: a int"),
-        ({"colour": 1}, "colour missing or unknown"),
+        ({"draws": "many"}, "draws is 'many'. Expected: a whole number"),
+        ({"colour": 1}, 'no key "colour"'),
     ],
 )
 def test_what_is_no_outcome_is_refused_and_nothing_is_written(
@@ -111,7 +111,7 @@ def test_an_unknown_metric_is_refused_by_its_place(tmp_path: Path) -> None:
     record["tables"][0]["metrics"][0] = "praise"
     file = tmp_path / "other.json"
     file.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"tables.metrics is 'praise'\. Expected: one of"):
+    with pytest.raises(DataError, match=r"tables.0.metrics.0 is 'praise'\. Expected: one of"):
         read_outcome(file)
 
 

@@ -199,11 +199,11 @@ def test_damaged_weights_and_metadata_are_refused(run: RunFolder) -> None:
 RECORDS = [
     ("{", "cannot be read"),
     ("[]", "holds a list"),
-    ('{"data": []}', r"run\.json: data is \[\]\. Expected: a dict"),
+    ('{"data": []}', r"run\.json: data is \[\]\. Expected: a table"),
     ('{"data": {"summary": 3}}', r"data\.summary is 3"),
     ('{"data": {"fingerprint": ["x"]}}', r"data\.fingerprint is \['x'\]"),
     ('{"epochs": "many"}', "epochs is 'many'"),
-    ('{"seed": NaN}', "NaN is no number"),
+    ('{"seed": NaN}', "seed is nan"),
     ('{"seed": 1, "seed": 2}', "there twice"),
     ('{"a":' * 900 + "1" + "}" * 900, "nested too deeply"),
 ]

@@ -369,7 +369,7 @@ def card(
     ] = None,
     bench: Annotated[
         Path | None,
-        typer.Option("--bench", metavar="FILE", help="The JSON of: dermfuse bench analyze."),
+        typer.Option("--bench", metavar="FILE", help="The JSON of: python -m benchmarks analyze."),
     ] = None,
     out: Annotated[
         Path | None,

@@ -17,7 +17,7 @@ from dermfuse.evaluation.calibrate import CalibrationReport
 from dermfuse.folders import NOTICE, read_json
 from dermfuse.publishing.census import TrainingCensus, read_census, take_census
 from dermfuse.publishing.stress import StressReport, read_stress
-from dermfuse.records import JsonSource, build_record
+from dermfuse.records import build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,
@@ -337,25 +337,21 @@ def read_measured(release: Release) -> Measured:
         ReleaseError: A part is there and is not what ``dermfuse release`` writes.
     """
     gate = release.gate.measured if release.gate else {}
+    scored, outlined = release.classes.measured, release.masks.measured
     names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
     others = {key: value for key, value in release.facts.items() if key not in names}
     return Measured(
-        scoring=_part(Scoring, release.classes.measured, "classes.measured"),
-        outlining=_part(Outlining, release.masks.measured, "masks.measured"),
-        flagged={
-            kind: build_record(Flagged, of, _source(f"gate.measured.{kind}"))
-            for kind, of in gate.items()
-        },
-        facts=build_record(Facts, {**release.facts, "others": others}, _source("facts")),
+        scoring=_part(Scoring, scored, "classes.measured") if scored else None,
+        outlining=_part(Outlining, outlined, "masks.measured") if outlined else None,
+        flagged={kind: _part(Flagged, of, f"gate.measured.{kind}") for kind, of in gate.items()},
+        facts=_part(Facts, {**release.facts, "others": others}, "facts"),
     )
 
 
-def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T | None:
-    return build_record(cls, mapping, _source(name)) if mapping else None
-
-
-def _source(name: str) -> JsonSource:
-    return JsonSource(f"release.json: {name}", ReleaseError, open_ended=True)
+def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
+    return build_record(
+        cls, mapping, "release.json", within=name, error=ReleaseError, open_ended=True
+    )
 
 
 _TIMES = frozenset({"ms", "seconds", "second"})
@@ -369,7 +365,7 @@ class CardSources:
         release: The release folder; that of the package if left out.
         data: The dataset folders it was trained on, or the JSON of a card that has counted them.
         stress: A ``stress.json``, of ``dermfuse stress``.
-        bench: What ``dermfuse bench analyze`` wrote: any JSON object.
+        bench: What ``python -m benchmarks analyze`` wrote: any JSON object.
     """
 
     release: Path | None = None

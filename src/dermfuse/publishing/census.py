@@ -15,7 +15,7 @@ from dermfuse.imaging.colours import TONES, SkinTone, measure_skin, name_tone
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image
-from dermfuse.records import JsonSource, build_record
+from dermfuse.records import build_record
 
 _ALL, _USUAL = (0, 50, 100), (5, 50, 95)
 
@@ -167,7 +167,7 @@ def read_census(path: Path) -> TrainingCensus:
             f"{path} holds no census of training images",
             expected="a dataset folder, or the JSON of a card that was written with --data",
         )
-    return build_record(TrainingCensus, stored, JsonSource(f"{path}: census", RunError))
+    return build_record(TrainingCensus, stored, str(path), within="census", error=RunError)
 
 
 def _skin_census(

@@ -15,7 +15,7 @@ How an image becomes an outline: maps averaged, and measured out of fold.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -503,7 +503,7 @@ def make_class_release(
             card.name: rank(malignant, column)
             for (card, _), column in zip(asked, answers.scores.T, strict=True)
         },
-        "calibration": calibration.to_dict(),
+        "calibration": asdict(calibration),
         "subsets": {
             name: _measure(malignant[chosen], found.only(chosen), single and single.only(chosen))
             for name, ids in (subsets or {}).items()

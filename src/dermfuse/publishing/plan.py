@@ -19,7 +19,6 @@ set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +28,11 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from dermfuse.config import Config, find_config, read_table
+from dermfuse.config import Config, find_config
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.jobs.trainings import Run, Workplace
+from dermfuse.records import build_record, did_you_mean, read_toml
 from dermfuse.release.cards import Precision
 
 _AS_PLANNED = -1
@@ -145,13 +145,13 @@ def read_plan(name: str) -> ReleasePlan:
             in a circle; a network that teaches was not trained in folds; two have one name.
     """
     if name.endswith(".toml"):
-        return parse_plan(_read_file(Path(name)), folder=Path(name).parent)
+        return parse_plan(read_toml(Path(name)), folder=Path(name).parent)
     known = plan_names()
     if name not in known:
         raise ConfigError(
             f'no plan is called "{name}"',
             expected=f"one of {', '.join(known)}, or a file that ends in .toml",
-            action=_did_you_mean(name, known),
+            action=did_you_mean(name, known),
         )
     text = (resources.files("dermfuse") / "plans" / f"{name}.toml").read_text(encoding="utf-8")
     return parse_plan(tomllib.loads(text))
@@ -168,7 +168,7 @@ def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> Rel
     head = {key: value for key, value in mapping.items() if key != "network"}
     if "name" not in head:
         raise ConfigError("the plan has no name", expected='name = "..." of the release')
-    own = read_table(PlanHead, head, prefix="plan.")
+    own = build_record(PlanHead, head, within="plan")
     _check_folds("plan.folds", own.folds)
     if not isinstance(tables, list) or not tables:
         raise ConfigError("the plan has no network", expected="a table [[network]] or more")
@@ -260,19 +260,10 @@ def _fold_names(network: PlannedNetwork) -> tuple[str, ...]:
     return tuple(f"{network.name}-fold{k + 1}of{network.folds}" for k in range(network.folds))
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing", expected="the plan of a release") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
-
-
 def _read_network(table: object, folds: int) -> PlannedNetwork:
     if not isinstance(table, Mapping) or "preset" not in table:
         raise ConfigError("a network of the plan has no preset", expected='preset = "..."')
-    network = read_table(PlannedNetwork, table, prefix="network.")
+    network = build_record(PlannedNetwork, table, within="network")
     if "folds" in table:
         _check_folds("network.folds", network.folds)
     name = network.name or Path(network.preset).stem
@@ -338,7 +329,7 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
         raise ConfigError(
             f'{network.name} starts from "{network.start}", which is no network of the plan',
             expected=f"one of {', '.join(by_name)}",
-            action=_did_you_mean(network.start, list(by_name)),
+            action=did_you_mean(network.start, list(by_name)),
         )
     first = by_name[network.start]
     if network.folds != first.folds or (network.whole and not first.whole):
@@ -362,7 +353,7 @@ def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork])
             raise ConfigError(
                 f'{network.name} is taught by "{name}", which is no network of the plan',
                 expected=f"one of {', '.join(by_name)}",
-                action=_did_you_mean(name, list(by_name)),
+                action=did_you_mean(name, list(by_name)),
             )
         for one in (network, by_name[name]):
             if not one.folds:
@@ -416,8 +407,3 @@ def _check_ships(plan: ReleasePlan) -> None:
             f"the networks that score ship with {' and '.join(map(str, sorted(folds)))} folds",
             expected="one number of folds, for they are fused on the same held-back images",
         )
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f'Did you mean "{nearest[0]}"' if nearest else ""

@@ -26,7 +26,7 @@ from dermfuse.errors import DataError, RunError
 from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_text
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
-from dermfuse.records import JsonSource, build_record
+from dermfuse.records import build_record
 from dermfuse.report import Finding, Page, Table, render_page
 
 Pixels = NDArray[np.uint8]
@@ -474,7 +474,7 @@ def read_stress(path: Path) -> StressReport:
     """
     kept = {key: value for key, value in read_json(path).items() if key != "notice"}
     kept = {"looks": 1, **kept}  # a report from before there were looks is of one
-    return build_record(StressReport, kept, JsonSource(str(path), RunError))
+    return build_record(StressReport, kept, str(path), error=RunError)
 
 
 def build_page(report: StressReport) -> Page:

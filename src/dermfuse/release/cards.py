@@ -7,31 +7,32 @@ The files of a release folder: plain names, plain files, and the content that wa
 
 Whether an ONNX file holds all of its numbers: others lie outside of its card's digest.
 
-ONNX is protocol buffers: a message is a row of fields, each a number, a kind and a content, and
-some contents are messages again. Only the path to tensors is followed.
-
 Under which licences the ImageNet weights were published that trainings start from.
 """
 
 import hashlib
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from dermfuse.config import Task
 from dermfuse.errors import DermfuseError, ExportError, ReleaseError
 from dermfuse.folders import NAME_BYTES, NOTICE, write_json
-from dermfuse.records import MOST_RECORD_BYTES, parse_object, read_plain, show_value
+from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, read_plain, show_value
 
 MOST_FILE_BYTES = 2 << 30
 """Of one file of a release: what ONNX allows for a network."""
 
+Digest = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="a SHA-256: 64 hexadecimal digits")
+]
+"""The SHA-256 of a file, in hexadecimal."""
+
 _DAMAGED = "Do not use it: it is damaged or was changed. Copy the release again"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')
 _ENDING_BYTES = len(".json")
 
@@ -64,19 +65,6 @@ def require_file_name(
         f"{source} is {show_value(name)}",
         expected=f"the name of a file{ends} beside the record, no path",
     )
-
-
-def require_digest(digest: str, *, source: str) -> str:
-    """Returns ``digest`` if it is a SHA-256 in hexadecimal.
-
-    Raises:
-        ReleaseError: It is none.
-    """
-    if _SHA256.fullmatch(digest) is None:
-        raise ReleaseError(
-            f"{source} is {show_value(digest)}", expected="a SHA-256: 64 hexadecimal digits"
-        )
-    return digest
 
 
 def read_file(
@@ -129,110 +117,28 @@ def read_file(
     return content
 
 
-_DEEPEST = 64  # messages within messages
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-_WIDTHS = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
-_NUMBERS = 1 << 29  # fields of a message are numbered below
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a TensorProto: where else, and that it is elsewhere
-
-_INNER: Mapping[str, Mapping[int, str]] = MappingProxyType({
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {
-        5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse",
-    },
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
-})  # fmt: skip
-"""Of each message, the fields that lead to tensors, as onnx.proto numbers them."""
+_LOCATION = b"location"
 
 
 def refuse_external_data(content: bytes, name: str) -> None:
     """Refuses a network that takes numbers from other files.
+
+    A tensor of ONNX names its file under the key "location", wherever in the graph it stands; one
+    without that key cannot be loaded. So no network that holds no such letters can reach a file.
 
     Args:
         content: Of an ONNX file.
         name: Of the file, for the message.
 
     Raises:
-        ReleaseError: It does, or is no ONNX file.
+        ReleaseError: It does.
     """
-    try:
-        is_whole = _is_whole(memoryview(content))
-    except (ValueError, IndexError) as error:
-        raise ReleaseError(
-            f"{name} is no ONNX file ({error})", expected="a network as dermfuse exports it"
-        ) from error
-    if not is_whole:
+    if _LOCATION in content:
         raise ReleaseError(
             f"{name} takes numbers from other files (ONNX external data)",
-            expected="a network whose file holds all of its numbers",
+            expected='a network whose file holds all of its numbers, and nowhere "location"',
             action="Save it as one file",
         )
-
-
-def _is_whole(content: memoryview) -> bool:
-    """Returns whether no tensor of a model says that its numbers are elsewhere.
-
-    Raises:
-        ValueError, IndexError: It is no model.
-    """
-    waiting = [("model", content, 0)]
-    has_graph = False
-    while waiting:
-        kind, message, depth = waiting.pop()
-        for number, value in _fields(message):
-            if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
-                return False
-            inner = _INNER[kind].get(number)
-            if inner is None or isinstance(value, int):
-                continue
-            if depth == _DEEPEST:
-                raise ValueError("it is nested too deeply")
-            has_graph |= (kind, inner) == ("model", "graph")
-            waiting.append((inner, value, depth + 1))
-    if not has_graph:
-        raise ValueError("it has no graph")
-    return True
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yields (number, value) of each field of a message; numbers as they are, else the content."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if not 0 < number < _NUMBERS:
-            raise ValueError(f"a field has number {number}")
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _LENGTH:
-            width, at = _varint(message, at)
-        elif kind in _WIDTHS:
-            width = _WIDTHS[kind]
-        else:
-            raise ValueError(f"a field is of kind {kind}")
-        if at + width > len(message):
-            raise ValueError("it is cut off")
-        yield number, message[at : at + width]
-        at += width
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Returns a number of seven bits a byte, lowest first, and where what follows begins."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number is too long")
 
 
 FORMAT = 2
@@ -250,8 +156,9 @@ MOST_SIDE_PX = 4096
 """Side of the largest square that a network may ask for."""
 
 _CHUNK_BYTES = 1 << 20
-_MOST_COUNT = 1 << 53  # up to here every program reads a whole number as it is
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_Count = Annotated[  # up to here every program reads a whole number as it is
+    int, Meta(ge=0, le=1 << 53, description=f"a whole number from 0 to {1 << 53}")
+]
 _EXPORT_AGAIN = "Write it again with: dermfuse export"
 
 
@@ -269,10 +176,12 @@ class NetworkInput:
     """
 
     name: str = "image"
-    dtype: str = "uint8"
-    layout: str = "NHWC"
-    size: int
-    colour: str = "RGB"
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["NHWC"] = "NHWC"
+    size: Annotated[
+        int, Meta(ge=1, le=MOST_SIDE_PX, description=f"a whole number from 1 to {MOST_SIDE_PX}")
+    ]
+    colour: Literal["RGB"] = "RGB"
     resize: str = RESIZE
 
 
@@ -288,7 +197,7 @@ class Parity:
     """
 
     against: str
-    images: int
+    images: _Count
     largest_difference: Mapping[str, float]
 
 
@@ -303,7 +212,7 @@ class Measured:
     """
 
     split: str
-    n: int
+    n: _Count
     metrics: Mapping[str, Mapping[str, float]]
 
 
@@ -335,71 +244,28 @@ class NetworkCard:
     name: str
     task: Task
     file: str
-    sha256: str
-    bytes: int
+    sha256: Digest
+    bytes: Annotated[
+        int, Meta(ge=0, le=MOST_FILE_BYTES, description=f"{MOST_FILE_BYTES:,} or fewer")
+    ]
     precision: Precision
     input: NetworkInput
     outputs: Mapping[str, str]
     preset: str
     backbone: str
-    parameters: int
-    epoch: int
+    parameters: _Count
+    epoch: _Count
     training: Mapping[str, Any]
     weights_licence: str
     parity: Parity
     measured: Measured | None = None
-    quantization: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     notice: str = NOTICE
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON object."""
-        record: dict[str, Any] = {"format": FORMAT}
-        for each in fields(self):
-            record[each.name] = _plain(getattr(self, each.name))
+        record = {"format": FORMAT, **asdict(self)}
         return {key: value for key, value in record.items() if value not in (None, {})}
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "the card") -> Self:
-        """Returns the card of a parsed JSON object.
-
-        Args:
-            mapping: As ``to_dict`` returns it.
-            source: Where it is from, for the error.
-
-        Raises:
-            ReleaseError: A key is missing, of another type or value, or the format is another.
-        """
-        if mapping.get("format") != FORMAT:
-            raise ReleaseError(
-                f"{source} has format {show_value(mapping.get('format'))}",
-                expected=f"format {FORMAT}",
-                action="Export the network with this version of dermfuse",
-            )
-        read = _Reader(mapping, source)
-        return cls(
-            name=read.file_name("name"),
-            task=read.one_of("task", get_args(Task)),
-            file=read.file_name("file", ending=".onnx"),
-            sha256=require_digest(read.text("sha256"), source=f"{source}: sha256"),
-            bytes=read.count("bytes", most=MOST_FILE_BYTES),
-            precision=read.one_of("precision", get_args(Precision)),
-            input=read.table("input").network_input(),
-            outputs=read.texts("outputs"),
-            preset=read.text("preset"),
-            backbone=read.text("backbone"),
-            parameters=read.count("parameters"),
-            epoch=read.count("epoch"),
-            training=read.mapping("training"),
-            weights_licence=read.text("weights_licence"),
-            parity=read.table("parity").parity(),
-            measured=read.table("measured").measured() if "measured" in mapping else None,
-            quantization=read.mapping("quantization") if "quantization" in mapping else _NOTHING,
-            notice=read.text("notice"),
-        )
-
-    def locate(self, card: Path) -> Path:
-        """Returns where the network file lies, from where its card lies."""
-        return card.parent / self.file
 
 
 def read_card(path: str | Path) -> NetworkCard:
@@ -420,16 +286,26 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     Raises:
         ReleaseError: The card is missing, damaged or of another format; the network file is
             missing, leads out of the folder, is of another size, is not the one whose SHA-256 the
-            card names, is no ONNX file, or takes numbers from other files.
+            card names, or takes numbers from other files.
     """
     path = Path(path)
     content = read_file(path.parent, path.name, most_bytes=MOST_RECORD_BYTES, action=_EXPORT_AGAIN)
     record = parse_object(content, str(path), error=ReleaseError, action=_EXPORT_AGAIN)
-    card = NetworkCard.from_mapping(record, source=str(path))
+    if record.get("format") != FORMAT:
+        raise ReleaseError(
+            f"{path} has format {show_value(record.get('format'))}",
+            expected=f"format {FORMAT}",
+            action="Export the network with this version of dermfuse",
+        )
+    card = build_record(
+        NetworkCard, record, str(path), error=ReleaseError, open_ended=True, action=_EXPORT_AGAIN
+    )
+    require_file_name(card.name, source=f"{path}: name")
+    require_file_name(card.file, source=f"{path}: file", ending=".onnx")
     network = read_file(
         path.parent, card.file, size=card.bytes, sha256=card.sha256, action=_EXPORT_AGAIN
     )
-    refuse_external_data(network, str(card.locate(path)))
+    refuse_external_data(network, str(path.parent / card.file))
     return card, network
 
 
@@ -453,103 +329,6 @@ def digest_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _plain(value: object) -> object:
-    """Returns a value of a card as JSON has it."""
-    if isinstance(value, NetworkInput | Parity | Measured):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Takes typed values from a JSON object, or says which one is wrong.
-
-    Attributes:
-        record: The object.
-        source: Where it is from.
-        prefix: Of its keys, in the errors' words.
-    """
-
-    record: Mapping[str, Any]
-    source: str
-    prefix: str = ""
-
-    def refusal(self, key: str, expected: str) -> ReleaseError:
-        found = f"is {show_value(self.record[key])}" if key in self.record else "is missing"
-        shown = key if key.isidentifier() else show_value(key)
-        return ReleaseError(
-            f"{self.source}: {self.prefix}{shown} {found}", expected=expected, action=_EXPORT_AGAIN
-        )
-
-    def text(self, key: str) -> str:
-        value = self.record.get(key)
-        if not isinstance(value, str):
-            raise self.refusal(key, "a text")
-        return value
-
-    def one_of(self, key: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401 — of a Literal
-        if self.text(key) not in choices:
-            raise self.refusal(key, "one of " + ", ".join(choices))
-        return self.record[key]
-
-    def file_name(self, key: str, *, ending: str = "") -> str:
-        source = f"{self.source}: {self.prefix}{key}"
-        return require_file_name(self.text(key), source=source, ending=ending)
-
-    def count(self, key: str, *, least: int = 0, most: int = _MOST_COUNT) -> int:
-        value = self.record.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.refusal(key, f"a whole number from {least} to {most}")
-        return value
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        value = self.record.get(key)
-        if not isinstance(value, Mapping):
-            raise self.refusal(key, "an object")
-        return value
-
-    def table(self, key: str) -> "_Reader":
-        return _Reader(self.mapping(key), self.source, f"{self.prefix}{key}.")
-
-    def texts(self, key: str) -> dict[str, str]:
-        table = self.table(key)
-        return {name: table.text(name) for name in table.record}
-
-    def numbers(self, key: str) -> dict[str, float]:
-        table = self.table(key)
-        for name, value in table.record.items():
-            if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
-                raise table.refusal(name, "a finite number")
-        return {name: float(value) for name, value in table.record.items()}
-
-    def network_input(self) -> NetworkInput:
-        return NetworkInput(
-            name=self.text("name"),
-            dtype=self.one_of("dtype", ("uint8",)),
-            layout=self.one_of("layout", ("NHWC",)),
-            size=self.count("size", least=1, most=MOST_SIDE_PX),
-            colour=self.one_of("colour", ("RGB",)),
-            resize=self.text("resize"),
-        )
-
-    def parity(self) -> Parity:
-        return Parity(
-            against=self.text("against"),
-            images=self.count("images"),
-            largest_difference=self.numbers("largest_difference"),
-        )
-
-    def measured(self) -> Measured:
-        metrics = self.table("metrics")
-        return Measured(
-            split=self.text("split"),
-            n=self.count("n"),
-            metrics={precision: metrics.numbers(precision) for precision in metrics.record},
-        )
 
 
 LICENCES: Mapping[str, str] = MappingProxyType(

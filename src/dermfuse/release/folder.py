@@ -14,31 +14,31 @@ Where a probability becomes a call: thresholds with what they find and what they
 A release as bytes, for a machine that does not have its folder.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
-from dermfuse.errors import ConfigError, ReleaseError
+from dermfuse.errors import ReleaseError
 from dermfuse.folders import NOTICE, atomic_write, write_json
-from dermfuse.imaging.symmetries import check_looks
-from dermfuse.records import MOST_RECORD_BYTES, JsonSource, build_record, parse_object, show_value
-from dermfuse.release.cards import (
-    NetworkCard,
-    read_file,
-    read_network,
-    require_digest,
-    require_file_name,
-)
+from dermfuse.imaging.symmetries import Looks
+from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, show_value
+from dermfuse.release.cards import Digest, NetworkCard, read_file, read_network, require_file_name
 
 _CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit
+MOST_PARTS = 64
+"""Networks of one fusion, and operating points of a release."""
+_RESERVED = frozenset(("release", "dermoscopy", "build"))  # names of other records beside the cards
+_FEW = Meta(max_length=MOST_PARTS, description=f"{MOST_PARTS} or fewer")
+
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+"""A share or a probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,14 @@ class Calibration:
         [0.5, 0.75]
     """
 
-    temperature: float
-    bias: float
+    temperature: Annotated[
+        float, Meta(ge=1e-6, le=1e6, description="a number from 1e-06 to 1e+06")
+    ]  # beyond, a probability is 0 or 1 whatever the image
+    bias: Annotated[float, Meta(ge=-1e6, le=1e6, description="a number from -1e+06 to 1e+06")]
 
     def __call__(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns the calibrated probabilities of scores in [0, 1], of the same shape."""
         return probability_of(logit_of(scores) / self.temperature + self.bias)
-
-    def to_dict(self) -> dict[str, float]:
-        """Returns both numbers as JSON values."""
-        return {"temperature": self.temperature, "bias": self.bias}
 
 
 def logit_of(scores: ArrayLike) -> NDArray[np.float64]:
@@ -96,9 +94,9 @@ class Rate:
         high: Upper end.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Share
+    low: Share
+    high: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,143 +111,9 @@ class OperatingPoint:
     """
 
     name: str
-    threshold: float
+    threshold: Share
     sensitivity: Rate
     specificity: Rate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the point as JSON values."""
-        return asdict(self)
-
-
-MOST_MEMBERS = 64
-"""Networks of one fusion."""
-MOST_POINTS = 64
-"""Operating points of a release."""
-
-_MOST_LOGITS = 1e6  # of temperature and bias: beyond, a probability is 0 or 1 whatever the image
-_MOST_DISTANCE = 1e12
-_RESERVED = frozenset(("release", "dermoscopy", "build"))  # names of other records beside the cards
-
-_Range = tuple[str, float, float, float]  # key, value, lowest, highest
-
-
-def check_release(release: "Release", source: str) -> None:
-    """Refuses a release that does not add up.
-
-    Args:
-        release: As its record says.
-        source: The record, for messages.
-
-    Raises:
-        ReleaseError: A number is out of range, a name is a path or is there twice, looks are none
-            of the three, or there is no network, no point, or no default point.
-    """
-    _check_text(release.name, f"{source}: name")
-    try:
-        check_looks(release.looks)
-    except ConfigError as error:
-        raise ReleaseError(f"{source}: {error.found}", expected=error.expected) from error
-    _check_members(release.classes.members, f"{source}: classes")
-    _check_members(release.masks.members, f"{source}: masks")
-    for key, value, lowest, highest in _ranges(release):
-        if not lowest <= value <= highest:  # NaN is refused, too
-            raise ReleaseError(
-                f"{source}: {key} is {value:g}", expected=f"a number from {lowest:g} to {highest:g}"
-            )
-    _check_points(release.classes, source)
-    if release.gate is not None:
-        _check_gate(release.gate, source)
-
-
-def _ranges(release: "Release") -> Iterator[_Range]:
-    """Yields each number of a release with what it may be."""
-    calibration = release.classes.calibration
-    least = 1.0 / _MOST_LOGITS
-    yield "classes.calibration.temperature", calibration.temperature, least, _MOST_LOGITS
-    yield "classes.calibration.bias", calibration.bias, -_MOST_LOGITS, _MOST_LOGITS
-    yield "masks.threshold", release.masks.threshold, 0.0, 1.0
-    if release.gate is not None:
-        yield "gate.threshold", release.gate.threshold, 0.0, _MOST_DISTANCE
-    for number, point in enumerate(release.classes.operating_points):
-        yield from _point_ranges(f"classes.operating_points.{number}", point)
-
-
-def _point_ranges(key: str, point: OperatingPoint) -> Iterator[_Range]:
-    yield f"{key}.threshold", point.threshold, 0.0, 1.0
-    for name, rate in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
-        yield from _rate_ranges(f"{key}.{name}", rate)
-
-
-def _rate_ranges(key: str, rate: Rate) -> Iterator[_Range]:
-    for each in fields(Rate):
-        yield f"{key}.{each.name}", getattr(rate, each.name), 0.0, 1.0
-
-
-def _check_members(members: Sequence["Member"], source: str) -> None:
-    for number, member in enumerate(members):
-        key = f"{source}.members.{number}"
-        require_file_name(member.name, source=f"{key}.name")
-        if member.name.lower() in _RESERVED:
-            raise ReleaseError(
-                f"{key}.name is {show_value(member.name)}",
-                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
-            )
-        if not 0.0 <= member.weight <= 1.0:
-            raise ReleaseError(
-                f"{key}.weight is {member.weight:g}", expected="a number from 0 to 1"
-            )
-    names = [member.name for member in members]
-    if len(set(names)) < len(names) or len(names) > MOST_MEMBERS:
-        raise ReleaseError(
-            f"{source}.members names {len(names)} networks, {len(set(names))} of them different",
-            expected=f"different ones, {MOST_MEMBERS} or fewer",
-        )
-    total = sum(member.weight for member in members)
-    if not members or abs(total - 1.0) > 1e-6:
-        record, part = source.rsplit(": ", 1)
-        raise ReleaseError(
-            f"{record}: the weights of {part} add up to {total:g}",
-            expected="networks that share 1",
-        )
-
-
-def _check_points(classes: "ClassRelease", source: str) -> None:
-    names = [point.name for point in classes.operating_points]
-    for number, name in enumerate(names):
-        _check_text(name, f"{source}: classes.operating_points.{number}.name")
-    if len(set(names)) < len(names) or len(names) > MOST_POINTS:
-        raise ReleaseError(
-            f"{source}: classes.operating_points holds {len(names)}, "
-            f"{len(set(names))} of different names",
-            expected=f"different ones, {MOST_POINTS} or fewer",
-        )
-    classes.point()
-    withheld = _mapping(classes.measured, "withheld", f"{source}: classes.measured")
-    key = f"{source}: classes.measured.withheld"
-    measured = _mapping(withheld, "operating_points", key)
-    for name in names:
-        if found := _mapping(measured, name, f"{key}.operating_points"):
-            where = f"{key}.operating_points.{name}"
-            rate = _mapping(found, "sensitivity", where)
-            build_record(Rate, rate, JsonSource(f"{where}.sensitivity", ReleaseError))
-
-
-def _mapping(record: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
-    value = record.get(key, {})
-    if not isinstance(value, Mapping):
-        raise ReleaseError(f"{source}.{key} is {show_value(value)}", expected="an object")
-    return value
-
-
-def _check_gate(gate: "Gate", source: str) -> None:
-    require_file_name(gate.file, source=f"{source}: gate.file", ending=".npz")
-    require_digest(gate.sha256, source=f"{source}: gate.sha256")
-
-
-def _check_text(text: str, key: str) -> None:
-    if not text.isprintable() or not text.strip():
-        raise ReleaseError(f"{key} is {show_value(text)}", expected="a text that can be printed")
 
 
 FORMAT = 1
@@ -263,9 +127,6 @@ EMBEDDING = "embedding"
 OUTLINING = ("lesion",)
 """What a network of masks must answer."""
 
-_T = TypeVar("_T")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -277,7 +138,7 @@ class Member:
     """
 
     name: str
-    weight: float
+    weight: Share
 
     @property
     def card_name(self) -> str:
@@ -297,11 +158,11 @@ class ClassRelease:
         measured: What was measured on images that the networks were not trained on.
     """
 
-    members: tuple[Member, ...]
+    members: Annotated[tuple[Member, ...], _FEW]
     calibration: Calibration
-    operating_points: tuple[OperatingPoint, ...]
+    operating_points: Annotated[tuple[OperatingPoint, ...], _FEW]
     default_point: str
-    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     def point(self, name: str | None = None) -> OperatingPoint:
         """Returns an operating point.
@@ -323,8 +184,32 @@ class ClassRelease:
 
         None where it was not measured: the release has no gate, or is older.
         """
-        found = self.measured.get("withheld", {}).get("operating_points", {}).get(point.name)
-        return Rate(**found["sensitivity"]) if found else None
+        found = _read_withheld(self.measured).get(point.name)
+        return found.sensitivity if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _MeasuredPoint:
+    sensitivity: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Withheld:
+    operating_points: Mapping[str, _MeasuredPoint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    withheld: _Withheld = field(default_factory=_Withheld)
+
+
+def _read_withheld(measured: Mapping[str, Any], source: str = "") -> Mapping[str, _MeasuredPoint]:
+    """Returns what was measured at each operating point where some images are withheld."""
+    within = "classes.measured"
+    found = build_record(
+        _Measured, measured, source, within=within, error=ReleaseError, open_ended=True
+    )
+    return found.withheld.operating_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,9 +222,9 @@ class MaskRelease:
         measured: As for ``ClassRelease``.
     """
 
-    members: tuple[Member, ...]
-    threshold: float
-    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    members: Annotated[tuple[Member, ...], _FEW]
+    threshold: Share
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,9 +239,9 @@ class Gate:
     """
 
     file: str
-    sha256: str
-    threshold: float
-    measured: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    sha256: Digest
+    threshold: Annotated[float, Meta(ge=0, le=1e12, description="a number from 0 to 1e+12")]
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,8 +263,8 @@ class Release:
     classes: ClassRelease
     masks: MaskRelease
     gate: Gate | None = None
-    looks: int = 1
-    facts: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    looks: Looks = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -388,16 +273,7 @@ class Release:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the record as JSON values."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "classes": asdict(_unlocked(self.classes)),
-            "masks": asdict(_unlocked(self.masks)),
-            "gate": asdict(_unlocked(self.gate)) if self.gate else None,
-            "looks": self.looks,
-            "facts": dict(self.facts),
-            "notice": NOTICE,
-        }
+        return {"format": FORMAT, **asdict(self), "notice": NOTICE}
 
 
 def bundled_release() -> Path:
@@ -422,8 +298,7 @@ def choose_release(folder: str | Path | None) -> Path:
     Raises:
         ReleaseError: As for ``bundled_release``.
     """
-    folder = None if folder is None else Path(folder)
-    return bundled_release() if folder is None else folder
+    return bundled_release() if folder is None else Path(folder)
 
 
 def read_release(folder: str | Path) -> Release:
@@ -454,7 +329,11 @@ def parse_release(content: bytes, source: str) -> Release:
     Raises:
         ReleaseError: It is damaged, or does not add up.
     """
-    record = parse_object(content, source, error=ReleaseError)
+    return _build(parse_object(content, source, error=ReleaseError), source)
+
+
+def _build(record: Mapping[str, Any], source: str) -> Release:
+    """Returns the release of a JSON object, or refuses one that does not add up."""
     if record.get("format") != FORMAT:
         raise ReleaseError(
             f"{source} has format {show_value(record.get('format'))}",
@@ -462,10 +341,48 @@ def parse_release(content: bytes, source: str) -> Release:
             action="Use the dermfuse that wrote it",
         )
     kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
-    kept = {"looks": 1, **kept}  # a record from before there were looks holds for one
-    release = build_record(Release, kept, JsonSource(source, ReleaseError))
-    check_release(release, source)
+    release = build_record(Release, kept, source, error=ReleaseError)
+    texts = [("name", release.name)]
+    points = [point.name for point in release.classes.operating_points]
+    texts += [(f"classes.operating_points.{at}.name", name) for at, name in enumerate(points)]
+    for key, text in texts:
+        if not text.isprintable() or not text.strip():
+            raise ReleaseError(
+                f"{source}: {key} is {show_value(text)}", expected="a text that can be printed"
+            )
+    _require_different(points, f"{source}: classes.operating_points")
+    _check_members(release.classes.members, source, "classes")
+    _check_members(release.masks.members, source, "masks")
+    _read_withheld(release.classes.measured, source)
+    release.classes.point()
+    if release.gate is not None:
+        require_file_name(release.gate.file, source=f"{source}: gate.file", ending=".npz")
     return release
+
+
+def _check_members(members: Sequence[Member], source: str, part: str) -> None:
+    for number, member in enumerate(members):
+        key = f"{source}: {part}.members.{number}.name"
+        require_file_name(member.name, source=key)
+        if member.name.lower() in _RESERVED:
+            raise ReleaseError(
+                f"{key} is {show_value(member.name)}",
+                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
+            )
+    _require_different([member.name for member in members], f"{source}: {part}.members")
+    total = sum(member.weight for member in members)
+    if abs(total - 1.0) > 1e-6:
+        raise ReleaseError(
+            f"{source}: the weights of {part} add up to {total:g}",
+            expected="networks that share 1",
+        )
+
+
+def _require_different(names: Sequence[str], key: str) -> None:
+    if len(set(names)) < len(names):
+        raise ReleaseError(
+            f"{key} holds {len(names)}, {len(set(names))} of different names", expected="each once"
+        )
 
 
 def read_cards(folder: Path, release: Release) -> list[NetworkCard]:
@@ -506,14 +423,10 @@ def write_release(folder: Path, release: Release) -> Path:
         StorageError: It cannot be written.
     """
     path = folder / RELEASE_NAME
-    check_release(release, str(path))
-    write_json(path, release.to_dict())
+    record = release.to_dict()
+    _build(record, str(path))
+    write_json(path, record)
     return path
-
-
-def _unlocked(part: _T) -> _T:
-    """Returns a record whose mappings are plain dictionaries, which ``asdict`` can copy."""
-    return dataclasses.replace(part, measured=dict(part.measured))  # type: ignore[type-var,attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ are added in squares.
 import hashlib
 import io
 import lzma
-import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ APPEARANCE_WEIGHT = 0.5
 """Of the appearance's distance beside the embeddings', before both are squared."""
 
 _MOST_BYTES = 256 << 20  # of a gate's arrays
+_ABOVE_0 = float(np.finfo(np.float32).smallest_subnormal)
 _RIDGE = 0.1  # of the unit variance of a standardised feature: keeps tiny axes from ruling
 
 Features = NDArray[np.float32]
@@ -142,7 +142,7 @@ def fit_cloud(
 
     Returns:
         The cloud; typical is the median distance of the images themselves, which look nearer than
-        new ones do: ``Cloud.scaled`` mends that where others are known.
+        new ones do: ``Cloud.scaled`` corrects that where others are known.
     """
     values = features.astype(np.float64)
     share = np.ones(len(values)) if weights is None else weights
@@ -199,82 +199,49 @@ def parse_dermoscopy(content: bytes, source: str) -> Dermoscopy:
     Raises:
         ReleaseError: It holds other arrays, or arrays of another shape, type or range.
     """
-    names = [f"{part.name}.{array.name}" for part in fields(Dermoscopy) for array in fields(Cloud)]
-    arrays = _unzip(content, names, source)
-    clouds = {}
-    for part in fields(Dermoscopy):
-        of = {array.name: arrays[f"{part.name}.{array.name}"] for array in fields(Cloud)}
-        _check_cloud(of, f"{source}: {part.name}")
-        clouds[part.name] = Cloud(**of)
-    return Dermoscopy(**clouds)
-
-
-def _unzip(content: bytes, names: Sequence[str], source: str) -> dict[str, Features]:
+    parts, names = fields(Dermoscopy), [array.name for array in fields(Cloud)]
     expected = "the arrays that dermfuse writes"
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            found = sorted(member.filename for member in members)
-            if found != sorted(f"{name}.npy" for name in names):
-                raise ReleaseError(f"{source} holds other arrays", expected=expected)
-            if sum(member.file_size for member in members) > _MOST_BYTES:
-                raise ReleaseError(
-                    f"{source} holds too large arrays", expected=f"{_MOST_BYTES >> 20} MiB or less"
-                )
-            return {name: _read_array(archive.read(f"{name}.npy")) for name in names}
+            found = {member.filename: member.file_size for member in archive.infolist()}
+        if found.keys() != {f"{part.name}.{name}.npy" for part in parts for name in names}:
+            raise ReleaseError(f"{source} holds other arrays", expected=expected)
+        if sum(found.values()) > _MOST_BYTES:
+            raise ReleaseError(
+                f"{source} holds too large arrays", expected=f"{_MOST_BYTES >> 20} MiB or less"
+            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
     except (
-        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, MemoryError),
         *(ValueError, NotImplementedError, RuntimeError),  # RuntimeError: with a password
     ) as error:
         raise ReleaseError(f"{source} cannot be read ({error})", expected=expected) from error
-
-
-def _read_array(content: bytes) -> Features:
-    """Returns the array of a ``.npy`` file, whose header is believed only where it fits.
-
-    Raises:
-        ValueError: It does not.
-    """
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype != np.float32 or any(length < 0 for length in shape):
-        raise ValueError(f"an array is of {dtype}, not float32")
-    if len(content) - file.tell() != math.prod(shape) * dtype.itemsize:
-        raise ValueError("an array is longer or shorter than it says")
-    file.seek(0)
-    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    clouds = {}
+    for part in parts:
+        of = {name: arrays[f"{part.name}.{name}"] for name in names}
+        _check_cloud(of, f"{source}: {part.name}")
+        clouds[part.name] = Cloud(**of)
+    return Dermoscopy(**clouds)
 
 
 def _check_cloud(arrays: Mapping[str, Features], source: str) -> None:
     """Refuses arrays that are no cloud: their shapes, as ``Cloud`` says them, and their ranges."""
     axes = arrays["axes"].shape
     count, features = axes if len(axes) == 2 else (0, 0)
-    shapes = {
-        "mean": (features,),
-        "scale": (features,),
-        "axes": (count, features),
-        "variance": (count,),
-        "rest": (1,),
-        "typical": (1,),
-    }
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape or not features:
+    wanted = {"mean": (features,), "scale": (features,), "axes": (count, features)}
+    wanted |= {"variance": (count,), "rest": (1,), "typical": (1,)}
+    lowest = {"scale": _ABOVE_0, "typical": _ABOVE_0, "variance": 0.0, "rest": 0.0}
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or array.shape != wanted[name] or not features:
             raise ReleaseError(
-                f"{source}.{name} is of shape {arrays[name].shape}",
-                expected="mean and scale (F,), axes (K, F), variance (K,), rest and typical (1,)",
+                f"{source}.{name} is {array.dtype} of shape {array.shape}",
+                expected="float32: mean and scale (F,), axes (K, F), variance (K,), "
+                "rest and typical (1,)",
             )
-        if not np.isfinite(arrays[name]).all():
-            raise ReleaseError(f"{source}.{name} holds NaN or inf", expected="finite numbers")
-    for name, is_enough in (
-        ("scale", arrays["scale"] > 0),
-        ("typical", arrays["typical"] > 0),
-        ("variance", arrays["variance"] >= 0),
-        ("rest", arrays["rest"] >= 0),
-    ):
-        if not is_enough.all():
+        low = float(array.min(initial=np.inf))
+        if not np.isfinite(array).all() or low < lowest.get(name, low):
             raise ReleaseError(
-                f"{source}.{name} is {arrays[name].min():g} at its lowest",
-                expected="numbers above 0" if name in ("scale", "typical") else "0 or more",
+                f"{source}.{name} holds {low:g} at its lowest",
+                expected="finite numbers, scale and typical above 0, variance and rest 0 or more",
             )

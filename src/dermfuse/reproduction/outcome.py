@@ -8,7 +8,7 @@ from typing import Any
 from dermfuse.config import Task
 from dermfuse.errors import DataError
 from dermfuse.folders import NOTICE, read_json
-from dermfuse.records import JsonSource, build_record
+from dermfuse.records import build_record
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
 from dermfuse.reproduction.plan import presets_of
@@ -305,4 +305,4 @@ def read_outcome(path: Path) -> Outcome:
             action="Render it with the version of dermfuse that wrote it",
         )
     found = {key: value for key, value in record.items() if key not in _HEAD}
-    return build_record(Outcome, found, JsonSource(str(path), DataError))
+    return build_record(Outcome, found, str(path), error=DataError)
