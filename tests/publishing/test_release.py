@@ -9,7 +9,7 @@ import pytest
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
-from dermfuse.config import Config, ModelConfig, TrainConfig, load_preset
+from dermfuse.config import Config, ModelConfig, TrainConfig
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import ConfigError, DataError, ExportError, RunError
 from dermfuse.jobs import queue as queue_module
@@ -31,9 +31,8 @@ from dermfuse.publishing.release import (
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, read_release
 from dermfuse.training.prediction import TrainedNetwork
 
-from .conftest import TINY, Plant
+from .conftest import TINY, plant
 
-NETWORKS = {"a": "mobilenetv1", "b": "mobilenetv1", "u": "u-mobilenetv1"}
 FAIL = "import sys; print('dermfuse: error: no memory.'); sys.exit(2)"
 SLEEP = "import time; time.sleep(60)"
 
@@ -41,73 +40,6 @@ SLEEP = "import time; time.sleep(60)"
 def _trained(run: str, **train: object) -> TrainedNetwork:
     config = Config(name="small", train=replace(TrainConfig(), **train))  # type: ignore[arg-type]
     return TrainedNetwork(None, config, 1, Path(run))  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def runs_for(
-    tinted: Path, plant: Plant, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., ReleaseRequest]:
-    """Two class networks and a U-Net, each in two folds and on all images."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, preset in NETWORKS.items():
-        config = load_preset(preset).override([*TINY, "train.schedule=cosine"])
-        config = replace(config, name=name)
-        plant(config.override(["data.split=all"]), tinted, folder / f"{name}-all")
-        for fold in range(2):
-            own = config.override(["data.folds=2", f"data.fold={fold}"])
-            plant(own, tinted, folder / f"{name}-{fold}")
-
-    def make(out: Path, **more: object) -> ReleaseRequest:
-        fixed = {"data": tinted, "out": out, "name": "tiny", "precision": "float32"}
-        runs = [folder / f"{name}-all" for name in NETWORKS]
-        folds = [folder / f"{name}-{fold}" for name in NETWORKS for fold in (1, 0)]
-        return ReleaseRequest(**{**fixed, "runs": runs, "folds": folds, **more})  # type: ignore[arg-type]
-
-    return make
-
-
-def test_runs_become_a_release_that_analyses(
-    runs_for: Callable[..., ReleaseRequest], tinted: Path, tmp_path: Path, hand_made: None
-) -> None:
-    listed = tmp_path / "half.csv"
-    ids = [lesion.image_id for lesion in load_isic2016(tinted, "train").lesions]
-    listed.write_text("image_id\n" + "\n".join(ids[::2]))
-    out = tmp_path / "release"
-    begun: list[str] = []
-    request = runs_for(out, looks=4, report_on=[listed])
-    built = build_release(request, stage=lambda what, *_: begun.append(what))
-    release = read_release(out)
-    assert begun[0] == "exporting the networks"
-    assert (release.classes, release.masks, release.gate) == (
-        built.classes, built.masks, built.gate,
-    )  # fmt: skip
-    assert release.looks == 4
-    assert [member.name for member in release.classes.members] == ["a-all", "b-all"]
-    measured = release.classes.measured
-    assert measured["images"] == 60
-    assert measured["subsets"]["half"]["images"] == 30
-    assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
-    assert set(measured["one_look"]["gain"]) == {"auc", "average_precision"}
-    assert release.masks.measured["images"] == 60
-    assert release.masks.measured["subsets"]["half"]["images"] == 30
-    assert release.facts["fold_runs"][:2] == ["a-1", "a-0"]
-    assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
-    path = load_isic2016(tinted, "train").lesions[0].image_path
-    analysis = Analyzer(out, score_all=True).analyze(path)
-    assert analysis.looks == 4
-    assert analysis.malignant_probability is not None
-
-
-def test_a_subset_without_both_classes_is_refused_before_anything_is_exported(
-    runs_for: Callable[..., ReleaseRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed = tmp_path / "elsewhere.csv"
-    listed.write_text("ISIC_9999999\n")
-    monkeypatch.setattr(module, "export_shipped", lambda *_, **__: pytest.fail("exported"))
-    request = runs_for(tmp_path / "release", report_on=[listed])
-    with pytest.raises(DataError, match="of elsewhere 0 malignant and 0 benign images"):
-        build_release(request)
-    assert not (tmp_path / "release").exists()
 
 
 def test_folds_of_another_recipe_are_refused_and_seeds_and_threads_are_not_the_recipe() -> None:
@@ -256,42 +188,57 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
     assert not request.out.exists()
 
 
-def test_runs_that_lie_there_become_a_release_with_predictions_and_card(
+def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and_card(
     request_for: Callable[..., MakeRequest],
-    plant: Plant,
+    tinted: Path,
+    tmp_path: Path,
     hand_made: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    request = request_for()
+    lesions = load_isic2016(tinted, "train").lesions
+    listed, elsewhere = tmp_path / "half.csv", tmp_path / "elsewhere.csv"
+    listed.write_text("image_id\n" + "\n".join(lesion.image_id for lesion in lesions[::2]))
+    elsewhere.write_text("ISIC_9999999\n")
+    request, begun = request_for(report_on=[listed]), []
     for run in _runs(request):
         plant(run.config, request.data, request.run_folder(run))
-    report = make_release(request, command=_script(FAIL))
+    with pytest.raises(DataError, match="of elsewhere 0 malignant"):
+        make_release(replace(request, report_on=[elsewhere]), command=_script(FAIL))
+    assert not (request.out / "release").exists()
+    report = make_release(request, command=_script(FAIL), stage=lambda what, *_: begun.append(what))
+    assert begun[1] == "release, exporting the networks (1 of 5)"
     assert {run.state for run in report.runs} == {"reused"}
     release = read_release(request.out / "release")
-    assert release.name == "tiny"
-    assert release.looks == 4
+    assert (release.name, release.looks) == ("tiny", 4)
     assert [member.name for member in release.classes.members] == ["a", "b"]
-    assert release.facts["recipes"]["a"]["train"]["teachers"] == [
-        "large-fold1of2", "large-fold2of2",
-    ]  # fmt: skip
+    measured, masks = release.classes.measured, release.masks.measured
+    assert (measured["images"], masks["images"]) == (60, 12), "the masks have one hold-out"
+    assert measured["subsets"]["half"]["images"] == 30
+    assert 0 < masks["subsets"]["half"]["images"] < 12
+    assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
+    assert set(measured["one_look"]["gain"]) == {"auc", "average_precision"}
+    assert release.facts["fold_runs"][:2] == ["a-fold1of2", "a-fold2of2"]
+    teachers = release.facts["recipes"]["a"]["train"]["teachers"]
+    assert teachers == ["large-fold1of2", "large-fold2of2"]
     assert str(request.out) not in (request.out / "release" / "release.json").read_text()
+    assert len(read_scores(request.out / "release" / OUT_OF_FOLD_NAME).image_ids) == 60
+    analysis = Analyzer(request.out / "release", score_all=True).analyze(lesions[0].image_path)
+    assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
     assert set(report.written) == {"release", "blind", "card"}
-    scores = (request.out / "blind" / "scores.csv").read_text().splitlines()
-    assert len(scores) == 1 + 3
+    assert len((request.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
     assert (request.out / "blind" / "masks.zip").is_file()
-    card = (request.out / "model-card.md").read_text()
-    assert "withheld" in card
+    assert "withheld" in (request.out / "model-card.md").read_text()
     arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
     assert main([*arguments, "--jobs", "2"]) == 0, "what lies there is kept"
     said = capsys.readouterr().out
     assert "4 looks beside one: auc" in said
     assert "withheld: " in said
     again = make_release(request, command=_script(FAIL))
-    assert again.release == read_release(request.out / "release")
+    assert again.release == release
 
 
 def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
-    request_for: Callable[..., MakeRequest], plant: Plant, capsys: pytest.CaptureFixture[str]
+    request_for: Callable[..., MakeRequest], capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = request_for()
     for run in _runs(request):
@@ -328,7 +275,7 @@ def test_the_command_says_what_failed_and_what_is_left(
     assert main([*arguments, "--deadline", "60"]) == 3
     said = capsys.readouterr().out
     assert "a: 3 of 8 epochs are trained" in said
-    assert "1 runs are left. The same command goes on with them." in said
+    assert "1 runs are left. The same command continues them." in said
 
 
 def test_at_the_deadline_the_rest_is_left(request_for: Callable[..., MakeRequest]) -> None:
@@ -365,7 +312,7 @@ def test_a_folder_of_something_else_and_a_release_of_other_runs_are_refused(
 
 
 def test_hand_trained_runs_are_known_by_their_recipe(
-    request_for: Callable[..., MakeRequest], plant: Plant
+    request_for: Callable[..., MakeRequest],
 ) -> None:
     request = request_for()
     fold, second = prepare_release(request).networks[2].folds

@@ -119,7 +119,7 @@ def release(  # noqa: PLR0913 — an option each
     *,
     data: Data,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to continue.")
     ],
     imagenet: Annotated[
         Path | None,
@@ -147,7 +147,7 @@ def release(  # noqa: PLR0913 — an option each
     """Train a plan's networks and make a release of them, with its card.
 
     Folds and the networks that ship are trained side by side, teachers first; what is finished in
-    OUT/runs is reused and what was interrupted gone on with. Then they are exported, fused,
+    OUT/runs is reused and what was interrupted is continued. Then they are exported, fused,
     calibrated and measured out of fold.
     """
     require_export_extra("dermfuse release")

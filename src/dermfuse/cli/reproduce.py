@@ -56,7 +56,7 @@ Deadline = Annotated[
     typer.Option(
         "--deadline",
         metavar="MINUTES",
-        help="End training at the last whole epoch then; the same command goes on.",
+        help="End training at the last whole epoch then; the same command continues.",
     ),
 ]
 Watch = Callable[["Sequence[RunProgress]"], None]
@@ -107,7 +107,7 @@ def say_left(runs: "Sequence[RunProgress]") -> None:
     for run in runs:
         say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
     if runs:
-        say(f"{len(runs)} runs are left. The same command goes on with them.")
+        say(f"{len(runs)} runs are left. The same command continues them.")
 
 
 def show_queue(queue: "Queue", *, head: str = "") -> None:
@@ -185,7 +185,7 @@ def register(app: typer.Typer) -> None:
 def reproduce(  # noqa: PLR0913 — an option each
     *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to continue.")
     ],
     data: Annotated[
         list[Path] | None,
@@ -267,8 +267,8 @@ def reproduce(  # noqa: PLR0913 — an option each
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
 
-    The longest runs begin first. Finished runs in OUT are reused and interrupted ones gone on with.
-    A run that fails is reported; the rest go on, and the exit status is 3.
+    The longest runs begin first. Finished runs in OUT are reused and interrupted ones continued. A
+    run that fails is reported, the rest are trained, and the exit status is 3.
     """
     if render is not None:
         if data:

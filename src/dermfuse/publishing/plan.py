@@ -48,7 +48,7 @@ class PlannedNetwork:
     """One network of a plan.
 
     Attributes:
-        preset: A shipped preset, or a TOML file of one's own.
+        preset: A shipped preset, or your own TOML file.
         name: Of its runs; the preset's if empty.
         ships: Whether it is part of the release.
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
@@ -135,7 +135,7 @@ def plan_names() -> tuple[str, ...]:
 
 
 def read_plan(name: str) -> ReleasePlan:
-    """Returns a plan of the package by its name, or one of one's own by its path.
+    """Returns a plan of the package by its name, or your own by its path.
 
     Args:
         name: Of a plan, or a path that ends in ``.toml``.

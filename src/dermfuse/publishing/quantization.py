@@ -69,8 +69,8 @@ def quantize_network(
 ) -> NetworkCard:
     """Writes an 8-bit form of an exported network, and its card, as ``NAME-PRECISION``.
 
-    Its parity is against the float32 network, on the first of the images; it is reported, and not
-    judged: what the 8 bits cost is told by ``Measured``.
+    Its parity is against the float32 network, on the first of the images; it is reported and
+    not judged: ``Measured`` holds what the 8 bits cost.
 
     Args:
         card_path: Of a float32 network.
@@ -210,7 +210,7 @@ def _store(
     """Replaces a tensor by its int8 form; returns the nodes that give it back under its name.
 
     A cast and a product, which runtimes compute once, when they load a network, as they do with
-    all that is constant. A ``DequantizeLinear`` they leave alone unless told otherwise, and then
+    all that is constant. They leave a ``DequantizeLinear`` alone by default, and then
     every image pays for it.
     """
     levels, scale = round_weights(weights)

@@ -65,7 +65,7 @@ _STAGES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest:
-    """What shall be released.
+    """What to release.
 
     Args:
         runs: The networks that ship, any number: one or more score, one or more outline.
@@ -100,7 +100,7 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     is no better one to choose, and none is chosen in the folds either.
 
     Args:
-        request: What shall be released.
+        request: What to release.
         stage: Called when a stage begins.
 
     Raises:
@@ -290,10 +290,10 @@ RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRequest(Workplace):
-    """What shall be made, and where.
+    """What to make, and where.
 
     Args:
-        plan: The name of a plan of the package, or the path of one of one's own.
+        plan: The name of a plan of the package, or the path of your own.
         leave_out: A list of images, masks and labels that may not be used.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
     """
@@ -368,7 +368,7 @@ def prepare_release(
     """Returns what would be trained, in which order and how long; nothing is written.
 
     Args:
-        request: What shall be made.
+        request: What to make.
         progress: Called with (done, all) runs while steps are timed.
 
     Raises:
@@ -403,7 +403,7 @@ def make_release(
     there already is kept.
 
     Args:
-        request: What shall be made.
+        request: What to make.
         prepared: What ``prepare_release`` returned for it, where it was called before.
         watch: Called about once a second while runs are trained.
         stage: Called when a stage begins.
