@@ -3,7 +3,6 @@
 What trainings would cost is known before they begin: time from timed steps, memory and disk.
 """
 
-import heapq
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,7 +92,7 @@ class Queue:
         runs: The trainings.
         estimates: What each costs.
         jobs: How many are trained side by side.
-        seconds: Of all, side by side and each after those it waits for, at the least.
+        seconds: Of all at the least: the longest chain, or all of them shared by the jobs.
         most_seconds: The same at the pace of the slowest steps.
         disk_mb: Of their folders, in 10^6 bytes.
         spent: Seconds that it took to find that out; they count towards a deadline.
@@ -161,7 +160,8 @@ def make_queue(
         by_name[run.name] = _estimate_run(run.config, state, known, images, time_steps)
         if progress:
             progress(number, len(runs))
-    ordered = order_runs(runs, {name: each.seconds for name, each in by_name.items()})
+    hanging = chains(runs, {name: each.seconds for name, each in by_name.items()})
+    ordered = tuple(sorted(runs, key=lambda run: -hanging[run.name]))
     estimates = tuple(by_name[run.name] for run in ordered)
     if jobs == "auto":
         jobs = _fitting(estimates)
@@ -227,8 +227,8 @@ def require_sides(runs: Sequence[Run], place: Workplace) -> None:
         require_classes(chosen, config, run=run.name)
 
 
-def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, ...]:
-    """Returns runs in the order to begin them: those that the longest work hangs on come first.
+def chains(runs: Sequence[Run], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Returns how long the work takes that hangs on each run: itself, and the runs after it.
 
     Args:
         runs: In any order.
@@ -241,26 +241,14 @@ def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, 
             (chain(run.name) for run in runs if name in run.after), default=0
         )
 
-    return tuple(sorted(runs, key=lambda run: -chain(run.name)))
+    return {run.name: chain(run.name) for run in runs}
 
 
 def _seconds_of_all(runs: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
-    """Returns how long all runs take, by giving each to the first free job in their order."""
-    waiting = list(runs)
-    ended: dict[str, float] = {}
-    going: list[tuple[float, str]] = []  # when a run ends, and which
-    now = 0.0
-    while waiting or going:
-        ready = [run for run in waiting if all(name in ended for name in run.after)]
-        for run in ready[: jobs - len(going)]:
-            waiting.remove(run)
-            heapq.heappush(going, (now + seconds[run.name], run.name))
-        if not going:
-            break  # what is left waits for runs that are not among these
-        now, name = heapq.heappop(going)
-        ended[name] = now
-    shared = _CARD_SHARE * sum(seconds.values()) if torch.cuda.is_available() else 0.0
-    return max(now, shared)
+    """Returns how long all runs take at the least: the longest chain, or all shared by the jobs."""
+    total = sum(seconds.values())
+    shared = total * max(1 / jobs, _CARD_SHARE if torch.cuda.is_available() else 0.0)
+    return max([shared, *chains(runs, seconds).values()])
 
 
 class Memory(NamedTuple):
