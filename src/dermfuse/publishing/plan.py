@@ -304,7 +304,7 @@ def _check(plan: ReleasePlan) -> None:
             raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
         _check_whole(network)
         _check_start(network, plan)
-        _check_teachers(network, plan.networks)
+        _check_teachers(network, plan)
     _check_circles(
         {one.name: (*one.teachers, *([one.start] if one.start else [])) for one in plan.networks}
     )
@@ -324,14 +324,7 @@ def _check_whole(network: PlannedNetwork) -> None:
 def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
     if not network.start:
         return
-    by_name = {one.name: one for one in plan.networks}
-    if network.start not in by_name:
-        raise ConfigError(
-            f'{network.name} starts from "{network.start}", which is no network of the plan',
-            expected=f"one of {', '.join(by_name)}",
-            action=did_you_mean(network.start, list(by_name)),
-        )
-    first = by_name[network.start]
+    first = _named(network.start, plan, f"{network.name} starts from")
     if network.folds != first.folds or (network.whole and not first.whole):
         raise ConfigError(
             f"{network.name} starts from {network.start}, and they hold back different images",
@@ -346,28 +339,34 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
         )
 
 
-def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork]) -> None:
-    by_name = {one.name: one for one in networks}
+def _check_teachers(network: PlannedNetwork, plan: ReleasePlan) -> None:
     for name in network.teachers:
-        if name not in by_name:
-            raise ConfigError(
-                f'{network.name} is taught by "{name}", which is no network of the plan',
-                expected=f"one of {', '.join(by_name)}",
-                action=did_you_mean(name, list(by_name)),
-            )
-        for one in (network, by_name[name]):
+        teacher = _named(name, plan, f"{network.name} is taught by")
+        for one in (network, teacher):
             if not one.folds:
                 raise ConfigError(
                     f"{network.name} is taught by {name}, and {one.name} has one hold-out",
                     expected="both in folds, so that every image has a teacher that held it back",
                     action=f"Set folds of {one.name} to 2 or more",
                 )
-        if by_name[name].teachers:
+        if teacher.teachers:
             raise ConfigError(
                 f"{network.name} is taught by {name}, which is taught itself",
                 expected="teachers that learn from labels alone",
                 action=f"Name the teachers of {name}",
             )
+
+
+def _named(name: str, plan: ReleasePlan, found: str) -> PlannedNetwork:
+    """Returns the network of that name, or refuses the plan that names it so."""
+    by_name = {one.name: one for one in plan.networks}
+    if name not in by_name:
+        raise ConfigError(
+            f'{found} "{name}", which is no network of the plan',
+            expected=f"one of {', '.join(by_name)}",
+            action=did_you_mean(name, by_name),
+        )
+    return by_name[name]
 
 
 def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:
