@@ -128,7 +128,7 @@ def release(
     """Train a plan's networks and make a release of them, with its card.
 
     Folds and the networks that ship are trained side by side, teachers first; what is finished in
-    OUT/runs is reused and what was interrupted gone on with. Then they are exported, fused,
+    OUT/runs is reused and what was interrupted is continued. Then they are exported, fused,
     calibrated and measured out of fold.
     """
     require_export_extra("dermfuse release")

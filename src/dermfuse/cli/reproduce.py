@@ -91,7 +91,7 @@ def say_left(runs: "Sequence[RunProgress]") -> None:
     for run in runs:
         say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
     if runs:
-        say(f"{len(runs)} runs are left. The same command goes on with them.")
+        say(f"{len(runs)} runs are left. The same command continues them.")
 
 
 def show_queue(queue: "Queue", *, head: str = "") -> None:
@@ -235,8 +235,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
 
-    The longest runs begin first. Finished runs in OUT are reused and interrupted ones gone on with.
-    A run that fails is reported; the rest go on, and the exit status is 3.
+    The longest runs begin first. Finished runs in OUT are reused and interrupted ones continued. A
+    run that fails is reported, the rest are trained, and the exit status is 3.
     """
     if render is not None:
         if data:
