@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -274,7 +274,7 @@ def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, 
         is_entry = part == "..."
         key = _first_wrong(cls, whole, value, said) if is_entry else part
         hint = _hints(hint)[key] if isinstance(hint, type) else get_args(hint)[is_entry]
-        hint = get_args(hint)[0] if get_origin(hint) is UnionType else hint
+        hint = get_args(hint)[0] if get_origin(hint) in (UnionType, Union) else hint
         hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         value = value[int(key) if isinstance(value, list | tuple) else key]
         keys.append(key)

@@ -39,11 +39,6 @@ def test_scores_survive_writing_to_the_bit(
     assert read.scores.tolist() == scores
 
 
-def test_ids_with_commas_survive_writing(tmp_path: Path) -> None:
-    write_scores(tmp_path / "scores.csv", ScoreTable(("a,b",), np.array([0.5])))
-    assert read_scores(tmp_path / "scores.csv").image_ids == ("a,b",)
-
-
 def test_columns_in_another_order_with_others_and_a_byte_order_mark_are_read(
     tmp_path: Path,
 ) -> None:

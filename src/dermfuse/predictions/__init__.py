@@ -1,1 +1,1 @@
-"""?"""
+"""What models predict: folders of scores and masks, their fusion, and the counting metrics."""

@@ -14,7 +14,7 @@ average   the same images    the plain mean of several folds, seeds or networks
 """
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,9 +90,13 @@ def match_folders(predicted: Sequence[Predictions]) -> tuple[Task, tuple[str, ..
         PredictionsError: They share no task, predict different images, or lack a map to average.
     """
     task = shared_task(predicted)
-    if has_masks(task):
-        for one in predicted:
-            _require_maps(one)
+    for one in predicted if has_masks(task) else ():
+        if lacking := sorted(one.masks.keys() - one.probabilities.keys()):
+            raise PredictionsError(
+                f"{one.folder} holds no probability map of {name_some(lacking)}",
+                expected="probabilities/*.png, as masks cannot be averaged",
+                action="Predict again with probability maps",
+            )
     ids = [images_of(one, task) for one in predicted]
     for other, other_ids in zip(predicted[1:], ids[1:], strict=True):
         check_same_images(predicted[0], other, ids[0], other_ids)
@@ -145,8 +149,8 @@ def write_mean(
         weights: One for each folder; they add up to 1.
     """
     if has_scores(task):
-        scores = _weighted([scores_of(one, ids) for one in predicted], weights)
-        write_scores(folder / SCORES_NAME, ScoreTable(tuple(ids), np.clip(scores, 0.0, 1.0)))
+        scores = mean_scores([scores_of(one, ids) for one in predicted], weights)
+        write_scores(folder / SCORES_NAME, ScoreTable(tuple(ids), scores))
     for image_id in ids if has_masks(task) else ():
         mean = _weighted(read_levels(predicted, image_id), weights)
         probability = (mean / (LEVELS - 1)).astype(np.float32)
@@ -161,14 +165,16 @@ def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArra
     return mean
 
 
-def _require_maps(predictions: Predictions) -> None:
-    lacking = sorted(set(predictions.masks) - set(predictions.probabilities))
-    if lacking:
-        raise PredictionsError(
-            f"{predictions.folder} holds no probability map of {name_some(lacking)}",
-            expected="probabilities/*.png, as masks cannot be averaged",
-            action="Predict again with probability maps",
-        )
+def mean_scores(
+    parts: Sequence[NDArray[np.float64]], weights: Sequence[float]
+) -> NDArray[np.float64]:
+    """Returns the weighted mean of scores, in [0, 1] as all are.
+
+    Example:
+        >>> mean_scores([np.array([0.2]), np.array([0.6])], [0.25, 0.75])
+        array([0.5])
+    """
+    return np.clip(_weighted(parts, weights), 0.0, 1.0)
 
 
 WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
@@ -265,9 +271,6 @@ def fuse(
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    a = Path(a)
-    b = Path(b)
-    out = Path(out)
     if weight is not None and fit is not None:
         raise ConfigError(
             "both a weight and predictions to fit it on", expected="one of them, or neither"
@@ -278,25 +281,19 @@ def fuse(
     task, ids = match_folders((predicted_a, predicted_b))
     found: Fit | None = None
     if fit is not None:
-        _refuse_fit_of_both(task, predicted_a)
         weight, found = _fit(fit, task, predicted_a, ids)
     weight = 0.5 if weight is None else weight
-    with new_predictions(out) as folder:
+    first, second = (one.manifest.source or one.folder.name for one in (predicted_a, predicted_b))
+    manifest = Manifest(
+        task,
+        source=f"fusion of {first} and {second}",
+        split=_shared_split((predicted_a, predicted_b)),
+        details={"weight": weight, "fit": asdict(found) if found else None},
+    )
+    with new_predictions(Path(out)) as folder:
         write_mean(folder, task, (predicted_a, predicted_b), ids, (weight, 1.0 - weight))
-        write_manifest(folder, _manifest(task, predicted_a, predicted_b, weight, found))
+        write_manifest(folder, manifest)
     return FusionReport(task=task, weight=weight, image_count=len(ids), fit=found)
-
-
-def fuse_scores(
-    a: NDArray[np.float64], b: NDArray[np.float64], weight: float
-) -> NDArray[np.float64]:
-    """Returns ``weight * a + (1 - weight) * b``, in [0, 1] as both are.
-
-    Example:
-        >>> fuse_scores(np.array([0.2]), np.array([0.6]), 0.25)
-        array([0.5])
-    """
-    return np.clip(weight * a + (1.0 - weight) * b, 0.0, 1.0)
 
 
 def fit_score_weight(
@@ -312,8 +309,8 @@ def fit_score_weight(
     Raises:
         DataError: No image is malignant.
     """
-    precisions = [average_precision(labels, fuse_scores(a, b, float(w))) for w in WEIGHTS]
-    return _best_weight(np.array(precisions))
+    fused = (mean_scores([a, b], [weight, 1.0 - weight]) for weight in WEIGHTS.tolist())
+    return _best_weight(np.array([average_precision(labels, scores) for scores in fused]))
 
 
 def count_fused(
@@ -352,6 +349,12 @@ def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64
 def _fit(
     fit: FitOn, task: Task, target: Predictions, target_ids: tuple[str, ...]
 ) -> tuple[float, Fit]:
+    if task == "joint":  # the best weight for scores need not be the best for masks
+        raise PredictionsError(
+            f"{target.folder} holds scores and masks",
+            expected="predictions for one task to fit a weight for",
+            action="Give the weight, or take the plain mean",
+        )
     a, b = read_predictions(fit.validation_a), read_predictions(fit.validation_b)
     fit_task, ids = match_folders((a, b))
     if fit_task != task:
@@ -374,16 +377,6 @@ def _fit(
         b=float(values[0]),
         fused=float(values.max()),
     )
-
-
-def _refuse_fit_of_both(task: Task, target: Predictions) -> None:
-    """Refuses one weight for two tasks: the best for scores need not be the best for masks."""
-    if task == "joint":
-        raise PredictionsError(
-            f"{target.folder} holds scores and masks",
-            expected="predictions for one task to fit a weight for",
-            action="Give the weight, or take the plain mean",
-        )
 
 
 def _check_is_validation(
@@ -433,19 +426,6 @@ def _mean_jaccards(
     return totals / len(ids)
 
 
-def _manifest(
-    task: Task, a: Predictions, b: Predictions, weight: float, fit: Fit | None
-) -> Manifest:
-    sources = [one.manifest.source or one.folder.name for one in (a, b)]
-    same_split = a.manifest.split == b.manifest.split
-    return Manifest(
-        task=task,
-        source=f"fusion of {sources[0]} and {sources[1]}",
-        split=a.manifest.split if same_split else "",
-        details={"weight": weight, "fit": asdict(fit) if fit else None},
-    )
-
-
 _OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
 
 
@@ -490,16 +470,17 @@ def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    out = Path(out)
     predicted = _read_all([Path(each) for each in folders])
     task = _only_task(predicted)
     split = _joined_split(predicted)
     _refuse_overlaps(predicted, task)
     _refuse_mixed_scales(predicted)
     first = predicted[0].manifest
-    with new_predictions(out) as folder:
+    scores = {key: score for one in predicted for key, score in one.score_by_id().items()}
+    with new_predictions(Path(out)) as folder:
         if has_scores(task):
-            _join_scores(folder, predicted)
+            table = ScoreTable(tuple(scores), np.array(list(scores.values())))
+            write_scores(folder / SCORES_NAME, table)
         if has_masks(task):
             _copy_maps(folder, predicted)
         manifest = Manifest(
@@ -529,21 +510,13 @@ def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    out = Path(out)
     predicted = _read_all([Path(each) for each in folders])
     task, ids = match_folders(predicted)
-    splits = {one.manifest.split for one in predicted}
-    split = splits.pop() if len(splits) == 1 else ""
-    count = len(predicted)
-    with new_predictions(out) as folder:
+    split, count = _shared_split(predicted), len(predicted)
+    source, details = f"mean of {count}: {_sources(predicted)}", _details(predicted, "average")
+    with new_predictions(Path(out)) as folder:
         write_mean(folder, task, predicted, ids, [1 / count] * count)
-        manifest = Manifest(
-            task,
-            source=f"mean of {count}: {_sources(predicted)}",
-            split=split,
-            details=_details(predicted, "average"),
-        )
-        write_manifest(folder, manifest)
+        write_manifest(folder, Manifest(task, source=source, split=split, details=details))
     return EnsembleReport("average", task, split, count, len(ids))
 
 
@@ -573,8 +546,7 @@ def _only_task(predicted: Sequence[Predictions]) -> Task:
 
 
 def _joined_split(predicted: Sequence[Predictions]) -> str:
-    splits = {one.manifest.split for one in predicted}
-    if splits == {"test"}:
+    if _shared_split(predicted) == "test":
         return "test"
     for one in predicted:
         if one.manifest.split not in _OUT_OF_FOLD:
@@ -612,29 +584,25 @@ def _refuse_mixed_scales(predicted: Sequence[Predictions]) -> None:
                 )
 
 
-def _join_scores(folder: Path, predicted: Sequence[Predictions]) -> None:
-    tables = [one.scores for one in predicted if one.scores is not None]
-    ids = tuple(image_id for table in tables for image_id in table.image_ids)
-    scores = np.concatenate([table.scores for table in tables])
-    write_scores(folder / SCORES_NAME, ScoreTable(ids, scores))
-
-
 def _copy_maps(folder: Path, predicted: Sequence[Predictions]) -> None:
-    copies = [
-        (path, place(folder, image_id))
-        for one in predicted
-        for files, place in ((one.masks, mask_path), (one.probabilities, probability_path))
-        for image_id, path in files.items()
-    ]
-    for source, target in copies:
-        target.parent.mkdir(exist_ok=True)
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise StorageError(
-                f"{source} cannot be copied ({error.strerror or error})",
-                expected="a readable file and free space",
-            ) from error
+    for one in predicted:
+        for files, place in ((one.masks, mask_path), (one.probabilities, probability_path)):
+            for image_id, source in files.items():
+                target = place(folder, image_id)
+                try:
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(source, target)
+                except OSError as error:
+                    raise StorageError(
+                        f"{source} cannot be copied ({error.strerror or error})",
+                        expected="a readable file and free space",
+                    ) from error
+
+
+def _shared_split(predicted: Sequence[Predictions]) -> str:
+    """Returns the split of all folders; empty where they are of different ones."""
+    splits = {one.manifest.split for one in predicted}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def _sources(predicted: Sequence[Predictions]) -> str:
@@ -645,7 +613,7 @@ def _sources(predicted: Sequence[Predictions]) -> str:
 def _details(predicted: Sequence[Predictions], kind: str) -> dict[str, Any]:
     """Returns the details that all folders have in common, and where each prediction is from."""
     first, *others = (one.manifest.details for one in predicted)
-    common: Mapping[str, Any] = {
+    common = {
         key: value
         for key, value in first.items()
         if all(key in other and other[key] == value for other in others)

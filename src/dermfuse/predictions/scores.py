@@ -46,7 +46,8 @@ class ScoreTable:
                 f"{len(self.image_ids)} images and scores of shape {self.scores.shape}",
                 expected="one score for each image",
             )
-        repeated = [a for a, b in _neighbours(sorted(self.image_ids)) if a == b]
+        ordered = sorted(self.image_ids)
+        repeated = [a for a, b in pairwise(ordered) if a == b]
         if repeated:
             raise PredictionsError(
                 f"{repeated[0]} stands more than once in the score table",
@@ -159,7 +160,3 @@ def _parse_score(path: Path, line: int, text: str) -> float:
 
 def _line_error(path: Path, line: int, found: str, expected: str) -> PredictionsError:
     return PredictionsError(f"{path}, line {line}: {found}", expected=expected)
-
-
-def _neighbours(ordered: list[str]) -> Iterator[tuple[str, str]]:
-    return pairwise(ordered)
