@@ -47,10 +47,6 @@ def _member(key: str, value: object) -> Change:
     return lambda record: record["classes"]["members"][0].update({key: value})
 
 
-def _point(key: str, value: object) -> Change:
-    return lambda record: record["classes"]["operating_points"][1].update({key: value})
-
-
 NAMES = [
     "../victim", "/etc/hostname", "a/../../victim", "..\\victim", "..", ".", "", ".hidden",
     "a\0b", "a\nb", "a\x1b[2Jb", "C:victim", "x" * 300, " a", "\ud800",
@@ -59,20 +55,21 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_is_a_path_is_refused_wherever_it_stands(name: str, release: Path) -> None:
+    record, card = release / "release.json", release / "greens.json"
+    before = record.read_bytes()
     for change in (_member("name", name), lambda record: record["gate"].update(file=name)):
-        before = (release / "release.json").read_bytes()
+        record.write_bytes(before)
         _rewrite(release, change)
         with pytest.raises(ReleaseError, match="Expected: the name of a file") as caught:
             read_release(release)
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
-        (release / "release.json").write_bytes(before)
+    before = card.read_bytes()
     for key in ("file", "name"):
-        before = (release / "greens.json").read_bytes()
+        card.write_bytes(before)
         _rewrite(release, lambda card, key=key: card.update({key: name}), name="greens.json")
         with pytest.raises(ReleaseError, match=rf"greens\.json: {key} is "):
-            read_card(release / "greens.json")
-        (release / "greens.json").write_bytes(before)
+            read_card(card)
 
 
 def test_nothing_outside_the_folder_is_read_or_written(
@@ -138,68 +135,13 @@ def test_a_pipe_is_never_waited_for(name: str, release: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_member("weight", math.nan), "weight is nan. Expected: a finite number"),
-        (
-            _member("weight", 3.0),
-            r"classes\.members\.0\.weight is 3\.0\. Expected: a number from 0",
-        ),
-        (_member("weight", -2.0), r"weight is -2\.0\. Expected: a number from 0 to 1"),
-        (_member("weight", 10**400), "weight is 1000.*Expected: a number from 0 to 1"),
-        (_member("weight", 0.3), r"the weights of classes add up to 1\.05"),
-        (_member("name", "reds-b"), "members holds 2, 1 of different names"),
-        (_member("name", "Release"), "Expected: a name other than"),
-        (lambda r: r["masks"].update(threshold=math.inf), "threshold is inf. Expected: a finite"),
-        (lambda r: r["masks"].update(threshold=2), r"masks\.threshold is 2\. Expected: .* 0 to 1"),
-        (lambda r: r["classes"]["calibration"].update(temperature=-1), "temperature is -1"),
-        (lambda r: r["classes"]["calibration"].update(temperature=1e-300), "temperature is 1e-300"),
-        (lambda r: r["classes"]["calibration"].update(bias=1e300), r"bias is 1e\+300"),
-        (_point("threshold", -0.5), r"operating_points\.1\.threshold is -0\.5"),
-        (_point("name", "balanced"), "holds 2, 1 of different names"),
-        (_point("name", "a\x1b[2J"), r"'a\\x1b\[2J'"),
-        (
-            _point("sensitivity", {"value": 0.5, "low": 0.4, "high": 1.5}),
-            r"operating_points\.1\.sensitivity\.high is 1\.5\. Expected: a number from 0 to 1",
-        ),
-        (lambda r: r["gate"].update(threshold=-1), r"gate\.threshold is -1"),
-        (lambda r: r["gate"].update(sha256="0"), r"gate\.sha256 is '0'\. Expected: a SHA-256"),
-        (lambda r: r.update(looks=10**9), "looks is 1000000000"),
-        (lambda r: r.update(name="a\nb"), r"name is 'a\\nb'"),
-        (lambda r: r["classes"].update(measured={"withheld": 3}), "measured.withheld is 3"),
-        (
-            lambda r: r["classes"].update(
-                measured={"withheld": {"operating_points": {"balanced": {"sensitivity": {}}}}}
-            ),
-            r"json: classes.measured.*\.balanced\.sensitivity\.value is missing",
-        ),
-        (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"no key .'\\x1b0'."),
-    ],
-)
-def test_a_number_or_text_that_no_release_has_is_refused_by_its_key(
-    change: Change, message: str, release: Path
-) -> None:
-    _rewrite(release, change)
-    with pytest.raises(ReleaseError, match=message) as caught:
-        read_release(release)
-    assert len(str(caught.value)) < 600
-    assert "\x1b" not in str(caught.value)
-
-
-def test_infinity_written_as_a_number_is_refused(release: Path) -> None:
-    path = release / "release.json"
-    path.write_text(path.read_text().replace('"threshold": 3.0', '"threshold": 1e999'))
-    with pytest.raises(ReleaseError, match=r"gate\.threshold is inf\. Expected: a finite number"):
-        read_release(release)
-
-
-@pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"format": 1, "format": 1}', "the key 'format' is there twice"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 500 + "1" + "}" * 500, "nested too deeply"),
         ("[1]", "holds a list"),
+        ('{"threshold": 1e999}', "threshold is inf. Expected: a finite number"),
         ("", "cannot be read"),
         ('{"format": ' + "9" * 5000 + "}", "cannot be read"),
         ('{"format": "' + "9" * 5000 + '"}', "has format '999.{,80}Expected"),
@@ -213,29 +155,6 @@ def test_json_that_no_program_of_ours_writes_is_refused(
         (release / name).write_bytes(content.encode("latin-1"))
         with pytest.raises(ReleaseError, match=message):
             read_release(release) if name == "release.json" else read_card(release / name)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.update(sha256="x"), "sha256 is 'x'. Expected: a SHA-256"),
-        (lambda c: c.update(bytes=1 << 60), "bytes is"),
-        (lambda c: c.update(file="greens.json"), "that ends in .onnx"),
-        (lambda c: c["input"].update(size=10**6), r"input\.size is 1000000\. .* from 1 to 4096"),
-        (lambda c: c["input"].update(size=0), r"input\.size is 0"),
-        (lambda c: c["input"].update(dtype="float32"), r"input\.dtype is 'float32'"),
-        (lambda c: c["input"].update(layout="NCHW"), r"input\.layout is 'NCHW'"),
-        (lambda c: c["parity"]["largest_difference"].update(x=1e400), "x is inf"),
-        (lambda c: c["parity"]["largest_difference"].update(x=10**400), "a finite number"),
-        (lambda c: c["outputs"].update({"\x1b": 1}), r"outputs\.'\\x1b' is 1"),
-    ],
-)
-def test_a_card_that_no_network_has_is_refused_by_its_key(
-    change: Change, message: str, release: Path
-) -> None:
-    _rewrite(release, change, name="greens.json")
-    with pytest.raises(ReleaseError, match=message):
-        read_card(release / "greens.json")
 
 
 def test_a_network_in_the_place_of_another_is_refused(release: Path) -> None:
