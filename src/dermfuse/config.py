@@ -6,14 +6,13 @@ A preset is a TOML file with the same five tables; what it leaves out has the pa
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
 
 from dermfuse.errors import ConfigError
-from dermfuse.records import build_record, did_you_mean, read_toml
+from dermfuse.records import build_record, packaged_names, read_packaged, read_toml
 
 UNNAMED = "custom"
 """The name of a configuration that was given none."""
@@ -507,8 +506,7 @@ def preset_names() -> tuple[str, ...]:
 
     There is one per row of the paper's Tables III to X, and variants that the paper has not.
     """
-    names = (entry.name for entry in (resources.files("dermfuse") / "presets").iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return packaged_names("presets")
 
 
 def load_preset(name: str) -> Config:
@@ -517,15 +515,7 @@ def load_preset(name: str) -> Config:
     Raises:
         ConfigError: For an unknown name, with the nearest known one.
     """
-    known = preset_names()
-    if name not in known:
-        raise ConfigError(
-            f'no preset is called "{name}"',
-            expected=f"one of {', '.join(known)}",
-            action=did_you_mean(name, known),
-        )
-    text = (resources.files("dermfuse") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    return Config.from_mapping({"name": name, **tomllib.loads(text)})
+    return Config.from_mapping({"name": name, **read_packaged("presets", name)})
 
 
 def find_config(name: str) -> Config:

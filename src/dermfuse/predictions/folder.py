@@ -10,7 +10,7 @@ programs can be: without ``predictions.json`` nothing is assumed about where the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from dermfuse.folders import NAME_BYTES, NOTICE, read_json, short_name, whole_fo
 from dermfuse.imaging.masks import MASK_SUFFIX, image_of_mask
 from dermfuse.imaging.preprocess import image_files
 from dermfuse.predictions.scores import ScoreTable, read_scores
-from dermfuse.records import build_record, show_value
+from dermfuse.records import build_record, require_format
 
 FORMAT = 1
 """The version of the folder's layout."""
@@ -202,16 +202,12 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.exists():
         return Manifest()
     record = read_json(path, error=PredictionsError)
-    if record.get("format") != FORMAT:
-        raise PredictionsError(
-            f"{path} has format {show_value(record.get('format'))}",
-            expected=f"format {FORMAT}",
-            action="Predict again with this version of dermfuse",
-        )
-    fixed = Manifest().to_dict()
-    values = {key: record.pop(key, default) for key, default in fixed.items()}
-    values |= {"details": record, "task": values["task"] or ""}  # what is written names its task
-    return build_record(Manifest, values, str(path), error=PredictionsError, open_ended=True)
+    again = "Predict again with this version of dermfuse"
+    details = require_format(record, FORMAT, str(path), error=PredictionsError, action=again)
+    kept = {each.name for each in fields(Manifest)} & details.keys()
+    values = {key: details.pop(key) for key in kept}
+    values |= {"details": details, "task": record.get("task") or ""}  # who writes names the task
+    return build_record(Manifest, values, str(path), error=PredictionsError)
 
 
 def _check_task(predictions: Predictions) -> None:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.data.labels import Label
-from dermfuse.errors import ConfigError, DataError, PredictionsError, StorageError
-from dermfuse.folders import NOTICE
+from dermfuse.errors import ConfigError, DataError, PredictionsError
+from dermfuse.folders import NOTICE, storage_faults
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability, write_mask, write_probability
 from dermfuse.predictions.folder import (
@@ -589,14 +589,9 @@ def _copy_maps(folder: Path, predicted: Sequence[Predictions]) -> None:
         for files, place in ((one.masks, mask_path), (one.probabilities, probability_path)):
             for image_id, source in files.items():
                 target = place(folder, image_id)
-                try:
+                with storage_faults(f"{source} cannot be copied"):
                     target.parent.mkdir(exist_ok=True)
                     shutil.copyfile(source, target)
-                except OSError as error:
-                    raise StorageError(
-                        f"{source} cannot be copied ({error.strerror or error})",
-                        expected="a readable file and free space",
-                    ) from error
 
 
 def _shared_split(predicted: Sequence[Predictions]) -> str:

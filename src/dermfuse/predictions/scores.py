@@ -90,7 +90,12 @@ def read_scores(path: str | Path) -> ScoreTable:
                 path, line, f"{image_id} again, first on line {seen[image_id]}", "each image once"
             )
         seen[image_id] = line
-        scores.append(_parse_score(path, line, text))
+        try:
+            scores.append(float(text))
+        except ValueError as error:
+            raise _line_error(path, line, f"score '{text}'", "a number in [0, 1]") from error
+        if not 0.0 <= scores[-1] <= 1.0:  # NaN fails this, too
+            raise _line_error(path, line, f"score {text}", "a number in [0, 1]")
     if not seen:
         raise PredictionsError(
             f"{path} has no rows", expected=f"the header {_HEADER} and a row for each image"
@@ -146,16 +151,6 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         raise PredictionsError(
             f"{path} is not a CSV file ({error})", expected=f"the header {_HEADER}"
         ) from error
-
-
-def _parse_score(path: Path, line: int, text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError as error:
-        raise _line_error(path, line, f"score '{text}'", "a number in [0, 1]") from error
-    if not 0.0 <= score <= 1.0:  # NaN fails this, too
-        raise _line_error(path, line, f"score {text}", "a number in [0, 1]")
-    return score
 
 
 def _line_error(path: Path, line: int, found: str, expected: str) -> PredictionsError:

@@ -22,7 +22,14 @@ from msgspec import Meta
 from dermfuse.config import Task
 from dermfuse.errors import DermfuseError, ExportError, ReleaseError
 from dermfuse.folders import NAME_BYTES, NOTICE, write_json
-from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, read_plain, show_value
+from dermfuse.records import (
+    MOST_RECORD_BYTES,
+    build_record,
+    parse_object,
+    read_plain,
+    require_format,
+    show_value,
+)
 
 MOST_FILE_BYTES = 2 << 30
 """Of one file of a release: what ONNX allows for a network."""
@@ -291,12 +298,8 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     path = Path(path)
     content = read_file(path.parent, path.name, most_bytes=MOST_RECORD_BYTES, action=_EXPORT_AGAIN)
     record = parse_object(content, str(path), error=ReleaseError, action=_EXPORT_AGAIN)
-    if record.get("format") != FORMAT:
-        raise ReleaseError(
-            f"{path} has format {show_value(record.get('format'))}",
-            expected=f"format {FORMAT}",
-            action="Export the network with this version of dermfuse",
-        )
+    again = "Export the network with this version of dermfuse"
+    require_format(record, FORMAT, str(path), error=ReleaseError, action=again)
     card = build_record(
         NetworkCard, record, str(path), error=ReleaseError, open_ended=True, action=_EXPORT_AGAIN
     )

@@ -28,7 +28,13 @@ from numpy.typing import ArrayLike, NDArray
 from dermfuse.errors import ReleaseError
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, show_value
+from dermfuse.records import (
+    MOST_RECORD_BYTES,
+    build_record,
+    parse_object,
+    require_format,
+    show_value,
+)
 from dermfuse.release.cards import Digest, NetworkCard, read_file, read_network, require_file_name
 
 _CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit
@@ -334,13 +340,9 @@ def parse_release(content: bytes, source: str) -> Release:
 
 def _build(record: Mapping[str, Any], source: str) -> Release:
     """Returns the release of a JSON object, or refuses one that does not add up."""
-    if record.get("format") != FORMAT:
-        raise ReleaseError(
-            f"{source} has format {show_value(record.get('format'))}",
-            expected=f"format {FORMAT}",
-            action="Use the dermfuse that wrote it",
-        )
-    kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
+    kept = require_format(
+        record, FORMAT, source, error=ReleaseError, action="Use the dermfuse that wrote it"
+    )
     release = build_record(Release, kept, source, error=ReleaseError)
     texts = [("name", release.name)]
     points = [point.name for point in release.classes.operating_points]
