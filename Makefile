@@ -9,7 +9,7 @@ LOCKED := --python-version 3.12 --generate-hashes --no-emit-index-url --no-heade
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: demo demo-train serve browser test check lint types layers format docs minima lock sbom clean help
+.PHONY: demo demo-train serve browser bench test check lint types layers format docs minima lock sbom clean help
 
 demo: $(VENV)/.core  ## set up, then analyse three drawn images with the networks that ship
 	rm -rf runs/demo
@@ -29,9 +29,12 @@ runs/app: $(VENV)/.core $(shell find web/src web/public) web/index.html src/derm
 test: $(VENV)/.dev  ## set up, then run the tests with coverage
 	$(TEST_ENV) $(BIN)/pytest -q -n $$(nproc) --dist worksteal --cov --cov-report=term
 
+bench: $(VENV)/.dev  ## speed on this machine, beside eager PyTorch; python -m benchmarks --help has more
+	$(BIN)/python -m benchmarks analyze
+
 browser: $(VENV)/.dev  ## the browser app: its units, then real Chromium (Node.js, npm, chromium)
 	cd web && npm ci --ignore-scripts && npm run check && npm test
-	$(TEST_ENV) $(BIN)/pytest -q -m browser tests/web
+	$(TEST_ENV) $(BIN)/pytest -q -m browser tests/web tests/benchmarks
 
 check: lint types layers test  ## lint, types, layers, tests: what CI runs
 
@@ -84,7 +87,7 @@ $(VENV)/.serve: $(VENV)/.core
 	touch $@
 
 $(VENV)/.train: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,figures]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.train

@@ -94,7 +94,7 @@ def test_datasets_trainings_and_predictions(
 
 def test_what_is_asked_for_in_a_record() -> None:
     name: Any = "a"
-    assert Request(data="d", out=name, imagenet=name).place.out == Path("a")
+    assert Request(data="d", out=name, imagenet=name).out == Path("a")
     made = MakeRequest(plan="p", data="d", out=name, leave_out=name, report_on=[name])
     assert (made.out, made.leave_out, made.report_on) == (Path("a"), Path("a"), [Path("a")])
     asked = ReleaseRequest(runs=[name], folds=[name], data="d", out=name, name="n")

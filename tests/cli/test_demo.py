@@ -45,8 +45,9 @@ def test_the_whole_line_prints_its_numbers_and_its_page(
         folder.mkdir()
         (folder / name).write_text(rows)
 
-    def run(out: Path, *, settings: LineSettings, stage: Any) -> LineReport:
+    def run(out: Path, *, settings: LineSettings, stage: Any, draw: Any) -> LineReport:
         assert settings.seed == 3
+        assert draw.keywords == {"data": tmp_path / "out" / "data"}
         stage("drawing synthetic images", 1, 9)
         evaluation = evaluate(predictions, truth, draws=10)
         return LineReport(out / "report.html", 61.2, {"fusion": evaluation})

@@ -52,7 +52,6 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "average",
         "evaluate",
         "compare",
-        "bench",
         "demo",
         "reproduce",
         "serve",
@@ -147,7 +146,6 @@ def test_a_fault_of_dermfuse_itself_keeps_its_traceback(
     [
         ["train", "unet", "--data", "d", "--run", "r"],
         ["predict", "run", "--data", "d", "--split", "test", "--out", "o"],
-        ["bench", "train", "unet"],
         ["demo", "--train", "--out", "o"],
         ["reproduce", "--data", "d", "--out", "o"],
     ],

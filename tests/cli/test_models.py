@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-import dermfuse.bench
 import dermfuse.training
-from dermfuse.bench import BenchReport, Comparison
 from dermfuse.cli import console, main
 from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.evaluation.evaluate import evaluate
@@ -172,54 +170,6 @@ def test_train_without_weights_says_how_to_get_them(
     assert err.startswith("dermfuse: error: ")
     assert "random" in err
     assert not run.exists()
-
-
-@pytest.fixture
-def _bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dermfuse.bench.steps import StepCost
-
-    def measure(config: Config, **_: Any) -> BenchReport:
-        speed = Comparison(90.0, 30.0, 3.0, 2.5, 3.5)
-        return BenchReport(
-            preset=config.name,
-            training=speed,
-            input_path=speed,
-            limit_images_per_second=360.0,
-            gflop_per_image=3.4,
-            step=StepCost(125.0, 2400.0),
-            cache_seconds=1.5,
-            cached_images=40,
-            images_per_batch=config.train.batch_size,
-            batches=20,
-            workers=2,
-            data="40 images",
-            device="CPU",
-            precision="bf16-mixed",
-            threads=2,
-            torch="2.6.0",
-        )
-
-    monkeypatch.setattr(dermfuse.bench, "bench_train", measure)
-
-
-@pytest.mark.usefixtures("_bench")
-def test_bench_prints_both_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "train", "unet", "--set", "train.batch_size=4"]) == 0
-    out = capsys.readouterr().out
-    assert "3.00 (2.50 to 3.50)" in out
-    assert "20 batches of 4 images" in out
-    assert "360.0 images/s, of which training reaches 25%" in out
-    assert "A step takes 125.0 ms and 2400 operator calls" in out
-    assert out.endswith(NOTICE + "\n")
-
-
-@pytest.mark.usefixtures("_bench")
-def test_bench_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "train", "unet", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert record["training_ratio"] == 3.0
-    assert (record["step_operators"], record["step_kernels"]) == (2400, None)
-    assert record["notice"] == NOTICE
 
 
 def test_the_only_bar_left_is_that_of_the_training(

@@ -8,8 +8,8 @@ import pytest
 from dermfuse.cli import main
 from dermfuse.cli import reproduce as overview
 from dermfuse.folders import NOTICE
-from dermfuse.jobs import estimate
-from dermfuse.jobs.estimate import Pace
+from dermfuse.jobs import queue
+from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import RunProgress
 from dermfuse.reproduction import reproduce
 from dermfuse.reproduction.outcome import Outcome, RunResult
@@ -92,7 +92,7 @@ def test_a_dry_run_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
+    monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     out = tmp_path / "out"
     arguments = ["reproduce", "--data", str(drawn), "--out", str(out), "--tables", "V"]
     assert main([*arguments, "--dry-run"]) == 0
@@ -136,7 +136,7 @@ def test_a_queue_that_cannot_be_is_one_line_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
+    monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
     out = tmp_path / "out"
     arguments = ["reproduce", "--data", str(drawn), "--out", str(out), "--tables", "V"]
     assert main([*arguments, "--no-figures", *options]) == 2

@@ -3,8 +3,6 @@ from typing import Any
 
 import pytest
 
-from dermfuse.bench import serving
-from dermfuse.bench.serving import ServingReport
 from dermfuse.cli import console as extras_module
 from dermfuse.cli import main
 from dermfuse.folders import NOTICE
@@ -96,30 +94,10 @@ def test_a_release_that_is_missing_is_told_before_any_worker_starts(
         assert "none is missing" in line
 
 
-@pytest.mark.parametrize("command", [["serve"], ["bench", "serve"]])
-def test_without_the_extra_its_name_is_told(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(extras_module, "find_spec", lambda _: None)
-    assert main(command) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install -e '.[serve]'" in line
-
-
-def test_a_measurement_is_printed_with_what_it_was(
+def test_without_the_extra_its_name_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(images: list[Path], *, progress: Any, **counts: Any) -> ServingReport:
-        assert (images, counts["release"], counts["requests"]) == ([Path("a.jpg")], None, 10)
-        progress(10, 10)
-        return ServingReport(10, 4, 2, 0, 0.05, 0.25, 19.0, 20.0, 0.95, 0.9, 1.0, (150.0, 151.0))
-
-    monkeypatch.setattr(serving, "bench_serving", measure)
-    assert main(["bench", "serve", "a.jpg", "--requests", "10"]) == 0
-    said = capsys.readouterr().out
-    assert "0.95 (0.90 to 1.00)" in said
-    assert "10 requests of 4 clients on the same machine, 0 errors" in said
-    assert "150, 151 MB" in said
-    assert said.endswith(NOTICE + "\n")
-    assert main(["bench", "serve", "a.jpg", "--requests", "10", "--json"]) == 0
-    assert '"p99_seconds": 0.25' in capsys.readouterr().out
+    monkeypatch.setattr(extras_module, "find_spec", lambda _: None)
+    assert main(["serve"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install -e '.[serve]'" in line

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dermfuse.data import VerificationReport, verify_isic2016
-from dermfuse.data.audit import OFFICIAL_TOTALS, Totals
+from dermfuse.data.audit import OFFICIAL_TOTALS
+from dermfuse.data.isic2016 import Totals
 from dermfuse.errors import DataError
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"

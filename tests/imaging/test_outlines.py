@@ -1,9 +1,14 @@
+"""Outlines enclose exactly the pixels of a mask, and polygons nearly so."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from dermfuse.imaging.outlines import contour_path, outline, trace_contours
+
+masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 6), st.integers(1, 6)))
 
 
 def mask(*rows: str) -> np.ndarray:
@@ -16,33 +21,24 @@ def area(loop: list[tuple[int, int]]) -> float:
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, nexts, strict=True)) / 2
 
 
-def test_a_pixel_has_four_corners() -> None:
+def test_outlines_by_hand() -> None:
     assert trace_contours(mask("...", ".#.")) == [[(1, 1), (2, 1), (2, 2), (1, 2)]]
-
-
-def test_an_l_shape_has_six_corners() -> None:
     assert contour_path(mask("#.", "##")) == "M0 0L1 0L1 1L2 1L2 2L0 2Z"
-
-
-def test_a_hole_has_an_outline_of_its_own() -> None:
     outer, hole = trace_contours(mask("###", "#.#", "###"))
     assert (area(outer), area(hole)) == (9, -1)
-
-
-def test_pixels_that_touch_at_a_corner_are_two_outlines() -> None:
-    assert [area(loop) for loop in trace_contours(mask("#.", ".#"))] == [1, 1]
-    assert [area(loop) for loop in trace_contours(mask(".#", "#."))] == [1, 1]
-
-
-def test_an_empty_mask_has_no_outline() -> None:
+    for touching in (mask("#.", ".#"), mask(".#", "#.")):
+        assert [area(loop) for loop in trace_contours(touching)] == [1, 1]
     assert contour_path(mask("..", "..")) == ""
+    assert outline(mask("..", "..")) == []
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=5))
-def test_outlines_enclose_every_pixel_of_the_mask(rows: list[list[bool]]) -> None:
-    drawn = np.array(rows)
+@given(masks)
+def test_outlines_enclose_every_pixel_and_polygons_lie_within_the_frame(drawn: np.ndarray) -> None:
     assert sum(area(loop) for loop in trace_contours(drawn)) == drawn.sum()
+    for ring in outline(drawn):
+        assert len(ring) > 2
+        assert all(0 <= x <= drawn.shape[1] and 0 <= y <= drawn.shape[0] for x, y in ring)
 
 
 def test_the_stairs_of_a_slope_become_one_line() -> None:
@@ -69,16 +65,3 @@ def test_a_simplified_outline_drawn_again_is_nearly_the_mask() -> None:
     again = np.asarray(picture)[5::10, 5::10] > 0  # at the pixels' centres
     assert len(ring) < 40
     assert (again & disc).sum() / (again | disc).sum() > 0.97
-
-
-def test_an_empty_mask_has_no_polygon() -> None:
-    assert outline(np.zeros((4, 4), bool)) == []
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_polygons_lie_within_the_frame(rows: list[list[bool]]) -> None:
-    drawn = np.array(rows)
-    for ring in outline(drawn):
-        assert len(ring) > 2
-        assert all(0 <= x <= 6 and 0 <= y <= len(rows) for x, y in ring)

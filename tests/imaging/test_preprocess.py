@@ -73,14 +73,11 @@ class TestReadImage:
         pixels = _noise()
         assert np.array_equal(read_image(_encode(Image.fromarray(pixels), "PNG")), pixels)
 
-    def test_a_path_bytes_and_an_open_file_read_alike(self, tmp_path: Path) -> None:
+    def test_a_path_and_its_bytes_read_alike(self, tmp_path: Path) -> None:
         data = _encode(Image.fromarray(_noise()), "JPEG")
         path = tmp_path / "lesion.jpg"
         path.write_bytes(data)
-        with path.open("rb") as file:
-            from_file = read_image(file)
         assert np.array_equal(read_image(path), read_image(data))
-        assert np.array_equal(read_image(path), from_file)
 
     def test_the_pixels_may_be_written_to(self) -> None:
         read_image(_encode(_quarters(), "PNG"))[0, 0] = 0
@@ -277,7 +274,7 @@ class TestRefusals:
     def test_a_missing_file_and_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
             read_image(tmp_path / "gone.jpg")
-        with pytest.raises(ImageError, match="Is a directory"):
+        with pytest.raises(ImageError, match="a folder"):
             read_image(tmp_path)
 
     def test_postscript_starts_no_interpreter(self) -> None:

@@ -107,7 +107,7 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         "How it was trained": "dermfuse release PLAN --data DIR --out DIR",
         "How it was measured": "dermfuse release PLAN --data DIR --out DIR",
         "Robustness": "dermfuse stress DIR --out DIR, then dermfuse card --stress FILE",
-        "Speed": "dermfuse bench analyze --out FILE, then dermfuse card --bench FILE",
+        "Speed": "python -m benchmarks analyze --out FILE, then dermfuse card --bench FILE",
     }.items():
         said = _section(page, title)
         assert "**Not measured:**" in said

@@ -8,8 +8,8 @@ import pytest
 
 from dermfuse.cli import main
 from dermfuse.errors import ConfigError, RunError
-from dermfuse.jobs import estimate as estimate_module
-from dermfuse.jobs.estimate import Pace
+from dermfuse.jobs import queue as queue_module
+from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import Run, RunProgress, State, Workplace
 from dermfuse.publishing import release as make
 from dermfuse.publishing.plan import plan_runs
@@ -46,9 +46,7 @@ def plan(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        estimate_module, "_time_steps", lambda *_, **__: Pace(0.01, 0.02, 1_000_000)
-    )
+    monkeypatch.setattr(queue_module, "_time_steps", lambda *_, **__: Pace(0.01, 0.02, 1_000_000))
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
     request_for: Callable[..., MakeRequest], capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = request_for()
-    names = [run.name for run in prepare_release(request).runs]
+    names = [run.name for run in prepare_release(request).queue.runs]
     assert len(names) == (2 + 4) + 3 + 3 + 2
     for teachers, pupil in (
         ("large-without1of2-fold", "a-fold1of2"),
@@ -83,7 +81,7 @@ def test_what_would_be_trained_is_said_teachers_first_and_nothing_is_written(
         assert max(names.index(f"{teachers}{k}of2") for k in (1, 2)) < names.index(pupil)
     arguments = ["release", request.plan, "--data", str(request.data), "--out", str(request.out)]
     assert main([*arguments, "--dry-run", "--jobs", "2"]) == 0
-    assert re.search(r"14 runs, about .* to .* of training", capsys.readouterr().out)
+    assert re.search(r"14 runs: about .* to .* of training", capsys.readouterr().out)
     assert main([*arguments, "--dry-run", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in record["runs"]] == ["waiting"] * 14
@@ -99,7 +97,7 @@ def test_runs_that_lie_there_become_a_release_with_predictions_and_card(
 ) -> None:
     request = request_for()
     for run in _runs(request):
-        plant(run.config, request.data, request.place.run_folder(run))
+        plant(run.config, request.data, request.run_folder(run))
     report = make_release(request, command=_script(FAIL))
     assert {run.state for run in report.runs} == {"reused"}
     release = read_release(request.out / "release")
@@ -131,7 +129,7 @@ def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
     request = request_for()
     for run in _runs(request):
         if not run.name.startswith(("large", "a")):
-            plant(run.config, request.data, request.place.run_folder(run))
+            plant(run.config, request.data, request.run_folder(run))
     report = make_release(request, command=_script(FAIL))
     states = {run.name: run.state for run in report.runs}
     assert states["b"] == "reused"
@@ -176,9 +174,7 @@ def test_at_the_deadline_the_rest_is_left(request_for: Callable[..., MakeRequest
 def test_a_deadline_before_the_first_epoch_is_refused_before_anything_is_written(
     request_for: Callable[..., MakeRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        estimate_module, "_time_steps", lambda *_, **__: Pace(10.0, 10.0, 1_000_000)
-    )
+    monkeypatch.setattr(queue_module, "_time_steps", lambda *_, **__: Pace(10.0, 10.0, 1_000_000))
     request = request_for(minutes=1.0)
     with pytest.raises(ConfigError, match="a deadline of 1 minutes leaves no time for one epoch"):
         make_release(request)
@@ -192,7 +188,7 @@ def test_a_folder_of_something_else_and_a_release_of_other_runs_are_refused(
 ) -> None:
     request = request_for()
     (request.out / "photos").mkdir(parents=True)
-    with pytest.raises(RunError, match="holds something else"):
+    with pytest.raises(RunError, match="is no release"):
         make_release(request, command=_script(FAIL))
     (request.out / "runs").mkdir()
     (request.out / "release").mkdir()
@@ -206,12 +202,12 @@ def test_hand_trained_runs_are_known_by_their_recipe(
 ) -> None:
     request = request_for()
     plan = prepare_release(request)
-    fold = plan_runs(plan.plan, request.place)[2].folds[0]
-    plant(fold.config, request.data, request.place.run_folder(fold))
+    fold = plan_runs(plan.plan, request)[2].folds[0]
+    plant(fold.config, request.data, request.run_folder(fold))
     other = fold.config.override(["train.epochs=7"])
-    second = plan_runs(plan.plan, request.place)[2].folds[1]
-    plant(other, request.data, request.place.run_folder(second))
-    states = {each.name: each.state for each in prepare_release(request).estimate.runs}
+    second = plan_runs(plan.plan, request)[2].folds[1]
+    plant(other, request.data, request.run_folder(second))
+    states = {each.name: each.state for each in prepare_release(request).queue.estimates}
     assert states[fold.name] == "reused"
     assert states[second.name] == "failed", "of another configuration"
 

@@ -1,11 +1,16 @@
-"""Two maps to one, by hand."""
+"""Networks a few squares at a time, and two maps to one, by hand."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dermfuse.imaging.preprocess import resize_probability
-from dermfuse.release.folder import MaskRelease, Member
+from dermfuse.release import networks
+from dermfuse.release.folder import MaskRelease, Member, read_release
 from dermfuse.release.networks import join_activations, join_masks
+
+from ..small_release import write_small_release
 
 MEMBERS = (Member("a", 0.25), Member("b", 0.75))
 
@@ -52,3 +57,24 @@ def test_strips_are_the_whole_map_but_for_rounding(height: int, width: int) -> N
     assert np.abs(whole[apart] - 0.5).max(initial=0.0) < 1e-5
     assert apart.mean() < 1e-4
     assert 0.2 < mask.mean() < 0.8
+
+
+def test_a_batch_is_run_a_few_squares_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_small_release(tmp_path / "release")
+    network = networks.load_networks(folder, read_release(folder), threads=1)[0]
+    side = network.card.input.size
+    squares = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    whole = network.ask(squares)
+    sizes: list[int] = []
+    run = networks.Network._run
+    monkeypatch.setattr(
+        networks.Network, "_run", lambda self, few: (sizes.append(len(few)), run(self, few))[1]
+    )
+    monkeypatch.setattr(networks, "_PIXELS_AT_ONCE", 3 * side**2 + 1)
+    parts = network.ask(squares)
+    assert sizes == [3, 3, 2]
+    assert parts.keys() == whole.keys()
+    for name, answer in whole.items():
+        np.testing.assert_allclose(parts[name], answer, rtol=1e-5, atol=1e-6)

@@ -75,14 +75,14 @@ def _request_for(
 def _train_here(request: Request, leave_out: Sequence[str] = ()) -> list[Run]:
     trained = [run for run in plan_request(request).runs if run.preset not in leave_out]
     for run in trained:
-        train(run.config, data=request.data, run=request.place.run_folder(run))
+        train(run.config, data=request.data, run=request.run_folder(run))
     return trained
 
 
 def _plant_here(request: Request, presets: Sequence[str]) -> list[Run]:
     planted = [run for run in plan_request(request).runs if run.preset in presets]
     for run in planted:
-        folder = RunFolder(request.place.run_folder(run))
+        folder = RunFolder(request.run_folder(run))
         chosen = select_lesions(request.data, run.config)
         write_text(folder.config, run.config.to_toml())
         write_split(folder.split, chosen.split)

@@ -30,7 +30,7 @@ QUICK = (
 
 
 def _harvest(request: Request, runs: list[Run]) -> Harvest:
-    return Harvest(plan_request(request), request.place, frozenset(run.name for run in runs))
+    return Harvest(plan_request(request), request, frozenset(run.name for run in runs))
 
 
 def _scores(folder: Path) -> dict[str, float]:
@@ -149,7 +149,7 @@ def test_damaged_weights_are_a_failure_that_is_told_and_new_ones_are_predicted_a
     request = request_for(without_test_truth, tmp_path / "out", ["VII"], *QUICK, folds=0)
     (run,) = plant_here(request, (CLASSES,))
     harvest = _harvest(request, [run])
-    weights = request.place.run_folder(run) / "best.safetensors"
+    weights = request.run_folder(run) / "best.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(b"damaged")
     assert harvest.replicates(CLASSES, VALIDATION) == ()

@@ -11,8 +11,8 @@ import pytest
 from dermfuse.errors import DataError, RunError
 from dermfuse.figures import Picture
 from dermfuse.folders import NOTICE, RunFolder, write_json
-from dermfuse.jobs import estimate
-from dermfuse.jobs.estimate import Pace
+from dermfuse.jobs import queue
+from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import Run, Workplace, train_all
 from dermfuse.predictions.folder import read_predictions
 from dermfuse.reproduction.page import JSON_NAME, MARKDOWN_NAME
@@ -245,10 +245,10 @@ def test_a_failed_run_marks_its_rows_and_a_stopped_one_is_told_by_its_epochs(
     request = request_for(drawn, tmp_path / "out", ["V", "VII", "leakage"], four)
     planted = plant_here(request, ("mobilenetv1", "dc-mobilenetv1", "dc-densenet121"))
     for run in planted:  # each has trained one epoch
-        record = RunFolder(request.place.run_folder(run)).read_record()
+        record = RunFolder(request.run_folder(run)).read_record()
         changed = {"epochs": 4} if run.preset == "dc-densenet121" else {"status": "interrupted"}
-        write_json(RunFolder(request.place.run_folder(run)).record, record | changed)
-    failing = RunFolder(request.place.run_folder(planted[0]))
+        write_json(RunFolder(request.run_folder(run)).record, record | changed)
+    failing = RunFolder(request.run_folder(planted[0]))
     why = {"status": "failed", "error": "the loss is nan in epoch 2."}
     write_json(failing.record, failing.read_record() | why)
     report = reproduce(request, report_only=True)
@@ -272,12 +272,12 @@ def test_a_run_that_fails_leaves_the_rest_alone_and_the_deadline_leaves_what_it_
     plant_here: Callable[..., list[Run]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "_time_steps", lambda *_, **__: Pace(1e-4, 1e-4, 1_000_000))
+    monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(1e-4, 1e-4, 1_000_000))
     request = replace(request_for(drawn, tmp_path / "out", ["V"]), minutes=0.08, jobs=3)
     (done,) = plant_here(request, ("mobilenetv1",))
     for part in ("validation", "test"):
-        out = request.place.predictions_folder(done)
-        prediction.predict_part(request.place.run_folder(done), part, data=drawn, out=out)
+        out = request.predictions_folder(done)
+        prediction.predict_part(request.run_folder(done), part, data=drawn, out=out)
     scripts = {
         "densenet121": "import sys; print('dermfuse: error: no weights.'); sys.exit(2)",
         "dc-mobilenetv1": "import time; time.sleep(60)",
@@ -341,7 +341,7 @@ def test_processes_train_what_this_process_would(
     request = replace(request, imagenet=tmp_path, jobs=2)
     plan = plan_request(request)
     (tmp_path / "out" / "runs").mkdir(parents=True)
-    ended = train_all(plan.runs, request.place, jobs=2)
+    ended = train_all(plan.runs, request, jobs=2)
     assert [run.preset for run in plan.runs] == ["mobilenetv1", "densenet121", "dc-mobilenetv1"]
     assert [run.state for run in ended] == ["trained", "failed", "trained"]
     assert "densenet121" in ended[1].error

@@ -273,13 +273,15 @@ _NO_SCORE = _Fused(None, {}, None)
 
 
 def _decoders(isolate: bool | Decoders, max_pixels: int) -> Decoders | None:
-    """Returns what decodes; a first process starts while the networks load."""
+    """Returns what decodes; it starts while the networks load."""
+    if isinstance(isolate, Decoders):
+        isolate.start(isolate.count)
+        return isolate
     if not isolate:
         return None
-    if isolate is True:
-        isolate = Decoders(core_count(), limits=DecoderLimits(max_pixels=max_pixels))
-    isolate.start()
-    return isolate
+    decoders = Decoders(core_count(), limits=DecoderLimits(max_pixels=max_pixels))
+    decoders.start()
+    return decoders
 
 
 def _for_networks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | Image.Image:

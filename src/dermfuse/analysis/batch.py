@@ -7,46 +7,38 @@ Many images to one results folder: in order, in parallel, resumable, in flat mem
     results.csv       the same, flat, what is withheld first
     errors.csv        what could not be analysed, and why (only if something failed)
     report.html       the same for a reader; report-2.html and so on beyond 1,000 images
+    overlays/, masks/ pictures of the images, if they are asked for
 
-A call that finds the folder goes on with it: images that are done and have not changed are not
+A call that finds the folder continues it: images that are done and have not changed are not
 analysed again, nor are those that ended their decoder; others that failed are tried once more.
 What a killed call has left unfinished is removed, and so are report pages that no longer belong
 to the results.
-
-Lines from the threads of this process.
 """
 
 import json
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.inputs import Item, expand
 from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
-from dermfuse.analysis.journal import Journal, parse_line
-from dermfuse.analysis.ray import connect
-from dermfuse.analysis.tables import (
+from dermfuse.analysis.journal import (
     Analyze,
+    Journal,
     LineSource,
-    Pictures,
     Work,
     file_facts,
     make_line,
-    plain,
-    remove_pages,
-    summarize_with,
-    survey,
-    write_report,
-    write_sheets,
+    parse_line,
 )
-from dermfuse.errors import ConfigError, DermfuseError, RunError
+from dermfuse.analysis.tables import Pictures, Tables, remove_pages, summarize_with
+from dermfuse.errors import ConfigError, RunError
 from dermfuse.folders import (
     NOTICE,
     environment,
@@ -65,36 +57,56 @@ FORMAT = 2
 """From 2 on nothing is said about the lesion of an image that is withheld."""
 MANIFEST_NAME = "analysis.json"
 RESULTS_NAME = "results.jsonl"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-_NEW = -1  # no line's offset
-
 State = Literal["analysed", "reused", "failed"]
+_WINDOW = 2  # images in flight per thread: the next ones wait read, no more
 
 
-@dataclass(frozen=True, slots=True)
-class FolderOptions:
-    """How a folder is worked through.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkOptions:
+    """What is written for each image, where it is analysed, and how fast.
 
     Args:
-        identity: What a result depends on besides its image, as JSON values: the release's
-            sha256, the operating point, the looks. A folder made with another one is refused.
-        resume: Whether a results folder may exist and is gone on with.
-        report: Whether the HTML report is written.
-        facts: More for the report's foot, name to value.
+        threads: Images that are analysed at the same time. None is one; with ``ray``, one per
+            processor that Ray has.
+        report: Whether the HTML report, with a thumbnail of each image, is written.
+        overlays: Whether the outline and the activation map are written over each image, as PNG
+            files in ``overlays/``.
+        masks: Whether each lesion's mask is written, 0 and 255 at the image's size, as a PNG file
+            in ``masks/``.
+        resume: Whether a results folder may exist and is continued.
+        ray: Address of the Ray that analyses: ``local`` starts one, ``auto`` and ``HOST:PORT`` are
+            clusters, whose nodes must see the images under the same paths. None analyses in
+            threads of this process.
+
+    Raises:
+        ConfigError: ``threads`` is below 1, or ``overlays`` or ``masks`` with ``ray``: the workers
+            do not write into the folder.
     """
 
-    identity: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    resume: bool = True
+    threads: int | None = None
     report: bool = True
-    facts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    overlays: bool = False
+    masks: bool = False
+    resume: bool = True
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads is {self.threads}", expected="1 or more")
+        if (self.overlays or self.masks) and self.ray is not None:
+            raise ConfigError(
+                f"{'overlays' if self.overlays else 'masks'} are asked for, and Ray",
+                expected="one of them: workers do not write into the results folder",
+                action="Leave out one, or draw those of chosen images in a second call",
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One image that is through, told while the work goes on.
+    """One image that is through, reported while the work continues.
 
     Attributes:
-        name: Of the image.
+        name: The image's name.
         state: What became of it.
         error: Why it failed, in one line.
     """
@@ -104,7 +116,7 @@ class Step:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FolderOutcome:
     """What a call has left in a results folder.
 
@@ -119,7 +131,7 @@ class FolderOutcome:
         withheld: Analysed and called neither.
         withheld_names: The first 100 of them: they need eyes first.
         errors: Names and reasons of the first 100 that failed; all stand in ``errors.csv``.
-        pages: Of the report; 0 without one.
+        pages: How many the report has; 0 without one.
     """
 
     folder: Path
@@ -134,16 +146,109 @@ class FolderOutcome:
     errors: tuple[tuple[str, str], ...]
     pages: int
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 if anything failed."""
-        return 3 if self.failed else 0
-
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON object."""
-        counts = {name: getattr(self, name) for name in self.__slots__}
         errors = [{"name": name, "error": error} for name, error in self.errors]
-        return {**counts, "folder": str(self.folder), "errors": errors, "notice": NOTICE}
+        return asdict(self) | {"folder": str(self.folder), "errors": errors, "notice": NOTICE}
+
+
+def analyze_paths(
+    analyzer: Analyzer,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: BulkOptions | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> FolderOutcome:
+    """Analyses files, folders and lists and leaves what was found in a results folder.
+
+    Args:
+        analyzer: With one thread per image, as the images are spread over threads here.
+        paths: Files, folders, lists, or ``-`` for standard input.
+        out: The results folder; see ``dermfuse.analysis.batch``.
+        options: What is written, and where the work is done.
+        progress: Called with every image, in order.
+
+    Raises:
+        DataError: Nothing is given, or a path does not exist or holds no image.
+        ConfigError: No Ray answers at the address.
+        DependencyError: Ray is asked for and not installed.
+        RunError: As for ``run_folder``; or Ray's workers cannot continue.
+        StorageError: The folder cannot be written.
+    """
+    out = Path(out)
+    options = options or BulkOptions()
+    items = expand(paths, skip=out)
+    with ExitStack() as stack:
+        return run_folder(
+            items,
+            _line_source(analyzer, out, options, stack),
+            out,
+            options=options,
+            identity=identity(analyzer) | {"overlays": options.overlays, "masks": options.masks},
+            facts=_facts(analyzer),
+            progress=progress,
+        )
+
+
+def identity(analyzer: Analyzer) -> dict[str, Any]:
+    """Returns what a result depends on besides its image."""
+    return {
+        "release": analyzer.release.name,
+        "networks": analyzer.digests,
+        "operating_point": analyzer.operating_point.name,
+        "looks": analyzer.looks,
+        "score_all": analyzer.score_all,
+    }
+
+
+def _line_source(
+    analyzer: Analyzer, out: Path, options: BulkOptions, stack: ExitStack
+) -> LineSource:
+    """Returns where the lines come from: threads here, or the workers of a Ray meanwhile."""
+    if options.ray is not None:
+        from dermfuse.analysis.ray import analyze_of, connect, from_workers  # noqa: PLC0415 — an extra
+
+        workers = stack.enter_context(connect(options.ray, workers=options.threads))
+        analyze = analyze_of(analyzer, thumbnail=options.report)
+        return from_workers(analyze, workers=workers, max_pixels=analyzer.max_pixels)
+    threads = options.threads or 1
+    decoders = analyzer.decoders
+    if decoders is None:
+        limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
+        decoders = stack.enter_context(Decoders(threads, limits=limits))
+        decoders.start(threads)
+    pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
+    summarize = summarize_with(analyzer, thumbnail=options.report, pictures=pictures)
+    return in_threads(summarize, threads=threads, read=decoders.read)
+
+
+def in_threads(analyze: Analyze, *, threads: int = 1, read: Read = read_any) -> LineSource:
+    """Returns a source of lines that reads and analyses images in threads of this process.
+
+    Args:
+        analyze: Takes pixels and a name; called from several threads at once.
+        threads: How many; each holds one image.
+        read: Takes a source and a name.
+    """
+
+    def produce(works: Iterator[Work]) -> Generator[bytes | int, None, None]:
+        waiting: deque[Future[bytes] | int] = deque()
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="dermfuse-analysis")
+        try:
+            for work in works:
+                if work.place is None:
+                    waiting.append(pool.submit(make_line, work, analyze, read))
+                else:
+                    waiting.append(work.place)
+                if len(waiting) >= _WINDOW * threads:
+                    yield _result(waiting.popleft())
+            while waiting:
+                yield _result(waiting.popleft())
+        finally:  # an interrupt waits for the images in work, not for those in line
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    return produce
 
 
 def run_folder(
@@ -151,23 +256,26 @@ def run_folder(
     lines: LineSource,
     out: str | Path,
     *,
-    options: FolderOptions | None = None,
+    options: BulkOptions | None = None,
+    identity: Mapping[str, Any] | None = None,
+    facts: Mapping[str, str] | None = None,
     progress: Callable[[Step], None] | None = None,
-    finish: Callable[[Iterator[Mapping[str, Any]]], object] | None = None,
 ) -> FolderOutcome:
     """Analyses images one after the other and leaves their results in a folder.
 
-    A file that cannot be read, and a fault of the analysis itself, is recorded and the rest goes
-    on. An interrupt leaves whole lines; the same call goes on after them.
+    A file that cannot be read, and a fault of the analysis itself, is recorded and the rest is
+    analysed. An interrupt leaves whole lines; the same call continues after them.
 
     Args:
         items: The images, drawn as they are needed.
-        lines: Makes the lines of those that are not done: ``threaded.in_threads``, or workers on
-            other machines.
+        lines: Makes the lines of those that are not done: ``in_threads``, or workers on other
+            machines.
         out: The results folder.
-        options: Resuming, report, and what identifies the analysis.
-        progress: Told of every image, in order, from the calling thread.
-        finish: Given every record at the end, while nobody else may write into the folder.
+        options: Whether an earlier call is continued, and what is left besides the results.
+        identity: What a result depends on besides its image, as JSON values: the networks'
+            digests, the operating point, the looks. A folder made with another one is refused.
+        facts: More for the report's foot, name to value.
+        progress: Called with every image, in order, in the calling thread.
 
     Raises:
         RunError: The folder holds something else, was made by another release or with other
@@ -175,34 +283,41 @@ def run_folder(
         StorageError: It cannot be written.
     """
     out = Path(out)
-    options = options or FolderOptions()
-    _claim(out, options)
-    counts: dict[State, int] = {"analysed": 0, "reused": 0, "failed": 0}
-    offsets = array("q")
+    options = options or BulkOptions()
+    _claim(out, dict(identity or {}), resume=options.resume)
+    states: Counter[str] = Counter()
+    tables, offsets = Tables(), array("q")
     with Journal(out / RESULTS_NAME) as journal:
         sweep_unfinished(out)  # the journal is locked: nobody else writes here
-        with closing(_steps(items, lines, journal)) as steps:
-            for offset, step in steps:
-                offsets.append(offset)
-                counts[step.state] += 1
+        with closing(lines(_works(items, journal))) as made:
+            for line in made:
+                if isinstance(line, int):
+                    offsets.append(line)
+                    record = journal.read(line)
+                else:
+                    offsets.append(journal.append(line))
+                    record = json.loads(line)
+                tables.add(record)
+                step = _step(record, is_new=isinstance(line, bytes))
+                states[step.state] += 1
                 if progress is not None:
                     progress(step)
         journal.require_place()
-        dropped = journal.arrange(offsets)
-        found = survey(journal)
-        write_sheets(journal, found, out)
+        dropped = journal.count - len(offsets)
+        offsets = journal.arrange(offsets)
+        tables.write_sheets(journal, offsets, out)
         pages = 0
         if options.report:
-            pages = write_report(journal, found, out, facts=options.facts)
+            pages = tables.write_report(journal, offsets, out, facts=facts or {})
         else:
-            remove_pages(out, beyond=0)  # those of an earlier call tell of other results
-        if finish is not None:
-            finish(record for _, record in journal.records())
+            remove_pages(out, beyond=0)  # those of an earlier call show other results
+        pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
+        pictures.keep(map(journal.read, offsets))
         journal.require_place()
     return FolderOutcome(
-        folder=out, **counts, dropped=dropped, malignant=found.malignant, benign=found.benign,
-        withheld=found.withheld, withheld_names=tuple(found.withheld_names),
-        errors=tuple(found.errors), pages=pages,
+        folder=out, analysed=states["analysed"], reused=states["reused"], dropped=dropped,
+        **tables.counts, withheld_names=tuple(tables.withheld), errors=tuple(tables.errors),
+        pages=pages,
     )  # fmt: skip
 
 
@@ -231,231 +346,47 @@ def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _claim(out: Path, options: FolderOptions) -> None:
+def _claim(out: Path, identity: dict[str, Any], *, resume: bool) -> None:
     """Makes a results folder, or makes sure that one belongs to this analysis."""
     manifest = out / MANIFEST_NAME
-    identity = json.loads(json.dumps(dict(options.identity), default=plain))
-    if not options.resume:
+    if not resume:
         require_free(out, what="results")
     if not manifest.is_file():
         new_folder(out, what="results")
-        write_json(
-            manifest,
-            {"format": FORMAT, "identity": identity, "notice": NOTICE, **environment()},
-        )
+        about = {"format": FORMAT, "identity": identity, "notice": NOTICE}
+        write_json(manifest, about | environment())
         return
     found = read_json(manifest)
     before = found.get("identity")
     if found.get("format") == FORMAT and before == identity:
         return
     before = before if isinstance(before, dict) else {}
-    keys = dict.fromkeys([*identity, *before])
-    differ = [f"{k} {before.get(k)!r}" for k in keys if before.get(k) != identity.get(k)]
-    now = [f"{k} {identity.get(k)!r}" for k in keys if before.get(k) != identity.get(k)]
+    keys = [k for k in identity | before if before.get(k) != identity.get(k)]
+    then, now = (
+        ", ".join(f"{k} {settings.get(k)!r}" for k in keys) for settings in (before, identity)
+    )
     raise RunError(
-        f"{out} holds results made with {', '.join(differ) or 'another version of dermfuse'}",
-        expected=f"the same release and settings as now: {', '.join(now) or f'format {FORMAT}'}",
+        f"{out} holds results made with {then or 'another version of dermfuse'}",
+        expected=f"the same release and settings as now: {now or f'format {FORMAT}'}",
         action="Choose another folder, or remove this one",
     )
 
 
-def _steps(
-    items: Iterable[Item], lines: LineSource, journal: Journal
-) -> Generator[tuple[int, Step], None, None]:
-    """Yields where each image's line begins, and what became of it, in the order of the items."""
-    places: deque[int] = deque()  # of the images drawn so far: where the line lies, or _NEW
-
-    def works() -> Iterator[Work]:
-        for item in items:
-            facts = file_facts(item)
-            known = journal.find(item.name, facts)
-            places.append(_NEW if known is None else known)
-            if known is None:
-                yield Work(item, facts)
-
-    with closing(lines(works())) as made:
-        for line in made:
-            while (place := places.popleft()) != _NEW:
-                yield place, _reused(journal, place)
-            yield journal.append(line), _step(json.loads(line))
-    for place in places:
-        yield place, _reused(journal, place)
+def _works(items: Iterable[Item], journal: Journal) -> Iterator[Work]:
+    """Yields the images as they are drawn, each with the place of its line if it is done."""
+    for item in items:
+        facts = file_facts(item)
+        yield Work(item, facts, journal.find(item.name, facts))
 
 
-def _reused(journal: Journal, offset: int) -> Step:
-    return _step(journal.read(offset), "reused")
+def _step(record: Mapping[str, Any], *, is_new: bool) -> Step:
+    if error := record.get("error", ""):
+        return Step(record["name"], "failed", error)
+    return Step(record["name"], "analysed" if is_new else "reused")
 
 
-def _step(record: Mapping[str, Any], state: State = "analysed") -> Step:
-    error = record.get("error", "")
-    return Step(record["name"], "failed" if error else state, error)
-
-
-_WINDOW = 2  # images in flight per thread: the next ones wait read, no more
-
-
-def in_threads(analyze: Analyze, *, threads: int = 1, read: Read = read_any) -> LineSource:
-    """Returns a source of lines that reads and analyses images in threads of this process.
-
-    Args:
-        analyze: Takes pixels and a name; called from several threads at once.
-        threads: How many; each holds one image.
-        read: Takes a source and a name.
-
-    Raises:
-        DermfuseError: ``threads`` is below 1.
-    """
-    if threads < 1:
-        raise DermfuseError(f"{threads} threads", expected="1 or more")
-
-    def produce(works: Iterator[Work]) -> Generator[bytes, None, None]:
-        waiting: deque[Future[bytes]] = deque()
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="dermfuse-analysis")
-        try:
-            for work in works:
-                waiting.append(pool.submit(make_line, work, analyze, read))
-                if len(waiting) >= _WINDOW * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # an interrupt waits for the images in work, not for those in line
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    return produce
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BulkOptions:
-    """What is written for each image, where it is analysed, and how fast.
-
-    Args:
-        threads: Images that are analysed at the same time. None is one; with ``ray``, one per
-            processor that Ray has.
-        report: Whether the HTML report, with a thumbnail of each image, is written.
-        overlays: Whether the outline and the activation map are written over each image, as PNG
-            files in ``overlays/``.
-        masks: Whether each lesion's mask is written, 0 and 255 at the image's size, as a PNG file
-            in ``masks/``.
-        resume: Whether a results folder may exist and is gone on with.
-        ray: Address of the Ray that analyses: ``local`` starts one, ``auto`` and ``HOST:PORT`` are
-            clusters, whose nodes must see the images under the same paths. None analyses in
-            threads of this process.
-
-    Raises:
-        ConfigError: ``overlays`` or ``masks`` with ``ray``: the workers do not write into the
-            folder.
-    """
-
-    threads: int | None = None
-    report: bool = True
-    overlays: bool = False
-    masks: bool = False
-    resume: bool = True
-    ray: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.overlays or self.masks) and self.ray is not None:
-            raise ConfigError(
-                f"{'overlays' if self.overlays else 'masks'} are asked for, and Ray",
-                expected="one of them: workers do not write into the results folder",
-                action="Leave out one, or draw those of chosen images in a second call",
-            )
-
-
-def analyze_paths(
-    analyzer: Analyzer,
-    paths: Sequence[str | Path],
-    out: str | Path,
-    *,
-    options: BulkOptions | None = None,
-    progress: Callable[[Step], None] | None = None,
-) -> FolderOutcome:
-    """Analyses files, folders and lists and leaves what was found in a results folder.
-
-    Args:
-        analyzer: With one thread per image, as the images are spread over threads here.
-        paths: Files, folders, lists, or ``-`` for standard input.
-        out: The results folder; see ``dermfuse.analysis.batch``.
-        options: What is written, and where the work is done.
-        progress: Told of every image, in order.
-
-    Raises:
-        DataError: Nothing is given, or a path does not exist or holds no image.
-        ConfigError: No Ray answers at the address.
-        DependencyError: Ray is asked for and not installed.
-        RunError: As for ``run_folder``; or Ray's workers cannot go on.
-        StorageError: The folder cannot be written.
-    """
-    out = Path(out)
-    options = options or BulkOptions()
-    items = expand(paths, skip=out)
-
-    with _lines(analyzer, out, options) as lines:
-        return run_folder(
-            items,
-            lines,
-            out,
-            options=FolderOptions(
-                identity={
-                    **identity(analyzer),
-                    "overlays": options.overlays,
-                    "masks": options.masks,
-                },
-                resume=options.resume,
-                report=options.report,
-                facts=_facts(analyzer),
-            ),
-            progress=progress,
-            finish=_pictures(out, options).keep,
-        )
-
-
-def _pictures(out: Path, options: BulkOptions) -> Pictures:
-    return Pictures(out, overlays=options.overlays, masks=options.masks)
-
-
-def identity(analyzer: Analyzer) -> dict[str, Any]:
-    """Returns what a result depends on besides its image."""
-    return {
-        "release": analyzer.release.name,
-        "networks": analyzer.digests,
-        "operating_point": analyzer.operating_point.name,
-        "looks": analyzer.looks,
-        "score_all": analyzer.score_all,
-    }
-
-
-@contextmanager
-def _lines(analyzer: Analyzer, out: Path, options: BulkOptions) -> Iterator[LineSource]:
-    """Yields where the lines come from: threads here, or the workers of a Ray meanwhile."""
-    if options.ray is None:
-        summarize = summarize_with(
-            analyzer, thumbnail=options.report, pictures=_pictures(out, options)
-        )
-        threads = 1 if options.threads is None else options.threads
-        with _own_decoders(analyzer, threads) as decoders:
-            yield in_threads(summarize, threads=threads, read=decoders.read)
-        return
-    with connect(options.ray, workers=options.threads) as workers:
-        from dermfuse.analysis.ray import analyze_of, from_workers  # noqa: PLC0415 — used with Ray alone
-
-        yield from_workers(
-            analyze_of(analyzer, thumbnail=options.report),
-            workers=workers,
-            max_pixels=analyzer.max_pixels,
-        )
-
-
-@contextmanager
-def _own_decoders(analyzer: Analyzer, count: int) -> Iterator[Decoders]:
-    """Yields the processes that decode for an analyzer; if it has none, so many meanwhile."""
-    if analyzer.decoders is not None:
-        yield analyzer.decoders
-        return
-    limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
-    with Decoders(count, limits=limits) as decoders:
-        decoders.start(count)
-        yield decoders
+def _result(line: Future[bytes] | int) -> bytes | int:
+    return line if isinstance(line, int) else line.result()
 
 
 def _facts(analyzer: Analyzer) -> dict[str, str]:

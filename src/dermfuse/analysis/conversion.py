@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dermfuse.analysis.batch import MANIFEST_NAME, read_results
-from dermfuse.analysis.tables import mask_file
+from dermfuse.analysis.tables import picture_file
 from dermfuse.errors import PredictionsError
 from dermfuse.folders import read_json, require_free
 from dermfuse.predictions.folder import (
@@ -46,62 +46,62 @@ def convert_results(results: str | Path, out: str | Path) -> Manifest:
         PredictionsError: An image failed, all are withheld, two have one id, or only some have a
             mask.
     """
-    results = Path(results)
-    out = Path(out)
-    scores: dict[str, float] = {}
-    withheld: list[str] = []
+    results, out = Path(results), Path(out)
+    scores: dict[str, float | None] = {}
     masks: dict[str, Path] = {}
-    points: dict[str, float] = {}
+    points: set[tuple[str, float]] = set()
     for record in read_results(results):
         image_id = PurePath(record["name"]).stem.strip()  # as every table of ids is read
-        if image_id in scores or image_id in withheld:
+        if image_id in scores:
             raise PredictionsError(
                 f"{results} holds two images called {image_id}",
                 expected="names that differ without folder and suffix",
                 action="Analyse the folders one by one",
             )
         try:
-            score = _score(record, results)
-            points[record["operating_point"]] = float(record["threshold"])
+            scores[image_id] = _score(record, results)
+            points.add((record["operating_point"], float(record["threshold"])))
         except (KeyError, TypeError, ValueError) as error:
             raise PredictionsError(
-                f"{results}: the line of {record['name']} lacks what an analysis says ({error})",
+                f"{results}: the line of {record['name']} lacks what an analysis holds ({error})",
                 expected="results of dermfuse analyze",
                 action="Analyse the images again into a new folder",
             ) from error
-        if score is None:
-            withheld.append(image_id)
-            continue
-        scores[image_id] = score
-        mask = mask_file(results, record["name"])
-        if mask.is_file():
-            masks[image_id] = mask
-    if not scores:
-        raise withheld_error(results, sorted(withheld))
-    if masks and len(masks) < len(scores):
+        masks[image_id] = picture_file(results, record["name"], "mask")
+    known = {image_id: score for image_id, score in sorted(scores.items()) if score is not None}
+    withheld = sorted(scores.keys() - known.keys())
+    if not known:
+        raise withheld_error(results, withheld)
+    missing = [image_id for image_id in known if not masks[image_id].is_file()]
+    if 0 < len(missing) < len(known):
         raise PredictionsError(
-            f"{len(scores) - len(masks)} of {len(scores)} images of {results} have no mask "
-            f"({name_some(sorted(scores.keys() - masks.keys()))})",
+            f"{len(missing)} of {len(known)} images of {results} have no mask "
+            f"({name_some(missing)})",
             expected="a mask for every image, or for none",
             action="Analyse them again into a new folder with --masks",
         )
-    point, threshold = _operating_point(points, results)
+    if len(points) != 1:
+        raise PredictionsError(
+            f"{results} holds {len(points)} operating points",
+            expected="results of one analysis",
+            action="Analyse the images again into a new folder",
+        )
+    ((point, threshold),) = points
+    identity = read_json(results / MANIFEST_NAME).get("identity", {})
     manifest = Manifest(
-        task="joint" if masks else "classification",
-        source=_source(results),
+        task="classification" if missing else "joint",
+        source=f"release {identity.get('release', 'of unknown name')}",
         threshold=_just_below(threshold),
         calibrated=True,
-        withheld=tuple(sorted(withheld)),
-        details={"analysis": _identity(results), "operating_point": point},
+        withheld=tuple(withheld),
+        details={"analysis": identity, "operating_point": point},
     )
     with new_predictions(out) as folder:
-        ids = sorted(scores)
-        table = ScoreTable(tuple(ids), np.array([scores[image_id] for image_id in ids]))
-        write_scores(folder / SCORES_NAME, table)
-        for image_id, mask in masks.items():
+        write_scores(folder / SCORES_NAME, ScoreTable(tuple(known), np.array([*known.values()])))
+        for image_id in () if missing else known:
             target = mask_path(folder, image_id)
             target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(mask, target)
+            shutil.copyfile(masks[image_id], target)
         write_manifest(folder, manifest)
     return manifest
 
@@ -116,60 +116,35 @@ def pack_results(results: str | Path, out: str | Path) -> SubmissionReport:
     Raises:
         DermfuseError: As for ``convert_results``, or an image was withheld.
     """
-    results = Path(results)
-    out = Path(out)
+    results, out = Path(results), Path(out)
     require_free(out, what="predictions")
     with TemporaryDirectory() as scratch:
         converted = Path(scratch) / "predictions"
-        withheld = convert_results(results, converted).withheld
-        if withheld:
+        if withheld := convert_results(results, converted).withheld:
             raise withheld_error(results, withheld)
         return pack(converted, out)
 
 
 def _score(record: Mapping[str, Any], results: Path) -> float | None:
-    """Returns the probability; None where it is withheld."""
+    """Returns the probability; None where it is withheld.
+
+    It is from the threshold on if the image was called malignant, else below. Results are rounded,
+    and may have crossed the threshold by that; nothing else moves.
+    """
     if "error" in record:
         raise PredictionsError(
             f"{record['name']} of {results} could not be analysed",
             expected="results without a failure",
-            action="See errors.csv; mend or remove the file and analyse again",
+            action="See errors.csv; fix or remove the file and analyse again",
         )
-    probability = record["malignant_probability"]
-    return None if probability is None else _on_its_side(float(probability), record)
-
-
-def _on_its_side(probability: float, record: Mapping[str, Any]) -> float:
-    """Returns a probability from the threshold on if the image was called malignant, else below.
-
-    Results are rounded, and may have crossed the threshold by that; nothing else moves.
-    """
-    threshold = float(record["threshold"])
+    probability, threshold = record["malignant_probability"], float(record["threshold"])
+    if probability is None:
+        return None
     if record["predicted"] == "malignant":
-        return max(probability, threshold)
-    return min(probability, _just_below(threshold))
+        return max(float(probability), threshold)
+    return min(float(probability), _just_below(threshold))
 
 
 def _just_below(threshold: float) -> float:
     """Returns the number that is exceeded from the threshold on: evaluations call above theirs."""
     return math.nextafter(threshold, -1.0)
-
-
-def _operating_point(points: Mapping[str, float], results: Path) -> tuple[str, float]:
-    if len(points) != 1:
-        raise PredictionsError(
-            f"{results} holds {len(points) or 'no'} operating points",
-            expected="results of one analysis",
-            action="Analyse the images again into a new folder",
-        )
-    ((name, threshold),) = points.items()
-    return name, threshold
-
-
-def _identity(results: Path) -> Mapping[str, Any]:
-    identity: Mapping[str, Any] = read_json(results / MANIFEST_NAME).get("identity", {})
-    return identity
-
-
-def _source(results: Path) -> str:
-    return f"release {_identity(results).get('release', 'of unknown name')}"

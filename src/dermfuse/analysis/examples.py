@@ -11,16 +11,10 @@ from typing import Any
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, FolderOutcome, analyze_paths, read_results
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 
-DRAWN_FROM = {
-    "drawn-1.jpg": (3, Label.BENIGN),
-    "drawn-2.jpg": (1, Label.MALIGNANT),
-    "drawn-3.jpg": (3, Label.MALIGNANT),
-}
-"""The seed of each image, and what was drawn, at the size of most of ISIC 2016."""
-SIZE_PX = (1022, 767)
+EXAMPLES = ("drawn-1.jpg", "drawn-2.jpg", "drawn-3.jpg")
+"""A naevus and two melanomas, at the size of most of ISIC 2016."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ def example_images() -> tuple[Path, ...]:
         DataError: This copy of the package has none.
     """
     folder = Path(str(resources.files("dermfuse") / "analysis" / "images"))
-    found = tuple(folder / name for name in DRAWN_FROM)
+    found = tuple(folder / name for name in EXAMPLES)
     if missing := [path.name for path in found if not path.is_file()]:
         raise DataError(
             f"{folder} lacks {', '.join(missing)}",

@@ -5,171 +5,41 @@
                 suffix, by name; images of kinds that are not read (HEIC, say) are items, too, so
                 that each is listed as a failure; links to folders are not followed; hidden files
                 and what dermfuse wrote itself are left out
-    a list      what its rows name: a ``.csv`` or ``.parquet`` file (``dermfuse.analysis.inputs``)
+    a list      what its rows name: a ``.csv`` or ``.parquet`` file with a column ``path`` and
+                perhaps ``name``
     ``-``       the bytes of one image on standard input
 
 Names are those a reader would use: relative to the folder if one is given, as the list says if
 one is given, else with as many parts of the paths as tell them apart. What is named twice comes
 once; what a list names is not looked for elsewhere.
 
-Lists of images: a CSV or Parquet file with a column ``path`` and, if it likes, ``name``.
-
-Relative paths are relative to the list's folder. Without a column ``name`` an image is called as
-its path is written, without what leads out of the list's folder: ``..`` and a stroke in front.
+Relative paths in a list are relative to its folder. Without a column ``name`` an image is called
+as its path is written, without what leads out of that folder: ``..`` and a leading slash.
 """
 
 import csv
+import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
-from dermfuse.analysis.journal import name_key
 from dermfuse.errors import DataError, DependencyError, installing
 from dermfuse.imaging import preprocess
 from dermfuse.imaging.preprocess import is_plain_file
 from dermfuse.imaging.reading import MAX_BYTES, SNIFFED, is_dicom
 
-# ruff: noqa: PLC0415 — pyarrow is an extra
-
-
-PATH_COLUMN = "path"
-NAME_COLUMN = "name"
-
-_CSV, _PARQUET = (".csv",), (".parquet", ".pq")
-_EXPECTED = f"a column {PATH_COLUMN} and perhaps {NAME_COLUMN}, one row per image"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of a list.
-
-    Attributes:
-        name: Of the image; unique in the list.
-        path: Where it lies.
-        fault: That there is no such file, in one line; empty where there is one.
-    """
-
-    name: str
-    path: Path
-    fault: str = ""
-
-
-def is_list(path: Path) -> bool:
-    """Returns whether a file is a list, by its suffix.
-
-    Example:
-        >>> is_list(Path("archive.CSV")), is_list(Path("lesion.png"))
-        (True, False)
-    """
-    return path.suffix.lower() in (*_CSV, *_PARQUET)
-
-
-def check_list(path: Path) -> None:
-    """Reads a list once and refuses one that cannot be used; looks at none of its images.
-
-    Raises:
-        DataError: It cannot be read, has no column ``path`` or no rows, a path is empty, a name
-            leads out of a folder or stands for two paths.
-        DependencyError: It is Parquet and pyarrow is not installed.
-    """
-    seen: dict[int, int] = {}
-    for number, name, where in _rows(path):
-        if not name or name != _below(name) or "\0" in name:
-            raise _refusal(path, number, f"the name {name!r}", "one that can stand below a folder")
-        if seen.setdefault(name_key(name), name_key(where)) != name_key(where):
-            raise _refusal(path, number, f"the name {name!r} again", "one name for each path")
-    if not seen:
-        raise DataError(f"{path} names no image", expected=_EXPECTED)
-
-
-def read_list(path: Path) -> Iterator[Entry]:
-    """Yields the images of a list that ``check_list`` has passed; what stands twice comes once."""
-    seen: set[int] = set()
-    for number, name, where in _rows(path):
-        if (key := name_key(name)) in seen:
-            continue
-        seen.add(key)
-        image = path.parent / where
-        missing = f"{name}: no file {image} (row {number} of {path.name})."
-        fault = "" if is_plain_file(image) else missing.encode(errors="replace").decode()
-        yield Entry(name, image, fault)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yields the number, from 1, the name and the path of each row."""
-    rows = _csv_rows(path) if path.suffix.lower() in _CSV else _parquet_rows(path)
-    for number, row in enumerate(rows, start=1):
-        where = row.get(PATH_COLUMN)
-        if not isinstance(where, str) or not where.strip():
-            raise _refusal(path, number, "no path", "the path of an image in every row")
-        name = row.get(NAME_COLUMN) if NAME_COLUMN in row else _below(where)
-        yield number, str(name or ""), where
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise DataError(f"{path} is not a plain file", expected=f"a list: {_EXPECTED}")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _require_column(path, reader.fieldnames or ())
-            yield from reader
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, error) from error
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if find_spec("pyarrow") is None:
-        raise DependencyError(
-            f"{path} is a Parquet file, and pyarrow is not installed here",
-            action=f"{installing('ray')}, or use a CSV file",
-        )
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _require_column(path, names)
-            wanted = [name for name in (PATH_COLUMN, NAME_COLUMN) if name in names]
-            for batch in file.iter_batches(columns=wanted):
-                yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-
-
-def _require_column(path: Path, columns: Any) -> None:  # noqa: ANN401 — of either library
-    if PATH_COLUMN not in columns:
-        found = ", ".join(map(str, columns)) or "no columns"
-        raise DataError(f"{path} has {found}", expected=_EXPECTED)
-
-
-def _below(text: str) -> str:
-    """Returns a path as it can stand below a folder; no file has a NUL in its name."""
-    text = text.replace("\0", "\\x00")
-    return "/".join(part for part in PurePath(text).parts if part not in ("/", "//", ".."))
-
-
-def _refusal(path: Path, number: int, found: str, expected: str) -> DataError:
-    return DataError(f"{path}, row {number}: {found}", expected=expected)
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return DataError(f"{path} cannot be read ({reason})", expected=f"a list: {_EXPECTED}")
-
-
 SUFFIXES = preprocess.SUFFIXES | {".dcm", ".dicom"}
 """What a file in a folder must end in, in either case, to be taken for an image."""
-_NOT_READ = frozenset((".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl"))
-
 STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
+_NOT_READ = frozenset((".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl"))
+_LISTS = (".csv", ".parquet", ".pq")
+_EXPECTED = "a column path and perhaps name, one row per image"
 _OUR_FOLDERS = ("analysis.json", "predictions.json")  # what a folder of our outputs holds
 _WRITTEN_OUT = re.compile(r"\\x[89a-f][0-9a-f]")  # what ``file_name_text`` makes of bytes
 _FOREIGN = "__MACOSX"  # a Mac's archives keep previews there under the images' names
@@ -190,45 +60,15 @@ class Item:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """One argument.
-
-    Attributes:
-        path: As it was given.
-        real: Its absolute path, links resolved.
-        is_folder: Whether it is one.
-        is_list: Whether it is one.
-        label: What its items' names begin with; empty for the only folder or list.
-    """
-
-    path: Path
-    real: Path
-    is_folder: bool
-    is_list: bool = False
-    label: str = ""
-
-    @property
-    def prefix(self) -> str:
-        """What names begin with, with the stroke after it."""
-        return f"{self.label}/" if self.label else ""
-
-
-def expand(
-    paths: Sequence[str | Path],
-    *,
-    skip: Path | None = None,
-    read_input: Callable[[], bytes] = lambda: sys.stdin.buffer.read(MAX_BYTES + 1),
-) -> Iterator[Item]:
+def expand(paths: Sequence[str | Path], *, skip: Path | None = None) -> Iterator[Item]:
     """Returns the images behind some paths, one by one.
 
     The arguments, lists among them, are checked at once; folders are read while the items are
     drawn, one folder's names in memory at a time.
 
     Args:
-        paths: Files, folders, lists, or ``-``.
+        paths: Files, folders, lists, or ``-``, which is read when its turn comes.
         skip: A folder that is left out wherever it lies: the one that is written to.
-        read_input: Returns standard input's bytes, when its turn comes.
 
     Raises:
         DataError: Nothing is given, a path does not exist, a list cannot be used, or (while
@@ -240,14 +80,66 @@ def expand(
     given = _labelled(_without_repeats([_given(Path(path)) for path in paths]))
     for each in given:
         if each.is_list:
-            check_list(each.path)
-    skipped = skip.resolve() if skip is not None else None
-    return _draw(given, skipped, read_input)
+            for _ in _rows(each.path):
+                pass
+    return _draw(given, skip.resolve() if skip is not None else None)
+
+
+def is_list(path: Path) -> bool:
+    """Returns whether a file is a list, by its suffix.
+
+    Example:
+        >>> is_list(Path("archive.CSV")), is_list(Path("lesion.png"))
+        (True, False)
+    """
+    return path.suffix.lower() in _LISTS
+
+
+def name_key(name: str) -> int:
+    """Returns a number for a name: a third of the memory of 100,000 long names."""
+    written = name.encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest())
+
+
+def file_name_text(name: str) -> str:
+    r"""Returns a file name as UTF-8, another one for each name.
+
+    Bytes that are no UTF-8 are written out, as in ``\xff``. A name that reads like that already
+    has its backslashes doubled, so that two files never share a name.
+
+    Example:
+        >>> file_name_text("a\udcff.jpg"), file_name_text("a\\xff.jpg"), file_name_text("a\\b.jpg")
+        ('a\\xff.jpg', 'a\\\\xff.jpg', 'a\\b.jpg')
+    """
+    written = os.fsencode(name)
+    text = written.decode("utf-8", "backslashreplace")
+    if _WRITTEN_OUT.search(text) is None:
+        return text
+    return written.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One argument.
+
+    Attributes:
+        path: As it was given.
+        real: Its absolute path, links resolved.
+        is_folder: Whether it is one.
+        is_list: Whether it is one.
+        prefix: What its items' names begin with; empty for the only folder or list.
+    """
+
+    path: Path
+    real: Path
+    is_folder: bool = False
+    is_list: bool = False
+    prefix: str = ""
 
 
 def _given(path: Path) -> _Given:
     if str(path) == STANDARD_INPUT:
-        return _Given(path, path, is_folder=False)
+        return _Given(path, path)
     try:
         path.stat()
         real = path.resolve()
@@ -267,54 +159,49 @@ def _without_repeats(given: Sequence[_Given]) -> list[_Given]:
     """Drops arguments that were given before, and what lies in a folder that is given, too."""
     first = {each.real: each for each in reversed(given)}
     folders = {each.real for each in given if each.is_folder}
-    return [
-        each
-        for each in given
-        if first[each.real] is each
-        and not (each.is_folder and any(parent in folders for parent in each.real.parents))
-        and not _is_found_below(each, folders)
-    ]
+    return [each for each in given if first[each.real] is each and not _is_found(each, folders)]
 
 
-def _is_found_below(each: _Given, folders: set[Path]) -> bool:
-    """Whether a file will be met in a folder that is given: seen there, it needs no argument."""
-    parents = [parent for parent in each.real.parents if parent in folders]
-    if each.is_folder or not parents:
-        return False
-    below = each.real.relative_to(parents[0]).parts
-    return _is_image(below[-1]) and not any(_is_hidden(part) for part in below)
+def _is_found(each: _Given, folders: set[Path]) -> bool:
+    """Whether an argument will be met in a folder that is given: there, it needs none."""
+    parent = next((parent for parent in each.real.parents if parent in folders), None)
+    if parent is None or each.is_folder:
+        return parent is not None
+    below = each.real.relative_to(parent).parts
+    return _is_image(below[-1]) and not any(map(_is_hidden, below))
 
 
-def _labelled(given: Sequence[_Given]) -> list[_Given]:
+def _labelled(given: list[_Given]) -> list[_Given]:
+    """Gives each argument as many parts of its path as tell it from the others."""
     if len(given) == 1 and (given[0].is_folder or given[0].is_list):
-        return list(given)
-    longest = max(len(each.real.parts) for each in given)
-    for depth in range(1, longest + 1):
+        return given
+    for depth in range(1, 1 + max(len(each.real.parts) for each in given)):
         labels = [PurePath(*each.real.parts[-depth:]) for each in given]
-        known = set(labels)
-        clear = len(known) == len(labels)
-        if clear and not any(parent in known for label in labels for parent in label.parents):
+        parents = {parent for label in labels for parent in label.parents}
+        if len(set(labels)) == len(labels) and parents.isdisjoint(labels):
             break
+    texts = (file_name_text(label.as_posix().lstrip("/")) for label in labels)
     return [
-        replace(each, label=file_name_text(label.as_posix().lstrip("/")))
-        for each, label in zip(given, labels, strict=True)
+        replace(each, prefix=f"{text}/" if each.is_folder or each.is_list else text)
+        for each, text in zip(given, texts, strict=True)
     ]
 
 
-def _draw(
-    given: Sequence[_Given], skip: Path | None, read_input: Callable[[], bytes]
-) -> Iterator[Item]:
+def _draw(given: Sequence[_Given], skip: Path | None) -> Iterator[Item]:
     alone = {each.real for each in given if not each.is_folder}
     for each in given:
         if str(each.path) == STANDARD_INPUT:
-            data = read_input()
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
             fault = f"{_STANDARD_INPUT_NAME}: more than {MAX_BYTES:,} bytes. Shrink the image."
             yield Item(_STANDARD_INPUT_NAME, data, fault if len(data) > MAX_BYTES else "")
         elif each.is_list:
-            for entry in read_list(each.path):
-                yield Item(f"{each.prefix}{entry.name}", entry.path, entry.fault)
+            for number, name, where in _rows(each.path):
+                image = each.path.parent / where
+                fault = f"{name}: no file {image} (row {number} of {each.path.name})."
+                fault = "" if is_plain_file(image) else fault.encode(errors="replace").decode()
+                yield Item(f"{each.prefix}{name}", image, fault)
         elif not each.is_folder:
-            yield Item(each.label, each.path)
+            yield Item(each.prefix, each.path)
         else:
             found = False
             for item, real in _walk(each.path, each.real, each.prefix, skip):
@@ -333,7 +220,7 @@ def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[
     """Yields the images below a folder with their real paths: its own, then its folders'.
 
     Raises:
-        DataError: The folder itself cannot be read.
+        DataError: The only folder that is given cannot be read.
     """
     waiting = [(folder, real, prefix)]
     while waiting:  # no recursion: it ends at 1,000 levels
@@ -342,15 +229,11 @@ def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[
             with os.scandir(folder) as entries:
                 kinds = sorted(_kept(entries))
         except OSError as error:
-            where, why = file_name_text(str(folder)), error.strerror
-            fault = f"{where}: the folder cannot be read ({why}). Check its permissions."
+            found = f"{file_name_text(str(folder))}: the folder cannot be read ({error.strerror})"
+            refused = DataError(found, action="Check its permissions")
             if not prefix:
-                raise DataError(
-                    f"{where}: the folder cannot be read ({why})",
-                    expected="a folder that may be read",
-                    action="Check its permissions",
-                ) from error
-            yield Item(prefix, folder, fault), real
+                raise refused from error
+            yield Item(prefix, folder, str(refused)), real
             continue
         below = []
         for is_folder, name in kinds:
@@ -362,34 +245,27 @@ def _walk(folder: Path, real: Path, prefix: str, skip: Path | None) -> Iterator[
         waiting += reversed(below)
 
 
-def _kept(entries: Iterator["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:
+def _kept(entries: Iterable["os.DirEntry[str]"]) -> Iterator[tuple[bool, str]]:
     """Yields whether an entry is a folder, and its name; files come before folders."""
     for entry in entries:
         if _is_hidden(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield True, entry.name
-        elif (_is_image(entry.name) and not _leads_to_folder(entry)) or _is_nameless_dicom(entry):
+        elif _is_image(entry.name):
+            if not os.path.isdir(entry.path):  # noqa: PTH112 — a link; 100,000 Paths are slow
+                yield False, entry.name
+        elif _is_nameless_dicom(entry.path):
             yield False, entry.name
 
 
-def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether a link leads to a folder; one that leads nowhere, or to itself, is a broken file."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _is_nameless_dicom(entry: "os.DirEntry[str]") -> bool:
+def _is_nameless_dicom(path: str) -> bool:
     """Whether a file without a suffix, or with a number for one, is DICOM, as archives name it."""
-    suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 — 100,000 Paths are slow
-    if suffix and not suffix[1:].isdigit():
+    suffix = os.path.splitext(path)[1]  # noqa: PTH122 — 100,000 Paths are slow
+    if (suffix and not suffix[1:].isdigit()) or not os.path.isfile(path):  # noqa: PTH113
         return False
     try:
-        if not entry.is_file():
-            return False
-        with open(entry.path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:  # noqa: PTH123
             return is_dicom(file.read(SNIFFED))
     except OSError:
         return False
@@ -411,18 +287,78 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def file_name_text(name: str) -> str:
-    r"""Returns a file name as UTF-8, another one for each name.
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yields the number, from 1, the name and the path of each row; what stands twice comes once.
 
-    Bytes that are no UTF-8 are written out, as in ``\xff``. A name that reads like that already
-    has its backslashes doubled, so that two files never share a name.
-
-    Example:
-        >>> file_name_text("a\udcff.jpg"), file_name_text("a\\xff.jpg"), file_name_text("a\\b.jpg")
-        ('a\\xff.jpg', 'a\\\\xff.jpg', 'a\\b.jpg')
+    Raises:
+        DataError: The list cannot be read, has no column ``path`` or no rows, a path is empty, a
+            name leads out of a folder or stands for two paths.
+        DependencyError: It is Parquet and pyarrow is not installed.
     """
-    written = os.fsencode(name)
-    text = written.decode("utf-8", "backslashreplace")
-    if _WRITTEN_OUT.search(text) is None:
-        return text
-    return written.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    seen: dict[int, int] = {}
+    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
+    for number, row in enumerate(rows, start=1):
+        at, where = f"{path}, row {number}", row.get("path")
+        if not isinstance(where, str) or not where.strip():
+            raise DataError(f"{at}: no path", expected="the path of an image in every row")
+        name = str(row["name"] or "") if "name" in row else _below(where)
+        if not name or name != _below(name):
+            found = f"{at}: the name {name!r}"
+            raise DataError(found, expected="one that can stand below a folder")
+        key, place = name_key(name), name_key(where)
+        if key not in seen:
+            seen[key] = place
+            yield number, name, where
+        elif seen[key] != place:
+            raise DataError(f"{at}: the name {name!r} again", expected="one name for each path")
+    if not seen:
+        raise DataError(f"{path} names no image", expected=_EXPECTED)
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is not a plain file", expected=f"a list: {_EXPECTED}")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            _require_path(path, reader.fieldnames or ())
+            yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    if find_spec("pyarrow") is None:
+        raise DependencyError(
+            f"{path} is a Parquet file, and pyarrow is not installed here",
+            action=f"{installing('ray')}, or use a CSV file",
+        )
+    import pyarrow as pa  # noqa: PLC0415 — an extra
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415
+
+    try:
+        with ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _require_path(path, names)
+            wanted = [name for name in ("path", "name") if name in names]
+            for batch in file.iter_batches(columns=wanted):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _require_path(path: Path, columns: Sequence[str]) -> None:
+    if "path" not in columns:
+        found = ", ".join(columns) or "no columns"
+        raise DataError(f"{path} has {found}", expected=_EXPECTED)
+
+
+def _below(text: str) -> str:
+    """Returns a path as it can stand below a folder; no file has a NUL in its name."""
+    text = text.replace("\0", "\\x00")
+    return "/".join(part for part in PurePath(text).parts if part not in ("/", "//", ".."))
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return DataError(f"{path} cannot be read ({reason})", expected=f"a list: {_EXPECTED}")

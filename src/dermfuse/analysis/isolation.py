@@ -1,17 +1,23 @@
 """Files to pixels in processes of their own, which a file may exhaust, hang or crash.
 
-A decoder (``dermfuse.analysis.decoder``) is started when none is free, reads one file after the
-other, and is replaced after one that it did not survive. It is started as a new program: a fork
-of a process with threads is not safe, and what runs networks is never loaded into it.
+A decoder (``-m dermfuse.analysis.isolation BYTES SECONDS PIXELS``) is started when none is free,
+reads one file after the other, and is replaced after one that it did not survive. It is started as
+a new program: a fork of a process with threads is not safe, and what runs networks is never loaded
+into it. It may use so much memory, take so long for one file, and write none. On its standard input
+come requests (``REQUEST``, a name, then a path or the bytes of a file), on standard output go
+answers (``ANSWER``, then pixels or JSON). What asks believes nothing of them: a file may have taken
+the process over.
 """
 
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +30,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse import errors
-from dermfuse.analysis import decoder
 from dermfuse.errors import (
     ConfigError,
     DecoderError,
@@ -36,14 +41,23 @@ from dermfuse.errors import (
 from dermfuse.imaging.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
 from dermfuse.imaging.reading import Source, read_any, read_stream, source_name
 
+REQUEST = struct.Struct("<?IQ")
+"""Whether a path follows, or the file itself; bytes of the name; bytes of path or file."""
+ANSWER = struct.Struct("<BII")
+"""What follows; of pixels height and width, else how many bytes of JSON, and 0."""
+PIXELS, REFUSAL, FAULT, NO_MEMORY, READY = range(5)
+"""What an answer may be. After ``NO_MEMORY`` the process ends, and its memory is free."""
+
+_MODULE = "dermfuse.analysis.isolation"
 _REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
 _OWN_MB = 250  # its own code 70, a file of 25 MB and what looking through it takes
 _LEAST_MB = 100
 _MOST_JSON_BYTES = 1_000_000
-_HEAD_BYTES = decoder.ANSWER.size
 _PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
 _WALL_FACTOR = 3
+_ORPHAN_FACTOR = 4  # of the seconds, by the clock: what asks would have ended the process before
 _START_SECONDS = 60.0  # of a new process; a second where the machine has time for it
+_OUT_OF_MEMORY = "out of memory"  # what Pillow says where C code finds none
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
 )
@@ -205,7 +219,7 @@ class _Decoder:
         self._limits = limits
         self._is_ready = self._is_late = False
         command = [sys.executable, "-P", *(["-B"] if sys.dont_write_bytecode else [])]
-        command += ["-m", decoder.__name__, str(limits.memory_mb * 10**6), str(limits.seconds)]
+        command += ["-m", _MODULE, str(limits.memory_mb * 10**6), str(limits.seconds)]
         command += [str(limits.max_pixels)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 — this Python, and a module of ours
@@ -219,6 +233,8 @@ class _Decoder:
             )
         except OSError as error:
             raise _not_started(error.strerror or str(error)) from error
+        self._requests = cast(io.RawIOBase, self._process.stdin)
+        self._answers = io.BufferedReader(cast(io.RawIOBase, self._process.stdout))
 
     @property
     def is_alive(self) -> bool:
@@ -227,9 +243,8 @@ class _Decoder:
     def end(self) -> int:
         """Ends the process and returns its exit status; below 0 it is a signal."""
         self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._requests.close()
+        self._answers.close()
         return self._process.wait()
 
     def ask(self, request: _Request) -> NDArray[np.uint8]:
@@ -256,7 +271,7 @@ class _Decoder:
     def _wait_until_ready(self) -> None:
         try:
             with self._within(_START_SECONDS):
-                self._is_ready = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))[0] == decoder.READY
+                self._is_ready = ANSWER.unpack(self._read(ANSWER.size))[0] == READY
         except EOFError:
             why = "it takes too long" if self._is_late else _describe(self._end_by_itself())
             raise _not_started(why) from None
@@ -274,21 +289,20 @@ class _Decoder:
 
     def _exchange(self, request: _Request) -> NDArray[np.uint8]:
         name = request.name.encode(errors="surrogatepass")
-        head = decoder.REQUEST.pack(request.is_path, len(name), len(request.content))
+        head = REQUEST.pack(request.is_path, len(name), len(request.content))
         for part in (head + name, request.content):
-            self._write(part)
-        kind, first, second = decoder.ANSWER.unpack(self._read(_HEAD_BYTES))
-        if (
-            kind == decoder.PIXELS
-            and min(first, second) > 0
-            and first * second <= self._limits.max_pixels
-        ):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[self._requests.write(rest) :]
+        kind, first, second = ANSWER.unpack(self._read(ANSWER.size))
+        if kind == PIXELS and min(first, second) > 0 and first * second <= self._limits.max_pixels:
             pixels = np.empty((first, second, 3), dtype=np.uint8)
-            self._fill(pixels.data.cast("B"))
+            if self._answers.readinto(pixels.data.cast("B")) < pixels.size:
+                raise EOFError
             return pixels
-        if kind == decoder.NO_MEMORY:
+        if kind == NO_MEMORY:
             raise _refusal(request, f"decoding it takes more than {self._limits.memory_mb} MB")
-        if kind not in (decoder.REFUSAL, decoder.FAULT) or first > _MOST_JSON_BYTES:
+        if kind not in (REFUSAL, FAULT) or first > _MOST_JSON_BYTES:
             raise EOFError
         raise _said(kind, self._read(first))
 
@@ -303,24 +317,11 @@ class _Decoder:
         self._process.kill()
         return self._process.wait()
 
-    def _write(self, data: bytes) -> None:
-        stdin = cast(BinaryIO, self._process.stdin)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[stdin.write(rest) :]
-
     def _read(self, size: int) -> bytes:
-        found = bytearray(size)
-        self._fill(memoryview(found))
-        return bytes(found)
-
-    def _fill(self, rest: memoryview) -> None:
-        stdout = cast(io.RawIOBase, self._process.stdout)
-        while rest:
-            count = stdout.readinto(rest)
-            if not count:
-                raise EOFError
-            rest = rest[count:]
+        found = self._answers.read(size)
+        if len(found) < size:
+            raise EOFError
+        return found
 
 
 def _said(kind: int, found: bytes) -> Exception:
@@ -328,7 +329,7 @@ def _said(kind: int, found: bytes) -> Exception:
     try:
         record = json.loads(found)
         named = str(record["kind"])
-        if kind == decoder.FAULT:
+        if kind == FAULT:
             return RuntimeError(f"{named} in a decoder: {' '.join(map(str, record['trace']))}")
         made = _REFUSALS.get(named, ImageError)
         return made(
@@ -366,3 +367,91 @@ def _environment() -> dict[str, str]:
 def _end_all(idle: list[_Decoder]) -> None:
     while idle:
         idle.pop().end()
+
+
+def _serve() -> None:
+    """Answers requests until there are no more."""
+    memory, seconds, max_pixels = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    requests, answers = _own_streams()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; who asks will say when
+    _limit(memory)
+    answers.write(ANSWER.pack(READY, 0, 0))
+    answers.flush()
+    while head := requests.read(REQUEST.size):
+        is_path, name_bytes, size = REQUEST.unpack(head)
+        name = requests.read(name_bytes).decode(errors="surrogatepass")
+        source = requests.read(size)
+        _count_time(seconds)
+        kind, found = _decode(Path(os.fsdecode(source)) if is_path else source, name, max_pixels)
+        del source
+        _count_time(0)
+        if isinstance(found, bytes):
+            answers.write(ANSWER.pack(kind, len(found), 0) + found)
+        else:
+            answers.write(ANSWER.pack(kind, *found.shape[:2]))
+            answers.write(found.data)
+        answers.flush()
+        if kind == NO_MEMORY:
+            return
+
+
+def _decode(
+    source: Path | bytes, name: str, max_pixels: int
+) -> tuple[int, NDArray[np.uint8] | bytes]:
+    """Returns the kind of an answer and its content."""
+    try:
+        return PIXELS, read_any(source, name=name, max_pixels=max_pixels)
+    except Exception as error:
+        if _is_of_memory(error):
+            return NO_MEMORY, b""
+        if isinstance(error, DermfuseError):
+            parts = {key: getattr(error, key) for key in ("found", "expected", "action")}
+            return REFUSAL, json.dumps({"kind": type(error).__name__, **parts}).encode()
+        places = traceback.extract_tb(error.__traceback__)
+        trace = [f"{Path(place.filename).name}:{place.lineno}" for place in places]
+        return FAULT, json.dumps({"kind": type(error).__name__, "trace": trace}).encode()
+
+
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Whether an error comes of an allocation that failed, however it was wrapped."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Returns standard input and output, and keeps them from whatever C code writes there."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 — for its descriptor
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(nothing.fileno(), 1)
+    return requests, answers
+
+
+def _limit(memory: int) -> None:
+    """Bounds what this process may do; where the system has no such limits, it does not."""
+    with suppress(OSError):  # when memory is short, Linux ends this process first
+        Path("/proc/self/oom_score_adj").write_text("900")
+    with suppress(ImportError):
+        import resource  # noqa: PLC0415 — POSIX alone has it
+
+        for limit, most in (
+            (resource.RLIMIT_DATA, memory),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, 0),
+        ):
+            with suppress(OSError, ValueError):  # a lower one stands already
+                resource.setrlimit(limit, (most, most))
+
+
+def _count_time(seconds: float) -> None:
+    """Ends the process after so much processor time from now on; 0 lets it live."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_FACTOR * seconds)
+
+
+if __name__ == "__main__":
+    _serve()

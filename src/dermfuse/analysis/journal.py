@@ -1,4 +1,4 @@
-"""``results.jsonl``: one line per image, appended as they are finished, and found again.
+"""``results.jsonl``: a line for each image, made once, appended when it is done, found again.
 
 A line is a JSON object: ``name``; ``file`` with what tells whether the image has changed (its
 size, and its time or, without a path, its sha256); then either the record or ``error``, and
@@ -7,19 +7,52 @@ any time: a line is whole or, at the very end, torn, and a torn line is cut off 
 opened again.
 """
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from dermfuse.errors import RunError, StorageError
-from dermfuse.folders import atomic_write
+import numpy as np
+from numpy.typing import NDArray
+
+from dermfuse.analysis.inputs import Item, name_key
+from dermfuse.errors import DecoderError, DermfuseError, RunError, StorageError
+from dermfuse.folders import NOTICE, atomic_write
+from dermfuse.imaging.reading import Read, read_any
+
+_NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
+_LOG = logging.getLogger(__name__)
+
+Analyze = Callable[[NDArray[np.uint8], str], Mapping[str, Any]]
+"""From pixels and a name to a record of JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An image whose line is needed.
+
+    Attributes:
+        item: The image.
+        facts: What tells whether it has changed; empty if it cannot be told.
+        place: Where its line lies already; None if it has to be analysed.
+    """
+
+    item: Item
+    facts: Mapping[str, Any]
+    place: int | None = None
+
+
+LineSource = Callable[[Iterator[Work]], Generator[bytes | int, None, None]]
+"""Turns images into their lines, or the places where these lie, in order; draws them as needed."""
 
 
 class Journal:
@@ -28,6 +61,9 @@ class Journal:
     Args:
         path: The file; it is made if it is missing.
 
+    Attributes:
+        count: How many lines there are.
+
     Raises:
         RunError: Another process has it open.
         StorageError: It cannot be written.
@@ -35,6 +71,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._offsets: dict[int, int] = {}
+        self.count = self._end = 0
         try:
             path.touch()
             self._file: BinaryIO = path.open("r+b")
@@ -42,9 +80,6 @@ class Journal:
             raise self._unwritable(error) from error
         try:
             self._lock()
-            self._offsets: dict[int, int] = {}
-            self._lines = 0
-            self._end = 0
             self._index()
         except BaseException:
             self._file.close()
@@ -54,14 +89,14 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # a line that found no room has been told of; it is torn at most
+        with suppress(OSError):  # a line that found no room has been reported; it is torn at most
             self._file.close()
 
     def find(self, name: str, facts: Mapping[str, Any]) -> int | None:
         """Returns where the record of an unchanged image lies, or None; most failures are none.
 
         Args:
-            name: Of the image.
+            name: The image's name.
             facts: What ``file`` must say.
         """
         offset = self._offsets.get(name_key(name))
@@ -92,74 +127,55 @@ class Journal:
             raise self._unwritable(error) from error
         self.require_place()
         self._end += len(line) + 1
-        self._lines += 1
+        self.count += 1
         return offset
 
     def require_place(self) -> None:
-        """Refuses to go on once the file is gone: what is written into it would be lost.
+        """Refuses to continue once the file is gone: what is written into it would be lost.
 
         Raises:
             StorageError: The file has been removed, or another is in its place.
         """
-        try:
-            here = self._path.stat()
-        except OSError as error:
-            raise self._removed() from error
-        if not os.path.samestat(here, os.fstat(self._file.fileno())):
-            raise self._removed()
-
-    def _removed(self) -> StorageError:
-        return StorageError(
+        with suppress(OSError):
+            if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                return
+        raise StorageError(
             f"{self._path} was removed while results were written into it",
             expected="a results folder that stays",
             action="Call again",
         )
 
-    def arrange(self, offsets: "array[int]") -> int:
-        """Leaves exactly the lines at these offsets, in their order.
+    def arrange(self, offsets: "array[int]") -> "array[int]":
+        """Leaves exactly the lines at these offsets, in their order, and returns where they begin.
 
         Nothing is written if that is how they lie already.
-
-        Returns:
-            How many lines were dropped: superseded, or of images that are no longer given.
         """
-        dropped = self._lines - len(offsets)
-        ordered = all(a < b for a, b in pairwise(offsets))
-        if dropped == 0 and ordered:
-            return 0
+        if self.count == len(offsets) and all(a < b for a, b in pairwise(offsets)):
+            return offsets
         self.require_place()
+        arranged, self._end = array("q"), 0
         with atomic_write(self._path) as target:
             for offset in offsets:
                 self._file.seek(offset)
-                target.write(self._file.readline())
+                arranged.append(self._end)
+                self._end += target.write(self._file.readline())
         self._file.close()
         self._file = self._path.open("r+b")
         self._lock()
         self._offsets.clear()
-        self._lines, self._end = len(offsets), self._path.stat().st_size
-        return dropped
-
-    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields every line with its offset, in order, one in memory at a time."""
-        offset = 0
-        while offset < self._end:
-            self._file.seek(offset)
-            line = self._file.readline()
-            if (record := parse_line(line)) is not None:  # a damaged one is as good as none
-                yield offset, record
-            offset += len(line)
+        self.count = len(offsets)
+        return arranged
 
     def _index(self) -> None:
         """Finds every name's last line, and cuts off what a kill has torn."""
-        self._file.seek(0)
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
+            if (record := parse_line(line)) is not None:  # a damaged one is as good as none
+                self._offsets[name_key(record["name"])] = self._end
             self._end += len(line)
-            self._lines += 1
+            self.count += 1
         self._file.truncate(self._end)
-        for offset, record in self.records():
-            self._offsets[name_key(record["name"])] = offset
 
     def _lock(self) -> None:
         """Keeps other processes out until the file is closed; Windows has no such lock."""
@@ -198,7 +214,76 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return record if named and line.endswith(b"\n") else None
 
 
-def name_key(name: str) -> int:
-    """Returns a number for a name: a third of the memory of 100,000 long names."""
-    written = name.encode(errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(written, digest_size=8).digest())
+def file_facts(item: Item) -> dict[str, Any]:
+    """Returns what tells whether an image has changed; empty if it cannot be told."""
+    if isinstance(item.source, bytes):
+        digest = hashlib.sha256(item.source).hexdigest()
+        return {"bytes": len(item.source), "sha256": digest}
+    try:
+        state = item.source.stat()
+    except (OSError, ValueError):
+        return {}
+    return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+
+
+def make_line(work: Work, analyze: Analyze, read: Read = read_any) -> bytes:
+    """Returns an image's line; whatever is wrong with the image becomes its ``error``.
+
+    Args:
+        work: The image.
+        analyze: Takes its pixels and name.
+        read: Takes its source and name.
+
+    Raises:
+        StorageError: What is written for an image finds no room, or no folder.
+    """
+    item, start = work.item, _start(work)
+    if item.fault:
+        return error_line(work, item.fault)
+    try:
+        record = analyze(read(item.source, name=item.name), item.name)
+        return _encode({**start, **record, **start})
+    except DermfuseError as error:
+        if isinstance(error, StorageError) and not _is_of_name(error):
+            raise  # the disk is full, or the folder gone: so it is for every image
+        return error_line(work, str(error), is_final=isinstance(error, DecoderError))
+    except Exception as error:
+        # One image must not end the work on 100,000, nor prevent continuing with it.
+        _LOG.exception("%s: a fault of dermfuse itself", item.name)
+        return error_line(work, describe_fault(error))
+
+
+def error_line(work: Work, error: str, *, is_final: bool = False) -> bytes:
+    """Returns the line of an image that could not be analysed.
+
+    Args:
+        work: The image.
+        error: Why, in one line.
+        is_final: Whether it is not tried again as long as the file stays as it is.
+    """
+    final = {"final": True} if is_final else {}
+    return _encode({**_start(work), "error": error, **final, "notice": NOTICE})
+
+
+def describe_fault(error: Exception) -> str:
+    """Returns what is reported of an image over which dermfuse itself fails.
+
+    Example:
+        >>> describe_fault(ZeroDivisionError())
+        'A fault of dermfuse itself (ZeroDivisionError). Please report it.'
+    """
+    return f"A fault of dermfuse itself ({type(error).__name__}). Please report it."
+
+
+def _is_of_name(error: StorageError) -> bool:
+    """Whether a file could not be written for its name alone: others can be."""
+    cause = error.__cause__
+    return isinstance(cause, ValueError) or getattr(cause, "errno", None) in _NAME_ERRNOS
+
+
+def _start(work: Work) -> dict[str, Any]:
+    return {"name": work.item.name, "file": dict(work.facts)}
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode()

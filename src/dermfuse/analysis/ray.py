@@ -3,42 +3,32 @@
 The images' names and paths go to the workers in small blocks, and lines come back in order. A
 worker that dies is started again and its block sent again; a block that has killed a worker each
 time is given up, and its images are recorded as failed.
-
-A connection to Ray: one that is started here, or a cluster that runs already.
-
-Images that are to be analysed as an Arrow table, and back, on another machine.
 """
 
-import json
 import logging
 import os
+import pickle
 import socket
 import warnings
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.inputs import Item
 from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
-from dermfuse.analysis.tables import (
-    Analyze,
-    LineSource,
-    Work,
-    error_line,
-    make_line,
-    summarize_with,
-)
-from dermfuse.errors import ConfigError, DependencyError, ReleaseError, RunError, installing
+from dermfuse.analysis.journal import Analyze, LineSource, Work, error_line, make_line
+from dermfuse.analysis.tables import summarize_with
+from dermfuse.errors import ConfigError, DependencyError, RunError, installing
 from dermfuse.imaging.limits import MAX_PIXELS
-from dermfuse.release.folder import Parcel, bundled_release, pack_release
+from dermfuse.release.folder import Parcel, pack_release
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,15 +38,25 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """The address that starts Ray on this machine, for this call alone."""
+MOST_IN_BLOCK = 32
+"""Images that are sent at once, and analysed again if their worker dies."""
+DEATHS = 3
+"""So many workers may die of a block before it is given up."""
 
 _AUTO = "auto"
 _EXPECTED = "local, auto or HOST:PORT of a running cluster"
 _CLIENT = "ray://"
 _ANSWER_SECONDS = 5.0
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
-_FRAME_HEADER_BYTES, _SETTINGS_TYPE = 9, 4
-_EMPTY_SETTINGS = bytes((0, 0, 0, _SETTINGS_TYPE, 0, 0, 0, 0, 0))
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+_SHARES = 8  # blocks per worker, so that all finish at about the same time
+_LOST = (
+    f"Its worker died {DEATHS} times over this image or one that was sent with it. "
+    "Call again to try it once more; with more memory per worker if that was short."
+)
+_NEW = -1  # no line's place
+
+BuildAnalyze = Callable[[], Analyze]
+"""Called once in each worker; must be something that pickle, or Ray's, can send."""
 
 
 def require_ray() -> None:
@@ -123,24 +123,29 @@ def _knock(address: str) -> None:
         )
     try:
         parts = urlsplit(f"tcp://{address}")
-        host, port = parts.hostname, parts.port
+        place = parts.hostname, parts.port
     except ValueError:
-        host = port = None
-    if not host or not port:
+        place = None, None
+    if not all(place):
         raise ConfigError(f"{address} is no address of a Ray cluster", expected=_EXPECTED)
     try:
-        with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") in ("", "0") and not _speaks_grpc(connection):
-                raise _unreachable(address, "what listens there is no Ray")
+        socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from error
+    if os.environ.get("RAY_USE_TLS", "0") in ("", "0") and not _speaks_grpc(address):
+        raise _unreachable(address, "what listens there is no Ray")
 
 
-def _speaks_grpc(connection: socket.socket) -> bool:
-    """Returns whether HTTP/2, on which gRPC runs, is answered as its server must: with SETTINGS."""
-    connection.sendall(_HTTP2_PREFACE + _EMPTY_SETTINGS)
-    answer = connection.recv(_FRAME_HEADER_BYTES, socket.MSG_WAITALL)
-    return len(answer) == _FRAME_HEADER_BYTES and answer[3] == _SETTINGS_TYPE
+def _speaks_grpc(address: str) -> bool:
+    """Returns whether gRPC, which Ray's nodes speak, is answered."""
+    import grpc
+
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def _unreachable(address: str, reason: str) -> ConfigError:
@@ -151,60 +156,6 @@ def _unreachable(address: str, reason: str) -> ConfigError:
     )
 
 
-# ruff: noqa: PLC0415 — pyarrow is an extra
-
-
-def pack_works(works: Sequence[Work], *, start: int) -> "pa.Table":
-    """Returns one row per image: its number, name, path or bytes, fault, and facts.
-
-    Args:
-        works: The images; paths become absolute, for another process has another folder.
-        start: Number of the first.
-    """
-    import pyarrow as pa
-
-    sources = [work.item.source for work in works]
-    return pa.table({
-        "number": pa.array(range(start, start + len(works)), pa.int64()),
-        "name": pa.array([work.item.name for work in works], pa.string()),
-        "path": pa.array([_path_bytes(source) for source in sources], pa.binary()),
-        "data": pa.array([s if isinstance(s, bytes) else None for s in sources], pa.large_binary()),
-        "fault": pa.array([work.item.fault for work in works], pa.string()),
-        "facts": pa.array([json.dumps(dict(work.facts)) for work in works], pa.string()),
-    })  # fmt: skip
-
-
-def unpack_works(table: "pa.Table") -> Iterator[Work]:
-    """Yields the images of a table."""
-    for row in table.to_pylist():
-        data, path = row["data"], row["path"]
-        source = data if path is None else Path(os.fsdecode(path))
-        yield Work(Item(row["name"], source, row["fault"]), json.loads(row["facts"]))
-
-
-def _path_bytes(source: Path | bytes) -> bytes | None:
-    """Returns a path as the file system has it, which need not be UTF-8."""
-    return None if isinstance(source, bytes) else os.fsencode(source.absolute())
-
-
-# ruff: noqa: PLC0415 — Ray is an extra
-
-
-MOST_IN_BLOCK = 32
-"""Images that are sent at once, and analysed again if their worker dies."""
-DEATHS = 3
-"""So many workers may die of a block before it is given up."""
-
-_SHARES = 8  # blocks per worker, so that all finish at about the same time
-_LOST = (
-    f"Its worker died {DEATHS} times over this image or one that was sent with it. "
-    "Call again to try it once more; with more memory per worker if that was short."
-)
-
-BuildAnalyze = Callable[[], Analyze]
-"""Called once in each worker; must be something that pickle, or Ray's, can send."""
-
-
 def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIXELS) -> LineSource:
     """Returns a source of lines that has images read and analysed by Ray Data's actors.
 
@@ -213,18 +164,14 @@ def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIX
     Args:
         build: Makes what analyses, in the worker.
         workers: How many actors, one processor each.
-        max_pixels: Of an image.
+        max_pixels: The most pixels that an image may have.
     """
 
-    def produce(works: Iterator[Work]) -> Generator[bytes, None, None]:
+    def produce(works: Iterator[Work]) -> Generator[bytes | int, None, None]:
         sent = _send(works, workers=workers)
-        done = 0
-        lines = _score(sent.blocks, (build, max_pixels), workers=workers) if sent.blocks else ()
-        for number, line in lines:
-            yield from sent.lost(done, number)
-            yield line
-            done = number + 1
-        yield from sent.lost(done, sent.count)
+        lines = _score(sent.blocks, (build, max_pixels), workers=workers)
+        for place in sent.places:
+            yield next(lines) if place == _NEW else place
 
     return produce
 
@@ -242,52 +189,20 @@ def analyze_of(analyzer: Analyzer, *, thumbnail: bool) -> BuildAnalyze:
     import ray
 
     parcel = pack_release(analyzer.folder)
-    return _Recipe(
-        ray.put(parcel),
-        parcel.digest,
-        analyzer.operating_point.name,
-        looks=analyzer.looks,
-        score_all=analyzer.score_all,
-        thumbnail=thumbnail,
-    )
+    stored, digest = ray.put(parcel), parcel.digest
+    settings: dict[str, Any] = {
+        "operating_point": analyzer.operating_point.name,
+        "looks": analyzer.looks,
+        "score_all": analyzer.score_all,
+    }
 
+    def build() -> Analyze:
+        with TemporaryDirectory(prefix="dermfuse-release-") as folder:
+            parcel: Parcel = ray.get(stored)
+            parcel.unpack(Path(folder), digest=digest)
+            return summarize_with(Analyzer(folder, **settings), thumbnail=thumbnail)
 
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    """Makes an analyzer from a parcel that is fetched only where the release is not at hand."""
-
-    parcel: Any
-    digest: str
-    operating_point: str
-    looks: int
-    score_all: bool
-    thumbnail: bool
-
-    def __call__(self) -> Analyze:
-        import ray
-
-        with TemporaryDirectory(prefix="dermfuse-release-") as temporary:
-            folder = _own_release(self.digest)
-            if folder is None:
-                folder = Path(temporary)
-                parcel: Parcel = ray.get(self.parcel)
-                parcel.unpack(folder, digest=self.digest)
-            analyzer = Analyzer(
-                folder,
-                operating_point=self.operating_point,
-                looks=self.looks,
-                score_all=self.score_all,
-            )
-        return summarize_with(analyzer, thumbnail=self.thumbnail)
-
-
-def _own_release(digest: str) -> Path | None:
-    """Returns the package's release if it is the one that is wanted."""
-    try:
-        folder = bundled_release()
-        return folder if pack_release(folder).digest == digest else None
-    except ReleaseError:
-        return None
+    return build
 
 
 class _Scorer:
@@ -302,59 +217,65 @@ class _Scorer:
     def __call__(self, block: "pa.Table") -> "pa.Table":
         import pyarrow as pa
 
-        read = self._decoders.read
-        lines = [make_line(work, self._analyze, read) for work in unpack_works(block)]
-        return pa.table({"number": block["number"], "line": pa.array(lines, pa.large_binary())})
+        works = _unpack(block)
+        lines = [make_line(work, self._analyze, self._decoders.read) for work in works]
+        return pa.table({"block": block["block"], "line": pa.array(lines, pa.large_binary())})
 
 
 @dataclass(slots=True)
 class _Sent:
-    """What lies in the object store: the images in blocks, and the first number of each."""
+    """The blocks of images in the object store, and where the lines of others lie already."""
 
     blocks: list[Any] = field(default_factory=list)
-    starts: "array[int]" = field(default_factory=lambda: array("q"))
-    count: int = 0
-
-    def lost(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yields the lines of the images from one number to another, of which none came."""
-        import ray
-
-        while start < stop:
-            index = bisect_right(self.starts, start) - 1
-            for work in unpack_works(ray.get(self.blocks[index])):
-                yield error_line(work, f"{work.item.name}: {_LOST}")
-            start = self.starts[index + 1] if index + 1 < len(self.blocks) else self.count
+    places: "array[int]" = field(default_factory=lambda: array("q"))
 
 
-def _send(works: Iterable[Work], *, workers: int) -> _Sent:
-    """Returns the images in blocks: none is more than a small share of what a worker will do."""
+def _send(works: Iterator[Work], *, workers: int) -> _Sent:
+    """Puts the images into blocks: none is more than a small share of what a worker will do."""
     import ray
 
-    sent = _Sent()
-    waiting: list[Work] = []
+    sent, waiting, count = _Sent(), list[Work](), 0
 
     def put() -> None:
-        sent.blocks.append(ray.put(pack_works(waiting, start=sent.count)))
-        sent.starts.append(sent.count)
-        sent.count += len(waiting)
+        sent.blocks.append(ray.put(_pack(waiting, block=len(sent.blocks))))
         waiting.clear()
 
     for work in works:
-        waiting.append(work)
-        if len(waiting) >= min(MOST_IN_BLOCK, 1 + sent.count // (_SHARES * workers)):
+        sent.places.append(_NEW if work.place is None else work.place)
+        if work.place is None:
+            waiting.append(work)
+        if len(waiting) >= min(MOST_IN_BLOCK, 1 + count // (_SHARES * workers)):
+            count += len(waiting)
             put()
     if waiting:
         put()
     return sent
 
 
-def _score(
-    blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int
-) -> Iterator[tuple[int, bytes]]:
-    """Yields numbers and lines in order; those of a block that was given up are left out."""
+def _pack(works: list[Work], *, block: int) -> "pa.Table":
+    """Returns a row per image, its path absolute: another process has another folder."""
+    import pyarrow as pa
+
+    rows = []
+    for work in works:
+        source = work.item.source
+        there = source if isinstance(source, bytes) else source.absolute()
+        rows.append(pickle.dumps(replace(work, item=replace(work.item, source=there))))
+    numbers = pa.array([block] * len(works), pa.int64())
+    return pa.table({"block": numbers, "work": pa.array(rows, pa.large_binary())})
+
+
+def _unpack(block: "pa.Table") -> list[Work]:
+    return [pickle.loads(row) for row in block["work"].to_pylist()]  # noqa: S301 — our own
+
+
+def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int) -> Iterator[bytes]:
+    """Yields the lines of the blocks in order; of one that was given up, those that say so."""
     import ray
     from ray.data import ActorPoolStrategy, from_arrow_refs
 
+    if not blocks:
+        return
     images = from_arrow_refs(blocks)
     context = images.context
     context.execution_options.preserve_order = True
@@ -374,18 +295,32 @@ def _score(
             max_restarts=-1,
             max_task_retries=DEATHS - 1,
         )
+    done = 0
     try:
-        for batch in lines.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=1
-        ):
-            yield from zip(batch["number"].to_pylist(), batch["line"].to_pylist(), strict=True)
+        for number, made in groupby(_rows(lines), key=itemgetter(0)):
+            for block in blocks[done:number]:
+                yield from _lost(block)
+            yield from (line for _, line in made)
+            done = number + 1
     except ray.exceptions.RayError as error:
         raise RunError(
-            f"the workers cannot go on ({_last_line(error)})",
+            f"the workers cannot continue ({str(error).strip().splitlines()[-1].strip()})",
             expected="dermfuse, in this version, at every node",
-            action="Call again to go on with what is done",
+            action="Call again to continue after what is done",
         ) from error
+    for block in blocks[done:]:
+        yield from _lost(block)
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def _rows(lines: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 — Ray's data set
+    """Yields each line after the number of its block."""
+    for batch in lines.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        yield from zip(batch["block"].to_pylist(), batch["line"].to_pylist(), strict=True)
+
+
+def _lost(block: Any) -> Iterator[bytes]:  # noqa: ANN401 — Ray's reference to a table
+    """Yields the lines of a block that was given up."""
+    import ray
+
+    for work in _unpack(ray.get(block)):
+        yield error_line(work, f"{work.item.name}: {_LOST}")

@@ -16,7 +16,7 @@ from typing import Annotated, cast
 import typer
 
 from dermfuse import __version__
-from dermfuse.cli import analyze, bench, data, demo, models, release, reproduce, results, serve
+from dermfuse.cli import analyze, data, demo, models, release, reproduce, results, serve
 from dermfuse.cli.console import log_to_stderr, say, say_error
 from dermfuse.errors import DermfuseError
 
@@ -41,7 +41,6 @@ analyze.register(app)
 release.register_card(app)
 models.register(app)
 demo.register(app)
-bench.register(app)
 results.register(app)
 results.register_ensembles(app)
 results.register_publish(app)

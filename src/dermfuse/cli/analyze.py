@@ -94,11 +94,15 @@ def analyze(  # noqa: PLR0913 — an option each
 
     Needs no network connection, no GPU and no torch. Without --out each result is printed.
     """
-    from dermfuse.analysis.analyzer import Analyzer
-    from dermfuse.analysis.ray import require_ray
-
     _require_out(out, overlays=overlays, masks=masks, ray=ray is not None)
+    isolate: bool | Decoders = False
+    if ray is None:
+        isolate = _decoders(paths, threads or 1, max_pixels, in_folder=out is not None)
+    from dermfuse.analysis.analyzer import Analyzer  # after decoders have begun to start
+
     if ray is not None:
+        from dermfuse.analysis.ray import require_ray
+
         require_ray()
     analyzer = Analyzer(
         release,
@@ -106,8 +110,7 @@ def analyze(  # noqa: PLR0913 — an option each
         looks=looks,
         score_all=score_all,
         max_pixels=max_pixels,
-        isolate=ray is None
-        and _decoders(paths, threads or 1, max_pixels, in_folder=out is not None),
+        isolate=isolate,
     )
     if out is None:
         failed = _print_each(analyzer, paths, json=json)
@@ -131,7 +134,7 @@ def analyze(  # noqa: PLR0913 — an option each
 def _decoders(
     paths: Sequence[str], count: int, max_pixels: int, *, in_folder: bool
 ) -> "Decoders | bool":
-    """Returns what decodes many images, so that none of them ends the work on the others."""
+    """Returns what decodes many images, starting: none of them ends the work on the others."""
     from dermfuse.analysis.inputs import is_list
     from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
 
@@ -139,7 +142,9 @@ def _decoders(
     if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
         return False
     limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
-    return Decoders(count, limits=limits)
+    decoders = Decoders(count, limits=limits)
+    decoders.start(count)
+    return decoders
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:
@@ -190,7 +195,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
 
 def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
     """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
-    from dermfuse.analysis.tables import describe_fault
+    from dermfuse.analysis.journal import describe_fault
     from dermfuse.errors import DermfuseError
 
     if item.fault:

@@ -64,7 +64,7 @@ def verify(folders: Folders, *, json: Json = False) -> None:
 def download(folder: Folder) -> None:
     """Fetch the official ISIC 2016 archives.
 
-    A download that was cut goes on where it stopped; archives are checked, then unpacked.
+    A download that was cut is tried again; archives are checked, then unpacked.
     """
     from dermfuse.data.download import download_isic2016
 
@@ -134,6 +134,8 @@ def audit(folders: Folders, *, json: Json = False) -> None:
 
 
 def _show_verification(report: "VerificationReport") -> None:
+    from dermfuse.data.isic2016 import name_some
+
     rows = [
         (
             f"{split.split} {name}",
@@ -150,16 +152,17 @@ def _show_verification(report: "VerificationReport") -> None:
         for kind in ("images", "masks", "labels"):
             ids: tuple[str, ...] = getattr(split, f"missing_{kind}")
             if ids:
-                more = " ... (--json names all)" if len(ids) > _SHOWN_IDS else ""
-                say(
-                    f"{split.split}: {len(ids)} missing {kind}: {', '.join(ids[:_SHOWN_IDS])}{more}"
-                )
+                more = " (--json names all)" * (len(ids) > _SHOWN_IDS)
+                some = name_some(ids, shown=_SHOWN_IDS)
+                say(f"{split.split}: {len(ids)} missing {kind}: {some}{more}")
         for rule, count in split.mask_rules.items():
             say(f"{split.split}: {count} mask{'s' * (count != 1)} read as: {rule}")
         for odd in split.odd:
             subject = f"{odd.image_id}: " if odd.image_id else ""
             say(f"{split.split}: {odd.kind}: {subject}{odd.sentence}")
-    say("Complete." if report.complete else "Not complete: the commands go on with what is here.")
+    say(
+        "Complete." if report.complete else "Not complete: the commands continue with what is here."
+    )
 
 
 def _show_join(report: "JoinReport") -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +12,16 @@ from dermfuse.cli.console import (
     announce_stage,
     estimate_cells,
     progress,
+    require_figures_extra,
     require_train_extra,
     say,
     say_error,
     say_notice,
+    say_progress,
     say_table,
 )
 from dermfuse.cli.models import ReleaseFolder
-from dermfuse.errors import ConfigError
+from dermfuse.errors import ConfigError, DependencyError
 from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:
@@ -92,7 +95,17 @@ def _train(out: Path, seed: int) -> None:
     require_train_extra("dermfuse demo --train")
     from dermfuse.reproduction.demo import LineSettings, run_line
 
-    report = run_line(out, settings=LineSettings(seed=seed), stage=announce_stage)
+    draw = None
+    try:
+        require_figures_extra("the page's figures")
+    except DependencyError as error:
+        say_progress(str(error))
+    else:
+        from dermfuse.figures.gather import draw_figures
+
+        draw = partial(draw_figures, data=out / "data")
+    settings = LineSettings(seed=seed)
+    report = run_line(out, settings=settings, stage=announce_stage, draw=draw)
     rows = [
         (name, metric, *estimate_cells(estimate))
         for name, evaluation in report.evaluations.items()

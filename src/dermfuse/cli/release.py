@@ -27,13 +27,20 @@ from dermfuse.cli.console import (
     say_table,
 )
 from dermfuse.cli.models import Data
-from dermfuse.cli.reproduce import Deadline, JobsOption, say_left, watch_lines, watch_live
+from dermfuse.cli.reproduce import (
+    Deadline,
+    JobsOption,
+    say_left,
+    show_queue,
+    watch_lines,
+    watch_live,
+)
 from dermfuse.errors import ConfigError
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
 from dermfuse.report.words import MISSED, UNLIKE
 
 if TYPE_CHECKING:
-    from dermfuse.publishing.release import MakeReport, MakeRequest, Prepared, ReleaseRequest
+    from dermfuse.publishing.release import MakeReport, MakeRequest, ReleaseRequest
 
 
 def show_release(release: Release, folder: Path) -> None:
@@ -162,36 +169,16 @@ def release(  # noqa: PLR0913 — an option each
     with progress("Timing steps of each network") as advance:
         prepared = prepare_release(request, progress=advance)
     if dry_run:
-        say_json(prepared.to_dict()) if json else _show_plan(prepared)
+        say_json(prepared.to_dict()) if json else show_queue(
+            prepared.queue, head=f"{prepared.plan.name}: "
+        )
         return
-    count = prepared.estimate.jobs
+    count = prepared.queue.jobs
     with (watch_live if on_terminal() else watch_lines)(count) as watch:
         report = make_release(request, prepared=prepared, watch=watch, stage=announce_stage)
     say_json(report.to_dict()) if json else _show_report(report, request)
     if report.failed or report.left:
         raise typer.Exit(NOT_ALL_TRAINED)
-
-
-def _show_plan(prepared: "Prepared") -> None:
-    from dermfuse.jobs.trainings import range_in_words
-
-    rows = [
-        (
-            *(each.name, each.state, str(each.epochs)),
-            range_in_words(each.seconds, each.most_seconds),
-            each.basis,
-        )
-        for each in prepared.estimate.runs
-    ]
-    say_table(("run", "state", "epochs left", "time", "from"), rows)
-    found, jobs = prepared.estimate, prepared.estimate.jobs
-    time = range_in_words(found.seconds, found.most_seconds)
-    side = f", {jobs} side by side" if jobs > 1 else ""
-    say(
-        f"{prepared.plan.name}: {len(rows)} runs, about {time} of"
-        f" training{side}. Nothing was written."
-    )
-    say_notice()
 
 
 def _show_report(report: "MakeReport", request: "MakeRequest") -> None:
@@ -382,7 +369,7 @@ def card(
     ] = None,
     bench: Annotated[
         Path | None,
-        typer.Option("--bench", metavar="FILE", help="The JSON of: dermfuse bench analyze."),
+        typer.Option("--bench", metavar="FILE", help="The JSON of: python -m benchmarks analyze."),
     ] = None,
     out: Annotated[
         Path | None,

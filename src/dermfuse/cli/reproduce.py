@@ -37,9 +37,10 @@ from dermfuse.cli.console import (
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dermfuse.jobs.queue import Queue
     from dermfuse.jobs.trainings import RunProgress
     from dermfuse.reproduction.outcome import Outcome
-    from dermfuse.reproduction.reproduce import Draw, PlanEstimate
+    from dermfuse.reproduction.reproduce import Draw
 
 JobsOption = Annotated[
     str | None,
@@ -107,6 +108,33 @@ def say_left(runs: "Sequence[RunProgress]") -> None:
         say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
     if runs:
         say(f"{len(runs)} runs are left. The same command goes on with them.")
+
+
+def show_queue(queue: "Queue", *, head: str = "") -> None:
+    """Prints what would be trained, in which order, how long, how large.
+
+    Args:
+        queue: The trainings.
+        head: What they are for, in front of the last line.
+    """
+    from dermfuse.jobs.trainings import range_in_words
+
+    rows = [
+        (
+            *(each.name, each.state, str(each.epochs)),
+            range_in_words(each.seconds, each.most_seconds),
+            each.basis,
+        )
+        for each in queue.estimates
+    ]
+    say_table(("run", "state", "epochs left", "time", "from"), rows)
+    time = range_in_words(queue.seconds, queue.most_seconds)
+    side = f", {queue.jobs} side by side" if queue.jobs > 1 else ""
+    say(
+        f"{head}{len(rows)} runs: about {time} of training{side}, "
+        f"{queue.disk_mb / 1000:.1f} GB. Nothing was written."
+    )
+    say_notice()
 
 
 def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int | None) -> Table:
@@ -284,10 +312,8 @@ def reproduce(  # noqa: PLR0913 — an option each
         with progress("Timing steps of each network") as advance:
             plan = plan_request(request)
             plan = replace(plan, runs=plan.runs_to_train(request.only))
-            found = estimate(
-                plan, request.place, jobs=request.jobs, minutes=deadline, progress=advance
-            )
-        say_json(found.to_dict()) if json else _show_estimate(found)
+            queue = estimate(plan, request, progress=advance)
+        say_json(queue.to_dict()) if json else show_queue(queue)
         return
     with (watch_live if on_terminal() else watch_lines)() as watch:
         report = reproduce_paper(
@@ -326,27 +352,6 @@ def _artist(data: list[Path]) -> "Draw":
     from dermfuse.figures.gather import draw_figures
 
     return partial(draw_figures, data=data)
-
-
-def _show_estimate(found: "PlanEstimate") -> None:
-    from dermfuse.jobs.trainings import range_in_words
-
-    rows = [
-        (
-            *(each.name, each.state, str(each.epochs)),
-            range_in_words(each.seconds, each.most_seconds),
-            each.basis,
-        )
-        for each in found.runs
-    ]
-    say_table(("run", "state", "epochs left", "time", "from"), rows)
-    time = range_in_words(found.seconds, found.most_seconds)
-    side = f", {found.jobs} side by side" if found.jobs > 1 else ""
-    say(
-        f"{len(found.runs)} runs: about {time} of training{side}, "
-        f"{found.disk_mb / 1000:.1f} GB. Nothing was written."
-    )
-    say_notice()
 
 
 def _show_report(outcome: "Outcome", page: Path, left: "Sequence[RunProgress]") -> None:

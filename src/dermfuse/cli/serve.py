@@ -1,27 +1,18 @@
-"""``dermfuse serve`` and ``bench serve``: the networks of a release behind HTTP.
+"""``dermfuse serve``: a release behind HTTP. ``dermfuse web``: the app that runs in a browser."""
 
-``dermfuse web``: the app that analyses images in a browser.
-"""
+# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
 
 import os
 import sys
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dermfuse.cli.bench import bench_app, in_ratio
-from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice, say_table
+from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice
 from dermfuse.cli.models import LooksOption, ReleaseFolder
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
-
-if TYPE_CHECKING:
-    from dermfuse.bench.browser import BrowserReport
-
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
 
@@ -29,7 +20,6 @@ _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arriv
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command()(serve)
-    bench_app.command("serve")(bench_serve)
 
 
 def serve(  # noqa: PLR0913 — an option each
@@ -101,60 +91,6 @@ def serve(  # noqa: PLR0913 — an option each
     run_server(settings, host=host, port=port, workers=workers, announce=announce)
 
 
-def bench_serve(
-    *,
-    release: ReleaseFolder = None,
-    images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Else drawn ones.")
-    ] = None,
-    requests: Annotated[int, typer.Option(help="Images that are sent.")] = 1_000,
-    clients: Annotated[int, typer.Option(help="That send side by side.")] = 16,
-    threads: Annotated[int, typer.Option(help="Of the server, and without it.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Images per second of a server, beside the Analyzer without one; they take turns."""
-    require_serve_extra("dermfuse bench serve")
-    from dermfuse.analysis.examples import example_images
-    from dermfuse.bench.serving import bench_serving
-
-    with progress("Measuring") as advance:
-        report = bench_serving(
-            images or example_images(),
-            release=release,
-            requests=requests,
-            clients=clients,
-            threads=threads,
-            progress=advance,
-        )
-    if json:
-        say_json(report.to_dict())
-        return
-    say_table(
-        ("images per second", "server", "Analyzer alone", "ratio (range)"),
-        [
-            (
-                f"{report.threads} threads",
-                f"{report.images_per_second:.1f}",
-                f"{report.bare_images_per_second:.1f}",
-                f"{report.ratio:.2f} ({report.lowest_ratio:.2f} to {report.highest_ratio:.2f})",
-            )
-        ],
-    )
-    say(
-        f"{report.requests} requests of {report.clients} clients on the same machine, "
-        f"{report.errors} errors; half within {report.p50_seconds:.3f} s, 99 of 100 within "
-        f"{report.p99_seconds:.3f} s."
-    )
-    if report.memory_mb:
-        say(f"Memory after each turn: {', '.join(f'{each:.0f}' for each in report.memory_mb)} MB.")
-    say_notice()
-
-
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-_BLOCK = "browser"
-
 app = typer.Typer(help="The browser app: analysis that never leaves the device.")
 
 
@@ -190,77 +126,4 @@ def build(
         f"{built.files} files, {size:.1f} MB ({heavy:.1f} MB networks and WebAssembly): {built.out}"
     )
     say("Any web server can serve them; docs/browser.md says which headers let it use threads.")
-    say_notice()
-
-
-@bench_app.command("browser")
-def bench_browser(
-    *,
-    release: ReleaseFolder = None,
-    images: Annotated[int, typer.Option(help="So many are drawn.")] = 5,
-    rounds: Annotated[int, typer.Option(help="How often either side does all of them.")] = 8,
-    starts: Annotated[int, typer.Option(help="New browsers, for the first result.")] = 5,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON object here.")
-    ] = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option("--summary", metavar="PAGE", help="Replace the app's table in this page."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """The browser app's size and speed in Chromium, beside the library.
-
-    Builds the app and serves it on this machine. Needs Node.js and Chromium.
-    """
-    from dermfuse.bench.browser import BrowserOptions, render_browser
-    from dermfuse.bench.browser import bench_browser as measure
-    from dermfuse.folders import write_json
-    from dermfuse.report.folder import replace_block
-
-    options = BrowserOptions(images=images, rounds=rounds, starts=starts)
-    with progress("Measuring") as advance:
-        report = measure(release, options=options, progress=advance)
-    if out is not None:
-        write_json(out, report.to_dict())
-    if summary is not None:
-        replace_block(summary, _BLOCK, render_browser(report))
-    say_json(report.to_dict()) if json else _show_browser(report)
-
-
-def _show_browser(report: "BrowserReport") -> None:
-    from dermfuse.bench.browser import PARTS
-
-    say_table(
-        ("milliseconds per image", "threads", "median", "90 % below"),
-        [
-            (
-                PARTS[name].words,
-                str(side.threads),
-                f"{clock.latency.milliseconds:.0f}",
-                f"{clock.latency.percentile_90:.0f}",
-            )
-            for side in report.sides
-            for name, clock in side.clocks.items()
-        ],
-    )
-    say_table(
-        ("speed beside the library's", "threads", "ratio (range)"),
-        [
-            (words, str(side.threads), in_ratio(found))
-            for side in report.sides
-            for words, found in side.beside_library.items()
-        ],
-    )
-    for side in report.sides:
-        seconds = side.first_result_seconds
-        say(
-            f"First result with {side.threads} threads, nothing kept: {median(seconds):.1f} s "
-            f"({min(seconds):.1f} to {max(seconds):.1f}, {len(seconds)} starts)."
-        )
-    say(
-        f"{report.download_bytes / 1e6:.1f} MB are loaded once, not compressed. {report.release} "
-        f"({report.precision}) on {report.data}, {report.rounds} rounds; Chromium "
-        f"{report.browser} on {report.machine.cpu}, {report.machine.cores} cores."
-    )
     say_notice()

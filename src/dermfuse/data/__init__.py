@@ -5,11 +5,11 @@ records. Nothing imported here needs torch.
 """
 
 from dermfuse.data.audit import VerificationReport, verify_isic2016
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Isic2016, Lesion, load_isic2016, load_labels
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Lesion, load_isic2016, load_labels
 
 __all__ = [
     "TEST_DUPLICATES",
-    "Isic2016",
+    "Dataset",
     "Lesion",
     "VerificationReport",
     "load_isic2016",

@@ -1,6 +1,11 @@
-"""Duplicates within and across the splits: the same photograph twice is a leak or a double vote.
+"""What a folder of ISIC 2016 holds beside what it should, and which images show one photograph.
 
-Three kinds, the strictest that applies is told:
+``verify_isic2016`` counts images, classes and masks and lists missing and odd files. Every image
+and mask is decoded once. Nothing stops at the first odd file: whoever has to repair a folder wants
+the whole list.
+
+``audit`` finds duplicates within and across the splits: the same photograph twice is a leak or a
+double vote. Of three kinds, the strictest that applies is reported:
 
     identical file      the same bytes (SHA-256 of the file)
     identical pixels    other bytes, the same decoded pixels (SHA-256 of size and pixels)
@@ -9,19 +14,14 @@ Three kinds, the strictest that applies is told:
 Near duplicates are searched in two steps. A 64-bit perceptual hash (signs of the lowest cosine
 coefficients of a grey thumbnail) in all eight orientations proposes pairs; the correlation of
 the two 64 x 64 thumbnails confirms them. A crop that changes the framing is not found.
-
-What a folder of ISIC 2016 holds, beside what it should: counts, classes, missing, odd files.
-
-Every image and mask is decoded once. Nothing stops at the first odd file: whoever has to
-repair a folder wants the whole list.
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 
 from dermfuse.data.folders import DataFolders, has_split, list_folders, load_dataset, require_split
 from dermfuse.data.isic2016 import (
-    Isic2016,
+    SPLITS,
+    Dataset,
     Lesion,
-    Split,
-    collect_split,
+    SplitName,
+    Totals,
     find_split,
-    locate_split,
-    read_labels,
+    join_files,
+    read_files,
 )
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError, ImageError
 from dermfuse.imaging.masks import ONE_LEVEL, decide_mask
 from dermfuse.imaging.preprocess import read_image, squeeze
@@ -54,6 +54,15 @@ CANDIDATE_BITS = 16
 
 The duplicates of ISIC 2016 differ in none, unrelated images in 30 on average (deviation 5).
 """
+OFFICIAL_TOTALS: dict[SplitName, Totals] = {
+    "train": Totals(images=900, benign=727, malignant=173, masks=900),
+    "test": Totals(images=379, benign=304, malignant=75, masks=379),
+}
+"""The challenge's own numbers."""
+TINY_FRACTION = 0.01
+"""Masks that cover less of their frame are reported as odd."""
+HUGE_FRACTION = 0.95
+"""Masks that cover more of their frame are reported as odd."""
 
 DuplicateKind = Literal["identical file", "identical pixels", "near duplicate"]
 
@@ -61,17 +70,8 @@ _THUMBNAIL_PX = 64
 _FREQUENCIES = 8
 _BLOCK = 512
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601 luma
-_BIT_COUNTS = np.array([value.bit_count() for value in range(1 << 16)], dtype=np.uint8)
-_ORIENTATIONS = (
-    "as it is",
-    "rotated by 90°",
-    "rotated by 180°",
-    "rotated by 270°",
-    "mirrored",
-    "mirrored, then rotated by 90°",
-    "mirrored, then rotated by 180°",
-    "mirrored, then rotated by 270°",
-)
+_ROTATIONS = ("as it is", "rotated by 90°", "rotated by 180°", "rotated by 270°")
+_ORIENTATIONS = (*_ROTATIONS, "mirrored", *(f"mirrored, then {one}" for one in _ROTATIONS[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ class DuplicatePair:
 
     kind: DuplicateKind
     first_id: str
-    first_split: Split
+    first_split: SplitName
     second_id: str
-    second_split: Split
+    second_split: SplitName
     orientation: str
     correlation: float
     labels_agree: bool | None
@@ -143,216 +143,6 @@ class AuditReport:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Print:
-    """What is kept of one image for comparing it."""
-
-    split: Split
-    lesion: Lesion
-    file_digest: str
-    pixel_digest: str
-    thumbnail: NDArray[np.float32]  # (64, 64)
-
-
-def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
-    """Returns the exact and near duplicates of a data set, within and across its splits.
-
-    Args:
-        data: A folder, or several that are joined; one split is enough.
-        progress: Called with (images read, all images).
-
-    Raises:
-        DataError: A folder holds images of neither split, or folders contradict each other.
-    """
-    both: tuple[Split, ...] = ("train", "test")
-    splits = [split for split in both if has_split(data, split)]
-    if not splits:
-        require_split(data, "train")  # raises, saying where it looked
-    lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
-    prints: list[_Print] = []
-    unreadable: list[str] = []
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
-        for count, result in enumerate(pool.map(_fingerprint, lesions), start=1):
-            if isinstance(result, _Print):
-                prints.append(result)
-            else:
-                unreadable.append(result)
-            if progress:
-                progress(count, len(lesions))
-    return AuditReport(
-        folders=list_folders(data),
-        image_count=len(prints),
-        pairs=_pairs(prints),
-        unreadable=tuple(unreadable),
-        near_correlation=NEAR_CORRELATION,
-        candidate_bits=CANDIDATE_BITS,
-    )
-
-
-def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Returns a 64-bit hash per thumbnail that rescaling and re-exposure hardly change.
-
-    The bits say which of the 8 x 8 lowest cosine coefficients lie above their median; the
-    constant one says only how bright the image is, and is left at 0.
-
-    Args:
-        thumbnails: Grey, (N, 64, 64).
-
-    Returns:
-        Hashes, (N,).
-    """
-    size = thumbnails.shape[-1]
-    frequency, position = np.arange(_FREQUENCIES), np.arange(size)
-    basis = np.cos(np.pi / size * (position + 0.5) * frequency[:, None])  # (8, 64)
-    coefficients = basis @ thumbnails.astype(np.float64) @ basis.T  # (N, 8, 8)
-    flat = coefficients.reshape(len(thumbnails), -1)  # (N, 64)
-    bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
-    bits[:, 0] = False
-    return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
-
-
-def _fingerprint(item: tuple[Split, Lesion]) -> _Print | str:
-    """Returns an image's print, or a sentence saying why there is none."""
-    split, lesion = item
-    try:
-        data = lesion.image_path.read_bytes()
-    except OSError as error:
-        return f"{lesion.image_path}: {error.strerror or error}."
-    try:
-        image = read_image(data)
-    except ImageError as error:
-        return f"{lesion.image_path.name}: {error}"
-    size = "x".join(map(str, image.shape)).encode()
-    return _Print(
-        split=split,
-        lesion=lesion,
-        file_digest=hashlib.sha256(data).hexdigest(),
-        pixel_digest=hashlib.sha256(size + image.tobytes()).hexdigest(),
-        thumbnail=squeeze(image, _THUMBNAIL_PX).astype(np.float32) @ _GREY,
-    )
-
-
-def _pairs(prints: list[_Print]) -> tuple[DuplicatePair, ...]:
-    if not prints:
-        return ()
-    thumbnails = np.stack([item.thumbnail for item in prints])  # (N, 64, 64)
-    best: dict[tuple[int, int], tuple[float, int]] = {}
-    for first, second, correlation, orientation in _near(thumbnails):
-        if correlation > best.get((first, second), (-2.0, 0))[0]:
-            best[first, second] = (correlation, orientation)
-    for pair in _identical([item.pixel_digest for item in prints]):
-        best[pair] = (1.0, 0)
-    pairs = [_pair(prints[i], prints[j], *best[i, j]) for i, j in best]
-    return tuple(
-        sorted(pairs, key=lambda p: (not p.across_splits, -p.correlation, p.first_id, p.second_id))
-    )
-
-
-def _pair(first: _Print, second: _Print, correlation: float, orientation: int) -> DuplicatePair:
-    kind: DuplicateKind = "near duplicate"
-    if first.file_digest == second.file_digest:
-        kind = "identical file"
-    elif first.pixel_digest == second.pixel_digest:
-        kind = "identical pixels"
-    labels = (first.lesion.label, second.lesion.label)
-    return DuplicatePair(
-        kind=kind,
-        first_id=first.lesion.image_id,
-        first_split=first.split,
-        second_id=second.lesion.image_id,
-        second_split=second.split,
-        orientation=_ORIENTATIONS[orientation],
-        correlation=round(correlation, 4),
-        labels_agree=None if None in labels else labels[0] == labels[1],
-    )
-
-
-def _identical(digests: list[str]) -> Iterator[tuple[int, int]]:
-    """Yields the index pairs of equal digests, smaller index first."""
-    groups: defaultdict[str, list[int]] = defaultdict(list)
-    for index, digest in enumerate(digests):
-        groups[digest].append(index)
-    for group in groups.values():
-        yield from combinations(group, 2)
-
-
-def _near(thumbnails: NDArray[np.float32]) -> Iterator[tuple[int, int, float, int]]:
-    """Yields (first, second, correlation, orientation) of the confirmed pairs, first < second."""
-    hashes = perceptual_hash(thumbnails)
-    vectors = _normalised(thumbnails)
-    for orientation in range(len(_ORIENTATIONS)):
-        turned = _turned(thumbnails, orientation)
-        turned_hashes = perceptual_hash(turned)
-        turned_vectors = _normalised(turned)
-        for start in range(0, len(hashes), _BLOCK):  # blocks bound the memory
-            block = slice(start, start + _BLOCK)
-            distances = _hamming(hashes[block], turned_hashes)  # (block, N)
-            rows, columns = np.nonzero(distances <= CANDIDATE_BITS)
-            later = columns > rows + start
-            firsts, seconds = rows[later] + start, columns[later]
-            for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
-                correlation = float(vectors[first] @ turned_vectors[second])
-                if correlation >= NEAR_CORRELATION:
-                    yield first, second, correlation, orientation
-
-
-def _turned(thumbnails: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Returns thumbnails in one of the eight orientations of a square."""
-    mirrored = thumbnails[:, :, ::-1] if orientation >= 4 else thumbnails
-    return np.ascontiguousarray(np.rot90(mirrored, orientation % 4, axes=(1, 2)))
-
-
-def _hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Returns in how many bits each of ``a`` differs from each of ``b``, (len(a), len(b))."""
-    differing = a[:, None] ^ b[None, :]
-    words = differing.view(np.uint16).reshape(len(a), len(b), 4)
-    distances: NDArray[np.uint8] = _BIT_COUNTS[words].sum(axis=2, dtype=np.uint8)
-    return distances
-
-
-def _normalised(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns vectors whose dot products are correlations; a flat image becomes zero.
-
-    Shape:
-        (N, 64, 64) -> (N, 4096)
-    """
-    flat = thumbnails.reshape(len(thumbnails), -1)
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    vectors: NDArray[np.float32] = centred / np.maximum(norms, np.float32(1.0))
-    return vectors
-
-
-TINY_FRACTION = 0.01
-"""Masks that cover less of their frame are told as odd."""
-HUGE_FRACTION = 0.95
-"""Masks that cover more of their frame are told as odd."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How many of each a split has.
-
-    Args:
-        images: Photographs.
-        benign: Labels benign.
-        malignant: Labels malignant.
-        masks: Lesion masks.
-    """
-
-    images: int
-    benign: int
-    malignant: int
-    masks: int
-
-
-OFFICIAL_TOTALS: dict[Split, Totals] = {
-    "train": Totals(images=900, benign=727, malignant=173, masks=900),
-    "test": Totals(images=379, benign=304, malignant=75, masks=379),
-}
-"""The challenge's own numbers."""
-
-
 @dataclass(frozen=True, slots=True)
 class OddFile:
     """One thing that does not belong or cannot be used as it is.
@@ -386,7 +176,7 @@ class SplitReport:
             most frequent first.
     """
 
-    split: Split
+    split: SplitName
     found: Totals
     official: Totals
     missing_images: tuple[str, ...]
@@ -415,7 +205,7 @@ class VerificationReport:
 
     folder: Path
     splits: tuple[SplitReport, ...]
-    absent_splits: tuple[Split, ...]
+    absent_splits: tuple[SplitName, ...]
 
     @property
     def complete(self) -> bool:
@@ -438,41 +228,35 @@ def verify_isic2016(
     """Returns what a folder in the official layout holds, after reading every file in it.
 
     Args:
-        folder: As ``load_isic2016``.
+        folder: Holds the ``ISBI2016_ISIC_...`` folders.
         progress: Called with (images read, all images).
 
     Raises:
         DataError: The folder holds images of neither split.
     """
     folder = Path(folder)
-    present = [split for split in OFFICIAL_TOTALS if locate_split(folder, split).image_folders]
+    present = [split for split in SPLITS if has_split(folder, split)]
     if not present:
         find_split(folder, "train")  # raises, saying where it looked
-    collected = [_collect(folder, split) for split in present]
-    lesion_count = sum(len(data.lesions) for data, _ in collected)
-    read = 0
+    files = {split: read_files(folder, split) for split in present}
+    numbers, total = count(1), sum(len(each.images) for each in files.values())
 
     def advance() -> None:
-        nonlocal read
-        read += 1
         if progress:
-            progress(read, lesion_count)
+            progress(next(numbers), total)
 
     return VerificationReport(
         folder=folder,
-        splits=tuple(_report(data, errors, advance) for data, errors in collected),
-        absent_splits=tuple(split for split in OFFICIAL_TOTALS if split not in present),
+        splits=tuple(
+            _report(join_files((folder,), split, [each], {}), each.errors, advance)
+            for split, each in files.items()
+        ),
+        absent_splits=tuple(split for split in SPLITS if split not in present),
     )
 
 
-def _collect(folder: Path, split: Split) -> tuple[Isic2016, tuple[DataError, ...]]:
-    paths = find_split(folder, split)
-    labels, errors = read_labels(paths.labels_csv) if paths.labels_csv else ({}, ())
-    return collect_split(folder, split, paths, labels), errors
-
-
 def _report(
-    data: Isic2016, label_errors: Iterable[DataError], advance: Callable[[], None]
+    data: Dataset, label_errors: tuple[DataError, ...], advance: Callable[[], None]
 ) -> SplitReport:
     odd: list[OddFile] = []
     rules: dict[str, str] = {}
@@ -485,12 +269,17 @@ def _report(
                 rules[lesion.image_id] = rule
             advance()
     counts = Counter(rules.values())
-    odd += _other_rules(rules, counts)
+    usual = counts.most_common(1)[0][0] if counts else ""
+    odd += [
+        OddFile("mask rule", image_id, f"its mask is read as: {rule}; most are: {usual}.")
+        for image_id, rule in rules.items()
+        if rule != usual and not rule.startswith(ONE_LEVEL)  # those are odd by their area
+    ]
     odd += [OddFile("labels", "", str(error)) for error in label_errors]
     odd += [OddFile("folder", "", sentence) for sentence in data.odd]
     return SplitReport(
         split=data.split,
-        found=_totals(data),
+        found=Totals.of(data.lesions),
         official=OFFICIAL_TOTALS[data.split],
         missing_images=data.missing_images,
         missing_masks=data.missing_masks,
@@ -500,62 +289,191 @@ def _report(
     )
 
 
-def _other_rules(rules: Mapping[str, str], counts: Counter[str]) -> Iterator[OddFile]:
-    """Yields the masks that were read by another rule than most of the folder."""
-    usual = counts.most_common(1)[0][0] if counts else ""
-    for image_id, rule in rules.items():
-        if rule != usual and not rule.startswith(ONE_LEVEL):  # those are odd by their area
-            sentence = f"its mask is read as: {rule}; most are: {usual}."
-            yield OddFile("mask rule", image_id, sentence)
-
-
-def _totals(data: Isic2016) -> Totals:
-    labels = [lesion.label for lesion in data.lesions]
-    return Totals(
-        images=len(data.lesions),
-        benign=labels.count(Label.BENIGN),
-        malignant=labels.count(Label.MALIGNANT),
-        masks=sum(lesion.mask_path is not None for lesion in data.lesions),
-    )
-
-
 def _inspect(lesion: Lesion) -> tuple[list[OddFile], str]:
     """Returns what is odd about one lesion's image and mask, and how the mask was read."""
     odd: list[OddFile] = []
-    shape: tuple[int, int] | None = None  # (H, W)
+
+    def report(kind: str, sentence: object) -> None:
+        odd.append(OddFile(kind, lesion.image_id, str(sentence)))
+
+    shape: tuple[int, ...] = ()  # (H, W)
     try:
-        height, width, _ = read_image(lesion.image_path).shape
-        shape = (height, width)
+        shape = read_image(lesion.image_path).shape[:2]
     except ImageError as error:
-        odd.append(OddFile("unreadable image", lesion.image_id, str(error)))
+        report("unreadable image", error)
     if lesion.mask_path is None:
         return odd, ""
     try:
         decided = decide_mask(lesion.mask_path)
     except ImageError as error:
-        return [*odd, OddFile("unreadable mask", lesion.image_id, str(error))], ""
-    mask = decided.lesion
-    name = lesion.mask_path.name
-    if shape is not None and mask.shape != shape:
-        sentence = (
-            f"{name} is {mask.shape[1]} x {mask.shape[0]} pixels; "
-            f"its image is {shape[1]} x {shape[0]}."
-        )
-        odd.append(OddFile("mask size", lesion.image_id, sentence))
-    kind = _odd_area(mask)
-    if kind:
-        sentence = f"{name} covers {mask.mean():.1%} of the frame."
-        odd.append(OddFile(kind, lesion.image_id, sentence))
+        report("unreadable mask", error)
+        return odd, ""
+    mask, name = decided.lesion, lesion.mask_path.name
+    if shape and mask.shape != shape:
+        sizes = [f"{width} x {height}" for height, width in (mask.shape, shape)]
+        report("mask size", f"{name} is {sizes[0]} pixels; its image is {sizes[1]}.")
+    if kind := _odd_area(float(mask.mean())):
+        report(kind, f"{name} covers {mask.mean():.1%} of the frame.")
     return odd, decided.rule
 
 
-def _odd_area(mask: NDArray[np.bool_]) -> str:
+def _odd_area(fraction: float) -> str:
     """Returns the kind of a mask whose area is odd, or nothing."""
-    if not mask.any():
-        return "empty mask"
-    if mask.all():
-        return "whole-frame mask"
-    fraction = mask.mean()
+    if fraction in (0, 1):
+        return "whole-frame mask" if fraction else "empty mask"
     if fraction < TINY_FRACTION:
         return "tiny mask"
     return "huge mask" if fraction > HUGE_FRACTION else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Print:
+    """What is kept of one image for comparing it."""
+
+    split: SplitName
+    lesion: Lesion
+    file_digest: str
+    pixel_digest: str
+    thumbnail: NDArray[np.float32]  # (64, 64)
+
+
+def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
+    """Returns the exact and near duplicates of a data set, within and across its splits.
+
+    Args:
+        data: A folder, or several that are joined; one split is enough.
+        progress: Called with (images read, all images).
+
+    Raises:
+        DataError: A folder holds images of neither split, or folders contradict each other.
+    """
+    splits = [split for split in SPLITS if has_split(data, split)]
+    if not splits:
+        require_split(data, "train")  # raises, saying where it looked
+    lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
+    prints: list[_Print] = []
+    unreadable: list[str] = []
+    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
+        for done, result in enumerate(pool.map(_fingerprint, lesions), start=1):
+            if isinstance(result, _Print):
+                prints.append(result)
+            else:
+                unreadable.append(result)
+            if progress:
+                progress(done, len(lesions))
+    return AuditReport(
+        folders=list_folders(data),
+        image_count=len(prints),
+        pairs=_pairs(prints),
+        unreadable=tuple(unreadable),
+        near_correlation=NEAR_CORRELATION,
+        candidate_bits=CANDIDATE_BITS,
+    )
+
+
+def _fingerprint(item: tuple[SplitName, Lesion]) -> _Print | str:
+    """Returns an image's print, or a sentence saying why there is none."""
+    split, lesion = item
+    try:
+        data = lesion.image_path.read_bytes()
+        image = read_image(data)
+    except OSError as error:
+        return f"{lesion.image_path}: {error.strerror or error}."
+    except ImageError as error:
+        return f"{lesion.image_path.name}: {error}"
+    size = "x".join(map(str, image.shape)).encode()
+    return _Print(
+        split=split,
+        lesion=lesion,
+        file_digest=hashlib.sha256(data).hexdigest(),
+        pixel_digest=hashlib.sha256(size + image.tobytes()).hexdigest(),
+        thumbnail=squeeze(image, _THUMBNAIL_PX).astype(np.float32) @ _GREY,
+    )
+
+
+def _pairs(prints: list[_Print]) -> tuple[DuplicatePair, ...]:
+    if not prints:
+        return ()
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for pair, correlation, orientation in _near(np.stack([item.thumbnail for item in prints])):
+        if correlation > best.get(pair, (-2.0, 0))[0]:
+            best[pair] = (correlation, orientation)
+    alike: defaultdict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(prints):
+        alike[item.pixel_digest].append(index)
+    for group in alike.values():
+        best |= dict.fromkeys(combinations(group, 2), (1.0, 0))
+    pairs = [_pair(prints[i], prints[j], *found) for (i, j), found in best.items()]
+    return tuple(
+        sorted(pairs, key=lambda p: (not p.across_splits, -p.correlation, p.first_id, p.second_id))
+    )
+
+
+def _pair(first: _Print, second: _Print, correlation: float, orientation: int) -> DuplicatePair:
+    kind: DuplicateKind = "near duplicate"
+    if first.file_digest == second.file_digest:
+        kind = "identical file"
+    elif first.pixel_digest == second.pixel_digest:
+        kind = "identical pixels"
+    labels = (first.lesion.label, second.lesion.label)
+    return DuplicatePair(
+        kind=kind,
+        first_id=first.lesion.image_id,
+        first_split=first.split,
+        second_id=second.lesion.image_id,
+        second_split=second.split,
+        orientation=_ORIENTATIONS[orientation],
+        correlation=round(correlation, 4),
+        labels_agree=None if None in labels else labels[0] == labels[1],
+    )
+
+
+def _near(thumbnails: NDArray[np.float32]) -> Iterator[tuple[tuple[int, int], float, int]]:
+    """Yields (pair of indices, correlation, orientation) of the confirmed pairs, first < second."""
+    hashes, vectors = perceptual_hash(thumbnails), _normalised(thumbnails)
+    for orientation in range(len(_ORIENTATIONS)):
+        turned = thumbnails[:, :, ::-1] if orientation >= 4 else thumbnails
+        turned = np.rot90(turned, orientation % 4, axes=(1, 2))
+        turned_hashes, turned_vectors = perceptual_hash(turned), _normalised(turned)
+        for start in range(0, len(hashes), _BLOCK):  # blocks bound the memory
+            equal_less_other = hashes[start : start + _BLOCK] @ turned_hashes.T  # of 64 bits
+            alike = np.argwhere(equal_less_other >= _FREQUENCIES**2 - 2 * CANDIDATE_BITS)
+            for row, second in alike.tolist():
+                first = start + row
+                correlation = float(vectors[first] @ turned_vectors[second])
+                if first < second and correlation >= NEAR_CORRELATION:
+                    yield (first, second), correlation, orientation
+
+
+def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns 64 bits per thumbnail that rescaling and re-exposure hardly change.
+
+    The bits say which of the 8 x 8 lowest cosine coefficients lie above their median; the
+    constant one says only how bright the image is, and is left at -1.
+
+    Args:
+        thumbnails: Grey, (N, 64, 64).
+
+    Returns:
+        1 and -1, (N, 64).
+    """
+    frequency, position = np.arange(_FREQUENCIES), np.arange(_THUMBNAIL_PX)
+    basis = np.cos(np.pi / _THUMBNAIL_PX * (position + 0.5) * frequency[:, None])  # (8, 64)
+    coefficients = basis @ thumbnails.astype(np.float64) @ basis.T  # (N, 8, 8)
+    flat = coefficients.reshape(len(thumbnails), -1)  # (N, 64)
+    bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
+    bits[:, 0] = False
+    return np.where(bits, np.float32(1), np.float32(-1))
+
+
+def _normalised(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns vectors whose dot products are correlations; a flat image becomes zero.
+
+    Shape:
+        (N, 64, 64) -> (N, 4096)
+    """
+    flat = thumbnails.reshape(len(thumbnails), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    vectors: NDArray[np.float32] = centred / np.maximum(norms, np.float32(1.0))
+    return vectors

@@ -1,13 +1,15 @@
-"""Which images show one lesion or one patient: ``groups.csv`` in a dataset folder.
+"""Two lists beside images: which show one lesion or one patient, and which may not be used.
+
+``groups.csv`` in a dataset folder:
 
     image_id,lesion_group
     ISIC_0000000,g0001
 
 Images of one group stay on one side of every split. The name of a group means something in its
-own file only; an image that is in groups of two folders joins them. So a group goes by the
+own file only; an image that is in groups of two folders joins them. So a group is named by the
 smallest image id in it.
 
-A list of images, masks and labels that may not be used, for their licence, say.
+A list of images, masks and labels that may not be used, for their licence, say:
 
     image_id,part
     ISIC_0012345,mask
@@ -16,17 +18,17 @@ A part is ``image``, ``mask`` or ``label``; an image can be named once for each.
 """
 
 import hashlib
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermfuse.data.isic2016 import Lesion, read_lines
+from dermfuse.data.isic2016 import Lesion, name_some, read_pairs
 from dermfuse.errors import DataError
 
 GROUPS_NAME = "groups.csv"
-
-_COLUMNS = ["image_id", "lesion_group"]
+PARTS = ("image", "mask", "label")
+"""What a line can leave out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def read_groups(folder: Path) -> tuple[GroupLine, ...]:
     if not path.exists():
         return ()
     found: dict[str, GroupLine] = {}
-    for line, (image_id, group) in read_two_columns(path, _COLUMNS):
+    for line, (image_id, group) in read_pairs(path, ("image_id", "lesion_group")):
         if image_id in found:
             raise DataError(
                 f"{path}, line {line}: {image_id} for the second time",
@@ -108,42 +110,6 @@ def join_groups(lines: Iterable[GroupLine]) -> dict[str, str]:
     return {image_id: min(group) for image_id, group in members.items()}
 
 
-def read_two_columns(path: Path, columns: list[str]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yields (line number, the two fields) of each line below the header of a CSV.
-
-    Args:
-        path: The file; blank lines are passed over. The first field is an image id and comes
-            back in capitals.
-        columns: What the header must say.
-
-    Raises:
-        DataError: Naming the line: another header, another number of fields, or an empty one; or
-            the file cannot be read.
-    """
-    header, *rows = read_lines(path, action="Correct the file or its permissions") or [(1, [])]
-    if [field.lower() for field in header[1]] != columns:
-        raise DataError(
-            f"{path}, line {header[0]}: the header is {','.join(header[1])!r}",
-            expected=",".join(columns),
-            action="Correct the header",
-        )
-    for line, fields in rows:
-        if len(fields) != 2 or not all(fields):
-            raise DataError(
-                f"{path}, line {line}: {','.join(fields)!r}",
-                expected=f"two fields, {' and '.join(columns)}",
-                action="Correct the line",
-            )
-        yield line, (fields[0].upper(), fields[1])
-
-
-PARTS = ("image", "mask", "label")
-"""What a line can leave out."""
-
-_LEAVE_OUT_COLUMNS = ["image_id", "part"]
-_SHOWN_IDS = 5
-
-
 @dataclass(frozen=True, slots=True)
 class LeaveOut:
     """What may not be used.
@@ -151,53 +117,42 @@ class LeaveOut:
     Args:
         file_name: Of the list.
         sha256: Of the list.
-        images: Ids that are not used at all.
-        masks: Ids whose mask is not used.
-        labels: Ids whose label is not used.
+        ids: By part: the ids whose image, mask or label is not used.
     """
 
     file_name: str
     sha256: str
-    images: frozenset[str]
-    masks: frozenset[str]
-    labels: frozenset[str]
+    ids: Mapping[str, frozenset[str]]
 
     def apply(self, lesions: Sequence[Lesion]) -> tuple[Lesion, ...]:
         """Returns the lesions without what may not be used."""
+        images, masks, labels = (self.ids[part] for part in PARTS)
         return tuple(
             replace(
                 lesion,
-                mask_path=None if lesion.image_id in self.masks else lesion.mask_path,
-                label=None if lesion.image_id in self.labels else lesion.label,
+                mask_path=None if lesion.image_id in masks else lesion.mask_path,
+                label=None if lesion.image_id in labels else lesion.label,
             )
             for lesion in lesions
-            if lesion.image_id not in self.images
+            if lesion.image_id not in images
         )
 
     def sentences(self) -> tuple[str, ...]:
         """Returns a sentence for each kind of thing that is left out."""
-        kinds = (("images", self.images), ("masks", self.masks), ("labels", self.labels))
         return tuple(
-            f"{len(ids)} {kind} left out (named by {self.file_name}):"
-            f" {', '.join(sorted(ids)[:_SHOWN_IDS])}{' ...' if len(ids) > _SHOWN_IDS else ''}"
-            for kind, ids in kinds
+            f"{len(ids)} {part}s left out (named by {self.file_name}): {name_some(sorted(ids))}"
+            for part, ids in self.ids.items()
             if ids
         )
 
     def lines(self) -> list[str]:
         """Returns what is left out as sorted lines ``image_id,part``."""
-        by_part = zip(PARTS, (self.images, self.masks, self.labels), strict=True)
-        return sorted(f"{image_id},{part}" for part, ids in by_part for image_id in ids)
+        return sorted(f"{image_id},{part}" for part, ids in self.ids.items() for image_id in ids)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the list's name, its counts and its SHA-256, as a run records them."""
-        return {
-            "file": self.file_name,
-            "images": len(self.images),
-            "masks": len(self.masks),
-            "labels": len(self.labels),
-            "sha256": self.sha256,
-        }
+        counts = {f"{part}s": len(ids) for part, ids in self.ids.items()}
+        return {"file": self.file_name, **counts, "sha256": self.sha256}
 
 
 def read_leave_out(path: Path, *, known: Collection[str]) -> LeaveOut:
@@ -212,7 +167,7 @@ def read_leave_out(path: Path, *, known: Collection[str]) -> LeaveOut:
             the file cannot be read.
     """
     ids: dict[str, set[str]] = {part: set() for part in PARTS}
-    for line, (image_id, part) in read_two_columns(path, _LEAVE_OUT_COLUMNS):
+    for line, (image_id, part) in read_pairs(path, ("image_id", "part")):
         if part not in ids:
             raise DataError(
                 f"{path}, line {line}: unknown part {part!r} of {image_id}",
@@ -226,10 +181,5 @@ def read_leave_out(path: Path, *, known: Collection[str]) -> LeaveOut:
                 action="Remove the line or name the folder with --data",
             )
         ids[part].add(image_id)
-    return LeaveOut(
-        file_name=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        images=frozenset(ids["image"]),
-        masks=frozenset(ids["mask"]),
-        labels=frozenset(ids["label"]),
-    )
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LeaveOut(path.name, sha256, {part: frozenset(ids[part]) for part in PARTS})

@@ -12,24 +12,27 @@ The layout is the challenge's own, as its archives unpack:
     ISBI2016_ISIC_Part3_Training_GroundTruth.csv                   ISIC_xxxxxxx,benign
 
 and ``Test`` for ``Training``, where labels are 0.0 and 1.0. Only the image folder is needed:
-what else is missing is listed by id, and everything that uses the data goes on without it.
+what else is missing is listed by id, and everything that uses the data continues without it.
 A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.folders``).
-
-The lines of a CSV file beside images: labels, groups, what is left out.
 """
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
+
+_T = TypeVar("_T")
+
+SplitName = Literal["train", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "test")
 
 ID_COLUMN = "image_id"
 """What the column of the image ids is called."""
@@ -37,34 +40,6 @@ OTHER_ID_COLUMNS = frozenset(
     ("id", "isic_id", "image", "image_name", "img", "img_id", "file", "filename", "file_name")
 ) | {"name", "path", "lesion_id", "patient_id"}
 """What other programs call it: no image has such an id, so a line that says so is a header."""
-
-
-def read_lines(path: Path, *, action: str) -> list[tuple[int, list[str]]]:
-    """Returns (line number, stripped fields) of each line that is not blank.
-
-    Args:
-        path: A CSV file in UTF-8.
-        action: What the user can do about a file that cannot be read.
-
-    Raises:
-        DataError: The file is missing, is not text or is no CSV.
-    """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path} is not a plain file", expected="a CSV file", action=action)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error})",
-            expected="a CSV file in UTF-8",
-            action=action,
-        ) from error
-    return [(line, row) for line, row in rows if any(row)]
-
-
-Split = Literal["train", "test"]
 
 TEST_DUPLICATES: tuple[str, ...] = (
     *("ISIC_0000240", "ISIC_0000249", "ISIC_0000280", "ISIC_0000396", "ISIC_0000410"),
@@ -81,24 +56,18 @@ TRAIN_DUPLICATES: tuple[tuple[str, str], ...] = (
 )
 """Pairs of training images that show the same photograph: a split keeps them on one side."""
 
-_OFFICIAL_NAME: Mapping[Split, str] = {"train": "Training", "test": "Test"}
+_OFFICIAL_NAME: Mapping[SplitName, str] = {"train": "Training", "test": "Test"}
 _PARTS = ("Part1", "Part3", "Part3B", "Part2", "Part2B")  # all hold the same photographs
 _SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in SUFFIXES))
 _IMAGE_NAME = re.compile(rf"(ISIC_\d{{7}})({_SUFFIX})", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(ISIC_\d{{7}}){MASK_SUFFIX}({_SUFFIX})", re.IGNORECASE)
-_LABELS = {
-    "benign": Label.BENIGN,
-    "malignant": Label.MALIGNANT,
-    "0": Label.BENIGN,
-    "0.0": Label.BENIGN,
-    "1": Label.MALIGNANT,
-    "1.0": Label.MALIGNANT,
-}
-_NUMBERS = frozenset(_LABELS) - {"benign", "malignant"}
+_NUMBERS = {"0": Label.BENIGN, "0.0": Label.BENIGN, "1": Label.MALIGNANT, "1.0": Label.MALIGNANT}
+_WORDS = {"benign": Label.BENIGN, "malignant": Label.MALIGNANT}
+_LABELS = _WORDS | _NUMBERS
 _COLUMNS = (ID_COLUMN, "label")
-_DIGIT = re.compile(r"\d")
 _IMAGE_ID = re.compile(r"isic_\d+", re.IGNORECASE)
 _IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
+_SHOWN_IDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +91,71 @@ class Lesion:
 
 
 @dataclass(frozen=True, slots=True)
-class Isic2016:
-    """One split as it lies on disk.
+class Dataset:
+    """One split of one or several folders.
 
     Args:
-        folder: The data set's folder.
+        folders: In the order they were named.
         split: Which of its two parts.
-        lesions: Those whose image is there, sorted by id.
-        missing_images: Ids with a label or a mask and no image.
+        lesions: Those whose image is there, sorted by id, each once.
+        missing_images: Ids with a label or a mask and no image in any folder.
         missing_masks: Ids of this split (image or label is there) without a mask.
         missing_labels: Ids of this split (image or mask is there) without a label.
+        repeated: Ids of images that several folders hold.
         odd: A sentence for each thing that does not belong.
     """
 
-    folder: Path
-    split: Split
+    folders: tuple[Path, ...]
+    split: SplitName
     lesions: tuple[Lesion, ...]
     missing_images: tuple[str, ...]
     missing_masks: tuple[str, ...]
     missing_labels: tuple[str, ...]
+    repeated: tuple[str, ...]
     odd: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folders in words."""
+        return in_words(self.folders)
+
+    def second_copies(self) -> tuple[str, ...]:
+        """Returns a sentence for each folder whose file is used where several hold an image."""
+        used: dict[str, list[str]] = {}
+        repeated = set(self.repeated)
+        for lesion in self.lesions:
+            if lesion.image_id in repeated:
+                folder = lesion.image_path.parents[1].resolve().name
+                used.setdefault(folder, []).append(lesion.image_id)
+        return tuple(
+            f"{len(ids)} images are in several folders (the file of {folder} is used):"
+            f" {name_some(ids)}"
+            for folder, ids in used.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many of each a split has.
+
+    Args:
+        images: Photographs.
+        benign: Labels benign.
+        malignant: Labels malignant.
+        masks: Lesion masks.
+    """
+
+    images: int
+    benign: int
+    malignant: int
+    masks: int
+
+    @classmethod
+    def of(cls, lesions: Sequence[Lesion]) -> "Totals":
+        """Returns the totals of lesions."""
+        labels = [lesion.label for lesion in lesions]
+        masks = sum(lesion.mask_path is not None for lesion in lesions)
+        return cls(len(lesions), labels.count(Label.BENIGN), labels.count(Label.MALIGNANT), masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,7 @@ class SplitFiles:
         labels: Classes.
         labels_csv: The file that they stand in, where there is one.
         odd: A sentence for each thing that does not belong.
+        errors: What is wrong with each line of that file that states no class.
     """
 
     images: Mapping[str, Path]
@@ -176,6 +191,7 @@ class SplitFiles:
     labels: Mapping[str, Label]
     labels_csv: Path | None
     odd: tuple[str, ...]
+    errors: tuple[DataError, ...]
 
     @property
     def known(self) -> frozenset[str]:
@@ -183,7 +199,23 @@ class SplitFiles:
         return frozenset((*self.images, *self.masks, *self.labels))
 
 
-def load_isic2016(folder: str | Path, split: Split) -> Isic2016:
+def in_words(folders: Sequence[Path]) -> str:
+    """Returns the names of folders, in words."""
+    *first, last = (folder.resolve().name for folder in folders)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def name_some(ids: Sequence[str], *, shown: int = _SHOWN_IDS) -> str:
+    """Returns the first ids for a message, and whether there are more.
+
+    Example:
+        >>> name_some(["a", "b"]), name_some("abcdefg")
+        ('a, b', 'a, b, c, d, e ...')
+    """
+    return ", ".join(ids[:shown]) + " ..." * (len(ids) > shown)
+
+
+def load_isic2016(folder: str | Path, split: SplitName) -> Dataset:
     """Returns one split's records from a folder in the official layout.
 
     Groups are left aside: ``dermfuse.data.folders.load_dataset`` reads them, and joins several
@@ -196,24 +228,96 @@ def load_isic2016(folder: str | Path, split: Split) -> Isic2016:
     Raises:
         DataError: The image folder is missing or holds no image, or the labels are damaged.
     """
-    folder = Path(folder)
-    paths = find_split(folder, split)
-    labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
-    return collect_split(folder, split, paths, labels)
+    return join_files((Path(folder),), split, [load_files(Path(folder), split)], {})
 
 
-def load_files(folder: Path, split: Split) -> SplitFiles:
+def load_files(folder: Path, split: SplitName) -> SplitFiles:
     """Returns the files and the labels of one split of a folder.
 
     Raises:
-        DataError: As for ``load_isic2016``.
+        DataError: The image folder is missing or holds no image, or the labels are damaged.
+    """
+    files = read_files(folder, split)
+    if files.errors:
+        raise files.errors[0]
+    return files
+
+
+def read_files(folder: Path, split: SplitName) -> SplitFiles:
+    """Returns the files of one split of a folder, and the labels of the lines that state one.
+
+    Raises:
+        DataError: The image folder is missing or holds no image.
     """
     paths = find_split(folder, split)
-    labels = load_labels(paths.labels_csv) if paths.labels_csv else {}
-    return collect_files(folder, split, paths, labels)
+    labels, errors = read_labels(paths.labels_csv) if paths.labels_csv else ({}, ())
+    odd: list[str] = []
+    images = _files_by_id(paths.image_folders, _IMAGE_NAME, odd, also=_MASK_NAME)
+    masks = _files_by_id(paths.mask_folders, _MASK_NAME, odd, also=_IMAGE_NAME)
+    if not images:
+        raise DataError(
+            f"{paths.image_folders[0]} holds no image named ISIC_0000000.jpg or alike",
+            expected="the challenge's images under their own names",
+            action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
+        )
+    if not paths.mask_folders:
+        odd.append(f"There is no folder of {split} masks.")
+    if paths.labels_csv is None:
+        odd.append(f"There is no file of {split} labels.")
+    return SplitFiles(images, masks, labels, paths.labels_csv, tuple(odd), errors)
 
 
-def locate_split(folder: Path, split: Split) -> SplitPaths:
+def join_files(
+    folders: tuple[Path, ...],
+    split: SplitName,
+    files: Sequence[SplitFiles],
+    groups: Mapping[str, str],
+) -> Dataset:
+    """Returns the records of folders that do not contradict each other.
+
+    Args:
+        folders: All of them.
+        split: Of the files.
+        files: Of the folders that hold this split.
+        groups: The smallest id of each image's group.
+    """
+    images = first_of([each.images for each in files])
+    masks = first_of([each.masks for each in files])
+    labels = first_of([each.labels for each in files])
+    beside_mask = {
+        image_id: each.images[image_id]
+        for each in reversed(files)
+        for image_id in each.images.keys() & each.masks.keys()
+        if masks[image_id] == each.masks[image_id]
+    }
+    known = images.keys() | masks.keys() | labels.keys()
+    return Dataset(
+        folders=folders,
+        split=split,
+        lesions=tuple(
+            Lesion(
+                image_id,
+                beside_mask.get(image_id, images[image_id]),
+                masks.get(image_id),
+                labels.get(image_id),
+                groups.get(image_id, ""),
+            )
+            for image_id in sorted(images)
+        ),
+        missing_images=tuple(sorted(known - images.keys())),
+        missing_masks=tuple(sorted(known - masks.keys())),
+        missing_labels=tuple(sorted(known - labels.keys())),
+        repeated=tuple(sorted(i for i in images if sum(i in each.images for each in files) > 1)),
+        odd=tuple(sentence for each in files for sentence in each.odd),
+    )
+
+
+def first_of(mappings: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
+    """Returns the value of the first mapping that has a key."""
+    return {key: value for mapping in reversed(mappings) for key, value in mapping.items()}
+
+
+def locate_split(folder: Path, split: SplitName) -> SplitPaths:
     """Returns where the files of a split lie, as far as they are there."""
     official = _OFFICIAL_NAME[split]
     images = [folder / f"ISBI2016_ISIC_{part}_{official}_Data" for part in _PARTS]
@@ -222,7 +326,10 @@ def locate_split(folder: Path, split: Split) -> SplitPaths:
     # Part 1 is the segmentation task; Part 3B ships its masks beside its images.
     with_masks = [truths[0], *(path for path in image_folders if "_Part3B_" in path.name)]
     csv_paths = (
-        path.with_name(f"{path.name}{suffix}") for path in truths for suffix in (".csv", ".CSV")
+        path.with_name(f"{path.name}{suffix}")
+        for path in truths
+        if "_Part3" in path.name  # the classification task
+        for suffix in (".csv", ".CSV")
     )
     return SplitPaths(
         image_folders=image_folders,
@@ -231,7 +338,7 @@ def locate_split(folder: Path, split: Split) -> SplitPaths:
     )
 
 
-def find_split(folder: Path, split: Split) -> SplitPaths:
+def find_split(folder: Path, split: SplitName) -> SplitPaths:
     """Returns where the files of a split lie.
 
     Raises:
@@ -251,116 +358,25 @@ def find_split(folder: Path, split: Split) -> SplitPaths:
     return paths
 
 
-def collect_split(
-    folder: Path, split: Split, paths: SplitPaths, labels: Mapping[str, Label]
-) -> Isic2016:
-    """Returns the records of a split from its files and its labels.
-
-    Raises:
-        DataError: There is no image at all.
-    """
-    files = collect_files(folder, split, paths, labels)
-    images, masks = files.images, files.masks
-    return Isic2016(
-        folder=folder,
-        split=split,
-        lesions=tuple(
-            Lesion(image_id, images[image_id], masks.get(image_id), labels.get(image_id))
-            for image_id in sorted(images)
-        ),
-        missing_images=tuple(sorted(files.known - images.keys())),
-        missing_masks=tuple(sorted(files.known - masks.keys())),
-        missing_labels=tuple(sorted(files.known - labels.keys())),
-        odd=files.odd,
-    )
-
-
-def collect_files(
-    folder: Path, split: Split, paths: SplitPaths, labels: Mapping[str, Label]
-) -> SplitFiles:
-    """Returns the files of a split by image id, beside its labels.
-
-    Raises:
-        DataError: There is no image at all.
-    """
-    odd: list[str] = []
-    images = _files_by_id(paths.image_folders, _IMAGE_NAME, odd, also=_MASK_NAME)
-    masks = _files_by_id(paths.mask_folders, _MASK_NAME, odd, also=_IMAGE_NAME)
-    if not images:
-        raise DataError(
-            f"{paths.image_folders[0]} holds no image named ISIC_0000000.jpg or alike",
-            expected="the challenge's images under their own names",
-            action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
-        )
-    if not paths.mask_folders:
-        odd.append(f"There is no folder of {split} masks.")
-    if paths.labels_csv is None:
-        odd.append(f"There is no file of {split} labels.")
-    return SplitFiles(images, masks, labels, paths.labels_csv, tuple(odd))
-
-
-def load_labels(path: str | Path) -> dict[str, Label]:
-    """Returns the class of each image id in a CSV of ids and labels.
-
-    Args:
-        path: Lines of ``ISIC_xxxxxxx,benign``; the header ``image_id,label`` may come first.
-
-    Raises:
-        DataError: Naming the line: a wrong column count, an empty or duplicate id, an unknown
-            label; or the file is missing, empty or not text.
-    """
-    path = Path(path)
-    labels, errors = read_labels(path)
-    if errors:
-        raise errors[0]
-    return labels
-
-
-def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
-    """Returns the classes that a CSV states rightly and an error for each line that does not.
-
-    Args:
-        path: As ``load_labels``.
-    """
-    labels: dict[str, Label] = {}
-    first_lines: dict[str, int] = {}
-    errors: list[DataError] = []
-    try:
-        id_index, rows = _without_header(read_lines(path, action="Fetch the file again"), path)
-    except DataError as error:
-        return {}, (error,)
-    for line, row in rows:
-        try:
-            image_id, label = _parse_row(row, id_index, f"{path}, line {line}")
-            _check_new(image_id, first_lines, f"{path}, line {line}")
-        except DataError as error:
-            errors.append(error)
-        else:
-            labels[image_id] = label
-            first_lines[image_id] = line
-    return labels, tuple(errors)
-
-
 def _files_by_id(
     folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
 ) -> dict[str, Path]:
-    """Returns the first file of each id; files of neither name are told as odd."""
+    """Returns the first file of each id; files of neither name are reported as odd."""
     found: dict[str, Path] = {}
     for folder in folders:
         in_folder: dict[str, Path] = {}
         for path in folder_entries(folder):
             match = name.fullmatch(path.name)
+            beside = "_Part3B_" in folder.name and also.fullmatch(path.name)
             if match and is_plain_file(path):
                 image_id = match.group(1).upper()
-                if image_id in in_folder:
+                if in_folder.setdefault(image_id, path) != path:
                     odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
-                in_folder.setdefault(image_id, path)
-            elif not _is_expected(path, also):
+            elif path.name not in _IGNORED_NAMES and not beside:
                 sentence = f"{folder.name} holds something unknown: {path.name}."
                 if sentence not in odd:  # Part 3B is searched for images and for masks
                     odd.append(sentence)
-        for image_id, path in in_folder.items():
-            found.setdefault(image_id, path)
+        found = in_folder | found
     return found
 
 
@@ -380,11 +396,116 @@ def folder_entries(folder: Path) -> list[Path]:
         ) from error
 
 
-def _is_expected(path: Path, also: re.Pattern[str]) -> bool:
-    """Returns whether a file that is not looked for may still lie there."""
-    if path.name in _IGNORED_NAMES:
-        return True
-    return bool(also.fullmatch(path.name)) and "_Part3B_" in path.parent.name
+def read_lines(path: Path, *, action: str) -> list[tuple[int, list[str]]]:
+    """Returns (line number, stripped fields) of each line that is not blank.
+
+    Args:
+        path: A CSV file in UTF-8.
+        action: What the user can do about a file that cannot be read.
+
+    Raises:
+        DataError: The file is missing, is not text or is no CSV.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is not a plain file", expected="a CSV file", action=action)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error})",
+            expected="a CSV file in UTF-8",
+            action=action,
+        ) from error
+    return [(line, row) for line, row in rows if any(row)]
+
+
+def read_pairs(path: Path, columns: tuple[str, str]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yields (line number, the two fields) of each line below the header of a CSV.
+
+    Args:
+        path: The file; blank lines are skipped. The first field is an image id and is returned in
+            capitals.
+        columns: What the header must say.
+
+    Raises:
+        DataError: Naming the line: another header, another number of fields, or an empty one; or
+            the file cannot be read.
+    """
+    header, *rows = read_lines(path, action="Correct the file or its permissions") or [(1, [])]
+    if [field.lower() for field in header[1]] != list(columns):
+        raise DataError(
+            f"{path}, line {header[0]}: the header is {','.join(header[1])!r}",
+            expected=",".join(columns),
+            action="Correct the header",
+        )
+    for line, fields in rows:
+        if len(fields) != 2 or not all(fields):
+            raise DataError(
+                f"{path}, line {line}: {','.join(fields)!r}",
+                expected=f"two fields, {' and '.join(columns)}",
+                action="Correct the line",
+            )
+        yield line, (fields[0].upper(), fields[1])
+
+
+def load_labels(path: str | Path) -> dict[str, Label]:
+    """Returns the class of each image id in a CSV of ids and labels.
+
+    Args:
+        path: Lines of ``ISIC_xxxxxxx,benign``; the header ``image_id,label`` may come first.
+
+    Raises:
+        DataError: Naming the line: a wrong column count, an empty or duplicate id, an unknown
+            label; or the file is missing, empty or not text.
+    """
+    labels, errors = read_labels(Path(path))
+    if errors:
+        raise errors[0]
+    return labels
+
+
+def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
+    """Returns the classes that a CSV states, and an error for each line that states none.
+
+    Args:
+        path: A file as ``load_labels`` reads it.
+    """
+    labels: dict[str, Label] = {}
+    first_lines: dict[str, int] = {}
+    errors: list[DataError] = []
+    try:
+        id_index, rows = _without_header(read_lines(path, action="Fetch the file again"), path)
+    except DataError as error:
+        return {}, (error,)
+    for line, row in rows:
+        if fault := _find_fault(row, id_index, first_lines):
+            found, expected = fault
+            where = f"{path}, line {line}"
+            errors.append(
+                DataError(f"{where}: {found}", expected=expected, action="Correct the line")
+            )
+            continue
+        labels[row[id_index]] = _LABELS[row[1 - id_index].lower()]
+        first_lines[row[id_index]] = line
+    return labels, tuple(errors)
+
+
+def _find_fault(
+    row: Sequence[str], id_index: int, first_lines: Mapping[str, int]
+) -> tuple[str, str] | None:
+    """Returns what a line of labels holds and what it should, or None if it states a class."""
+    if len(row) != 2:
+        return f"{len(row)} column{'s' * (len(row) != 1)}", "2 columns, an image id and a label"
+    image_id, text = row[id_index], row[1 - id_index]
+    if not image_id:
+        return "the image id is empty", "an image id such as ISIC_0000000"
+    if text.lower() not in _LABELS:
+        return f"unknown label {text!r} of {image_id}", "benign or malignant, or 0 or 1"
+    if first := first_lines.get(image_id):
+        return f"{image_id} for the second time (first in line {first})", "each image id once"
+    return None
 
 
 def _without_header(
@@ -392,8 +513,8 @@ def _without_header(
 ) -> tuple[int, list[tuple[int, list[str]]]]:
     """Returns the column of the image ids, and the lines below the header if there is one."""
     id_index = 0
-    names = [field.lower() for field in rows[0][1]] if rows else []
-    if names and (_is_header(names) or _is_hidden_header(names, [row for _, row in rows[1:]])):
+    if rows and _begins_with_header([row for _, row in rows]):
+        names = [field.lower() for field in rows[0][1]]
         for name in _COLUMNS:
             if name not in names:
                 unknown = " and ".join(each for each in names if each not in _COLUMNS) or "it"
@@ -413,54 +534,18 @@ def _without_header(
     return id_index, rows
 
 
-def _is_header(names: Sequence[str]) -> bool:
-    """Returns whether the first line names columns: it has one of a known name, or no label."""
+def _begins_with_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Returns whether the first line names columns.
+
+    It has one of a known name, or neither a label nor an image id. Or it is named after a class:
+    its label is a word above numbers, and its id alone of all has no digit in it.
+    """
+    first, *below = rows
+    names = [field.lower() for field in first]
     if any(name in _COLUMNS or name in OTHER_ID_COLUMNS for name in names):
         return True
-    return not any(name in _LABELS or _IMAGE_ID.fullmatch(name) for name in names)
-
-
-def _is_hidden_header(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Returns whether the first line looks like a header that is named after a class.
-
-    Its label is a word above numbers, and its id alone of all has no digit in it.
-    """
-    is_word = first[-1].lower() in _LABELS and first[-1] not in _NUMBERS
-    return (
-        is_word
-        and not _DIGIT.search(first[0])
-        and bool(below)
-        and all(row[-1] in _NUMBERS and _DIGIT.search(row[0]) for row in below)
-    )
-
-
-def _parse_row(row: list[str], id_index: int, where: str) -> tuple[str, Label]:
-    if len(row) != 2:
-        raise DataError(
-            f"{where}: {len(row)} column{'s' * (len(row) != 1)}",
-            expected="2 columns, an image id and a label",
-            action="Correct the line or fetch the file again",
-        )
-    image_id, text = row[id_index], row[1 - id_index]
-    if not image_id:
-        raise DataError(
-            f"{where}: the image id is empty",
-            expected="an image id such as ISIC_0000000",
-            action="Correct the line",
-        )
-    if text.lower() not in _LABELS:
-        raise DataError(
-            f"{where}: unknown label {text!r} of {image_id}",
-            expected="benign or malignant, or 0 or 1",
-            action="Correct the line",
-        )
-    return image_id, _LABELS[text.lower()]
-
-
-def _check_new(image_id: str, first_lines: Mapping[str, int], where: str) -> None:
-    if image_id in first_lines:
-        raise DataError(
-            f"{where}: {image_id} for the second time (first in line {first_lines[image_id]})",
-            expected="each image id once",
-            action="Remove one of the two lines",
-        )
+    if not any(name in _LABELS or _IMAGE_ID.fullmatch(name) for name in names):
+        return True
+    is_class = names[-1] in _WORDS and not re.search(r"\d", first[0])
+    numbered = [row[-1] in _NUMBERS and re.search(r"\d", row[0]) for row in below]
+    return is_class and bool(below) and all(numbered)

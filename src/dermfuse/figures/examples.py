@@ -39,6 +39,8 @@ from dermfuse.figures.sources import (
     without_members,
 )
 from dermfuse.figures.style import Basis, Picture
+from dermfuse.imaging.colours import to_lab
+from dermfuse.imaging.geometry import perimeter
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, read_probability, resize_probability
 from dermfuse.predictions.folder import Predictions
@@ -66,8 +68,6 @@ _INK_HUES_DEGREES = (120.0, 345.0)
 """From green over blue to purple, in the plane of a* and b*."""
 
 _LUMA = np.array((0.299, 0.587, 0.114))
-_TO_XYZ = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)))
-_WHITE = np.array((0.9505, 1.0, 1.0890))  # D65
 
 
 def hair_fraction(image: Image, mask: Mask) -> float:
@@ -113,7 +113,7 @@ def marker_fraction(image: Image, mask: Mask) -> float:
     skin = ~_grown(mask, _MARGIN * min(mask.shape))
     if not skin.any():
         return 0.0
-    colours = lab(image[skin])[:, 1:]
+    colours = to_lab(image[skin])[:, 1:]
     skin_colour = np.median(colours, axis=0)
     a, b = (colours - skin_colour).T
     hue = np.degrees(np.arctan2(b, a)) % 360
@@ -139,7 +139,7 @@ def colour_difference(image: Image, mask: Mask) -> float:
     ring = far & ~near
     if not mask.any() or not ring.any():
         raise DataError("the mask is empty or the whole frame", expected="a lesion on skin")
-    inside, outside = (lab(image[part]).mean(axis=0) for part in (mask, ring))
+    inside, outside = (to_lab(image[part]).mean(axis=0, dtype=np.float64) for part in (mask, ring))
     return float(np.linalg.norm(inside - outside))
 
 
@@ -155,39 +155,7 @@ def irregularity(_: Image, mask: Mask) -> float:
     """
     if not mask.any():
         raise DataError("the mask is empty", expected="a lesion")
-    return perimeter_px(mask) ** 2 / (4 * pi * np.count_nonzero(mask))
-
-
-def perimeter_px(mask: Mask) -> float:
-    """Returns the length of a mask's border, in pixels (Cauchy-Crofton in four directions).
-
-    Lines in a direction cross the border as often, in the mean over directions, as it is long:
-    L = (pi / 8) (crossings along rows and columns + crossings along both diagonals / sqrt 2).
-
-    Args:
-        mask: (H, W); what touches the frame is closed there.
-    """
-    padded = np.pad(mask, 1)
-    straight = sum(np.count_nonzero(padded != np.roll(padded, 1, axis)) for axis in (0, 1))
-    diagonal = sum(
-        np.count_nonzero(padded != np.roll(padded, (1, step), (0, 1))) for step in (1, -1)
-    )
-    return pi / 8 * (straight + diagonal / sqrt(2))
-
-
-def lab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Returns CIELAB (D65) of 8-bit sRGB colours, (..., 3) each.
-
-    Example:
-        >>> lab(np.array([[255, 255, 255], [0, 0, 0]], np.uint8)).round(1).tolist()
-        [[100.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-    encoded = rgb.astype(np.float64) / 255
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    ratio = linear @ _TO_XYZ.T / _WHITE
-    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = np.moveaxis(f, -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return perimeter(mask) ** 2 / (4 * pi * np.count_nonzero(mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +198,7 @@ def _grown(mask: Mask, distance_px: float) -> Mask:
 
 
 def _distance_from_shades(
-    colours: NDArray[np.float64], skin: NDArray[np.float64]
+    colours: NDArray[np.float32], skin: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Returns the distance of a* and b*, (N, 2), from the line between grey and the skin's."""
     along = np.clip(colours @ skin / max(float(skin @ skin), 1e-9), 0, 1)

@@ -23,7 +23,7 @@ from dermfuse.figures.curves import History
 from dermfuse.figures.ranking import ScoredNetwork
 from dermfuse.folders import RunFolder
 from dermfuse.imaging.masks import read_mask
-from dermfuse.imaging.preprocess import read_image
+from dermfuse.imaging.preprocess import read_image, resize_image
 from dermfuse.predictions.folder import Predictions, read_predictions
 from dermfuse.predictions.metrics import jaccard
 from dermfuse.records import MOST_RECORD_BYTES, read_plain, show_value
@@ -339,8 +339,7 @@ def scale_image(image: Image, longer_px: int, *, enlarge: bool) -> Image:
     if ratio >= 1 and not enlarge:
         return image
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    resized = PillowImage.fromarray(image).resize(size, PillowImage.Resampling.BILINEAR)
-    return np.array(resized, dtype=np.uint8)
+    return resize_image(image, size)
 
 
 def scale_mask(mask: Mask, height: int, width: int) -> Mask:

@@ -1,1 +1,1 @@
-"""?"""
+"""Pixels: reading image files within limits, measuring lesions and images, drawing on them."""

@@ -43,12 +43,11 @@ import io
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,19 +58,21 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, get_frame
 from pydicom.filereader import read_dataset
-from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import convert_color_space
+from pydicom.pixels.processing import apply_windowing, convert_color_space
 from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.tag import BaseTag
 
 from dermfuse.errors import ImageError, installing
+from dermfuse.imaging.formats import scaled, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame
-from dermfuse.imaging.limits import MAX_PIXELS, check_size, too_many
+from dermfuse.imaging.limits import MAX_PIXELS, check_size, refusal, too_many
 from dermfuse.imaging.preprocess import silent_decoders
 
-_BYTE = 255
-_STRIP_ROWS = 64
-_PRIMARIES = ("Red", "Green", "Blue")
+_AS_RGB = "Export the image as RGB"
+_PALETTES = tuple(
+    f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
+)
 
 
 def to_display(
@@ -91,136 +92,94 @@ def to_display(
         bits: Bits stored, 8 to 16; higher ones are ignored.
         signed: Whether stored values are two's complement.
         little_endian: The byte order of the palette.
-        name: For messages.
+        name: The name of the image, for messages.
 
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
     """
+    values = np.arange(2**bits, dtype=np.int64)  # what each pattern of bits stands for
+    if signed:
+        values[2 ** (bits - 1) :] -= 2**bits
     if stored.ndim == 3:
-        table = _over_full_range(np.arange(2**bits, dtype=np.float64), 0, 2**bits - 1)
+        table = _over_full_range(values)
+    elif str(header.PhotometricInterpretation).strip() == "PALETTE COLOR":
+        table = _palette(header, values, little_endian=little_endian, name=name)
     else:
-        values = _values(bits, signed=signed)
-        if str(header.PhotometricInterpretation).strip() == "PALETTE COLOR":
-            table = _palette(header, values, little_endian=little_endian, name=name)
-        else:
-            table = _grey(header, values, name=name)
+        table = _grey(header, values, name)
     shown = np.empty((*stored.shape, *table.shape[1:]), np.uint8)
-    for top in range(0, len(stored), _STRIP_ROWS):
-        rows = slice(top, top + _STRIP_ROWS)
+    for rows in strips_of(len(stored)):
         # Two's complement wraps.
         shown[rows] = table[stored[rows].astype(np.uint16) & np.uint16(2**bits - 1)]
     return shown
 
 
-def _values(bits: int, *, signed: bool) -> NDArray[np.int64]:
-    """Returns the value that each pattern of bits stands for, (2^bits,)."""
-    patterns = np.arange(2**bits, dtype=np.int64)
-    return (
-        np.where(patterns >= 2 ** (bits - 1), patterns - 2**bits, patterns) if signed else patterns
-    )
-
-
-def _over_full_range(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+def _over_full_range(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    low, high = int(values.min()), int(values.max())
     return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
 
 
-def _grey(header: Dataset, values: NDArray[np.int64], *, name: str) -> NDArray[np.uint8]:
+def _grey(header: Dataset, values: NDArray[np.int64], name: str) -> NDArray[np.uint8]:
     """Returns the grey level of each pattern, (2^bits,)."""
-    window = _window(header)
-    if "ModalityLUTSequence" in header or (window is None and "VOILUTSequence" in header):
-        raise ImageError(
-            f"{name}: grey values with a lookup table",
-            expected="grey values with a window, or over their full range",
-            action="Export the image as RGB",
-        )
-    if window is None:
-        levels = _over_full_range(values.astype(np.float64), values.min(), values.max())
-    else:
-        slope, intercept = (
-            float(header.get(key, default))
-            for key, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-        )
-        shape = str(header.get("VOILUTFunction", "LINEAR")).strip()
-        if not all(map(isfinite, (*window, slope, intercept))) or not _fits(window[1], shape):
-            raise ImageError(
-                f"{name}: the window of its grey values cannot be used",
-                expected="a width above 0 (LINEAR: 1 or more), and finite numbers",
-                action="Export the image as RGB",
-            )
-        rescaled = (values * slope + intercept).astype(np.float64)
-        shares = windowed(rescaled, *window, shape=shape)
-        levels = np.rint(shares * 255).astype(np.uint8)
+    window = [header.get(key) for key in ("WindowCenter", "WindowWidth")]
+    has_window = all(value is not None and value not in ("", []) for value in window)
+    if "ModalityLUTSequence" in header or (not has_window and "VOILUTSequence" in header):
+        kinds = "grey values with a window, or over their full range"
+        raise _refused(name, "grey values with a lookup table", kinds, _AS_RGB)
+    levels = _windowed(header, values, name) if has_window else _over_full_range(values)
     inverted = str(header.PhotometricInterpretation).strip() == "MONOCHROME1"
     return np.uint8(255) - levels if inverted else levels
 
 
-def windowed(
-    values: NDArray[np.float64], centre: float, width: float, *, shape: str = "LINEAR"
-) -> NDArray[np.float64]:
-    """Returns how bright each value is in a window, 0 to 1 (DICOM PS3.3, C.11.2.1.2).
-
-    Args:
-        values: Rescaled grey values.
-        centre: Window centre.
-        width: Window width; 1 or more for ``LINEAR``, above 0 otherwise.
-        shape: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
-
-    Example:
-        >>> windowed(np.array([0.0, 1.0, 2.0]), 1.5, 3.0)
-        array([0. , 0.5, 1. ])
-    """
-    if shape == "SIGMOID":
-        brightness = 1 / (1 + np.exp(-np.clip(4 * (values - centre) / width, -700, 700)))
-        return np.asarray(brightness, dtype=np.float64)
-    middle, extent = (centre, width) if shape == "LINEAR_EXACT" else (centre - 0.5, width - 1)
-    if extent == 0:  # LINEAR and one value wide: a step
-        return (values > middle).astype(np.float64)
-    return np.clip((values - middle) / extent + 0.5, 0.0, 1.0)
-
-
-def _window(header: Dataset) -> tuple[float, float] | None:
-    """Returns centre and width of the first window, or None."""
-    centre, width = (_first(header.get(key)) for key in ("WindowCenter", "WindowWidth"))
-    return None if centre is None or width is None else (centre, width)
-
-
-def _first(value: object) -> float | None:
-    if isinstance(value, MultiValue):
-        value = value[0] if value else None
-    return None if value is None or value == "" else float(str(value))
-
-
-def _fits(width: float, shape: str) -> bool:
-    shapes = {"LINEAR": width >= 1, "LINEAR_EXACT": width > 0, "SIGMOID": width > 0}
-    return shapes.get(shape, False)
+def _windowed(header: Dataset, values: NDArray[np.int64], name: str) -> NDArray[np.uint8]:
+    """Returns the level of each value in the first window, after rescaling."""
+    view = Dataset()
+    view.PhotometricInterpretation, view.PixelRepresentation = "MONOCHROME2", 0
+    view.BitsStored = 8  # of what is returned
+    view.WindowCenter, view.WindowWidth = header.WindowCenter, header.WindowWidth
+    view.VOILUTFunction = str(header.get("VOILUTFunction", "LINEAR")).strip()
+    slope, intercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
+    try:
+        shown = apply_windowing(values * float(slope) + float(intercept), view)
+    except ValueError:
+        shown = np.array([np.nan])
+    if not np.isfinite(shown).all():
+        expected = "a width above 0 (LINEAR: 1 or more), and finite numbers"
+        found = "the window of its grey values cannot be used"
+        raise _refused(name, found, expected, _AS_RGB) from None
+    levels: NDArray[np.uint8] = np.rint(shown).astype(np.uint8)
+    return levels
 
 
 def _palette(
     header: Dataset, values: NDArray[np.int64], *, little_endian: bool, name: str
 ) -> NDArray[np.uint8]:
-    """Returns the colour of each pattern, (2^bits, 3), or (2^bits, 4) with transparency."""
-    names = [*_PRIMARIES]
-    if "AlphaPaletteColorLookupTableData" in header:
-        names.append("Alpha")
-    if any(f"{each}PaletteColorLookupTableData" not in header for each in names):
-        raise _palette_error(name)
+    """Returns the colour of each pattern, (2^bits, 3), or (2^bits, 4) with transparency.
+
+    pydicom's own look-up does not know palettes of the other byte order, entries that are
+    numbers, and 16-bit indices into entries of 8 bits.
+    """
+    found = "the colour palette is segmented, cut off or missing"
+    error = _refused(name, found, "red, green and blue entries of 8 or 16 bits", _AS_RGB)
+    keys = [key for key in _PALETTES if key in header]
+    if keys[:3] != list(_PALETTES[:3]):
+        raise error
     entries, first, depth = (int(v) for v in header.RedPaletteColorLookupTableDescriptor)
     entries = entries or 2**16
     if values.min() >= 0:  # an unsigned image: the descriptor's first value is unsigned, too
         first %= 2**16
-    tables = [
-        _words(header[f"{each}PaletteColorLookupTableData"].value, little_endian=little_endian)
-        for each in names
-    ]
-    if depth == 16 and all(words.max(initial=0) <= _BYTE for words in tables[:3]):
+    tables = [_words(header[key].value, little_endian=little_endian) for key in keys]
+    if depth == 16 and all(words.max(initial=0) <= 255 for words in tables[:3]):
         tables[:3] = [words * np.uint16(257) for words in tables[:3]]  # 8 bits, called 16
-    columns = []
-    for words in tables:
-        levels = _levels(words, entries, depth)
-        if levels is None:
-            raise _palette_error(name)
-        columns.append(levels[np.clip(values - first, 0, entries - 1)])
-    return np.stack(columns, axis=1)
+    if depth == 8:  # one entry in each word or two, the lower byte first
+        tables = [
+            np.asarray(words & 0xFF if len(words) >= entries else words.astype("<u2").view("u1"))
+            for words in tables
+        ]
+    if depth not in (8, 16) or min(map(len, tables)) < entries:
+        raise error
+    places = np.clip(values - first, 0, entries - 1)
+    levels = np.stack([words[places] for words in tables], axis=1)
+    return scaled(levels.astype(np.uint16), 2**depth - 1)
 
 
 def _words(data: object, *, little_endian: bool) -> NDArray[np.uint16]:
@@ -229,23 +188,13 @@ def _words(data: object, *, little_endian: bool) -> NDArray[np.uint16]:
     return np.asarray(data, dtype=np.int64).astype(np.uint16)  # of type US: numbers already
 
 
-def _levels(words: NDArray[np.uint16], entries: int, depth: int) -> NDArray[np.uint8] | None:
-    """Returns one channel's entries in 8 bits; None if they are too few or of another depth."""
-    if depth == 16 and len(words) >= entries:
-        return ((words[:entries].astype(np.int64) + 128) // 257).astype(np.uint8)
-    if depth == 8 and len(words) >= entries:  # one entry in each word
-        return (words[:entries] & 0xFF).astype(np.uint8)
-    if depth == 8 and 2 * len(words) >= entries:  # two in each, the lower byte first
-        return np.frombuffer(words.astype("<u2").tobytes(), np.uint8)[:entries]
-    return None
-
-
-def _palette_error(name: str) -> ImageError:
-    return ImageError(
-        f"{name}: the colour palette is segmented, cut off or missing",
-        expected="red, green and blue entries of 8 or 16 bits",
-        action="Export the image as RGB",
-    )
+def _refused(
+    name: str,
+    found: str,
+    expected: str = "a DICOM file with one frame",
+    action: str = "Export the file again",
+) -> ImageError:
+    return refusal(name, found, expected, action)
 
 
 JPEG_8_BIT = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
@@ -256,8 +205,8 @@ _JPEG_2000 = (
     uid.JPEG2000Lossless, uid.JPEG2000,
     uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
 )  # fmt: skip
-_SIZE, _CODING = 0xFF51, 0xFF52  # JPEG 2000 markers
-_TILE = 0xFF90
+_CODESTREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 begins
+_CODING, _TILE = 0xFF52, 0xFF90  # its markers
 _END = b"\xff\xd9"
 _OWN_PRECINCTS = 1  # a bit of the coding style
 _MOST_CHANNELS = 3
@@ -335,11 +284,8 @@ def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
         ImageError: The stream is damaged inside.
     """
     if damage := find_damage(stream):
-        raise ImageError(
-            f"{name}: the JPEG image is damaged or cut off: {damage}",
-            expected="a whole picture",
-            action="Export the file again",
-        )
+        found = f"the JPEG image is damaged or cut off: {damage}"
+        raise _refused(name, found, "a whole picture")
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         if frame.samples == 3:  # what the channels are, whatever libjpeg would guess
             coded = "RGB" if frame.photometric == "RGB" else "YCbCr"
@@ -352,29 +298,17 @@ def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
         size, channels = image.size, len(image.getbands())
     _check_fit(size, channels, frame, name)
     if has_hole(stream):
-        raise ImageError(
-            f"{name}: the JPEG 2000 image is damaged: part of its coded data is blank",
-            expected="a whole picture",
-            action="Export the file again",
-        )
+        found = "the JPEG 2000 image is damaged: part of its coded data is blank"
+        raise _refused(name, found, "a whole picture")
     precision = int(get_j2k_parameters(stream).get("precision", frame.stored))
     if frame.samples == 3:
         if precision > 8:
             raise _unread(f"JPEG 2000 colours of {precision} bits", name)
-        plain = not transforms_channels(stream) and not _is_sycc(stream)
+        style = _coding_style(stream)
+        plain = not style.transform and not _is_sycc(stream)
         ybr = plain and frame.photometric in ("YBR_FULL", _SUBSAMPLED)
         frame = replace(frame, photometric="YBR_FULL" if ybr else "RGB")
     return _deep(frame, precision)
-
-
-def transforms_channels(stream: bytes) -> bool:
-    """Returns whether a JPEG 2000 codestream has a component transform (COD, SGcod).
-
-    Raises:
-        ValueError, struct.error: The main header is cut off or damaged.
-    """
-    _, _, _, transform, _ = _coding_style(stream)
-    return bool(transform)
 
 
 def has_hole(stream: bytes) -> bool:
@@ -386,24 +320,30 @@ def has_hole(stream: bytes) -> bool:
     Raises:
         ValueError, struct.error: The main header is cut off or damaged.
     """
-    style, _, layers, _, levels = _coding_style(stream)
-    if style & _OWN_PRECINCTS:
+    coding = _coding_style(stream)
+    if coding.style & _OWN_PRECINCTS:
         return False
-    packets = layers * (levels + 1) * _MOST_CHANNELS
+    packets = coding.layers * (coding.levels + 1) * _MOST_CHANNELS
     end = stream.rfind(_END)
     return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
 
 
-def _coding_style(stream: bytes) -> tuple[int, int, int, int, int]:
-    """Returns style, progression, layers, component transform and levels of the main header."""
-    at = stream.index(b"\xff\x4f\xff\x51") + 2
+class _CodingStyle(NamedTuple):
+    """What the COD segment of a JPEG 2000 codestream says; ``transform`` is of its channels."""
+
+    style: int
+    progression: int
+    layers: int
+    transform: int
+    levels: int
+
+
+def _coding_style(stream: bytes) -> _CodingStyle:
+    at = stream.index(_CODESTREAM) + 2
     while True:
         marker, length = struct.unpack_from(">HH", stream, at)
         if marker == _CODING:
-            style, progression, layers, transform, levels = struct.unpack_from(
-                ">BBHBB", stream, at + 4
-            )
-            return style, progression, layers, transform, levels
+            return _CodingStyle(*struct.unpack_from(">BBHBB", stream, at + 4))
         if marker == _TILE or length < 2:
             raise ValueError("no coding style before the first tile")
         at += 2 + length
@@ -411,7 +351,7 @@ def _coding_style(stream: bytes) -> tuple[int, int, int, int, int]:
 
 def _is_sycc(stream: bytes) -> bool:
     """Returns whether a JP2 header, which DICOM does not want, calls the channels sYCC."""
-    at = stream[: stream.index(b"\xff\x4f\xff\x51")].find(b"colr\x01")
+    at = stream[: stream.index(_CODESTREAM)].find(b"colr\x01")
     return at >= 0 and stream[at + 7 : at + 11] == struct.pack(">I", _SYCC)
 
 
@@ -423,25 +363,16 @@ def _deep(frame: Frame, precision: int) -> Frame:
 def _check_fit(size: tuple[int, int], channels: int, frame: Frame, name: str) -> None:
     """Refuses a stream that is not what its header says, before it is decoded."""
     if size != (frame.columns, frame.rows):
-        raise ImageError(
-            f"{name}: the compressed image is of {size[0]} x {size[1]} pixels",
-            expected=f"{frame.columns} x {frame.rows}, as the header says",
-            action="Export the file again",
-        )
+        found = f"the compressed image is of {size[0]} x {size[1]} pixels"
+        raise _refused(name, found, f"{frame.columns} x {frame.rows}, as the header says")
     if channels != frame.samples:
-        raise ImageError(
-            f"{name}: the compressed image has {channels} channel(s)",
-            expected=f"{frame.samples}, as the header says",
-            action="Export the file again",
-        )
+        found = f"the compressed image has {channels} channel(s)"
+        raise _refused(name, found, f"{frame.samples}, as the header says")
 
 
 def _unread(found: str, name: str) -> ImageError:
-    return ImageError(
-        f"{name}: the DICOM file holds {found}",
-        expected="8 bits per channel",
-        action="Export the image uncompressed, or as RGB of 8 bits",
-    )
+    action = "Export the image uncompressed, or as RGB of 8 bits"
+    return _refused(name, f"the DICOM file holds {found}", "8 bits per channel", action)
 
 
 _RLE_HEADER_BYTES = 64
@@ -472,7 +403,7 @@ def decode_run_lengths(
         raise ValueError(f"{count} segments. Expected: {samples * sample_bytes}.")
     ends = [*offsets[1:count], len(frame)]
     planes = [
-        np.frombuffer(unpack_bits(frame[start:end], rows * columns), np.uint8)
+        unpack_bits(frame[start:end], rows * columns)
         for start, end in zip(offsets[:count], ends, strict=True)
     ]
     stacked = np.stack(planes).reshape(samples, sample_bytes, rows, columns)
@@ -483,31 +414,20 @@ def decode_run_lengths(
     return values[0] if samples == 1 else np.ascontiguousarray(np.moveaxis(values, 0, -1))
 
 
-def unpack_bits(segment: bytes, length: int) -> bytearray:
-    r"""Returns the first ``length`` bytes of a PackBits segment.
+def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
+    r"""Returns the first ``length`` bytes of a PackBits segment, and never unpacks more.
+
+    Pillow's decoder does it, as one row of pixels: pydicom's unpacks whatever the segment holds,
+    up to 64 times its own size.
 
     Raises:
         ValueError: The segment holds fewer.
 
     Example:
-        >>> bytes(unpack_bits(b"\x02abc\xfez", 6))
+        >>> unpack_bits(b"\x02abc\xfez", 6).tobytes()
         b'abczzz'
     """
-    unpacked = bytearray()
-    position = 0
-    while len(unpacked) < length:
-        if position >= len(segment):
-            raise ValueError(f"the segment ends after {len(unpacked)} of {length} bytes")
-        code = segment[position]
-        if code < 128:  # so many bytes and one, as they are
-            unpacked += segment[position + 1 : position + 2 + code]
-            position += 2 + code
-        elif code > 128:  # one byte, repeated
-            unpacked += segment[position + 1 : position + 2] * (257 - code)
-            position += 2
-        else:  # no operation
-            position += 1
-    return unpacked[:length]
+    return np.asarray(Image.frombytes("L", (length, 1), segment, "packbits", "L")).ravel()
 
 
 _PIXELS_TAG = 0x7FE00010
@@ -522,7 +442,6 @@ _TAKEN_BY_OTHERS = 12  # JPEG 2000's decoder has 32 bits for each value
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
-_EXPECTED = "a DICOM file with one frame"
 
 MAX_ELEMENTS = 50_000
 """Of elements and items together, nested ones included, before the pixels."""
@@ -533,9 +452,6 @@ _OFFSETS_BYTES = 2**16  # of the table of offsets: one frame needs four
 _VALUE_BYTES = 1_024
 _PALETTE_BYTES = 2**17  # 65,536 entries of 16 bits
 _SYNTAX = "TransferSyntaxUID"
-_PALETTES = tuple(
-    f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
-)
 _NEEDED = (
     "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
@@ -585,7 +501,7 @@ def read_dicom(
         ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
             pixels or elements, or pixels in a coding or colour space that is not read.
     """
-    with _one_error(name), _quiet():
+    with _guarded(name):
         syntax, body = _split(data, name)
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             body = _inflate(body, name, max_pixels)
@@ -606,54 +522,38 @@ def read_dicom(
 
 
 @contextmanager
-def _one_error(name: str) -> Iterator[None]:
-    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except RecursionError:
-        raise ImageError(
-            f"{name}: the elements of the DICOM file lie too deep in one another",
-            expected=_EXPECTED,
-            action="Export the file again",
-        ) from None
-    except Exception as error:
-        if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
-            raise too_many(name, "elements and items", MAX_ELEMENTS) from None
-        raise ImageError(
-            f"{name}: the DICOM file is damaged or cut off",
-            expected=_EXPECTED,
-            action="Export the file again",
-        ) from None
+def _guarded(name: str) -> Iterator[None]:
+    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps pydicom's remarks, which may quote the file, from the log and from stderr."""
+    pydicom's remarks, which may quote the file, are kept from the log and from stderr.
+    """
+    logger = logging.getLogger("pydicom")
     with silent_decoders():  # its lock is held: no other thread of ours sees the level changed
-        logger = logging.getLogger("pydicom")
         level = logger.level
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
+        except ImageError:
+            raise
+        except RecursionError:
+            found = "the elements of the DICOM file lie too deep in one another"
+            raise _refused(name, found) from None
+        except Exception as error:
+            if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
+                raise too_many(name, "elements and items", MAX_ELEMENTS) from None
+            raise _refused(name, "the DICOM file is damaged or cut off") from None
         finally:
             logger.setLevel(level)
 
 
 def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
     """Returns the transfer syntax and what follows the file meta information."""
-    file = _CountedBytes(data)
-    file.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != _META_GROUP)
+    start = 132 if data[128:132] == b"DICM" else 0
+    meta, length = _elements(data[start:], lambda tag: tag.group != _META_GROUP)
     syntax = _short(meta, (_SYNTAX,)).get(_SYNTAX)
     if not isinstance(syntax, uid.UID) or syntax.type != "Transfer Syntax":
-        raise ImageError(
-            f"{name}: the DICOM file names no transfer syntax that is known",
-            expected=_EXPECTED,
-            action="Export the file again",
-        )
-    return syntax, data[file.tell() :]
+        raise _refused(name, "the DICOM file names no transfer syntax that is known")
+    return syntax, data[start + length :]
 
 
 def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
@@ -668,16 +568,23 @@ def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
 
 def _header(body: bytes, syntax: uid.UID) -> tuple[Dataset, int]:
     """Returns the elements that describe the pixels, and where those begin."""
-    file = _CountedBytes(body)
-    whole = read_dataset(
-        file, syntax.is_implicit_VR, syntax.is_little_endian,
-        stop_when=lambda tag, _, __: tag >= _PIXELS_TAG,
-    )  # fmt: skip
+    whole, length = _elements(body, lambda tag: tag >= _PIXELS_TAG, syntax)
     header = _short(whole, _NEEDED)
     for keyword in _NOTED:
         if keyword in whole:
             setattr(header, keyword, [])
-    return header, file.tell()
+    return header, length
+
+
+def _elements(
+    data: bytes, stop: Callable[[BaseTag], bool], syntax: uid.UID = uid.ExplicitVRLittleEndian
+) -> tuple[Dataset, int]:
+    """Returns the elements up to a tag, not yet decoded, and how many bytes they are."""
+    file = _CountedBytes(data)
+    found = read_dataset(
+        file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=lambda tag, _, __: stop(tag)
+    )
+    return found, file.tell()
 
 
 def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
@@ -701,10 +608,7 @@ def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
 
 def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
     """Returns the element that the rest of a file begins with, if it is the pixels."""
-    found = read_dataset(
-        _CountedBytes(rest), syntax.is_implicit_VR, syntax.is_little_endian,
-        stop_when=lambda tag, _, __: tag > _PIXELS_TAG,
-    )  # fmt: skip
+    found, _ = _elements(rest, lambda tag: tag > _PIXELS_TAG, syntax)
     return found.get_item(_PIXELS_TAG)
 
 
@@ -712,11 +616,8 @@ def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Fram
     """Returns the layout that a header describes; refuses what is not read, before any pixel."""
     frames = int(header.get("NumberOfFrames") or 1)
     if "Rows" not in header or "Columns" not in header:
-        raise ImageError(
-            f"{name}: the DICOM file holds no image",
-            expected=_EXPECTED,
-            action="Choose the file with the picture",
-        )
+        found = "the DICOM file holds no image"
+        raise _refused(name, found, action="Choose the file with the picture")
     frame = Frame(
         rows=int(header.Rows),
         columns=int(header.Columns),
@@ -734,9 +635,7 @@ def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Fram
 
 def _check_size(frame: Frame, frames: int, name: str, *, syntax: uid.UID, max_pixels: int) -> None:
     if frames != 1:
-        raise ImageError(
-            f"{name}: {frames} frames", expected=_EXPECTED, action="Export one frame of it"
-        )
+        raise _refused(name, f"{frames} frames", action="Export one frame of it")
     each = frame.samples * max(frame.allocated // 8, 1)
     taken = _TAKEN.get(syntax, _TAKEN_BY_OTHERS) if syntax.is_compressed else 0
     check_size(
@@ -758,22 +657,16 @@ def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
         found = "signed colours"
     else:
         return
-    raise ImageError(
-        f"{name}: {found}",
-        expected=f"8 to 16 bits in {', '.join(_GREY)} or, with three samples, {', '.join(_COLOUR)}",
-        action="Export the image as RGB",
-    )
+    known_kinds = f"{', '.join(_GREY)} or, with three samples, {', '.join(_COLOUR)}"
+    raise _refused(name, found, f"8 to 16 bits in {known_kinds}", _AS_RGB)
 
 
 def _value(element: Any, name: str) -> tuple[bytes, str]:  # noqa: ANN401 — pydicom's element
     """Returns the bytes and the type of the pixels; there may be none, or floating-point ones."""
     value = None if element is None else element.value
     if not value:
-        raise ImageError(
-            f"{name}: the DICOM file holds no pixel data, or is cut off before it",
-            expected=_EXPECTED,
-            action="Export the file again",
-        )
+        found = "the DICOM file holds no pixel data, or is cut off before it"
+        raise _refused(name, found)
     return bytes(value), element.VR
 
 
@@ -819,11 +712,8 @@ def _check_frames(data: bytes, name: str) -> None:
         raise too_many(name, "fragments", MAX_FRAGMENTS)
     frames = sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
     if frames > 1:
-        raise ImageError(
-            f"{name}: {frames} compressed images, and one frame in the header",
-            expected=_EXPECTED,
-            action="Export one frame of it",
-        )
+        found = f"{frames} compressed images, and one frame in the header"
+        raise _refused(name, found, action="Export one frame of it")
 
 
 def _check_length(length: int, frame: Frame, name: str) -> None:
@@ -848,7 +738,7 @@ def _check_length(length: int, frame: Frame, name: str) -> None:
         found = f"the pixel data is cut off, {length:,} of {described:,} bytes"
     else:
         found = f"{length:,} bytes of pixel data, of which the header describes {described:,}"
-    raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Export the file again")
+    raise _refused(name, found)
 
 
 def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's decoder
@@ -862,12 +752,8 @@ def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's d
     except NotImplementedError:  # video, say
         decoder = None
     if decoder is None or not decoder.is_available:
-        action = "Export the image uncompressed, or as JPEG or JPEG 2000"
-        if syntax in JPEG_LS:
-            action = installing("dicom")
-        raise ImageError(
-            f"{name}: the pixels are coded as {syntax.name} ({syntax})",
-            expected="a coding whose decoder is installed",
-            action=action,
-        )
+        other = "Export the image uncompressed, or as JPEG or JPEG 2000"
+        action = installing("dicom") if syntax in JPEG_LS else other
+        found = f"the pixels are coded as {syntax.name} ({syntax})"
+        raise _refused(name, found, "a coding whose decoder is installed", action)
     return decoder

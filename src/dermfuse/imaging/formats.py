@@ -1,33 +1,25 @@
-"""What a file is that is not read, and what to do about it: told by its first bytes.
+"""Files before and beside their decoding: kinds by name, claims, and samples at their own depth.
 
-Pixels at the depth of their own file, with what is transparent kept apart.
-
-Photographs are brought to 8 bits; a mask of 0 and 255 in 16 bits would not survive that.
-
-PNG with a transparent colour (tRNS), and colours of 16 bits.
-
-Pillow keeps the upper byte of 16-bit colours alone, and compares a transparent colour with pixels
-of another depth. Here it is compared in the file's own depth; what has it becomes white.
-
-A GIF without what does not belong to its picture.
-
-Pillow joins the blocks of comments one by one, which takes minutes for a file of nothing else.
-
-What a WebP says of its size: its decoder takes memory for it before anybody can ask.
+What is not read is named by its first bytes. Of JPEG, PNG, GIF and WebP the header is read before
+their decoders take memory, which for WebP is before anybody can ask. What is no photograph is read
+at the depth of its own file, with what is transparent kept apart: a mask of 0 and 255 in 16 bits
+would not survive being brought to 8.
 """
 
 import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from dermfuse.imaging.jpeg import read_frame
 from dermfuse.imaging.limits import PIXEL_BYTES, too_many
 
 _SAVE = "Save the image as JPEG or PNG"
@@ -106,7 +98,159 @@ def _by_brands(head: bytes) -> tuple[str, str]:
 
 
 _BYTE = 255
-_STRIP_ROWS = 64
+_STRIP_ROWS = 64  # that are looked at at a time: no copy of the whole picture lies beside it
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
+_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
+_WHOLE = ((0, 0, 1, 1),)  # first pixel and step, across and down
+_ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+_PIECE = 2**20  # bytes that are inflated at a time
+_FED = 2**16  # bytes that are inflated from at a time
+_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
+_IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B  # of GIF
+_CONTROL = b"!\xf9"
+
+MAX_CHUNKS = 100_000
+"""Of PNG and WebP: so many of 8 kB, as encoders write them, are 800 MB."""
+MAX_BLOCKS = 1_000_000
+"""Of GIF."""
+DEEP_BYTES = 13
+"""For each pixel of 16 bits of a PNG: the upper bytes, the lower ones, and what they make."""
+WEBP_BYTES = 18
+"""What Pillow's decoder of WebP takes for each pixel: two canvases, a copy, and the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a file says of its picture before a pixel is decoded.
+
+    Attributes:
+        width: In pixels; the largest that any part of the file claims.
+        height: The same.
+        plain: The file as Pillow may see it; of a GIF its first picture alone.
+        pixel_bytes: What decoding takes for each pixel.
+        several: Whether another picture follows the first.
+        unread: What keeps Pillow from reading it, in words; empty if nothing does.
+        may_be_silent: Whether a width of 0 says that no part of the file claims a size.
+    """
+
+    width: int
+    height: int
+    plain: bytes
+    pixel_bytes: float = PIXEL_BYTES
+    several: bool = False
+    unread: str = ""
+    may_be_silent: bool = False
+
+
+def is_png(head: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is meant to be PNG."""
+    return head.startswith(_SIGNATURE)
+
+
+def is_jpeg(head: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is meant to be JPEG."""
+    return head.startswith(b"\xff\xd8")
+
+
+def read_claim(data: bytes, name: str) -> Claim | None:
+    """Returns what a JPEG, PNG, GIF or WebP says of its picture; None for any other file.
+
+    Raises:
+        ImageError: It has more parts than a picture needs.
+        ValueError, IndexError, struct.error: Its header is cut off or damaged.
+    """
+    if is_jpeg(data):
+        frame = read_frame(data)
+        return Claim(frame.width, frame.height, data, frame.pixel_bytes, unread=frame.unread)
+    if is_png(data):
+        for _ in _chunks(data, name):  # counts them
+            pass
+        width, height, depth = struct.unpack_from(">IIB", data, 16)
+        return Claim(width, height, data, DEEP_BYTES if depth == 16 else PIXEL_BYTES)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        chunks = [
+            (kind, _webp_size(kind, data[at : at + 12])) for kind, at, _ in _chunks(data, name)
+        ]
+        width, height = (max((size[i] for _, size in chunks), default=0) for i in (0, 1))
+        frames = sum(kind == b"ANMF" for kind, _ in chunks)
+        return Claim(width, height, data, WEBP_BYTES, several=frames > 1, may_be_silent=True)
+    return _read_gif(data, name) if data.startswith((b"GIF87a", b"GIF89a")) else None
+
+
+def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
+    """Yields the name of each chunk of a PNG or a WebP, where its content begins, and its length.
+
+    Raises:
+        ImageError: There are more than ``MAX_CHUNKS``.
+    """
+    png = is_png(data)
+    at = len(_SIGNATURE) if png else 12
+    for count in range(MAX_CHUNKS + 1):
+        if at + 8 > len(data):
+            return
+        if count == MAX_CHUNKS:
+            raise too_many(name, "chunks", MAX_CHUNKS)
+        kind, length = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4])
+        if not png:
+            kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield kind, at + 8, length
+        at += 12 + length if png else 8 + length + length % 2
+
+
+def _webp_size(kind: bytes, head: bytes) -> tuple[int, int]:
+    """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
+    padded = head.ljust(12, b"\0")
+    if kind in (b"VP8X", b"ANMF"):
+        at = 4 if kind == b"VP8X" else 6
+        both = int.from_bytes(padded[at : at + 6], "little")
+        return (both & 0xFFFFFF) + 1, (both >> 24) + 1
+    if kind == b"VP8 ":
+        both = int.from_bytes(padded[6:10], "little")
+        return both & 0x3FFF, both >> 16 & 0x3FFF
+    if kind == b"VP8L":
+        both = int.from_bytes(padded[1:5], "little")
+        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    return 0, 0
+
+
+def _read_gif(data: bytes, name: str) -> Claim:
+    """Returns what a GIF says of its first picture, and the file with that picture alone.
+
+    Pillow joins the blocks of comments one by one, which takes minutes for a file of nothing else.
+    """
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + _table_bytes(flags)
+    head, control, picture, left_blocks = data[:at], b"", b"", MAX_BLOCKS
+    while at < len(data) and data[at] != _TRAILER and not (picture and data[at] == _IMAGE):
+        start, kind = at, data[at]
+        at += 2 if kind == _EXTENSION else 1  # any other byte means nothing
+        if kind == _IMAGE:
+            left, top, across, down, flags = struct.unpack_from("<HHHHB", data, at)
+            width, height = max(width, left + across), max(height, top + down)
+            at += 10 + _table_bytes(flags)  # with the smallest code's size
+        if kind in (_IMAGE, _EXTENSION):
+            while at < len(data) and data[at] and left_blocks > 0:
+                at += data[at] + 1
+                left_blocks -= 1
+            at += 1
+        left_blocks -= 1
+        if left_blocks < 0:
+            raise too_many(name, "blocks", MAX_BLOCKS)
+        if kind == _IMAGE:
+            picture = data[start:at]
+        elif data[start : start + 2] == _CONTROL and not picture:
+            control = data[start:at]
+    several = bool(picture) and data[at : at + 1] == bytes([_IMAGE])
+    plain = b"".join([head, control, picture, bytes([_TRAILER])])
+    return Claim(width, height, plain, several=several)
+
+
+def _table_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +258,7 @@ class Samples:
     """What a file holds, not scaled and not laid on any ground.
 
     Args:
-        values: Grey, (H, W, 1), or RGB, (H, W, 3).
+        values: Grey, (H, W, 1), RGB, (H, W, 3), or CMYK, (H, W, 4).
         top: The largest value that the file's type has room for.
         alpha: How opaque each pixel is, (H, W); None if every pixel is.
         alpha_top: The alpha of an opaque pixel.
@@ -129,6 +273,15 @@ class Samples:
     indices: NDArray[np.uint16] | None = None
     lossy: bool = False
 
+    def upright(self, orientation: int) -> "Samples":
+        """Returns the samples upright; ``orientation`` is 1 to 8, as EXIF and TIFF count."""
+        planes: dict[str, Any] = {
+            key: turn(plane, orientation)
+            for key in ("values", "alpha", "indices")
+            if (plane := getattr(self, key)) is not None
+        }
+        return replace(self, **planes)
+
 
 def image_samples(image: Image.Image) -> Samples:
     """Returns the samples of a decoded image of any mode but a floating-point one.
@@ -138,52 +291,74 @@ def image_samples(image: Image.Image) -> Samples:
         >>> samples.top, samples.values.tolist()
         (1, [[[1], [1]]])
     """
-    if image.mode == "1":
-        return Samples(_wide(np.asarray(image)), top=1)
-    if image.mode.startswith("I"):
-        return Samples(_wide(np.asarray(image)), top=65_535)
-    indices = np.asarray(image) if image.mode == "P" else None
+    if image.mode == "1" or image.mode.startswith("I"):
+        return Samples(_wide(np.asarray(image)), top=1 if image.mode == "1" else 65_535)
+    indices = np.asarray(image).astype(np.uint16) if image.mode == "P" else None
     if image.has_transparency_data:
         straight = image.convert("LA") if image.mode == "La" else image
-        rgba = np.asarray(straight.convert("RGBA"))
-        values, alpha = rgba[..., :3], rgba[..., 3].astype(np.uint16)
-    else:
-        shown = image if image.mode == "L" else image.convert("RGB")
-        values, alpha = np.asarray(shown), None
-    return Samples(
-        _wide(values), top=_BYTE, alpha=alpha,
-        indices=None if indices is None else indices.astype(np.uint16),
-    )  # fmt: skip
+        rgba = np.asarray(straight.convert("RGBA")).astype(np.uint16)
+        return Samples(rgba[..., :3], top=_BYTE, alpha=rgba[..., 3], indices=indices)
+    shown = image if image.mode == "L" else image.convert("RGB")
+    return Samples(_wide(np.asarray(shown)), top=_BYTE, indices=indices)
 
 
-def picture(levels: NDArray[np.uint8], mode: str) -> Image.Image:
-    """Returns pixels as a Pillow image, made in strips: no copy of the whole lies beside it.
+def joined(strips: Iterable[Samples]) -> Samples:
+    """Returns the samples of a picture that is given in strips, from the uppermost down."""
+    all_strips = list(strips)
+    planes: dict[str, Any] = {
+        key: np.concatenate([getattr(strip, key) for strip in all_strips])
+        for key in ("values", "alpha", "indices")
+        if getattr(all_strips[0], key) is not None
+    }
+    return replace(all_strips[0], **planes)
+
+
+def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) -> Image.Image:
+    """Returns the samples of a picture in 8 bits, rounded to the nearest, strip by strip.
 
     Args:
-        levels: (H, W) or (H, W, C); need not be contiguous.
-        mode: Of the image: as many channels as there are.
+        strips: From the uppermost down.
+        size: ``(width, height)`` of all of them.
+        mode: Of the image: as many channels as there are values, and one more for alpha.
     """
-    height, width = levels.shape[:2]
-    image = Image.new(mode, (width, height))
-    for top in range(0, height, _STRIP_ROWS):
-        rows = levels[top : top + _STRIP_ROWS]
-        image.paste(Image.frombytes(mode, (width, len(rows)), rows.tobytes()), (0, top))
+    return picture((_levels(strip) for strip in strips), size, mode)
+
+
+def picture(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], mode: str) -> Image.Image:
+    """Returns strips of pixels as one Pillow image: no copy of the whole lies beside it."""
+    image, top = Image.new(mode, size), 0
+    for rows in strips:
+        image.paste(Image.frombytes(mode, (size[0], len(rows)), rows.tobytes()), (0, top))
+        top += len(rows)
     return image
 
 
-def turn_samples(samples: Samples, orientation: int) -> Samples:
-    """Returns the samples upright.
+def strips_of(length: int) -> Iterator[slice]:
+    """Yields the rows of a picture, a strip at a time.
 
-    Args:
-        samples: As stored.
-        orientation: How they lie, 1 to 8, as EXIF and TIFF count.
+    Example:
+        >>> list(strips_of(100))
+        [slice(0, 64, None), slice(64, 100, None)]
     """
-    return replace(
-        samples,
-        values=turn(samples.values, orientation),
-        alpha=None if samples.alpha is None else turn(samples.alpha, orientation),
-        indices=None if samples.indices is None else turn(samples.indices, orientation),
-    )
+    for top in range(0, length, _STRIP_ROWS):
+        yield slice(top, min(top + _STRIP_ROWS, length))
+
+
+def _levels(samples: Samples) -> NDArray[np.uint8]:
+    """Returns 8-bit colours and, where there is one, alpha, (h, W, C)."""
+    levels = scaled(samples.values, samples.top)
+    if samples.alpha is None:
+        return levels
+    return np.concatenate([levels, scaled(samples.alpha[..., None], samples.alpha_top)], axis=2)
+
+
+def scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
+    """Returns values of 0 to ``top`` over 0 to 255, rounded to the nearest."""
+    if top == _BYTE:
+        return values.astype(np.uint8)
+    return (
+        (values.astype(np.uint32) * np.uint32(510) + np.uint32(top)) // np.uint32(2 * top)
+    ).astype(np.uint8)
 
 
 def turn(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
@@ -203,41 +378,6 @@ def _wide(values: NDArray[np.generic]) -> NDArray[np.uint16]:
     return grid if grid.ndim == 3 else grid[..., None]
 
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
-_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
-_WHOLE = ((0, 0, 1, 1),)  # first pixel and step, across and down
-_ADAM7 = (
-    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)  # fmt: skip
-MAX_CHUNKS = 100_000
-"""So many of 8 kB, as encoders write them, are 800 MB."""
-_PIECE = 2**20  # bytes that are inflated at a time
-_FED = 2**16  # bytes that are inflated from at a time
-_DEEP_BYTES = 13  # for each pixel of 16 bits: the upper bytes, the lower ones, and what they make
-_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
-
-
-def is_png(head: bytes) -> bool:
-    """Returns whether a file that begins with these bytes is meant to be PNG."""
-    return head.startswith(_SIGNATURE)
-
-
-def png_size(data: bytes, name: str) -> tuple[int, int, float]:
-    """Returns width, height and what decoding takes for each pixel, in bytes.
-
-    Raises:
-        ImageError: The file has more than ``MAX_CHUNKS`` chunks.
-        struct.error: It is cut off.
-    """
-    for count, _ in enumerate(_places(data)):
-        if count == MAX_CHUNKS:
-            raise too_many(name, "chunks", MAX_CHUNKS)
-    width, height, depth = struct.unpack_from(">IIB", data, 16)
-    return width, height, _DEEP_BYTES if depth == 16 else PIXEL_BYTES
-
-
 def find_png_damage(data: bytes) -> str:
     """Returns what a PNG lacks that Pillow does not miss, in words; nothing if it is whole.
 
@@ -248,30 +388,16 @@ def find_png_damage(data: bytes) -> str:
     """
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     chunks = list(_chunks(data))
-    if colour == _PALETTE and not any(name == b"PLTE" for name, _ in chunks):
+    if colour == _PALETTE and not any(kind == b"PLTE" for kind, _, _ in chunks):
         return "its palette is missing"
     row_bits = _CHANNELS.get(colour, 0) * depth
     expected = 0
     for left, top, right, down in _ADAM7 if data[28] else _WHOLE:
         across, rows = -(-(width - left) // right), -(-(height - top) // down)
         expected += rows * (1 + -(-across * row_bits // 8)) if across > 0 and rows > 0 else 0
-    coded = b"".join(body for name, body in chunks if name == b"IDAT")
+    coded = b"".join(data[at : at + length] for kind, at, length in chunks if kind == b"IDAT")
     short = _inflated_bytes(coded, expected) < expected
     return "its coded data ends before the picture does" if short else ""
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for name, start, length in _places(data):
-        yield name, data[start : start + length]
-
-
-def _places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yields each chunk's name, where its content begins, and how long that is."""
-    at = len(_SIGNATURE)
-    while at + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        yield name, at + 8, length
-        at += length + 12
 
 
 def _inflated_bytes(coded: bytes, enough: int) -> int:
@@ -290,38 +416,33 @@ def _inflated_bytes(coded: bytes, enough: int) -> int:
     return count
 
 
+def has_own_samples(data: bytes) -> bool:
+    """Returns whether a PNG has 16 bits or a transparent colour, which Pillow does not read right.
+
+    Pillow keeps the upper byte of 16-bit colours alone, and compares a transparent colour with
+    pixels of another depth.
+    """
+    return data[24:25] == b"\x10" or b"tRNS" in data[: data.find(b"IDAT")]
+
+
 def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
-    """Returns a decoded PNG with its transparent colour laid on white, 16-bit colours rounded.
+    """Returns a decoded PNG with 16-bit colours rounded and its transparent colour as alpha of 0.
 
     Args:
         image: What Pillow decoded, of any mode.
         data: The file.
 
     Returns:
-        The image itself where there is nothing to do; transparency by an alpha channel or in a
-        palette stays.
+        The image itself where there is nothing to do.
     """
     depth, colour = struct.unpack_from("BB", data, 24)
-    key = image.info.get("transparency") if colour in (_GREY, _RGB) else None
-    deep = depth == 16 and image.mode in ("RGB", "RGBA", "LA")
-    if not deep and key is None:
+    keyed = colour in (_GREY, _RGB) and "transparency" in image.info
+    if not keyed and not (depth == 16 and image.mode in ("RGB", "RGBA", "LA")):
         return image
-    lower = _lower(data) if deep else None
-    mode = "LA" if colour == _GREY_ALPHA else "L" if len(image.getbands()) == 1 else image.mode
-    opaque = Image.new(mode, image.size)
-    for top in range(0, image.height, _STRIP_ROWS):
-        rows = (0, top, image.width, min(top + _STRIP_ROWS, image.height))
-        values = _values(image.crop(rows), lower and lower.crop(rows), colour)
-        levels = _levels(values, depth)
-        if key is not None:
-            levels[_has(values, key, depth)] = 255
-        opaque.paste(picture(levels, mode), (0, top))
-    return opaque
-
-
-def has_own_samples(data: bytes) -> bool:
-    """Returns whether ``opaque_png`` changes a PNG: it has 16 bits or a transparent colour."""
-    return data[24:25] == b"\x10" or b"tRNS" in data[: data.find(b"IDAT")]
+    mode = "L" if colour in (_GREY, _GREY_ALPHA) else "RGB"
+    if keyed or colour in (_GREY_ALPHA, _RGB_ALPHA):
+        mode += "A"
+    return levels_image(_png_strips(image, data), image.size, mode)
 
 
 def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
@@ -331,15 +452,30 @@ def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
     image.load()
     if depth < 16 and colour not in (_GREY, _RGB):
         return image_samples(image), image
+    return joined(_png_strips(image, data)), image
+
+
+def _png_strips(image: Image.Image, data: bytes) -> Iterator[Samples]:
+    """Yields the samples of a PNG of 16 bits, or of grey or RGB without an alpha channel."""
+    depth, colour = struct.unpack_from("BB", data, 24)
+    top = 65_535 if depth == 16 else 1 if depth == 1 else _BYTE  # Pillow spreads 2 and 4 bits
     lower = _lower(data) if depth == 16 and colour != _GREY else None
-    values = _values(image, lower, colour)
-    top, alpha = (65_535 if depth == 16 else 1 if depth == 1 else 255), None
-    if colour in (_GREY_ALPHA, _RGB_ALPHA):
-        values, alpha = values[..., :-1], values[..., -1].astype(np.uint16)
-    elif (key := image.info.get("transparency")) is not None:
-        alpha = np.where(_has(values, key, depth), np.uint16(0), np.uint16(top))
-    grid = values if values.ndim == 3 else values[..., None]
-    return Samples(grid.astype(np.uint16), top=top, alpha=alpha, alpha_top=top), image
+    key = image.info.get("transparency") if colour in (_GREY, _RGB) else None
+    for rows in strips_of(image.height):
+        box, alpha = (0, rows.start, image.width, rows.stop), None
+        values = _wide(np.asarray(image.crop(box)))
+        if lower is not None:  # of 16 bits
+            low = np.asarray(lower.crop(box)).astype(np.uint16)
+            if colour == _GREY_ALPHA:
+                values, low = low[..., 0::2], low[..., 1::2]
+            values = values * np.uint16(256) + low
+        if colour in (_GREY_ALPHA, _RGB_ALPHA):
+            values, alpha = values[..., :-1], values[..., -1]
+        elif key is not None:
+            kept = np.atleast_1d(np.asarray(key)) & (2**depth - 1)  # bits above do not count
+            has = (values == kept * {2: 85, 4: 17}.get(depth, 1)).all(axis=2)
+            alpha = np.where(has, np.uint16(0), np.uint16(top))
+        yield Samples(values, top=top, alpha=alpha, alpha_top=top)
 
 
 def _lower(data: bytes) -> Image.Image:
@@ -352,170 +488,3 @@ def _lower(data: bytes) -> Image.Image:
         image.tile = [tile._replace(args=_OTHER_BYTES[str(tile.args)]) for tile in image.tile]
     image.load()
     return image
-
-
-def _values(image: Image.Image, lower: Image.Image | None, colour: int) -> NDArray[np.generic]:
-    """Returns the values of some rows: of 16 bits where there are lower bytes."""
-    if lower is None:
-        return np.asarray(image)
-    low = np.asarray(lower).astype(np.uint16)
-    if colour == _GREY_ALPHA:
-        high, low = low[..., 0::2], low[..., 1::2]  # (h, W, 2)
-    else:
-        high = np.asarray(image).astype(np.uint16)
-    values: NDArray[np.uint16] = high * np.uint16(256) + low
-    return values
-
-
-def _levels(values: NDArray[np.generic], depth: int) -> NDArray[np.uint8]:
-    """Returns Pillow's values as levels: they are already, but for one bit and for 16."""
-    if depth == 16:
-        return ((values.astype(np.uint32) + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
-    return np.where(values, np.uint8(255), np.uint8(0)) if depth == 1 else values.astype(np.uint8)
-
-
-def _has(values: NDArray[np.generic], key: int | tuple[int, ...], depth: int) -> NDArray[np.bool_]:
-    """Returns where pixels have the transparent colour; bits above the depth do not count."""
-    kept = np.atleast_1d(np.asarray(key)) & (2**depth - 1)
-    if depth == 1:
-        same = values.astype(bool) == kept.astype(bool)
-    else:
-        same = values == kept * {2: 85, 4: 17}.get(depth, 1)  # as Pillow spreads few bits
-    whole: NDArray[np.bool_] = same if values.ndim == 2 else same.all(axis=2)
-    return whole
-
-
-MAX_BLOCKS = 1_000_000
-_HEADER_BYTES = 13
-_IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
-_CONTROL = b"!\xf9"
-
-
-@dataclass(frozen=True, slots=True)
-class Gif:
-    """The first picture of a GIF.
-
-    Attributes:
-        width: Of the frame or, if that is larger, of the picture in it.
-        height: The same.
-        data: The file with its first picture alone.
-        is_animated: Whether another follows.
-    """
-
-    width: int
-    height: int
-    data: bytes
-    is_animated: bool
-
-
-def is_gif(head: bytes) -> bool:
-    """Returns whether a file that begins with these bytes is meant to be GIF."""
-    return head.startswith((b"GIF87a", b"GIF89a"))
-
-
-def read_gif(data: bytes, name: str) -> Gif:
-    """Returns the first picture of a GIF.
-
-    Raises:
-        ImageError: It has more than ``MAX_BLOCKS`` blocks.
-        IndexError, struct.error: It is cut off before its picture.
-    """
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = _HEADER_BYTES + _table_bytes(flags)
-    kept, picture, left_blocks = [data[:at]], b"", MAX_BLOCKS
-    while at < len(data) and data[at] != _TRAILER and not (picture and data[at] == _IMAGE):
-        start = at
-        if data[at] == _IMAGE:
-            left, top, across, down, flags = struct.unpack_from("<HHHHB", data, at + 1)
-            width, height = max(width, left + across), max(height, top + down)
-            at += 11 + _table_bytes(flags)  # with the smallest code's size
-        elif data[at] == _EXTENSION:
-            at += 2
-        else:  # a byte that means nothing
-            at += 1
-        if data[start] in (_IMAGE, _EXTENSION):
-            while at < len(data) and data[at] and left_blocks > 0:
-                at += data[at] + 1
-                left_blocks -= 1
-            at += 1
-        left_blocks -= 1
-        if left_blocks < 0:
-            raise too_many(name, "blocks", MAX_BLOCKS)
-        if data[start] == _IMAGE:
-            picture = data[start:at]
-        elif data[start : start + 2] == _CONTROL and not picture:
-            kept[1:] = [data[start:at]]
-    animated = bool(picture) and data[at : at + 1] == bytes([_IMAGE])
-    return Gif(width, height, b"".join([*kept, picture, bytes([_TRAILER])]), animated)
-
-
-def _table_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-WEBP_PIXEL_BYTES = 18
-"""What Pillow's decoder takes for each pixel: two canvases, a copy, and the image."""
-_FIRST = 12
-_SIDE_BITS = 14
-
-
-@dataclass(frozen=True, slots=True)
-class WebP:
-    """What the chunks of a WebP say.
-
-    Attributes:
-        width: The largest that one of them claims.
-        height: The same.
-        frames: How many frames its animation has; 0 if there is none.
-    """
-
-    width: int
-    height: int
-    frames: int
-
-
-def is_webp(head: bytes) -> bool:
-    """Returns whether a file that begins with these bytes is meant to be WebP."""
-    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-
-
-def read_webp(data: bytes, name: str) -> WebP:
-    """Returns the size that a WebP claims.
-
-    Raises:
-        ImageError: It has more than ``MAX_CHUNKS`` chunks.
-    """
-    width = height = frames = 0
-    for count, (kind, start) in enumerate(_webp_chunks(data)):
-        if count == MAX_CHUNKS:
-            raise too_many(name, "chunks", MAX_CHUNKS)
-        frames += kind == b"ANMF"
-        own_width, own_height = _size(kind, data[start : start + 12])
-        width, height = max(width, own_width), max(height, own_height)
-    return WebP(width, height, frames)
-
-
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    at = _FIRST
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        yield kind, at + 8
-        at += 8 + length + length % 2
-
-
-def _size(kind: bytes, head: bytes) -> tuple[int, int]:
-    """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
-    padded = head.ljust(12, b"\0")
-    if kind in (b"VP8X", b"ANMF"):
-        at = 4 if kind == b"VP8X" else 6
-        fields = (padded[at : at + 3], padded[at + 3 : at + 6])
-        width, height = (int.from_bytes(each, "little") + 1 for each in fields)
-        return width, height
-    mask = (1 << _SIDE_BITS) - 1
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", padded, 6)
-        return width & mask, height & mask
-    if kind == b"VP8L":
-        bits = int.from_bytes(padded[1:5], "little")
-        return (bits & mask) + 1, (bits >> _SIDE_BITS & mask) + 1
-    return 0, 0

@@ -14,6 +14,7 @@ MIN_SIDE_PX = 16
 """Images with a shorter side are refused: no lesion can be told in them."""
 PIXEL_BYTES = 8
 """What decoding may take in memory for each of the pixels allowed, the result included."""
+AS_PNG = "Save the image as PNG"
 
 
 def check_max_pixels(pixels: int) -> int:
@@ -43,7 +44,7 @@ def check_size(
         width: In pixels.
         height: In pixels.
         name: For messages.
-        max_pixels: That are allowed.
+        max_pixels: The number of pixels allowed.
         pixel_bytes: What the decoder of this kind takes for each; more than ``PIXEL_BYTES``
             lowers the limit.
 
@@ -58,21 +59,35 @@ def check_size(
         dermfuse.errors.ImageError: a.webp: 8000 x 6000 pixels. Expected: 16,444,444 pixels or \
 fewer for an image of this kind. Shrink the image.
     """
+    found = f"{width} x {height} pixels"
     allowed = int(max_pixels * min(1.0, PIXEL_BYTES / pixel_bytes))
     if width * height > allowed:
         fewer = f"{allowed:,} pixels or fewer" if allowed else "a layout that takes less memory"
         kind = " for an image of this kind" if 0 < allowed < max_pixels else ""
-        raise ImageError(
-            f"{name}: {width} x {height} pixels",
-            expected=f"{fewer}{kind}",
-            action="Shrink the image",
-        )
+        raise refusal(name, found, f"{fewer}{kind}", "Shrink the image")
     if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels",
-            expected=f"{MIN_SIDE_PX} or more on each side",
-            action="Use the original image",
-        )
+        raise refusal(name, found, f"{MIN_SIDE_PX} or more on each side", "Use the original image")
+
+
+def refusal(
+    name: str,
+    found: str,
+    expected: str = "one JPEG, PNG, TIFF, BMP, GIF or WebP image",
+    action: str = "Fetch the file again",
+) -> ImageError:
+    """Returns the refusal of an image file.
+
+    Args:
+        name: The name of the image.
+        found: What is wrong with it.
+        expected: What was expected instead.
+        action: What the user can do about it.
+
+    Example:
+        >>> print(refusal("a.gif", "the image is animated", "a single frame", AS_PNG))
+        a.gif: the image is animated. Expected: a single frame. Save the image as PNG.
+    """
+    return ImageError(f"{name}: {found}", expected=expected, action=action)
 
 
 def too_many(name: str, what: str, most: int) -> ImageError:
@@ -82,8 +97,4 @@ def too_many(name: str, what: str, most: int) -> ImageError:
         >>> print(too_many("a.gif", "blocks", 1000))
         a.gif: more than 1,000 blocks. Expected: a picture and little else. Save the image as PNG.
     """
-    return ImageError(
-        f"{name}: more than {most:,} {what}",
-        expected="a picture and little else",
-        action="Save the image as PNG",
-    )
+    return refusal(name, f"more than {most:,} {what}", "a picture and little else", AS_PNG)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +24,21 @@ from PIL import Image, UnidentifiedImageError
 from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.folders import atomic_write
 from dermfuse.imaging.formats import (
-    WEBP_PIXEL_BYTES,
     Samples,
     find_png_damage,
     has_own_samples,
     image_samples,
-    is_gif,
+    is_jpeg,
     is_png,
-    is_webp,
     name_kind,
     opaque_png,
     png_samples,
-    png_size,
-    read_gif,
-    read_webp,
-    turn_samples,
+    read_claim,
+    scaled,
+    strips_of,
 )
-from dermfuse.imaging.jpeg import find_damage, is_jpeg, read_frame, without_remarks
-from dermfuse.imaging.limits import MAX_PIXELS, MIN_SIDE_PX, check_size
+from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
+from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, check_size, refusal
 from dermfuse.imaging.tiff import (
     check_coding,
     check_page,
@@ -76,15 +73,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-_AS_PNG = "Save it as PNG"
-_STRIP_ROWS = 64  # that become RGB at a time: no copy of the whole lies beside them
-_EXPECTED = "one JPEG, PNG, TIFF, BMP, GIF or WebP image"
 _MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
 def read_image(
-    source: str | Path | bytes | BinaryIO, *, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
     """Returns an image file as upright, opaque 8-bit RGB.
 
@@ -92,7 +86,8 @@ def read_image(
     orientation is applied (that of XMP is not).
 
     Args:
-        source: A path, the bytes of a file, or a file open for reading.
+        source: A path, or the bytes of a file.
+        name: The name of the image in messages; by default the path.
         max_pixels: Images with more are refused before any is decoded; those whose decoder takes
             much memory for each (``dermfuse.imaging.limits``) may have fewer.
 
@@ -103,9 +98,10 @@ def read_image(
         ImageError: The file is missing, empty, cut off, damaged inside, no image, animated, of a
             kind that is not read, has a side below ``MIN_SIDE_PX`` or too many pixels.
     """
-    source = Path(source) if isinstance(source, str) else source
-    with one_refusal(_name(source)), _decoded(source, max_pixels) as image:
-        return _rgb(image)
+    name = name or ("the image" if isinstance(source, bytes) else str(source))
+    with one_refusal(name):
+        data = source if isinstance(source, bytes) else read_file(Path(source), name)
+        return _rgb(_upright_of_file(data, name, max_pixels))
 
 
 def image_pixels(
@@ -115,8 +111,8 @@ def image_pixels(
 
     Args:
         image: Of any mode; pixels that are still in a file are decoded.
-        name: For messages.
-        max_pixels: That are allowed.
+        name: The name of the image in messages.
+        max_pixels: The number of pixels allowed.
 
     Raises:
         ImageError: As ``read_image``; or the image is closed.
@@ -126,6 +122,36 @@ def image_pixels(
         if data:
             return _rgb(_upright_of_file(data, name, max_pixels))
         return _rgb(_upright_pixels(image, name, max_pixels))
+
+
+def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
+    """Returns the bytes of a plain file; a pipe is not waited for.
+
+    Args:
+        path: The file.
+        name: The name of the image in messages.
+        max_bytes: Larger files are refused.
+
+    Raises:
+        ImageError: It is missing, cannot be read, is no plain file or too large.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
+            raise refusal(name, found, action="Name one file")
+        if max_bytes is not None and state.st_size > max_bytes:
+            raise too_long(name, max_bytes)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        missing = isinstance(error, FileNotFoundError | ValueError)
+        found = "no such file" if missing else str(getattr(error, "strerror", error))
+        raise refusal(name, found, action="Check the path") from error
+
+
+def too_long(name: str, max_bytes: int) -> ImageError:
+    """Returns the refusal of an image of too many bytes."""
+    return refusal(name, f"more than {max_bytes:,} bytes", "one image", "Shrink the image")
 
 
 def is_plain_file(path: Path) -> bool:
@@ -202,18 +228,14 @@ def read_samples(path: str | Path) -> Samples:
 
 
 def _samples(path: Path, name: str) -> Samples:
-    with _opened(path, name) as file:
-        data = file.read()
+    data = read_file(path, name)
     image = _upright_of_file(data, name)  # finds every fault
     if is_tiff(data) and (page := read_page(data)).is_ours:
-        return turn_samples(page_samples(data, page, name), page.orientation)
+        return page_samples(data, page, name).upright(page.orientation)
     if is_png(data) and has_own_samples(data):
         samples, stored = png_samples(data)
-        return turn_samples(samples, _orientation(stored))
-    try:
-        samples = image_samples(image)
-    except ValueError as error:  # colours that Pillow does not convert
-        raise _damaged(name, error) from error
+        return samples.upright(_orientation(stored))
+    samples = image_samples(image)
     return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
 
 
@@ -394,8 +416,10 @@ def read_probability(path: str | Path) -> NDArray[np.float32]:
         ImageError: As ``read_image``.
     """
     path = Path(path)
-    with one_refusal(str(path)), _decoded(path) as image:
-        return _to_grey(image).astype(np.float32) / np.float32(255.0)
+    with one_refusal(str(path)):
+        image = _upright_of_file(read_file(path, str(path)), str(path))
+        grey = np.asarray(_to_rgb(image).convert("L"))
+        return grey.astype(np.float32) / np.float32(255.0)
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -420,32 +444,20 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
     return at_edges[1:] - at_edges[:-1]
 
 
-@contextmanager
-def _decoded(
-    source: Path | bytes | BinaryIO, max_pixels: int = MAX_PIXELS
-) -> Iterator[Image.Image]:
-    """Yields a checked, fully decoded, upright image; every fault is an ImageError."""
-    name = _name(source)
-    with _opened(source, name) as file:
-        data = file.read()
-    with _upright_of_file(data, name, max_pixels) as image:
-        yield image
-
-
 def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
     if is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
         return page
     plain, exif = _within_limits(data, name, max_pixels)
-    with _identified(plain, name, max_pixels) as image:
-        if exif is not None:
-            image.info["exif"] = exif
-        _check(image, name, max_pixels)
-        if is_jpeg(data):
-            _check_whole(plain, name)
-        if is_png(data):
-            _refuse_damage("PNG", find_png_damage(data), name)
-        return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
+    image = _identified(plain, name, max_pixels)
+    if exif is not None:
+        image.info["exif"] = exif
+    _check(image, name, max_pixels)
+    if is_jpeg(data):
+        _refuse_damage("JPEG", find_damage(plain), name)
+    if is_png(data):
+        _refuse_damage("PNG", find_png_damage(data), name)
+    return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
 
 
 def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, bytes | None]:
@@ -454,73 +466,46 @@ def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, byte
     Raises:
         ImageError: It claims more pixels, or has more parts, than are read.
     """
-    limit = partial(check_size, name=name, max_pixels=max_pixels)
     try:
-        if is_jpeg(data):
-            frame = read_frame(data)
-            if frame.unread:
-                raise ImageError(f"{name}: {frame.unread}", expected=_EXPECTED, action=_AS_PNG)
-            limit(frame.width, frame.height, pixel_bytes=frame.pixel_bytes)
-            return without_remarks(data)
-        if is_png(data):
-            width, height, pixel_bytes = png_size(data, name)
-            limit(width, height, pixel_bytes=pixel_bytes)
-        elif is_webp(data):
-            webp = read_webp(data, name)
-            if webp.frames > 1:
-                raise _several_pages(name)
-            if webp.width:
-                limit(webp.width, webp.height, pixel_bytes=WEBP_PIXEL_BYTES)
-        elif is_gif(data):
-            gif = read_gif(data, name)
-            limit(gif.width, gif.height)
-            if gif.is_animated:
-                raise _several_pages(name)
-            return gif.data, None
+        claim = read_claim(data, name)
+        if claim is None:
+            return data, None
+        if claim.unread:
+            raise refusal(name, claim.unread, action="Save it as PNG")
+        if claim.several:
+            raise _several_pages(name)
+        if claim.width or not claim.may_be_silent:
+            check_size(
+                claim.width, claim.height, name,
+                max_pixels=max_pixels, pixel_bytes=claim.pixel_bytes,
+            )  # fmt: skip
+        return without_remarks(data) if is_jpeg(data) else (claim.plain, None)
     except (ValueError, IndexError, struct.error) as error:
         raise _damaged_header(name, error) from error
-    return data, None
-
-
-def _check_whole(jpeg: bytes, name: str) -> None:
-    _refuse_damage("JPEG", find_damage(jpeg), name)
 
 
 def _refuse_damage(kind: str, damage: str, name: str) -> None:
     if damage:
-        raise ImageError(
-            f"{name}: the {kind} image is damaged inside: {damage}",
-            expected=_EXPECTED,
-            action="Fetch the file again",
-        )
+        raise refusal(name, f"the {kind} image is damaged inside: {damage}")
 
 
 def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
     """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
-    try:
-        page = read_page(data)
-    except Exception as error:
-        raise _damaged(name, error) from error
+    page = read_page(data)
     check_page(page, name)
     limit = partial(check_size, name=name, max_pixels=max_pixels)
     limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
     if page.more_pages:
         raise _several_pages(name)
-    try:
-        check_coding(data, page, name)
-        if not page.is_ours:
-            for jpeg in embedded_jpegs(data, page):
-                frame = read_frame(jpeg)
-                sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
-                limit(*sides, pixel_bytes=frame.pixel_bytes)
-                _check_whole(jpeg, name)
-            return None
-        image = page_image(data, page, name)
-    except ImageError:
-        raise
-    except Exception as error:  # as in _upright_pixels
-        raise _damaged(name, error) from error
-    return _turned(image, page.orientation)
+    check_coding(data, page, name)
+    if page.is_ours:
+        return _turned(page_image(data, page, name), page.orientation)
+    for jpeg in embedded_jpegs(data, page):
+        frame = read_frame(jpeg)
+        sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
+        limit(*sides, pixel_bytes=frame.pixel_bytes)
+        _refuse_damage("JPEG", find_damage(jpeg), name)
+    return None
 
 
 def _undecoded(image: Image.Image) -> bytes:
@@ -544,23 +529,23 @@ def _undecoded(image: Image.Image) -> bytes:
 def _upright_pixels(
     image: Image.Image, name: str, max_pixels: int, *, png: bytes = b""
 ) -> Image.Image:
-    """Returns an image checked, fully decoded and upright; every fault is an ImageError.
+    """Returns an image checked, fully decoded and upright.
 
     Args:
-        image: Whose pixels may still be in a file.
-        name: For messages.
-        max_pixels: That are allowed.
+        image: An image whose pixels may still be in a file.
+        name: The name of the image in messages.
+        max_pixels: The number of pixels allowed.
         png: The file, if it is a PNG.
     """
     _check(image, name, max_pixels)
-    try:
-        image.load()
-        pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
-        upright = _turned(pixels, _orientation(image))
-    except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
-        raise _damaged(name, error) from error
-    if upright.mode == "I":
-        _check_range(upright, name)
+    image.load()
+    pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
+    upright = _turned(pixels, _orientation(image))
+    if upright.mode == "I":  # Pillow opens 16-bit and 32-bit grey alike as mode I
+        values = np.asarray(upright)
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65_535:
+            raise refusal(name, f"grey values from {low} to {high}", "16 bits, 0 to 65,535", AS_PNG)
     return upright
 
 
@@ -572,124 +557,57 @@ def _without_blank_alpha(image: Image.Image) -> Image.Image:
 
 def _damaged(name: str, error: Exception) -> ImageError:
     if isinstance(error, MemoryError):
-        return ImageError(
-            f"{name}: decoding it needs more memory than there is",
-            expected=_EXPECTED,
-            action="Shrink the image",
-        )
+        found = "decoding it needs more memory than there is"
+        return refusal(name, found, action="Shrink the image")
     said = str(error) or type(error).__name__
-    return ImageError(
-        f"{name}: the image is cut off or damaged ({said})",
-        expected=_EXPECTED,
-        action="Fetch the file again",
-    )
+    return refusal(name, f"the image is cut off or damaged ({said})")
 
 
-def _name(source: Path | bytes | BinaryIO) -> str:
-    if isinstance(source, Path):
-        return str(source)
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) and name else "the image"
-
-
-@contextmanager
-def _opened(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
-    if isinstance(source, bytes):
-        yield io.BytesIO(source)
-        return
-    if not isinstance(source, Path):
-        yield source
-        return
-    try:
-        mode = source.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe would be waited for
-            raise ImageError(f"{name}: not a plain file", expected=_EXPECTED, action="Name a file")
-        file = source.open("rb")
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
-        missing = isinstance(error, FileNotFoundError | ValueError)
-        found = "no such file" if missing else str(getattr(error, "strerror", error))
-        raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
-    with file:
-        yield file
-
-
-@contextmanager
-def _identified(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """Yields the image in a file with its header read and no pixel decoded."""
+def _identified(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Returns the image in a file with its header read and no pixel decoded."""
     try:
         # Pillow's own limit is a warning below ours and an error above it: ours rules.
         with silent_decoders():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{name}: more than {max_pixels:,} pixels",
-            expected=f"{max_pixels:,} pixels or fewer",
-            action="Shrink the image",
-        ) from error
+        found, most = f"more than {max_pixels:,} pixels", f"{max_pixels:,} pixels or fewer"
+        raise refusal(name, found, most, "Shrink the image") from error
     except UnidentifiedImageError as error:
         raise _unknown(data, name) from error
-    except Exception as error:  # as in _upright_pixels
+    except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
         raise _damaged_header(name, error) from error
     for key in _OTHER_ORIENTATIONS:  # Pillow turns a TIFF image by them
         image.info.pop(key, None)
-    with image:
-        yield image
+    return image
 
 
 def _damaged_header(name: str, error: Exception) -> ImageError:
-    return ImageError(
-        f"{name}: the header is damaged ({error})",
-        expected=_EXPECTED,
-        action="Fetch the file again",
-    )
+    return refusal(name, f"the header is damaged ({error})")
 
 
 def _unknown(data: bytes, name: str) -> ImageError:
     """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
     found, action = name_kind(data[:64])
     if is_tiff(data):
-        found, action = layout_of(read_page(data)), "Save the image as PNG"
+        found, action = layout_of(read_page(data)), AS_PNG
     if not found:
         found = "not an image, or cut off in its header" if data else "the file is empty"
-    return ImageError(
-        f"{name}: {found}", expected=_EXPECTED, action=action or "Fetch the file again"
-    )
+    return refusal(name, found, action=action or "Fetch the file again")
 
 
 def _several_pages(name: str) -> ImageError:
-    return ImageError(
-        f"{name}: the image is animated or has several pages",
-        expected="a single frame",
-        action="Save one frame as PNG",
-    )
+    found = "the image is animated or has several pages"
+    return refusal(name, found, "a single frame", "Save one frame as PNG")
 
 
 def _check(image: Image.Image, name: str, max_pixels: int) -> None:
     check_size(*image.size, name, max_pixels=max_pixels)
     # An MPO that was opened elsewhere is a photograph with previews behind it, no animation.
-    if image.format != "MPO" and _is_animated(image):
-        raise _several_pages(name)
-    if image.mode == "F" or image.mode.startswith("F;"):
-        raise ImageError(
-            f"{name}: floating-point pixels",
-            expected="8 or 16 bits per channel",
-            action="Save the image as PNG",
-        )
-
-
-def _is_animated(image: Image.Image) -> bool:
     with silent_decoders():  # a GIF's second frame is looked for, and may claim any size
-        return bool(getattr(image, "is_animated", False))
-
-
-def _check_range(image: Image.Image, name: str) -> None:
-    values = np.asarray(image)  # Pillow opens 16-bit and 32-bit grey alike as mode I
-    if values.min() < 0 or values.max() > 65_535:
-        raise ImageError(
-            f"{name}: grey values from {values.min()} to {values.max()}",
-            expected="16 bits, 0 to 65,535",
-            action="Save the image as PNG",
-        )
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise _several_pages(name)
+    if image.mode == "F" or image.mode.startswith("F;"):
+        raise refusal(name, "floating-point pixels", "8 or 16 bits per channel", AS_PNG)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -712,9 +630,9 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Returns the pixels of an image, (H, W, 3)."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, _STRIP_ROWS):
-        bottom = min(top + _STRIP_ROWS, image.height)
-        pixels[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, image.width, bottom))))
+    for rows in strips_of(image.height):
+        box = (0, rows.start, image.width, rows.stop)
+        pixels[rows] = np.asarray(_to_rgb(image.crop(box)))
     return pixels
 
 
@@ -722,24 +640,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(image)).convert("RGB")
+        wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
+        return Image.fromarray(scaled(wide, 65_535)).convert("RGB")
     if image.has_transparency_data:
         opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, opaque).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_grey(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        return _to_8_bit(image)
-    if image.mode in {"1", "L"}:
-        return np.array(image.convert("L"), dtype=np.uint8)
-    return np.array(_to_rgb(image).convert("L"), dtype=np.uint8)
-
-
-def _to_8_bit(image: Image.Image) -> NDArray[np.uint8]:
-    """Returns 16-bit grey as 8-bit grey: 65,535 becomes 255 (Pillow alone would clip at 255)."""
-    values = np.asarray(image).astype(np.int64)
-    # Rounded division by 257, in integers: 257 * v is exactly v.
-    return ((values + 128) // 257).astype(np.uint8)

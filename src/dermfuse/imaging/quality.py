@@ -29,19 +29,19 @@ class Limit:
         threshold: The last value that passes.
         fails: On which side of it an image fails.
         sentence: What is said of an image that fails.
-        praise: What is said of one that passes.
+        passed: What is said of one that passes.
     """
 
     name: str
     threshold: float
     fails: Literal["below", "above"]
     sentence: str
-    praise: str
+    passed: str
 
     def check(self, value: float) -> "QualityFlag":
         """Returns the flag of a measured value."""
         raised = value < self.threshold if self.fails == "below" else value > self.threshold
-        sentence = self.sentence if raised else self.praise
+        sentence = self.sentence if raised else self.passed
         return QualityFlag(self.name, value, self.threshold, raised, sentence)
 
 
@@ -173,13 +173,17 @@ def sharpness(grey: Grey) -> float:
     """
     if min(grey.shape) < 3:
         return 0.0
-    middle = grey[1:-1, 1:-1]
-    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
-    laplacian = np.abs(4 * middle - left - right - above - below)
-    across, down = right - left, below - above
+    across, down, laplacian = _slopes(grey)
     gradient = np.sqrt(across**2 + down**2)  # bytes cannot overflow; np.hypot is slower
     steep = float(np.percentile(gradient, 99))
     return float(np.percentile(laplacian, 99)) / steep if steep > 0 else 0.0
+
+
+def _slopes(grey: Grey) -> tuple[Grey, Grey, Grey]:
+    """Returns the gradient across and down and the Laplacian's size, without the outer pixels."""
+    middle = grey[1:-1, 1:-1]
+    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
+    return right - left, below - above, np.abs(4 * middle - left - right - above - below)
 
 
 Values = NDArray[np.float32]
@@ -257,12 +261,9 @@ def _hue_shares(lab: Values) -> list[float]:
 def _texture(grey: Values) -> list[float]:
     if min(grey.shape) < 3:  # no pixel has neighbours on all sides
         return [0.0] * 4
-    middle = grey[1:-1, 1:-1]
-    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
-    across, down = np.abs(right - left), np.abs(below - above)
+    across, down, laplacian = (np.abs(each) for each in _slopes(grey))
     energy = across**2 + down**2
-    gradient = np.sqrt(energy)  # bytes cannot overflow; np.hypot is slower
-    laplacian = np.abs(4 * middle - left - right - above - below)
+    gradient = np.sqrt(energy)
     upright = np.minimum(across, down) < np.tan(np.radians(10)) * np.maximum(across, down)
     return [
         float(gradient.mean()) / 255,

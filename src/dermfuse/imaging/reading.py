@@ -4,9 +4,7 @@ A file is told by its content, never by its name: a camera's JPEG that is called
 JPEG, and a DICOM file without a suffix is a DICOM file.
 """
 
-import io
 import os
-import stat
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -16,9 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import DependencyError, ImageError, installing
-from dermfuse.imaging.formats import picture
+from dermfuse.imaging.formats import picture, scaled, strips_of
 from dermfuse.imaging.limits import MAX_PIXELS, check_size
-from dermfuse.imaging.preprocess import image_pixels, one_refusal, read_image
+from dermfuse.imaging.preprocess import (
+    image_pixels,
+    one_refusal,
+    read_file,
+    read_image,
+    too_long,
+)
 
 MAX_BYTES = 700_000_000
 """Larger files are refused: a hundred million pixels of 16-bit RGB have fewer."""
@@ -44,14 +48,6 @@ class Read(Protocol):
 
     def __call__(self, source: Source, *, name: str = "") -> NDArray[np.uint8]:
         """Returns them; the name is for messages."""
-
-
-class _NamedBytes(io.BytesIO):
-    """Bytes that carry the name messages use."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
 
 
 def read_any(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -102,18 +98,20 @@ def source_name(source: Source) -> str:
 def _read(source: Source, name: str, max_pixels: int) -> NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "the array", max_pixels)
+    name = name or source_name(source)
     if isinstance(source, Image.Image):
-        return image_pixels(source, name=name or "the image", max_pixels=max_pixels)
+        return image_pixels(source, name=name, max_pixels=max_pixels)
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source), name or os.fspath(source), max_pixels)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), name or "the image", max_pixels)
-    if hasattr(source, "read"):
-        return _from_stream(source, name, max_pixels)
-    raise ImageError(
-        f"{name or 'the image'} is given as {type(source).__name__}",
-        expected=_EXPECTED,
-    )
+        data = read_file(Path(source), name, max_bytes=MAX_BYTES)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif hasattr(source, "read"):
+        data = read_stream(source, name)
+    else:
+        raise ImageError(f"{name} is given as {type(source).__name__}", expected=_EXPECTED)
+    if is_dicom(data[:SNIFFED]):
+        return _from_dicom(data, name, max_pixels)
+    return read_image(data, name=name, max_pixels=max_pixels)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -131,74 +129,27 @@ def is_dicom(head: bytes) -> bool:
     return head[:2] == _META_GROUP and head[4:6] in _META_TYPES
 
 
-def _from_path(path: Path, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
-            raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Name one file")
-        if state.st_size > MAX_BYTES:
-            raise _too_long(name)
-        with path.open("rb") as file:
-            data = file.read()  # with a size, it would take as much memory first
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
-        missing = isinstance(error, FileNotFoundError | ValueError)
-        found = "no such file" if missing else str(getattr(error, "strerror", error))
-        raise ImageError(f"{name}: {found}", expected=_EXPECTED, action="Check the path") from error
-    return _from_bytes(data, name, max_pixels)
-
-
-def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    name = name or source_name(stream)
-    return _from_bytes(read_stream(stream, name), name, max_pixels)
-
-
 def read_stream(stream: BinaryIO, name: str) -> bytes:
     """Returns what is left in a file that is open for reading.
 
     Args:
         stream: The file.
-        name: For messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: It cannot be read, or is larger than ``MAX_BYTES``.
     """
     try:
-        return _bytes_of(stream, name)
-    except ImageError:
-        raise
+        data = stream.read(MAX_BYTES + 1)
+        found = "" if isinstance(data, bytes) else f"yields {type(data).__name__}"
     except Exception as error:  # closed, text that is no UTF-8, an archive that is cut off
-        raise ImageError(
-            f"{name} cannot be read ({error})",
-            expected="a file open for reading bytes",
-            action="Open it with mode 'rb'",
-        ) from error
-
-
-def _bytes_of(stream: BinaryIO, name: str) -> bytes:
-    """Returns what is left of a stream; more than ``MAX_BYTES`` are refused."""
-    data = stream.read(MAX_BYTES + 1)
-    if not isinstance(data, bytes):
-        raise ImageError(
-            f"{name} yields {type(data).__name__}",
-            expected="a file open for reading bytes",
-            action="Open it with mode 'rb'",
-        )
+        found = f"cannot be read ({error})"
+    if found:
+        expected, action = "a file open for reading bytes", "Open it with mode 'rb'"
+        raise ImageError(f"{name} {found}", expected=expected, action=action)
     if len(data) > MAX_BYTES:
-        raise _too_long(name)
+        raise too_long(name, MAX_BYTES)
     return data
-
-
-def _too_long(name: str) -> ImageError:
-    return ImageError(
-        f"{name}: more than {MAX_BYTES:,} bytes", expected="one image", action="Shrink the image"
-    )
-
-
-def _from_bytes(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    if is_dicom(data[:SNIFFED]):
-        return _from_dicom(data, name, max_pixels)
-    return read_image(_NamedBytes(data, name), max_pixels=max_pixels)
 
 
 def _from_dicom(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -219,7 +170,9 @@ def _from_array(pixels: NDArray[np.generic], name: str, max_pixels: int) -> NDAr
     if levels.ndim == 2:
         levels = levels[:, :, None]
     if levels.shape[2] == 4:
-        return image_pixels(picture(levels, "RGBA"), name=name, max_pixels=max_pixels)
+        strips = (levels[rows] for rows in strips_of(len(levels)))
+        whole = picture(strips, (levels.shape[1], levels.shape[0]), "RGBA")
+        return image_pixels(whole, name=name, max_pixels=max_pixels)
     rgb = np.broadcast_to(levels, (*levels.shape[:2], 3))  # a grey channel stands for all three
     return np.array(rgb, dtype=np.uint8, order="C")
 
@@ -240,8 +193,7 @@ def _to_8_bit(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels.view(np.uint8)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
-        # As preprocess reads 16-bit files: rounded division by 257, in integers.
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return scaled(pixels.astype(np.uint16), 65_535)
     if pixels.dtype.kind == "f":
         values = pixels.astype(np.float32)
         if bool(((values >= 0) & (values <= 1)).all()):  # false for NaN

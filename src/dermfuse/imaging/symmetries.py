@@ -5,8 +5,8 @@ how it was held. One look is the image as it is, four are its quarter turns, eig
 their mirror images.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,7 @@ Looks = Literal[1, 4, 8]
 Answers = Mapping[str, NDArray[np.float32]]
 """What a network says about a batch, by output: (N, ...), or (looks, N, ...) with looks apart."""
 
-Ask = Callable[[NDArray[np.uint8]], Answers]
-"""From squares (N, S, S, 3) to what a network says about them."""
-
 _MAP_AXES = 3  # (N, h, w)
-_SQUARES_AT_ONCE = 64  # a few images of eight looks each: answers about all would not fit
 
 SYMMETRIES = tuple((mirror, turns) for mirror in (False, True) for turns in range(4))
 """The eight: whether the image is mirrored left to right, then its quarter turns
@@ -36,9 +32,8 @@ def check_looks(looks: int) -> Looks:
     Raises:
         ConfigError: It is not 1, 4 or 8.
     """
-    for allowed in get_args(Looks):
-        if looks == allowed:
-            return allowed  # type: ignore[no-any-return]
+    if looks in get_args(Looks):
+        return cast("Looks", looks)
     raise ConfigError(
         f"looks is {looks}",
         expected="1 (the image as it is), 4 (its quarter turns) or 8 (and their mirror images)",
@@ -112,25 +107,6 @@ def mean_looks(apart: Answers) -> dict[str, NDArray[np.float32]]:
         (looks, N, ...) -> (N, ...)
     """
     return {name: answer.mean(axis=0) for name, answer in apart.items()}
-
-
-def ask_mean(ask: Ask, squares: NDArray[np.uint8], looks: Looks) -> dict[str, NDArray[np.float32]]:
-    """Returns what a network says about images in the mean over looks, asked a few at a time.
-
-    Args:
-        ask: The network.
-        squares: (N, S, S, 3), N at least 1.
-        looks: How many.
-
-    Returns:
-        Each output, (N, ...).
-    """
-    step = max(1, _SQUARES_AT_ONCE // looks)
-    parts = [
-        mean_looks(gather_all(ask(spread_looks(squares[first : first + step], looks)), looks))
-        for first in range(0, len(squares), step)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def describe_looks(looks: int) -> str:

@@ -15,7 +15,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dermfuse.errors import ImageError
-from dermfuse.imaging.formats import Samples, image_samples, picture
+from dermfuse.imaging.formats import Samples, image_samples, joined, levels_image
+from dermfuse.imaging.limits import AS_PNG, refusal
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
 _CODINGS = {1: "uncompressed", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate"}
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
+_PLACES = ((273, 279), (324, 325))  # of strips, of tiles: offsets and lengths
 _SCAN = b"\xff\xda"
 _UNCOMPRESSED, _DEFLATE, _JPEG, _WEBP = 1, (8, 32946), 7, 50001
 _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
@@ -50,7 +51,6 @@ MAX_VALUES = 400_000
 """Of the tags that are read, together: two for each strip or tile, and a colour map of 16 bits."""
 _SHARED, _SHARED_BYTES = 4, 2**20  # blank tiles may share their bytes: this often, or so many
 _MOST_OWN_TABLES = 200  # JPEG strips or tiles whose tables are their own
-_ACTION = "Save the image as PNG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,21 @@ class Page:
         return self.first(274, 1)
 
     @property
+    def is_tiled(self) -> bool:
+        """Whether the pixels lie in tiles, not in strips."""
+        return 324 in self.tags
+
+    @property
+    def part_size(self) -> tuple[int, int]:
+        """Width and height of a tile or strip, in pixels."""
+        if self.is_tiled:
+            return self.tags[322][0], self.tags[323][0]
+        return self.width, min(self.first(278, self.height), self.height)
+
+    @property
     def pixel_bytes(self) -> float:
         """What decoding takes for each pixel: the stored samples, in a strip and out of it."""
-        if _is_tiled(self):
-            across, down = self.tags[322][0], self.tags[323][0]
-        else:
-            across, down = self.width, self.height
+        across, down = self.part_size if self.is_tiled else (self.width, self.height)
         tiles = -(-self.width // max(across, 1)) * -(-self.height // max(down, 1))
         padding = tiles * across * down / max(self.width * self.height, 1)
         return 2 * padding * self.samples * max(self.bits, 1) / 8
@@ -182,11 +191,7 @@ def check_page(page: Page, name: str) -> None:
     elif page.is_ours:
         found = _unreadable(page)
     if found:
-        raise ImageError(
-            f"{name}: a TIFF image with {found}",
-            expected="8 or 16 bits per channel",
-            action=_ACTION,
-        )
+        raise refusal(name, f"a TIFF image with {found}", "8 or 16 bits per channel", AS_PNG)
 
 
 def check_coding(data: bytes, page: Page, name: str) -> None:
@@ -196,21 +201,15 @@ def check_coding(data: bytes, page: Page, name: str) -> None:
         ImageError: The coding is WebP, or compressed strips or tiles lie outside the file.
     """
     if page.coding == _WEBP:
-        raise ImageError(
-            f"{name}: {layout_of(page)}, which is WebP",
-            expected="a common compression, such as LZW or JPEG",
-            action=_ACTION,
-        )
+        usual = "a common compression, such as LZW or JPEG"
+        raise refusal(name, f"{layout_of(page)}, which is WebP", usual, AS_PNG)
     if page.coding == _UNCOMPRESSED:
         return  # Pillow reads it by itself, whatever the counts
     if sum(length for _, length in _parts(page)) > _SHARED * len(data) + _SHARED_BYTES:
         raise ValueError("strips or tiles of more bytes than the file has")
     if any(start + length > len(data) for start, length in _parts(page)):
-        raise ImageError(
-            f"{name}: the image is cut off or damaged (its pixels lie outside the file)",
-            expected="a whole TIFF image",
-            action="Fetch the file again",
-        )
+        found = "the image is cut off or damaged (its pixels lie outside the file)"
+        raise refusal(name, found, "a whole TIFF image")
 
 
 def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
@@ -229,7 +228,7 @@ def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
 
 def _parts(page: Page) -> Iterator[tuple[int, int]]:
     """Yields where each strip or tile begins, and how long it is, as far as both are known."""
-    offsets, counts = (324, 325) if _is_tiled(page) else (273, 279)
+    offsets, counts = _PLACES[page.is_tiled]
     return zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False)
 
 
@@ -272,7 +271,7 @@ def page_image(data: bytes, page: Page, name: str) -> Image.Image:
     Args:
         data: The whole file.
         page: What ``read_page`` says of it, after ``check_page``.
-        name: For messages.
+        name: The name of the image, for messages.
 
     Returns:
         Mode L, LA, La, RGB, RGBA, RGBa or CMYK; the small a stands for associated alpha.
@@ -280,63 +279,47 @@ def page_image(data: bytes, page: Page, name: str) -> Image.Image:
     Raises:
         ImageError: Grey values in 32 bits that do not fit into 16.
     """
-    alpha, colours = (
-        _alpha(page),
-        3 if page.photometric == _PALETTE else _CHANNELS[page.photometric],
-    )
-    levels = np.empty((page.height, page.width, colours + (alpha is not None)), np.uint8)
-    for rows, values in _pieces(data, page):
-        levels[rows] = _levels(values, page, name)
-    mode = "CMYK" if page.photometric == _CMYK else "L" if colours == 1 else "RGB"
+    alpha, colours = _alpha(page), _CHANNELS[page.photometric]
+    mode = {_CMYK: "CMYK", _PALETTE: "RGB"}.get(page.photometric, "L" if colours == 1 else "RGB")
     if alpha is not None:
         mode += "a" if alpha[1] == _ASSOCIATED else "A"
-    return picture(levels if levels.shape[2] > 1 else levels[..., 0], mode)
+    return levels_image(_strips(data, page, name), (page.width, page.height), mode)
 
 
 def page_samples(data: bytes, page: Page, name: str) -> Samples:
     """Returns what a page of a known coding holds, in its own depth, as stored (not turned).
 
-    Grey is inverted if white is zero; CMYK and palettes become RGB of 8 bits.
-
-    Args:
-        data: The whole file.
-        page: What ``read_page`` says of it, after ``check_page``.
-        name: For messages.
-
-    Raises:
-        ImageError: As ``page_image``.
+    Grey is inverted if white is zero; CMYK and palettes become RGB of 8 bits. Arguments and errors
+    are those of ``page_image``.
     """
     if page.photometric == _CMYK:
         return image_samples(page_image(data, page, name))
-    values = np.concatenate([values for _, values in _pieces(data, page)])  # (H, W, S)
-    if page.bits == 32 or page.first(339, 1) == _SIGNED:
-        values = _narrowed(values, name)
-    channels, top = _CHANNELS[page.photometric], 2 ** min(page.bits, 16) - 1
-    own = values.astype(np.uint16)
-    colours, indices, alpha = own[..., :channels], None, _alpha(page)
-    if page.photometric == _PALETTE:
-        indices, colours = own[..., 0], _colour_map(page)[own[..., 0]].astype(np.uint16)
-    elif page.photometric == _WHITE_IS_ZERO:
-        colours = (top - colours).astype(np.uint16)
-    return Samples(
-        colours,
-        top=_BYTE if page.photometric == _PALETTE else top,
-        alpha=None if alpha is None else own[..., channels],
-        alpha_top=top,
-        indices=indices,
-    )
+    return joined(_strips(data, page, name))
 
 
-def _pieces(data: bytes, page: Page) -> Iterator[tuple[slice, NDArray[np.integer[Any]]]]:
-    """Yields rows and the samples in them that count, (h, W, S), alpha last."""
-    taken = _taken(page)
+def _strips(data: bytes, page: Page, name: str) -> Iterator[Samples]:
+    """Yields the samples that count, some rows at a time."""
+    alpha, colours = _alpha(page), _CHANNELS[page.photometric]
+    taken = [*range(colours), *([] if alpha is None else [alpha[0]])]
+    top = 2 ** min(page.bits, 16) - 1
     stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
     step = max(_PIECE // (page.width * page.samples), 1)
     for start in range(0, page.height, step):
-        rows = slice(start, start + step)
         box = (0, start, stored[0].width, min(start + step, page.height))
-        pieces = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
-        yield rows, pieces[0][..., taken] if page.planes == 1 else np.concatenate(pieces, axis=2)
+        planes = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
+        values = planes[0][..., taken] if page.planes == 1 else np.concatenate(planes, axis=2)
+        if page.bits == 32 or page.first(339, 1) == _SIGNED:
+            _check_range(values, name)
+        own = values.astype(np.uint16, copy=False)
+        strip = Samples(
+            own[..., :colours], top, None if alpha is None else own[..., colours], alpha_top=top
+        )
+        if page.photometric == _PALETTE:
+            shown = _colour_map(page)[own[..., 0]]
+            strip = replace(strip, values=shown, top=_BYTE, indices=own[..., 0])
+        elif page.photometric == _WHITE_IS_ZERO:
+            strip = replace(strip, values=np.uint16(top) - strip.values)
+        yield strip
 
 
 def _alpha(page: Page) -> tuple[int, int] | None:
@@ -353,58 +336,22 @@ def _alpha(page: Page) -> tuple[int, int] | None:
     return None
 
 
-def _taken(page: Page) -> list[int]:
-    """Returns the channels that count, alpha last."""
-    alpha = _alpha(page)
-    return [*range(_CHANNELS[page.photometric]), *([] if alpha is None else [alpha[0]])]
-
-
-def _levels(values: NDArray[np.integer[Any]], page: Page, name: str) -> NDArray[np.uint8]:
-    """Returns 8-bit colours and alpha, (h, W, C), of the samples that count, (h, W, S)."""
-    if page.bits == 32 or page.first(339, 1) == _SIGNED:
-        values = _narrowed(values, name)
-    scale = _scale(16 if page.bits == 32 else page.bits)
-    if page.photometric == _PALETTE:
-        colours = _colour_map(page)[values[..., 0]]
-        shown: NDArray[np.uint8] = np.concatenate([colours, scale[values[..., 1:]]], axis=2)
-        return shown
-    levels: NDArray[np.uint8] = scale[values]
-    if page.photometric == _WHITE_IS_ZERO:
-        levels[..., 0] = 255 - levels[..., 0]
-    return levels
-
-
-def _colour_map(page: Page) -> NDArray[np.uint8]:
+def _colour_map(page: Page) -> NDArray[np.uint16]:
     """Returns the colour of each palette entry in 8 bits, (entries, 3)."""
     table = np.array(page.tags[320][: 3 * 2**page.bits]).reshape(3, -1).T
-    table = table if table.max() < 256 else table // 256
-    return table.astype(np.uint8)
+    return (table if table.max() < 256 else table // 256).astype(np.uint8).astype(np.uint16)
 
 
-def _scale(bits: int) -> NDArray[np.uint8]:
-    """Returns the level of each value, 0 to 2^bits - 1 over 0 to 255, rounded to the nearest."""
-    top = 2**bits - 1
-    levels: NDArray[np.uint8] = ((np.arange(top + 1) * 510 + top) // (2 * top)).astype(np.uint8)
-    return levels
-
-
-def _narrowed(values: NDArray[np.integer[Any]], name: str) -> NDArray[np.integer[Any]]:
+def _check_range(values: NDArray[np.integer[Any]], name: str) -> None:
     if values.min() < 0 or values.max() > 65_535:
-        raise ImageError(
-            f"{name}: grey values from {values.min()} to {values.max()}",
-            expected="16 bits, 0 to 65,535",
-            action=_ACTION,
-        )
-    return values
+        found = f"grey values from {values.min()} to {values.max()}"
+        raise refusal(name, found, "16 bits, 0 to 65,535", AS_PNG)
 
 
 def _samples(stored: NDArray[np.uint8], page: Page) -> NDArray[np.integer[Any]]:
     """Returns stored rows, (h, B), as samples, (h, W, S); S is 1 for a plane."""
-    height, samples = len(stored), page.samples if page.planes == 1 else 1
-    across = page.tags[322][0] if _is_tiled(page) else page.width
-    in_row = (
-        stored.shape[1] * 8 // (across * samples * page.bits) if _is_tiled(page) else 1
-    ) * across
+    height, samples, across = len(stored), page.samples // page.planes, page.part_size[0]
+    in_row = stored.shape[1] * 8 // (across * samples * page.bits) * across
     if page.bits in _PREDICTED:
         kind = "i" if page.first(339, 1) == _SIGNED else "u"
         values = stored.view(f"{page.order}{kind}{page.bits // 8}")
@@ -420,32 +367,23 @@ def _samples(stored: NDArray[np.uint8], page: Page) -> NDArray[np.integer[Any]]:
     return grid.reshape(height, -1, samples)[:, : page.width]
 
 
-def _is_tiled(page: Page) -> bool:
-    return 324 in page.tags
-
-
 def _stored(data: bytes, page: Page, plane: int) -> Image.Image:
     """Returns the bytes of one plane's rows, taken out of strips or tiles, as grey pixels.
 
     The file is given a second directory that calls every byte a grey pixel, which Pillow reads.
     """
-    samples = page.samples if page.planes == 1 else 1
-    tiled = _is_tiled(page)
-    across = page.tags[322][0] if tiled else page.width
-    row_bytes = (across * samples * page.bits + 7) // 8
+    across, down = page.part_size
+    row_bytes = (across * (page.samples // page.planes) * page.bits + 7) // 8
     tiles = -(-page.width // across)
-    down = page.tags[323][0] if tiled else min(page.first(278, page.height), page.height)
     parts = tiles * -(-page.height // max(down, 1))
     own = slice(plane * parts, (plane + 1) * parts)
     tags: dict[int, tuple[int, ...]] = {
         256: (tiles * row_bytes,), 257: (page.height,), 258: (8,), 259: (page.coding,), 262: (1,),
         266: (page.first(266, 1),), 277: (1,),
     }  # fmt: skip
-    offsets, counts = (324, 325) if tiled else (273, 279)
-    tags |= {322: (row_bytes,), 323: (down,)} if tiled else {278: (down,)}
-    tags[offsets] = page.tags[offsets][own]
-    if counts in page.tags:
-        tags[counts] = page.tags[counts][own]
+    tags |= {322: (row_bytes,), 323: (down,)} if page.is_tiled else {278: (down,)}
+    offsets, counts = _PLACES[page.is_tiled]
+    tags |= {tag: page.tags[tag][own] for tag in (offsets, counts) if tag in page.tags}
     if len(tags[offsets]) != parts:
         raise ValueError(f"{len(tags[offsets])} of {parts} strips or tiles")
     if page.coding in _DEFLATE and counts in tags and page.first(266, 1) == 1:

@@ -1,20 +1,13 @@
-"""How many trainings fit a machine side by side: by its cores, and by what each takes of memory.
+"""Several trainings: a process for each, some of them side by side.
 
-Training several runs: a process for each, some of them side by side.
-
-The process of a run predicts what is asked of it (``Run.parts``) once it is trained. Where that was
-not to be, for the deadline or a kill came between, another process predicts.
-
-How far a run has come, read from its folder.
-
-One training of several.
+The process of a run predicts what is asked of it (``Run.parts``) once it is trained.
 """
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,30 +15,13 @@ from typing import Any, Literal
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ConfigError, DermfuseError, RunError
-from dermfuse.folders import RunFolder, core_count, is_fresh, write_json, write_text
-from dermfuse.predictions.folder import MANIFEST_NAME
+from dermfuse.folders import RunFolder, new_folder, write_json, write_text
 
 Jobs = int | Literal["auto"] | None
-"""Trainings side by side: so many, as many as fit, or what is usual (see ``choose_jobs``)."""
+"""Trainings side by side: so many, as many as fit, or what is usual."""
 
-_USABLE = 0.9  # of what is free: what a training takes is an estimate
-_CGROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is free, or what one training takes.
-
-    Attributes:
-        gpu_mb: Of the GPU's memory, in 10^6 bytes; 0 without one.
-        ram_mb: Of the machine's.
-    """
-
-    gpu_mb: float
-    ram_mb: float
+DONE = ("trained", "reused")
+"""The states of a run that is trained to its end."""
 
 
 def parse_jobs(text: str | None) -> Jobs:
@@ -65,65 +41,6 @@ def parse_jobs(text: str | None) -> Jobs:
             action="Give --jobs 2, say",
         )
     return int(text)
-
-
-def default_jobs() -> int:
-    """Returns how many trainings fit this machine's processor: one per core.
-
-    On a CPU each has a core to itself. On a GPU they share the card, which a single process, bound
-    by launching kernels, leaves idle half of the time.
-    """
-    return core_count()
-
-
-def fitting_jobs(needs: Sequence[Memory], free: Memory, *, cores: int) -> int:
-    """Returns how many trainings fit side by side, whichever they are; 1 at the least.
-
-    Args:
-        needs: What each of them takes.
-        free: What there is.
-        cores: More than so many are of no use.
-
-    Example:
-        >>> small, large = Memory(gpu_mb=0, ram_mb=1000), Memory(gpu_mb=0, ram_mb=3000)
-        >>> fitting_jobs([small, small, large], Memory(gpu_mb=0, ram_mb=4800), cores=8)
-        2
-    """
-    most = min(cores, len(needs))
-    for what in ("gpu_mb", "ram_mb"):
-        taken, usable = 0.0, _USABLE * getattr(free, what)
-        largest = sorted((getattr(need, what) for need in needs), reverse=True)
-        for count, size in enumerate(largest[:most]):
-            taken += size
-            if taken > usable:
-                most = count
-                break
-    return max(most, 1)
-
-
-def free_ram_mb(
-    meminfo: Path = Path("/proc/meminfo"), cgroups: Path = Path("/sys/fs/cgroup")
-) -> float:
-    """Returns the memory that a process can have, in 10^6 bytes: the machine's, or its container's.
-
-    Args:
-        meminfo: Where Linux says what is available; elsewhere half of all is taken to be.
-        cgroups: Where it says what a container may use.
-    """
-    return min(_bytes_free(meminfo, cgroups)) / 1e6
-
-
-def _bytes_free(meminfo: Path, cgroups: Path) -> Iterator[float]:
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        yield 1024 * float(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    for limit, usage in _CGROUPS:
-        try:
-            yield float((cgroups / limit).read_text()) - float((cgroups / usage).read_text())
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
 
 
 _FREE = ("threads", "device", "compile")  # where and how a run is trained, not what is trained
@@ -156,7 +73,7 @@ class Run:
 def identity(config: Config) -> dict[str, Any]:
     """Returns what makes a run this run: not its name, nor where and how it is trained.
 
-    Teachers are told by their names, so that a folder may be moved.
+    Teachers are known by their names, so that a folder may be moved.
     """
     mapping = config.to_mapping()
     del mapping["name"], mapping["summary"]
@@ -165,12 +82,82 @@ def identity(config: Config) -> dict[str, Any]:
     return mapping
 
 
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where runs are trained, from what, how many side by side, and until when.
+
+    Args:
+        out: The folder of all of them; one that was begun is continued.
+        data: The dataset folder, or several.
+        imagenet: Folder of ImageNet weights; None downloads them.
+        jobs: Trainings side by side; ``auto`` is one per core up to what fits the memory, and so
+            is None with a GPU.
+        minutes: When trainings are stopped; None trains to the end.
+
+    Raises:
+        ConfigError: ``jobs`` or ``minutes`` is not above 0.
+    """
+
+    out: Path
+    data: DataFolders
+    imagenet: Path | None = None
+    jobs: Jobs = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
+        if self.imagenet is not None:
+            object.__setattr__(self, "imagenet", Path(self.imagenet))
+        if isinstance(self.jobs, int) and self.jobs < 1:
+            raise ConfigError(f"jobs is {self.jobs}", expected="1 or more")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"the deadline is {self.minutes:g} minutes", expected="more than 0")
+
+    def run_folder(self, run: Run) -> Path:
+        """Returns the run folder."""
+        return self.out / "runs" / run.name
+
+    def predictions_folder(self, run: Run) -> Path:
+        """Returns the folder of what the run predicts."""
+        return self.out / "predictions" / run.name
+
+    def config_file(self, run: Run) -> Path:
+        """Returns the file of the resolved configuration."""
+        return self.out / "configs" / f"{run.name}.toml"
+
+    def log_file(self, run: Run) -> Path:
+        """Returns what the training says."""
+        return self.out / "logs" / f"{run.name}.log"
+
+    def open(self, *, what: str, must_exist: bool = False) -> None:
+        """Makes the folder, or continues one that was begun.
+
+        Args:
+            what: Is made in it.
+            must_exist: Whether it must have been begun.
+
+        Raises:
+            RunError: It holds something else, or is not there and must be.
+        """
+        runs = self.out / "runs"
+        is_free = not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir()))
+        if not runs.is_dir() and (must_exist or not is_free):
+            raise RunError(
+                f"{self.out} {f'is no {what}' if self.out.exists() else 'is missing'}",
+                expected="one that was begun by this command"
+                + ("" if must_exist else ", or nothing"),
+                action="Choose another --out",
+            )
+        if not runs.is_dir():
+            new_folder(runs, what=what)
+
+
 State = Literal["waiting", "running", "trained", "reused", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """One run of the overview.
+    """How far one run has come.
 
     Attributes:
         name: Of the run.
@@ -193,7 +180,7 @@ class RunProgress:
     @property
     def is_over(self) -> bool:
         """Whether nothing will change any more."""
-        return self.state in ("trained", "reused", "failed")
+        return self.state in (*DONE, "failed")
 
 
 def read_progress(
@@ -218,14 +205,69 @@ def read_progress(
         pass  # a folder that is no run's is the training's to refuse
     epochs = run.config.train.epochs
     rate = seconds / epoch if epoch and seconds else None
-    over = state in ("trained", "reused")
-    left: float | None = 0.0 if over else None
-    if not over and rate is not None and state != "failed":
+    left: float | None = 0.0 if state in DONE else None
+    if left is None and rate is not None and state != "failed":
         left = rate * max(epochs - epoch, 0)
         if since is not None and files.record.is_file():
             spent = time.time() - max(since, files.record.stat().st_mtime)
             left = max(left - spent, 0.0)
     return RunProgress(run.name, state, epoch, epochs, rate, left, error)
+
+
+def survey(
+    runs: Sequence[Run], place: Workplace, *, finished: State = "reused"
+) -> tuple[RunProgress, ...]:
+    """Returns how far each run has come, without training any.
+
+    Args:
+        runs: The runs.
+        place: Where they are trained.
+        finished: What a run is called that is trained to its end.
+    """
+    found = []
+    for run in runs:
+        folder = place.run_folder(run)
+        try:
+            state: State = finished if is_finished(run, folder) else "waiting"
+            found.append(read_progress(run, folder, state=state))
+        except DermfuseError as error:
+            failed = read_progress(run, folder, state="failed")
+            found.append(replace(failed, error=str(error)))
+    return tuple(found)
+
+
+def is_begun(run: Run, folder: Path) -> bool:
+    """Returns whether the folder holds this very run, not trained to its end, with whole epochs."""
+    files = RunFolder(folder)
+    if not (files.config.is_file() and files.record.is_file() and files.weights.is_file()):
+        return False
+    record, before = files.read_record(), identity(load_config(files.config))
+    whole = record.get("status") != "finished" and record.get("epochs", 0) > 0
+    return whole and before == identity(run.config)
+
+
+def is_finished(run: Run, folder: Path) -> bool:
+    """Returns whether the folder holds this very run, trained to its end.
+
+    Raises:
+        RunError: It holds a finished run of another configuration.
+    """
+    files = RunFolder(folder)
+    if not (files.config.is_file() and files.record.is_file()):
+        return False
+    if files.read_record().get("status") != "finished" or not files.weights.is_file():
+        return False
+    before, now = identity(load_config(files.config)), identity(run.config)
+    if before == now:
+        return True
+    longer = {**now, "train": {**now["train"], "epochs": before["train"]["epochs"]}}
+    if before == longer and now["train"]["epochs"] > before["train"]["epochs"]:
+        return False  # the same run, to be trained on; the training itself refuses a cosine
+    raise RunError(
+        f"{folder} was trained with another configuration",
+        expected="the one that is planned",
+        action="Choose another --out or remove that run",
+    )
 
 
 def seconds_left(runs: Sequence[RunProgress], *, jobs: int) -> float | None:
@@ -273,49 +315,18 @@ def range_in_words(least: float, most: float) -> str:
 
 Watch = Callable[[Sequence[RunProgress]], None]
 """Called about once a second with all runs, in their order."""
+Stage = Callable[[str, int, int], None]
+"""Called with (what begins, its number from 1, how many)."""
+Command = Callable[[Run, Workplace], list[str]]
+"""From a run to the command line of its process."""
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_STOP = 30
 _ERROR_MARK = "dermfuse: error: "
 
 
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where runs are trained, and from what.
-
-    Args:
-        out: The folder of all of them.
-        data: The dataset folder, or several.
-        imagenet: Folder of ImageNet weights; None downloads them.
-    """
-
-    out: Path
-    data: DataFolders
-    imagenet: Path | None
-
-    def run_folder(self, run: Run) -> Path:
-        """Returns the run folder."""
-        return self.out / "runs" / run.name
-
-    def predictions_folder(self, run: Run) -> Path:
-        """Returns the folder of what the run predicts."""
-        return self.out / "predictions" / run.name
-
-    def config_file(self, run: Run) -> Path:
-        """Returns the file of the resolved configuration."""
-        return self.out / "configs" / f"{run.name}.toml"
-
-    def log_file(self, run: Run) -> Path:
-        """Returns what the training says."""
-        return self.out / "logs" / f"{run.name}.log"
-
-
-Command = Callable[[Run, Workplace], list[str]]
-"""From a run to the command line of its process."""
-
-
 def train_command(run: Run, place: Workplace) -> list[str]:
-    """Returns ``dermfuse train``, going on where an interrupted run stopped."""
+    """Returns ``dermfuse train``, which continues where an interrupted run stopped."""
     command = [sys.executable, "-m", "dermfuse", "train", str(place.config_file(run))]
     for folder in list_folders(place.data):
         command += ["--data", str(folder)]
@@ -327,64 +338,6 @@ def train_command(run: Run, place: Workplace) -> list[str]:
     return command + (["--imagenet", str(place.imagenet)] if place.imagenet else [])
 
 
-def predict_command(run: Run, place: Workplace) -> list[str]:
-    """Returns ``dermfuse predict`` for all parts that the run is asked for."""
-    command = [sys.executable, "-m", "dermfuse", "predict", str(place.run_folder(run))]
-    for folder in list_folders(place.data):
-        command += ["--data", str(folder)]
-    return [*command, "--out", str(place.predictions_folder(run)), "--parts", ",".join(run.parts)]
-
-
-def has_predicted(run: Run, place: Workplace) -> bool:
-    """Returns whether all that is asked of a run is predicted, by its weights of now."""
-    files, folder = RunFolder(place.run_folder(run)), place.predictions_folder(run)
-    made_from = [files.weights, files.record]
-    return all(is_fresh(folder / part / MANIFEST_NAME, made_from) for part in run.parts)
-
-
-def is_begun(run: Run, folder: Path) -> bool:
-    """Returns whether the folder holds this very run, not trained to its end, with whole epochs."""
-    files = RunFolder(folder)
-    if not (files.config.is_file() and files.record.is_file() and files.weights.is_file()):
-        return False
-    record, before = files.read_record(), identity(load_config(files.config))
-    whole = record.get("status") != "finished" and record.get("epochs", 0) > 0
-    return whole and before == identity(run.config)
-
-
-def is_finished(run: Run, folder: Path) -> bool:
-    """Returns whether the folder holds this very run, trained to its end.
-
-    Raises:
-        RunError: It holds a finished run of another configuration.
-    """
-    files = RunFolder(folder)
-    if not (files.config.is_file() and files.record.is_file()):
-        return False
-    if files.read_record().get("status") != "finished" or not files.weights.is_file():
-        return False
-    before, now = identity(load_config(files.config)), identity(run.config)
-    if before == now:
-        return True
-    longer = {**now, "train": {**now["train"], "epochs": before["train"]["epochs"]}}
-    if before == longer and now["train"]["epochs"] > before["train"]["epochs"]:
-        return False  # the same run, to be trained on; the training itself refuses a cosine
-    raise RunError(
-        f"{folder} was trained with another configuration",
-        expected="the one that is planned",
-        action="Choose another --out or remove that run",
-    )
-
-
-@dataclass(slots=True)
-class _Started:
-    run: Run
-    process: "subprocess.Popen[bytes]"
-    trains: bool  # or predicts alone
-    log_start: int  # where the log begins to be this process's
-    began: float = field(default_factory=time.time)
-
-
 def train_all(
     runs: Sequence[Run],
     place: Workplace,
@@ -393,14 +346,13 @@ def train_all(
     deadline: float | None = None,
     watch: Watch | None = None,
     command: Command = train_command,
-    predict: Command = predict_command,
 ) -> tuple[RunProgress, ...]:
     """Trains the runs that are not finished, ``jobs`` at a time, and returns how each ended.
 
     A run begins once those it comes after are finished. One that fails is reported with the last
-    error line of its log, as is what waits for it, and the rest go on. Where this is interrupted,
-    or at the deadline, the trainings are stopped; they lose at most an epoch, and what was not
-    finished is waiting. What such runs are asked to predict is predicted by their whole epochs.
+    error line of its log, as is what waits for it, and the rest continue. Where this is
+    interrupted, or at the deadline, the trainings are stopped; they lose at most an epoch, and
+    what was not finished is waiting.
 
     Args:
         runs: In the order they are begun.
@@ -409,137 +361,90 @@ def train_all(
         deadline: When to stop, in seconds of ``time.monotonic``; None trains to the end.
         watch: Called about once a second.
         command: What the process of a run runs.
-        predict: What the process of a run runs that is to predict alone.
     """
-    queue = _Queue(runs, place)
+    trainings = _Trainings(runs, place)
     try:
-        while queue.is_open:
+        while trainings.waiting or trainings.started:
             if deadline is not None and time.monotonic() >= deadline:
-                queue.end_trainings()
-            queue.give_up()
-            while len(queue.started) < jobs and (each := queue.next()):
-                run, trains = each
-                made = (command if trains else predict)(run, place)
-                queue.started.append(_start(run, place, made, jobs, trains=trains))
-            queue.look()
+                trainings.end()
+            while len(trainings.started) < jobs and (run := trainings.next()):
+                trainings.started.append(_start(run, place, command(run, place), jobs))
+            trainings.look()
             if watch:
-                watch(queue.progress())
-            if queue.started:
+                watch(trainings.progress())
+            if trainings.started:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
-        _stop(queue.started)
+        _stop(trainings.started)
     if watch:
-        watch(queue.progress())
-    return queue.progress()
+        watch(trainings.progress())
+    return trainings.progress()
 
 
-class _Queue:
-    """Which runs wait, which are going, and how far all of them have come."""
+@dataclass(slots=True)
+class _Started:
+    run: Run
+    process: "subprocess.Popen[bytes]"
+    log_start: int  # where the log begins to be this process's
+    began: float = field(default_factory=time.time)
+
+
+class _Trainings:
+    """Which runs wait, which are trained now, and how far all of them have come."""
 
     def __init__(self, runs: Sequence[Run], place: Workplace) -> None:
-        self.runs = runs
         self.place = place
-        self.known = {run.name: _untried(_initial(run, place)) for run in runs}
+        self.known = {each.name: _without_old_error(each) for each in survey(runs, place)}
         self.waiting = [run for run in runs if self.known[run.name].state == "waiting"]
-        self.unpredicted = [run for run in runs if self._lacks_predictions(run)]
         self.started: list[_Started] = []
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is something to do."""
-        return bool(self.waiting or self.unpredicted or self.started)
 
     def progress(self) -> tuple[RunProgress, ...]:
         """Returns how far all have come, in their order."""
-        return tuple(self.known[run.name] for run in self.runs)
+        return tuple(self.known.values())
 
-    def next(self) -> tuple[Run, bool] | None:
-        """Takes out what is to be begun: a run, and whether it is to be trained."""
-        if self.unpredicted:
-            return self.unpredicted.pop(0), False
-        done = ("trained", "reused")
-        for run in self.waiting:  # runs that are not among these are there
-            if all(self.known[name].state in done for name in run.after if name in self.known):
-                self.waiting.remove(run)
-                return run, True
-        return None
-
-    def give_up(self) -> None:
-        """Fails the runs that wait for one that failed."""
-        for run in list(self.waiting):
-            failed = [n for n in run.after if n in self.known and self.known[n].state == "failed"]
+    def next(self) -> Run | None:
+        """Takes out the run to begin; fails those that wait for one that failed."""
+        for run in list(self.waiting):  # runs that are not among these are there
+            states = {name: self.known[name].state for name in run.after if name in self.known}
+            failed = [name for name, state in states.items() if state == "failed"]
             if failed:
+                error = f"{failed[0]} failed, which it comes after"
+                self.known[run.name] = replace(self.known[run.name], state="failed", error=error)
+            if failed or all(state in DONE for state in states.values()):
                 self.waiting.remove(run)
-                self._fail(run, f"{failed[0]} failed, which it comes after")
+            if not failed and run not in self.waiting:
+                return run
+        return None
 
     def look(self) -> None:
         """Reads how far what was started has come, and takes out what has ended."""
         for each in list(self.started):
             status = each.process.poll()
-            if each.trains:
-                self.known[each.run.name] = _look(each, status, self.place)
+            self.known[each.run.name] = _look(each, status, self.place)
             if status is not None:
                 self.started.remove(each)
-                if not each.trains and status:
-                    self._fail(each.run, _last_error(each, status, self.place))
 
-    def end_trainings(self) -> None:
-        """Stops trainings and begins none; what has whole epochs is left to be predicted by."""
-        ending = [each for each in self.started if each.trains and not self._is_trained(each.run)]
+    def end(self) -> None:
+        """Stops trainings and begins none; one that is trained may predict to its end."""
+        ending = [
+            each
+            for each in self.started
+            if not is_finished(each.run, self.place.run_folder(each.run))
+        ]
         _stop(ending)
         for each in ending:
             self.started.remove(each)
-            self.known[each.run.name] = _stopped(each, self.place)
-        left = [*(each.run for each in ending), *self.waiting]
+            (found,) = survey([each.run], self.place, finished="trained")
+            self.known[each.run.name] = _without_old_error(found)
         self.waiting = []
-        self.unpredicted += [run for run in left if self._lacks_predictions(run)]
-
-    def _is_trained(self, run: Run) -> bool:
-        return is_finished(run, self.place.run_folder(run))
-
-    def _lacks_predictions(self, run: Run) -> bool:
-        """Returns whether a run could predict and has not; one that waits will do so later."""
-        state = self.known[run.name].state
-        is_there = state in ("trained", "reused") or (
-            state == "waiting"
-            and run not in self.waiting
-            and is_begun(run, self.place.run_folder(run))
-        )
-        return is_there and not has_predicted(run, self.place)
-
-    def _fail(self, run: Run, error: str) -> None:
-        self.known[run.name] = replace(self.known[run.name], state="failed", error=error)
 
 
-def _untried(found: RunProgress) -> RunProgress:
+def _without_old_error(found: RunProgress) -> RunProgress:
     """Returns a run without the error of the last time, if it is tried again."""
     return replace(found, error="") if found.state == "waiting" else found
 
 
-def survey(runs: Sequence[Run], place: Workplace) -> tuple[RunProgress, ...]:
-    """Returns how far each run has come, without training any."""
-    return tuple(_initial(run, place) for run in runs)
-
-
-def _initial(run: Run, place: Workplace) -> RunProgress:
-    folder = place.run_folder(run)
-    try:
-        state: State = "reused" if is_finished(run, folder) else "waiting"
-    except DermfuseError as error:
-        return replace(read_progress(run, folder, state="failed"), error=str(error))
-    return read_progress(run, folder, state=state)
-
-
-def _stopped(each: "_Started", place: Workplace) -> RunProgress:
-    """Returns what became of a run that was stopped; it may have finished by then."""
-    folder = place.run_folder(each.run)
-    state: State = "trained" if is_finished(each.run, folder) else "waiting"
-    return _untried(read_progress(each.run, folder, state=state))
-
-
-def _start(
-    run: Run, place: Workplace, command: Sequence[str], jobs: int, *, trains: bool
-) -> _Started:
+def _start(run: Run, place: Workplace, command: Sequence[str], jobs: int) -> _Started:
     write_text(place.config_file(run), run.config.to_toml())
     log = place.log_file(run)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -556,7 +461,7 @@ def _start(
             env=environment,
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
-    return _Started(run, process, trains, log_start)
+    return _Started(run, process, log_start)
 
 
 def _look(each: _Started, status: int | None, place: Workplace) -> RunProgress:

@@ -365,7 +365,7 @@ class CardSources:
         release: The release folder; that of the package if left out.
         data: The dataset folders it was trained on, or the JSON of a card that has counted them.
         stress: A ``stress.json``, of ``dermfuse stress``.
-        bench: What ``dermfuse bench analyze`` wrote: any JSON object.
+        bench: What ``python -m benchmarks analyze`` wrote: any JSON object.
     """
 
     release: Path | None = None

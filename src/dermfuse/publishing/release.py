@@ -25,18 +25,16 @@ from dermfuse.data.folders import DataFolders, has_split, load_dataset, name_fol
 from dermfuse.data.groups import read_leave_out
 from dermfuse.data.isic2016 import ID_COLUMN, OTHER_ID_COLUMNS, load_isic2016, read_lines
 from dermfuse.errors import DataError, ExportError, RunError
-from dermfuse.folders import NOTICE, core_count, environment, new_folder, whole_folder
+from dermfuse.folders import NOTICE, core_count, environment, whole_folder
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.jobs.estimate import RunsEstimate
 from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
 from dermfuse.jobs.trainings import (
+    DONE,
     Command,
-    Jobs,
-    Run,
     RunProgress,
+    Stage,
     Watch,
     Workplace,
-    default_jobs,
     survey,
     train_command,
 )
@@ -122,9 +120,6 @@ def _checked(path: Path, ids: Collection[str]) -> frozenset[str]:
         raise DataError(f"{path} names no image", expected="an image id in each line")
     return frozenset(ids)
 
-
-Stage = Callable[[str, int, int], None]
-"""Called with (what begins, its number from 1, how many)."""
 
 _STAGES = 5
 
@@ -305,44 +300,26 @@ def _recipe(trained: TrainedNetwork) -> dict[str, Any]:
 
 RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
-_DONE = ("trained", "reused")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MakeRequest:
-    """What shall be made.
+class MakeRequest(Workplace):
+    """What shall be made, and where.
 
     Args:
         plan: The name of a plan of the package, or the path of one of one's own.
-        data: The dataset folder, or several.
-        out: The folder to write; one that was begun is gone on with.
-        imagenet: Folder of ImageNet weights; None downloads them.
         leave_out: A list of images, masks and labels that may not be used.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
-        jobs: Trainings side by side; ``auto`` for one per core up to what fits the memory, and so
-            is None with a GPU; without one it is one per core.
-        minutes: After which trainings are stopped; None trains to the end.
     """
 
     plan: str
-    data: DataFolders
-    out: Path
-    imagenet: Path | None = None
     leave_out: Path | None = None
     report_on: Sequence[Path] = ()
-    jobs: Jobs = None
-    minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("out", "imagenet", "leave_out"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+        Workplace.__post_init__(self)
+        if self.leave_out is not None:
+            object.__setattr__(self, "leave_out", Path(self.leave_out))
         object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
-
-    @property
-    def place(self) -> Workplace:
-        """Where the runs are trained."""
-        return Workplace(self.out, self.data, self.imagenet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,19 +336,9 @@ class Prepared:
     networks: tuple[NetworkRuns, ...]
     queue: Queue
 
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The trainings in the order they begin."""
-        return self.queue.runs
-
-    @property
-    def estimate(self) -> RunsEstimate:
-        """What they will cost, in that order."""
-        return self.queue.estimate
-
     def to_dict(self) -> dict[str, Any]:
         """Returns plan and estimate as JSON values."""
-        return {"plan": self.plan.name, **asdict(self.estimate), "notice": NOTICE}
+        return {"plan": self.plan.name, **self.queue.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,16 +394,9 @@ def prepare_release(
     if request.leave_out:
         ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
         read_leave_out(request.leave_out, known=ids)
-    networks = plan_runs(plan, request.place, leave_out=request.leave_out)
+    networks = plan_runs(plan, request, leave_out=request.leave_out)
     runs = tuple(chain.from_iterable(network.all for network in networks))
-    queue = make_queue(
-        runs,
-        request.place,
-        jobs=request.jobs,
-        on_cpu=default_jobs(),
-        minutes=request.minutes,
-        progress=progress,
-    )
+    queue = make_queue(runs, request, on_cpu=core_count(), progress=progress)
     return Prepared(plan, networks, queue)
 
 
@@ -469,17 +429,21 @@ def make_release(
     """
     announce = stage or (lambda *_: None)
     prepared = prepared or prepare_release(request)
-    place = request.place
-    waiting = [run for run in survey(prepared.runs, place) if run.state == "waiting"]
-    require_time(prepared.queue, request.minutes)
-    _open(request.out, retrains=bool(waiting))
-    announce(f"training {len(waiting)} of {len(prepared.runs)} runs", 1, 4)
-    ended = train_queue(
-        prepared.queue, place, minutes=request.minutes, watch=watch, command=command
-    )
+    queue = prepared.queue
+    waiting = [run for run in survey(queue.runs, request) if run.state == "waiting"]
+    require_time(queue, request.minutes)
+    if waiting and (request.out / RELEASE_FOLDER / RELEASE_NAME).is_file():
+        raise RunError(
+            f"{request.out / RELEASE_FOLDER} was made of other runs than the plan now trains",
+            expected="no release yet",
+            action="Move it away, or choose another --out",
+        )
+    request.open(what="release")
+    announce(f"training {len(waiting)} of {len(queue.runs)} runs", 1, 4)
+    ended = train_queue(queue, request, watch=watch, command=command)
     states = {run.name: run.state for run in ended}
     shipping = [network for network in prepared.networks if network.whole]
-    if any(states[run.name] not in _DONE for network in shipping for run in network.all):
+    if any(states[run.name] not in DONE for network in shipping for run in network.all):
         return MakeReport(ended, None, {})
     release = _build(request, prepared.plan, shipping, announce)
     written = {"release": request.out / RELEASE_FOLDER}
@@ -490,36 +454,16 @@ def make_release(
     return MakeReport(ended, release, written)
 
 
-def _open(out: Path, *, retrains: bool) -> None:
-    """Makes the folder, or takes up one that was begun; a folder of something else is refused."""
-    runs = out / "runs"
-    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not runs.is_dir() and not is_free:
-        raise RunError(
-            f"{out} holds something else",
-            expected="a folder that was begun by this command, or nothing",
-            action="Choose another --out",
-        )
-    if retrains and (out / RELEASE_FOLDER / RELEASE_NAME).is_file():
-        raise RunError(
-            f"{out / RELEASE_FOLDER} was made of other runs than the plan now trains",
-            expected="no release yet",
-            action="Move it away, or choose another --out",
-        )
-    if not runs.is_dir():
-        new_folder(runs, what="release")
-
-
 def _build(
     request: MakeRequest, plan: ReleasePlan, shipping: Sequence[NetworkRuns], announce: Stage
 ) -> Release:
-    out, place = request.out / RELEASE_FOLDER, request.place
+    out = request.out / RELEASE_FOLDER
     if (out / RELEASE_NAME).is_file():
         return read_release(out)
     return build_release(
         ReleaseRequest(
-            runs=[place.run_folder(network.whole) for network in shipping if network.whole],
-            folds=[place.run_folder(run) for network in shipping for run in network.folds],
+            runs=[request.run_folder(network.whole) for network in shipping if network.whole],
+            folds=[request.run_folder(run) for network in shipping for run in network.folds],
             data=request.data,
             out=out,
             name=plan.name,

@@ -28,6 +28,7 @@ _MAP_AXES = 3  # (N, h, w)
 _PROBABILITIES = frozenset(("malignant", "lesion"))
 _ROUNDING = 1e-5  # a softmax in float32 may end a little above 1
 _FINITE = sys.float_info.max
+_PIXELS_AT_ONCE = 4 * 192**2  # larger batches take more memory and are no faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Network:
     session: ort.InferenceSession
 
     def ask(self, squares: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Returns every output for a batch.
+        """Returns every output for a batch, which is run a few squares at a time.
 
         Args:
             squares: RGB, (N, S, S, 3), as ``dermfuse.imaging.preprocess.squeeze`` makes them.
@@ -52,6 +53,13 @@ class Network:
             ReleaseError: The network cannot be run, or answers what no network may: another
                 shape or type, numbers that are not finite, probabilities outside of [0, 1].
         """
+        step = max(1, _PIXELS_AT_ONCE // self.card.input.size**2)
+        parts = [self._run(squares[i : i + step]) for i in range(0, len(squares), step)]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, squares: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         names = list(self.card.outputs)
         try:
             found = self.session.run(names, {self.card.input.name: squares})
@@ -151,7 +159,7 @@ def _refusal(card: NetworkCard, found: str) -> ReleaseError:
 def ask_all(
     networks: Sequence[Network], image: NDArray[np.uint8] | Image.Image, *, looks: Looks = 1
 ) -> list[Answers]:
-    """Returns what each network says about each look at one image, asked in one batch.
+    """Returns what each network says about each look at one image.
 
     Args:
         networks: The networks; those that see one size share the squeezed image.

@@ -44,41 +44,29 @@ from dermfuse.reproduction.paper import (
     Metric,
     PaperRow,
     PaperTable,
-    fusion_of,
 )
-from dermfuse.reproduction.plan import changes, split_source
+from dermfuse.reproduction.plan import changes, presets_of
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a network is.
+def measure_size(model: ModelConfig) -> tuple[int, float]:
+    """Returns parameters and MiB of the network that a configuration names.
 
-    Attributes:
-        parameters: As the paper counts them: those that are trained of a pair network, all
-            (BatchNorm statistics included) of any other.
-        file_mb: Of what is deployed, as float32, in MiB: without the discriminant branch.
-    """
-
-    parameters: int
-    file_mb: float
-
-
-def measure_size(model: ModelConfig) -> Size:
-    """Returns the size of the network that a configuration names.
+    Parameters are counted as the paper does: those that are trained of a pair network, all
+    (BatchNorm statistics included) of any other. The file is float32, of what is deployed:
+    without the discriminant branch.
 
     Example:
-        >>> measure_size(ModelConfig()).parameters
+        >>> measure_size(ModelConfig())[0]
         3230914
     """
     network = build_network(model)
     paired = isinstance(network, DiscriminantNetwork)
     parameters = count_parameters(network, trainable=paired)
     deployed = network.deploy("a") if isinstance(network, DiscriminantNetwork) else network
-    numbers = count_parameters(deployed, trainable=False)
-    return Size(parameters, numbers * _FLOAT32_BYTES / _MIB)
+    return parameters, _FLOAT32_BYTES * count_parameters(deployed, trainable=False) / _MIB
 
 
 @dataclass(slots=True)
@@ -139,15 +127,17 @@ class Assembler:
 
     def _row(self, table: PaperTable, row: PaperRow) -> RowResult:
         drawn = self._measured(row.source, table.task) if row.source else ()
-        size = self._size(row) if row.source else None
+        sized = bool(row.source and (row.parameters or row.file_mb))
+        first = self._runs_of(row.source, 0) if sized else ()
+        sizes = [measure_size(runs[0].config.model) for runs in first]
         return RowResult(
             label=row.label,
             source=row.source,
             cells=tuple(_compare(m, row.values.get(m), drawn) for m in table.metrics),
             paper_parameters=row.parameters,
-            parameters=size.parameters if size and row.parameters else None,
+            parameters=sum(count for count, _ in sizes) if sizes and row.parameters else None,
             paper_file_mb=row.file_mb,
-            file_mb=round(size.file_mb, 1) if size and row.file_mb else None,
+            file_mb=round(sum(mb for _, mb in sizes), 1) if sizes and row.file_mb else None,
             provenance=self._provenance(row.source, drawn) if drawn else None,
         )
 
@@ -182,20 +172,9 @@ class Assembler:
             contrast.control, task, common
         )
 
-    def _size(self, row: PaperRow) -> Size | None:
-        if not (row.parameters or row.file_mb):
-            return None
-        sizes = [measure_size(run.config.model) for run in self._first_runs(row.source)]
-        return Size(sum(s.parameters for s in sizes), sum(s.file_mb for s in sizes))
-
-    def _first_runs(self, source: str) -> tuple[Run, ...]:
-        """Returns one run of each network of a row."""
-        return tuple(runs[0] for runs in self._runs_of(source, 0))
-
-    def _runs_of(self, source: str, seed: int) -> tuple[tuple[Run, ...], ...]:
-        fusion, plan = fusion_of(source), self.harvest.plan
-        presets = (fusion.a, fusion.b) if fusion else (split_source(source)[0],)
-        return tuple(plan.runs_of(preset, seed) for preset in presets)
+    def _runs_of(self, source: str, seed: int) -> list[tuple[Run, ...]]:
+        """Returns the runs of each network of a row."""
+        return [self.harvest.plan.runs_of(preset, seed) for preset in presets_of([source])]
 
     def _provenance(self, source: str, drawn: Sequence[Drawn]) -> Provenance:
         plan, place = self.harvest.plan, self.harvest.place
@@ -222,7 +201,7 @@ class Assembler:
             planned_epochs=max(run.config.train.epochs for run in runs),
             init=" and ".join(inits),
             settings=tuple(dict.fromkeys(settings)),
-            devices=tuple(dict.fromkeys(_device(record) for record in records)),
+            devices=tuple(dict.fromkeys(device_of(record) for record in records)),
             data=tuple(dict.fromkeys(str(record["data"]["summary"]) for record in records)),
             seconds=round(sum(float(record["seconds"]) for record in records), 1),
             image_count=len(drawn[0].image_ids),
@@ -326,5 +305,8 @@ def _compare(metric: Metric, paper: float | None, drawn: Sequence[Drawn]) -> Com
     return Comparison(metric, paper, ours, difference, error, margin, abs(difference) <= margin)
 
 
-def _device(record: Mapping[str, Any]) -> str:
+def device_of(record: Mapping[str, Any]) -> str:
+    """Returns what a run was trained on; empty where its record does not say."""
+    if not {"device", "machine", "precision"} <= record.keys():
+        return ""
     return f"{record['device']} ({record['machine']}, {record['precision']})"

@@ -1,12 +1,14 @@
-"""The paper's Tables III to XI as data: published numbers, and which of our runs is which row.
+"""The paper's Tables III to XI: published numbers, and which of our runs is which row.
 
 Nothing here is computed; everything that is ours stands elsewhere and is measured. A row's
 ``source`` names the preset, or the fusion, that is held against it; it is empty where the row is
 another group's, quoted by the paper.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
 
 from dermfuse.config import Task
@@ -137,218 +139,77 @@ class PaperTable:
         return None if with_it is None or without is None else round(with_it - without, 3)
 
 
-_CLASS_III: tuple[Metric, ...] = ("accuracy", "auc", "average_precision")
-_CLASS_V: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
-_MASK: tuple[Metric, ...] = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "auc", "average_precision"),
+    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
+}
+"""The columns of a table, unless it has others."""
+_AUC_FIRST, _MASKS = METRICS["classification"], METRICS["segmentation"]
+_CLASSES: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
+_COMPARED: tuple[tuple[str, str, tuple[Metric, ...], str, tuple[tuple[str, str], ...]], ...] = (
+    ("III", "Classification baselines", _AUC_FIRST, "", ()),
+    (
+        *("IV", "Classification with and without augmentation", _AUC_FIRST, "augmentation"),
+        (("mobilenetv1", "mobilenetv1-noaug"), ("densenet121", "densenet121-noaug")),
+    ),
+    (
+        *("V", "Classification with and without the discriminant network", _CLASSES),
+        "the discriminant network",
+        (("dc-mobilenetv1", "mobilenetv1"), ("dc-densenet121", "densenet121")),
+    ),
+    (
+        *("VI", "Classification losses", _CLASSES, "cross-entropy"),
+        (("dc-mobilenetv1", "dc-mobilenetv1-focal"), ("dc-densenet121", "dc-densenet121-focal")),
+    ),
+    (
+        *("VII", "Classification beside other methods", _CLASSES, "fusion"),
+        (("fusion-dc", "dc-mobilenetv1"), ("fusion-dc", "dc-densenet121")),
+    ),
+    (
+        *("VIII", "Encoders of the U-Net", _MASKS, "fusion"),
+        (("fusion-u", "u-mobilenetv1"), ("fusion-u", "u-densenet121")),
+    ),
+    (
+        *("IX", "Segmentation with and without augmentation", _MASKS, "augmentation"),
+        (("u-mobilenetv1", "u-mobilenetv1-noaug"), ("u-densenet121", "u-densenet121-noaug")),
+    ),
+    (
+        *("X", "Segmentation losses", _MASKS, "Dice + BCE"),
+        (("u-mobilenetv1", "u-mobilenetv1-focal"), ("u-densenet121", "u-densenet121-focal")),
+    ),
+    ("XI", "Segmentation beside other methods", _MASKS, "", ()),
+)
+"""Number, title and columns of each table; what it tests, and the rows with it and without it."""
 
-_Numbers = tuple[float | None, ...]
-_FEWEST_PARAMETERS = 1000  # below: a file size in MB
 
-
-def _rows(
-    metrics: Sequence[Metric], *rows: tuple[str, str, _Numbers, int | None]
-) -> tuple[PaperRow, ...]:
-    """Returns rows of (label, source, numbers, parameters or MB, told apart by their size)."""
+def _read_tables() -> tuple[PaperTable, ...]:
+    """Returns the tables with the published numbers, which ``paper.csv`` holds."""
+    text = (resources.files("dermfuse.reproduction") / "paper.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     return tuple(
-        PaperRow(
-            label,
-            source,
-            dict(zip(metrics, numbers, strict=True)),
-            parameters=size if size and size >= _FEWEST_PARAMETERS else None,
-            file_mb=size if size and size < _FEWEST_PARAMETERS else None,
+        PaperTable(
+            number=number,
+            title=title,
+            task="segmentation" if metrics is _MASKS else "classification",
+            metrics=metrics,
+            rows=tuple(_row(row, metrics) for row in rows if row["table"] == number),
+            contrasts=tuple(Contrast(what, *pair) for pair in pairs),
         )
-        for label, source, numbers, size in rows
+        for number, title, metrics, what, pairs in _COMPARED
     )
 
 
-_MOBILENET: _Numbers = (0.829, 0.645, 0.830)
-_DENSENET: _Numbers = (0.837, 0.636, 0.800)
-_DC_MOBILENET: _Numbers = (0.865, 0.665, 0.832)
-_DC_DENSENET: _Numbers = (0.855, 0.700, 0.845)
-_U_MOBILENET: _Numbers = (0.960, 0.919, 0.859, 0.932, 0.972)
-_U_DENSENET: _Numbers = (0.958, 0.918, 0.859, 0.935, 0.971)
-_U_FUSION: _Numbers = (0.962, 0.923, 0.867, 0.934, 0.974)
+def _row(row: Mapping[str, str], metrics: Sequence[Metric]) -> PaperRow:
+    return PaperRow(
+        label=row["label"],
+        source=row["source"],
+        values={metric: float(row[metric]) if row[metric] else None for metric in metrics},
+        parameters=int(row["parameters"]) if row["parameters"] else None,
+        file_mb=int(row["file_mb"]) if row["file_mb"] else None,
+    )
 
-TABLES: tuple[PaperTable, ...] = (
-    PaperTable(
-        "III",
-        "Classification baselines",
-        "classification",
-        _CLASS_III,
-        _rows(
-            _CLASS_III,
-            ("SqueezeNet", "squeezenet", (0.789, 0.757, 0.494), 1_237_498),
-            ("ShuffleNet", "shufflenet", (0.760, 0.717, 0.436), 3_616_946),
-            ("ResNet18", "resnet18", (0.831, 0.802, 0.596), 11_187_915),
-            ("MobileNetV1", "mobilenetv1", (0.829, 0.830, 0.645), 3_230_914),
-            ("DenseNet-121", "densenet121", (0.837, 0.800, 0.636), 7_039_554),
-        ),
-    ),
-    PaperTable(
-        "IV",
-        "Classification with and without augmentation",
-        "classification",
-        _CLASS_III,
-        _rows(
-            _CLASS_III,
-            ("MobileNetV1, without", "mobilenetv1-noaug", (0.836, 0.819, 0.618), None),
-            ("MobileNetV1, with", "mobilenetv1", (0.829, 0.830, 0.645), None),
-            ("DenseNet-121, without", "densenet121-noaug", (0.836, 0.806, 0.610), None),
-            ("DenseNet-121, with", "densenet121", (0.837, 0.800, 0.636), None),
-        ),
-        (
-            Contrast("augmentation", "mobilenetv1", "mobilenetv1-noaug"),
-            Contrast("augmentation", "densenet121", "densenet121-noaug"),
-        ),
-    ),
-    PaperTable(
-        "V",
-        "Classification with and without the discriminant network",
-        "classification",
-        _CLASS_V,
-        _rows(
-            _CLASS_V,
-            ("MobileNetV1", "mobilenetv1", _MOBILENET, 3_230_914),
-            ("DenseNet-121", "densenet121", _DENSENET, 7_039_554),
-            ("DC-MobileNetV1", "dc-mobilenetv1", _DC_MOBILENET, 3_736_902),
-            ("DC-DenseNet121", "dc-densenet121", _DC_DENSENET, 7_483_782),
-        ),
-        (
-            Contrast("the discriminant network", "dc-mobilenetv1", "mobilenetv1"),
-            Contrast("the discriminant network", "dc-densenet121", "densenet121"),
-        ),
-    ),
-    PaperTable(
-        "VI",
-        "Classification losses",
-        "classification",
-        _CLASS_V,
-        _rows(
-            _CLASS_V,
-            ("DC-MobileNetV1, focal", "dc-mobilenetv1-focal", (0.850, 0.633, 0.838), None),
-            ("DC-DenseNet121, focal", "dc-densenet121-focal", (0.854, 0.639, 0.803), None),
-            ("DC-MobileNetV1, cross-entropy", "dc-mobilenetv1", _DC_MOBILENET, None),
-            ("DC-DenseNet121, cross-entropy", "dc-densenet121", _DC_DENSENET, None),
-        ),
-        (
-            Contrast("cross-entropy", "dc-mobilenetv1", "dc-mobilenetv1-focal"),
-            Contrast("cross-entropy", "dc-densenet121", "dc-densenet121-focal"),
-        ),
-    ),
-    PaperTable(
-        "VII",
-        "Classification beside other methods",
-        "classification",
-        _CLASS_V,
-        _rows(
-            _CLASS_V,
-            ("BL-CNN", "", (0.850, 0.625, None), None),
-            ("CUMED", "", (0.855, 0.637, 0.804), None),
-            ("M-CNN", "", (0.852, None, 0.810), None),
-            ("DCNN-FV", "", (0.868, 0.685, 0.852), None),
-            ("MC-CNN", "", (0.863, 0.681, 0.822), None),
-            ("M-CNN-FV", "", (0.868, 0.687, 0.858), None),
-            ("DC-MobileNetV1", "dc-mobilenetv1", _DC_MOBILENET, None),
-            ("DC-DenseNet121", "dc-densenet121", _DC_DENSENET, None),
-            ("Fusion", "fusion-dc", (0.876, 0.724, 0.854), 42),
-        ),
-        (
-            Contrast("fusion", "fusion-dc", "dc-mobilenetv1"),
-            Contrast("fusion", "fusion-dc", "dc-densenet121"),
-        ),
-    ),
-    PaperTable(
-        "VIII",
-        "Encoders of the U-Net",
-        "segmentation",
-        _MASK,
-        _rows(
-            _MASK,
-            ("U-Net", "unet", (0.951, 0.910, 0.845, 0.935, 0.960), 120),
-            ("U-ResNeXt50", "u-resnext50", (0.961, 0.922, 0.864, 0.935, 0.972), 125),
-            ("U-VGG16", "u-vgg16", (0.955, 0.909, 0.843, 0.927, 0.968), 73),
-            ("U-DenseNet121", "u-densenet121", _U_DENSENET, 48),
-            ("U-MobileNetV1", "u-mobilenetv1", _U_MOBILENET, 32),
-            ("Fusion", "fusion-u", _U_FUSION, 80),
-        ),
-        (
-            Contrast("fusion", "fusion-u", "u-mobilenetv1"),
-            Contrast("fusion", "fusion-u", "u-densenet121"),
-        ),
-    ),
-    PaperTable(
-        "IX",
-        "Segmentation with and without augmentation",
-        "segmentation",
-        _MASK,
-        _rows(
-            _MASK,
-            (
-                "U-MobileNetV1, without",
-                "u-mobilenetv1-noaug",
-                (0.956, 0.917, 0.847, 0.930, 0.968),
-                None,
-            ),
-            ("U-MobileNetV1, with", "u-mobilenetv1", _U_MOBILENET, None),
-            (
-                "U-DenseNet121, without",
-                "u-densenet121-noaug",
-                (0.955, 0.917, 0.848, 0.920, 0.970),
-                None,
-            ),
-            ("U-DenseNet121, with", "u-densenet121", _U_DENSENET, None),
-        ),
-        (
-            Contrast("augmentation", "u-mobilenetv1", "u-mobilenetv1-noaug"),
-            Contrast("augmentation", "u-densenet121", "u-densenet121-noaug"),
-        ),
-    ),
-    PaperTable(
-        "X",
-        "Segmentation losses",
-        "segmentation",
-        _MASK,
-        _rows(
-            _MASK,
-            (
-                "U-MobileNetV1, focal",
-                "u-mobilenetv1-focal",
-                (0.959, 0.917, 0.848, 0.937, 0.969),
-                None,
-            ),
-            (
-                "U-DenseNet121, focal",
-                "u-densenet121-focal",
-                (0.957, 0.914, 0.843, 0.939, 0.964),
-                None,
-            ),
-            ("U-MobileNetV1, Dice + BCE", "u-mobilenetv1", _U_MOBILENET, None),
-            ("U-DenseNet121, Dice + BCE", "u-densenet121", _U_DENSENET, None),
-        ),
-        (
-            Contrast("Dice + BCE", "u-mobilenetv1", "u-mobilenetv1-focal"),
-            Contrast("Dice + BCE", "u-densenet121", "u-densenet121-focal"),
-        ),
-    ),
-    PaperTable(
-        "XI",
-        "Segmentation beside other methods",
-        "segmentation",
-        _MASK,
-        _rows(
-            _MASK,
-            ("JD-FCN", "", (0.955, 0.912, 0.847, 0.918, 0.966), None),
-            ("MS-FCN", "", (0.951, 0.902, 0.834, 0.918, 0.952), None),
-            ("EXB", "", (0.953, 0.910, 0.843, 0.910, 0.965), None),
-            ("MFCN-PI", "", (0.955, 0.912, 0.845, 0.922, 0.955), None),
-            ("GL-FCN", "", (0.953, 0.907, 0.841, 0.938, 0.952), None),
-            ("MS-UNet", "", (0.959, 0.915, 0.853, 0.927, 0.964), None),
-            ("HR-CNN", "", (0.938, 0.918, 0.858, 0.870, 0.964), None),
-            ("TD-CNN", "", (0.961, 0.921, 0.852, 0.974, 0.949), None),
-            ("Fusion", "fusion-u", _U_FUSION, None),
-        ),
-    ),
-)
+
+TABLES = _read_tables()
 """Tables III to XI, numbers as published, measured on the test set."""
 
 

@@ -14,17 +14,15 @@ import difflib
 import fnmatch
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dermfuse.config import Task, load_preset, preset_names
 from dermfuse.errors import ConfigError
 from dermfuse.jobs.trainings import Run, identity
-from dermfuse.reproduction.paper import TABLES, Contrast, Metric, PaperRow, PaperTable, fusion_of
+from dermfuse.reproduction.paper import METRICS, TABLES, Contrast, PaperRow, PaperTable, fusion_of
 
 How = Literal["tta", "seeds", "folds"]
-
-_CLASS_BASE, _MASK_BASE = "dc-mobilenetv1", "u-mobilenetv1"
 
 _VARIANTS: tuple[tuple[str, str], ...] = (
     ("dc-mobilenetv1-blind", "label-blind augmentation"),
@@ -44,11 +42,6 @@ _VARIANTS: tuple[tuple[str, str], ...] = (
     ("joint-mobilenetv1", "one network with both heads"),
 )
 
-_METRICS: dict[Task, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "auc", "average_precision"),
-    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
-}
-
 
 def split_source(source: str) -> tuple[str, How | None]:
     """Returns the preset of a source, and how its networks are asked.
@@ -61,44 +54,37 @@ def split_source(source: str) -> tuple[str, How | None]:
     return preset, next((known for known in get_args(How) if known == how), None)
 
 
-def beyond_tables(
-    known: Collection[str], *, seeds: int, folds_on_test: bool
-) -> tuple[PaperTable, ...]:
+def beyond_tables(*, seeds: int, folds_on_test: bool) -> tuple[PaperTable, ...]:
     """Returns one table of variations per task, each set against the paper's own network.
 
     Args:
-        known: The presets there are; a variation without a preset is left out.
         seeds: How many each preset is trained with; the mean over seeds needs two.
         folds_on_test: Whether the mean over folds can be measured, on the test split.
     """
     how = [("tta", "flips and rotations at test time")]
     how += [("seeds", f"the mean of {seeds} seeds")] if seeds > 1 else []
     how += [("folds", "the mean of the folds")] if folds_on_test else []
-    tables = []
-    for task, base, prefix in (
-        ("classification", _CLASS_BASE, "dc-"),
-        ("segmentation", _MASK_BASE, "u-"),
-    ):
-        variants = [
-            (name, what)
-            for name, what in _VARIANTS
-            if name in known and name.startswith((prefix, "joint-"))
-        ]
-        variants += [(f"{base}+{key}", what) for key, what in how]
-        tables.append(_table(task, base, variants))  # type: ignore[arg-type]
-    return tuple(tables)
+    bases: tuple[tuple[Task, str], ...] = (("classification", "dc-"), ("segmentation", "u-"))
+    return tuple(
+        _table(
+            task,
+            base := f"{prefix}mobilenetv1",
+            [each for each in _VARIANTS if each[0].startswith((prefix, "joint-"))]
+            + [(f"{base}+{key}", what) for key, what in how],
+        )
+        for task, prefix in bases
+    )
 
 
-def _table(task: Task, base: str, variants: list[tuple[str, str]]) -> PaperTable:
-    rows = [(base, f"{base}, as in the paper"), *((name, what) for name, what in variants)]
+def _table(task: Task, base: str, variants: Sequence[tuple[str, str]]) -> PaperTable:
     return PaperTable(
         number=f"beyond, {task}",
         title=f"Beyond the paper: {task}",
         task=task,
-        metrics=_METRICS[task],
-        rows=tuple(
-            PaperRow(f"{label}" if name == base else f"{base} with {label}", name, {})
-            for name, label in rows
+        metrics=METRICS[task],
+        rows=(
+            PaperRow(f"{base}, as in the paper", base, {}),
+            *(PaperRow(f"{base} with {what}", name, {}) for name, what in variants),
         ),
         contrasts=tuple(Contrast(what, name, base) for name, what in variants),
     )
@@ -166,7 +152,8 @@ class Plan:
         for name in only:
             if not fnmatch.filter(planned, name):
                 raise _unknown("planned preset", name, planned)
-        return tuple(run for run in self.runs if not only or _fits(run.preset, only))
+        fits = {preset for name in only for preset in fnmatch.filter(planned, name)}
+        return tuple(run for run in self.runs if not only or run.preset in fits)
 
 
 def make_plan(
@@ -198,48 +185,52 @@ def make_plan(
     """
     mask_folds = folds if mask_folds is None else mask_folds
     _check(tables, seeds, overrides)
-    _check_folds(folds, mask_folds)
+    for what, number in (("folds", folds), ("mask_folds", mask_folds)):
+        if number < 0 or number == 1:
+            raise ConfigError(f"{what} is {number}", expected="0 (hold-out) or 2 or more")
     chosen = tuple(table for table in TABLES if table.number in tables)
     if BEYOND in tables:
-        chosen += beyond_tables(preset_names(), seeds=seeds, folds_on_test=folds > 0 and test_truth)
-    presets = presets_of([source for table in chosen for source in table.sources])
-    needed = {
-        (preset, seed): [
-            _with_minimum(
-                _run(preset, overrides, seed=seed, folds=count, fold=fold), minimum_learning_rate
-            )
-            for count in [_folds_of(preset, folds, mask_folds)]
-            for fold in range(max(count, 1))
-        ]
+        chosen += beyond_tables(seeds=seeds, folds_on_test=folds > 0 and test_truth)
+    once: dict[str, Run] = {}
+    minimum = [f"train.minimum_learning_rate={minimum_learning_rate}"]
+    minimum = minimum if minimum_learning_rate else []
+
+    def plan_run(preset: str, *, seed: int, folds: int = 0, fold: int = 0, split: str = "") -> Run:
+        own = [f"train.seed={seed}", f"data.folds={folds}", f"data.fold={fold}"]
+        own += [f"data.split={split}"] if split else []
+        protocol = ["data.exclude_test_duplicates=false"] if split == "paper" else []
+        config = load_preset(preset).override([*protocol, *_for_preset(overrides, preset), *own])
+        if config.train.schedule == "plateau" and not config.train.minimum_learning_rate:
+            config = config.override(minimum)
+        held_out = "papersplit" if split == "paper" else "holdout"
+        name = f"{preset}-seed{seed}-{f'fold{fold + 1}of{folds}' if folds else held_out}"
+        key = json.dumps(identity(config), sort_keys=True)
+        return once.setdefault(key, Run(name, preset, config))
+
+    needs = {
+        (preset, seed): tuple(
+            plan_run(preset, seed=seed, folds=count, fold=fold) for fold in range(max(count, 1))
+        )
         for seed in range(seeds)
-        for preset in presets
+        for preset in presets_of([source for table in chosen for source in table.sources])
+        for count in [_folds_of(preset, folds, mask_folds)]
     }
     pairs = {
-        preset: [
-            _with_minimum(
-                _run(preset, overrides, seed=0, folds=0, fold=0, split=split),
-                minimum_learning_rate,
-            )
-            for split in ("paper", "source")
-        ]
+        preset: (
+            plan_run(preset, seed=0, split="paper"),
+            plan_run(preset, seed=0, split="source"),
+        )
         for preset in (LEAKAGE_PRESETS if LEAKAGE in tables else ())
     }
-    once: dict[str, Run] = {}
-    for runs in (*needed.values(), *pairs.values()):
-        for run in runs:
-            once.setdefault(_key(run), run)
     return Plan(
         tables=chosen,
         seeds=seeds,
         folds=folds,
         mask_folds=mask_folds,
-        overrides=(*overrides, *_minimum(minimum_learning_rate)),
+        overrides=(*overrides, *minimum),
         runs=tuple(once.values()),
-        needs={key: tuple(once[_key(run)] for run in runs) for key, runs in needed.items()},
-        leakage_pairs={
-            preset: (once[_key(paper)], once[_key(source)])
-            for preset, (paper, source) in pairs.items()
-        },
+        needs=needs,
+        leakage_pairs=pairs,
     )
 
 
@@ -268,42 +259,11 @@ def presets_of(sources: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(presets))
 
 
-def _run(
-    preset: str, overrides: Sequence[str], *, seed: int, folds: int, fold: int, split: str = ""
-) -> Run:
-    own = [f"train.seed={seed}", f"data.folds={folds}", f"data.fold={fold}"]
-    own += [f"data.split={split}"] if split else []
-    protocol = ["data.exclude_test_duplicates=false"] if split == "paper" else []
-    config = load_preset(preset).override([*protocol, *_for_preset(overrides, preset), *own])
-    part = f"fold{fold + 1}of{folds}" if folds else "holdout"
-    part = "papersplit" if split == "paper" else part
-    return Run(f"{preset}-seed{seed}-{part}", preset, config)
-
-
-def _with_minimum(run: Run, rate: float) -> Run:
-    train = run.config.train
-    if train.schedule != "plateau" or train.minimum_learning_rate:
-        return run
-    return replace(run, config=run.config.override(_minimum(rate)))
-
-
-def _minimum(rate: float) -> list[str]:
-    return [f"train.minimum_learning_rate={rate}"] if rate else []
-
-
-def _key(run: Run) -> str:
-    return json.dumps(identity(run.config), sort_keys=True)
-
-
 def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:
     """Returns the assignments for one preset, those for it alone last."""
     named = [_split_override(text) for text in overrides]
     own = [text for name, text in named if name and fnmatch.fnmatchcase(preset, name)]
     return [text for name, text in named if not name] + own
-
-
-def _fits(preset: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(preset, pattern) for pattern in patterns)
 
 
 def _folds_of(preset: str, folds: int, mask_folds: int) -> int:
@@ -313,12 +273,6 @@ def _folds_of(preset: str, folds: int, mask_folds: int) -> int:
 def _split_override(text: str) -> tuple[str, str]:
     before, colon, after = text.partition(":")
     return (before, after) if colon and "=" not in before else ("", text)
-
-
-def _check_folds(folds: int, mask_folds: int) -> None:
-    for what, count in (("folds", folds), ("mask_folds", mask_folds)):
-        if count < 0 or count == 1:
-            raise ConfigError(f"{what} is {count}", expected="0 (hold-out) or 2 or more")
 
 
 def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:

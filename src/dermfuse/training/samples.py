@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
-from dermfuse.data.folders import DataFolders, Dataset, has_split, load_dataset
+from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.groups import LeaveOut, read_leave_out
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Lesion, name_some
 from dermfuse.data.labels import Label
 from dermfuse.data.loaders import Fit, SampleSource, fit_probability, load_cache
 from dermfuse.data.splits import Split, split_by_source, split_rows
@@ -337,9 +337,7 @@ def _left_out(dataset: Dataset, task: Task, duplicates: Sequence[str]) -> tuple[
         (duplicates, "a lesion of the test set"),
     )
     return tuple(
-        f"{len(ids)} left out ({reason}): {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
-        for ids, reason in reasons
-        if ids
+        f"{len(ids)} left out ({reason}): {name_some(ids)}" for ids, reason in reasons if ids
     )
 
 
