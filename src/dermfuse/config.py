@@ -309,7 +309,7 @@ class TrainConfig(_Table):
     Attributes:
         epochs: Passes over the training samples.
         batch_size: Samples per step; a pair network sees this many pairs.
-        learning_rate: Of Adam, at the start.
+        learning_rate: The rate of Adam at the start.
         weight_decay: Decoupled from the gradient (AdamW), on weights alone, not on biases and
             BatchNorm; 0 is Adam, as in the paper.
         gradient_clip: Largest norm of a step's gradient; 0 leaves it.
@@ -326,7 +326,7 @@ class TrainConfig(_Table):
             ImageNet weights have them, BatchNorm statistics included; 0 moves all, as in the
             paper. The finest cost most time and hold what is least about lesions.
         ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
-            average is what is validated and kept; the training goes on with the weights
+            average is what is validated and kept; the training continues with the weights
             themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs the validation loss may fail to fall before that.

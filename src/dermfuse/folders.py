@@ -107,7 +107,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a handle whose bytes appear at ``path`` only once all of them are written.
 
     Args:
-        path: Where the file shall be; missing parent folders are made.
+        path: The file to write; missing parent folders are made.
 
     Raises:
         StorageError: If the folder cannot be written or the disk is full.
@@ -337,7 +337,7 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
 
 
 def _staging(out: Path, process: int) -> Path:
-    """Returns where a process of this machine writes what shall become a folder."""
+    """Returns where a process of this machine writes what becomes a folder."""
     machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
     name = short_name(out.name, most_bytes=NAME_BYTES - 70)
     return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"

@@ -48,7 +48,7 @@ def read_plain(
 
     Args:
         path: The file.
-        most_bytes: That it may have.
+        most_bytes: The largest size that is read.
         error: What is raised.
         action: What the user can do.
 
@@ -243,7 +243,7 @@ def build_record(
 
     Args:
         cls: A dataclass, or a ``TypedDict``, of plain values and of records, tuples and mappings
-            of them; what ``Annotated[..., msgspec.Meta(...)]`` limits says so in its description.
+            of them. A limit (``msgspec.Meta``) says in its description what is expected.
         mapping: The object or table.
         source: The file, for messages.
         within: The keys that lead to the object in its file, for messages.

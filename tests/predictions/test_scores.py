@@ -89,7 +89,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     ("ids", "scores", "message"),
     [
         (("a",), [0.1, 0.2], "1 images and scores of shape"),
-        (("a", "b", "a"), [0.1, 0.2, 0.3], "a stands more than once"),
+        (("a", "b", "a"), [0.1, 0.2, 0.3], "a is in the score table more than once"),
         (("a", "b"), [0.1, np.nan], "score of b is nan"),
         (("a", "b"), [1.5, 0.1], "score of a is 1.5"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from dermfuse.errors import ReleaseError
 from dermfuse.release.cards import (
-    Measured,
+    HeldOutMetrics,
     NetworkCard,
     NetworkInput,
     Parity,
@@ -42,7 +42,7 @@ def card(tmp_path: Path) -> NetworkCard:
         training={"seed": 0, "versions": {"torch": "2.6"}},
         weights_licence="CC0",
         parity=Parity(against="float", images=4, largest_difference={"malignant": 0.25}),
-        measured=Measured(
+        measured=HeldOutMetrics(
             split="validation", n=10, metrics={"float32": {"auc": 0.75}, "int8": {"auc": 0.5}}
         ),
         quantization={"weights": "int8"},

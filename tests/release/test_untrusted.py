@@ -306,7 +306,9 @@ def test_a_network_that_takes_or_answers_something_else_is_refused_when_loaded(
     release = write_small_release(tmp_path / "release", members=1)
     other = _class_answers([0.5])
     write_network(release, "reds-a", "classification", _constant_graph(other, side=8))
-    with pytest.raises(ReleaseError, match=r"reds-a\.onnx takes something else than its card says"):
+    with pytest.raises(
+        ReleaseError, match=r"reds-a\.onnx takes something else than its card states"
+    ):
         Analyzer(release)
     graph = _constant_graph(other, dtype=TensorProto.FLOAT)
     write_network(release, "reds-a", "classification", graph)

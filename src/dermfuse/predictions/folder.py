@@ -37,7 +37,7 @@ PROBABILITIES_NAME = "probabilities"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ``predictions.json`` says.
+    """The content of ``predictions.json``.
 
     Args:
         task: What was predicted; None where there is no manifest to say so.
@@ -46,7 +46,7 @@ class Manifest:
         threshold: The score, or probability of a pixel, that was taken for "lesion".
         calibrated: Whether scores were calibrated after training.
         withheld: Images of which nothing is predicted, as they are unlike those learnt from.
-        details: What else shall be kept, as JSON values: seed, epochs, weights of a fusion.
+        details: Other JSON values to keep: seed, epochs, weights of a fusion.
     """
 
     task: Task | None = None

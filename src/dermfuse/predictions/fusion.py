@@ -5,9 +5,8 @@ Paper:
     networks. The paper does not name the weight; here it is chosen on validation predictions, or
     given. Section 3: the fused map is the mean of the two probability maps.
 
-The weighted mean of predictions folders: what fusion and ensembles have in common.
-
-Many predictions folders as one: the folds of a cross-validation joined, or networks averaged.
+Many predictions folders become one, too: the folds of a cross-validation joined, or networks
+averaged.
 
 join      disjoint images    every image once, predicted by the network that never saw it
 average   the same images    the plain mean of several folds, seeds or networks
@@ -110,7 +109,7 @@ def scores_of(predictions: Predictions, ids: Sequence[str]) -> NDArray[np.float6
 
 
 def is_lesion(mean_level: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns where the weighted mean of maps, in levels of 0 to 255, stands for 0.5 or more."""
+    """Returns where the weighted mean of maps, in levels of 0 to 255, is 0.5 or more."""
     # The margin holds what is exactly 0.5 on the lesion's side, however its sum is rounded.
     return np.asarray(mean_level >= (LEVELS - 1) / 2 - 1e-9)
 
@@ -145,7 +144,7 @@ def write_mean(
         folder: Where to; new.
         task: What the folders have in common.
         predicted: The folders.
-        ids: Their images.
+        ids: The images of the folders.
         weights: One for each folder; they add up to 1.
     """
     if has_scores(task):
@@ -228,7 +227,7 @@ class FusionReport:
 
     Args:
         task: What was fused: ``classification``, ``segmentation``, or ``joint`` for both.
-        weight: Of A; B has the rest.
+        weight: The weight of A; B has the rest.
         image_count: How many images were fused.
         fit: How the weight was chosen; None where it was given, or is the plain mean.
     """

@@ -50,7 +50,7 @@ class ScoreTable:
         repeated = [a for a, b in pairwise(ordered) if a == b]
         if repeated:
             raise PredictionsError(
-                f"{repeated[0]} stands more than once in the score table",
+                f"{repeated[0]} is in the score table more than once",
                 expected="each image once",
             )
         outside = ~((self.scores >= 0.0) & (self.scores <= 1.0))  # NaN is outside, too

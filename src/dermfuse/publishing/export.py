@@ -22,7 +22,7 @@ from dermfuse.publishing.onnx import (
     time_networks,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
-from dermfuse.release.cards import Measured, NetworkCard, write_card
+from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
 from dermfuse.training.prediction import TrainedNetwork, load_run
 
 _PARITY_IMAGES = 16
@@ -133,7 +133,7 @@ def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list
             cards[0].precision: metrics[0],
             card.precision: own,
         }
-        of = Measured(split="validation", n=len(held_out.images), metrics=table)
+        of = HeldOutMetrics(split="validation", n=len(held_out.images), metrics=table)
         measured.append(replace(card, measured=of))
         write_card(out, measured[-1])
     return measured

@@ -72,7 +72,7 @@ def quantize_network(
     """Writes an 8-bit form of an exported network, and its card.
 
     Its parity is against the float32 network, on the first of the images; it is reported, and not
-    judged: what the 8 bits cost is told by ``Measured``.
+    judged: what the 8 bits cost is in ``HeldOutMetrics``.
 
     Args:
         card_path: Of a float32 network.
