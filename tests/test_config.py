@@ -128,27 +128,39 @@ def test_a_file_of_ones_own_is_as_good_as_a_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["data.split=paper", "data.folds=5"], "with folds"),
+        (["data.split=paper", "data.folds=5"], 'folds is 5 with data.split "paper"'),
         (["data.outer_folds=3"], "outer_folds is 3 with data.folds 0"),
         (["model.network=unet_original"], "with model.backbone"),
         (["model.network=unet_original", "model.backbone="], "no ImageNet weights"),
-        (["model.network=unet", "model.dropout=0.2"], "dropout is 0.2 with model.network unet"),
+        (["model.network=unet", "model.dropout=0.2"], 'dropout is 0.2 with model.network "unet"'),
         (
             ["train.batch_norm=frozen", "model.init=random"],
             'batch_norm is "frozen" with model.init',
         ),
         (["train.backbone=frozen", "model.init=random"], 'backbone is "frozen" with model.init'),
         (["train.frozen_stages=2", "model.init=random"], "frozen_stages is 2 with model.init"),
-        (["augment.fresh=true", "augment.enabled=false"], "augment.fresh with augment.enabled"),
-        (["augment.policy=label_blind", "augment.fresh=true"], "fresh with augment.policy"),
+        (
+            ["augment.fresh=true", "augment.enabled=false"],
+            "augment.fresh is true with augment.enabled false",
+        ),
+        (
+            ["augment.policy=label_blind", "augment.fresh=true"],
+            'augment.fresh is true with augment.policy "label_blind"',
+        ),
         (["augment.policy=label_blind", "data.split=paper"], 'with data.split "paper"'),
-        (["augment.mixup=1", "augment.cutmix=1"], "mixup is 1.0 and augment.cutmix 1.0"),
-        (["augment.mixup=1", "model.network=unet"], "augment.mixup or cutmix with model.network"),
-        (["train.graph=true", "train.compile=true"], "are both true"),
+        (["augment.mixup=1", "augment.cutmix=1"], "mixup is 1.0 with augment.cutmix 1.0"),
+        (
+            ["augment.mixup=1", "model.network=unet"],
+            'augment.mixup is 1.0 with model.network "unet"',
+        ),
+        (["train.graph=true", "train.compile=true"], "train.graph is true with train.compile true"),
         (["train.minimum_learning_rate=1e-6", "train.schedule=cosine"], 'with train.schedule "cos'),
         (["train.keep=last", "train.early_stop_patience=2"], 'with train.keep "last"'),
         (["data.split=all"], 'train.schedule is "plateau" with data.split "all"'),
-        (["data.split=all", "train.schedule=cosine", "data.folds=5"], 'split is "all" with folds'),
+        (
+            ["data.split=all", "train.schedule=cosine", "data.folds=5"],
+            'folds is 5 with data.split "all"',
+        ),
         (["data.split=all", "train.schedule=cosine", "data.fold=1"], "fold is 1 with data.folds 0"),
         (
             ["data.split=all", "train.schedule=cosine", "train.early_stop_patience=3"],

@@ -425,6 +425,7 @@ def _mean_jaccards(
     return totals / len(ids)
 
 
+_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
 _OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
 
 
@@ -470,10 +471,7 @@ def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         StorageError: ``out`` cannot be written.
     """
     predicted = _read_all([Path(each) for each in folders])
-    task = _only_task(predicted)
-    split = _joined_split(predicted)
-    _refuse_overlaps(predicted, task)
-    _refuse_mixed_scales(predicted)
+    task, split = _check_folds(predicted)
     first = predicted[0].manifest
     scores = {key: score for one in predicted for key, score in one.score_by_id().items()}
     with new_predictions(Path(out)) as folder:
@@ -531,56 +529,35 @@ def _read_all(folders: Sequence[Path]) -> list[Predictions]:
     return [read_predictions(folder) for folder in folders]
 
 
-def _only_task(predicted: Sequence[Predictions]) -> Task:
-    """Returns the one task of all folders: what only some of them predict cannot be joined."""
-    task = shared_task(predicted)
-    for one in predicted:
-        if task != "joint" and one.scores is not None and one.masks:
-            raise PredictionsError(
-                f"{one.folder} holds scores and masks, other folders only one of them",
-                expected="folders of one task",
-                action="Join folders of the same preset",
-            )
-    return task
-
-
-def _joined_split(predicted: Sequence[Predictions]) -> str:
-    if _shared_split(predicted) == "test":
-        return "test"
-    for one in predicted:
-        if one.manifest.split not in _OUT_OF_FOLD:
-            raise PredictionsError(
-                f"{one.folder} predicts the {one.manifest.split} split",
-                expected="out-of-fold predictions: each run's own validation split",
-                action="Predict with: dermfuse predict RUN --split validation",
-            )
-    return "validation"
-
-
-def _refuse_overlaps(predicted: Sequence[Predictions], task: Task) -> None:
+def _check_folds(predicted: Sequence[Predictions]) -> tuple[Task, str]:
+    """Returns the task and the split of folders that can be joined, or refuses them."""
+    task, split = shared_task(predicted), _shared_split(predicted)
+    first = predicted[0]
     seen: dict[str, Path] = {}
     for one in predicted:
-        ids = images_of(one, task)
-        if both := sorted(ids & seen.keys()):
-            raise PredictionsError(
-                f"{name_some(both)}: predicted in {seen[both[0]]} and in {one.folder}",
-                expected="each image in one folder, as with the folds of a cross-validation",
-                action="Average folders of the same images with: dermfuse average",
-            )
-        seen |= dict.fromkeys(ids, one.folder)
-
-
-def _refuse_mixed_scales(predicted: Sequence[Predictions]) -> None:
-    """Refuses scores, or masks, that do not mean the same from folder to folder."""
-    first = predicted[0]
-    for one in predicted[1:]:
-        for key in ("threshold", "calibrated"):
-            before, now = getattr(first.manifest, key), getattr(one.manifest, key)
-            if before != now:
-                raise PredictionsError(
-                    f"{key} is {before} in {first.folder} and {now} in {one.folder}",
-                    expected=f"the same {key} in all",
-                )
+        action = ""
+        pairs = [(k, getattr(first.manifest, k), getattr(one.manifest, k)) for k in _SCALES]
+        differing = [pair for pair in pairs if pair[1] != pair[2]]
+        if task != "joint" and one.scores is not None and one.masks:
+            found = f"{one.folder} holds scores and masks, other folders only one of them"
+            expected, action = "folders of one task", "Join folders of the same preset"
+        elif split != "test" and one.manifest.split not in _OUT_OF_FOLD:
+            found = f"{one.folder} predicts the {one.manifest.split} split"
+            expected = "out-of-fold predictions: each run's own validation split"
+            action = "Predict with: dermfuse predict RUN --split validation"
+        elif differing:
+            key, before, now = differing[0]
+            found = f"{key} is {before} in {first.folder} and {now} in {one.folder}"
+            expected = f"the same {key} in all"
+        elif both := sorted(images_of(one, task) & seen.keys()):
+            found = f"{name_some(both)}: predicted in {seen[both[0]]} and in {one.folder}"
+            expected = "each image in one folder, as with the folds of a cross-validation"
+            action = "Average folders of the same images with: dermfuse average"
+        else:
+            seen |= dict.fromkeys(images_of(one, task), one.folder)
+            continue
+        raise PredictionsError(found, expected=expected, action=action)
+    return task, "test" if split == "test" else "validation"
 
 
 def _copy_maps(folder: Path, predicted: Sequence[Predictions]) -> None:
