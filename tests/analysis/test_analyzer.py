@@ -329,10 +329,10 @@ def test_a_network_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     folder = write_small_release(tmp_path / "broken")
     path = folder / "greens.onnx"
     card = read_card(folder / "greens.json")
-    for content, said in ((b"no network", "is no ONNX file"), (b":\x00", "cannot be run")):
+    for content in (b"no network", b":\x00"):
         path.write_bytes(content)
         write_card(folder, replace(card, sha256=digest_file(path), bytes=path.stat().st_size))
-        with pytest.raises(ReleaseError, match=rf"greens\.onnx {said}"):
+        with pytest.raises(ReleaseError, match=r"greens\.onnx cannot be run"):
             Analyzer(folder)
 
 

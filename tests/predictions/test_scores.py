@@ -74,15 +74,14 @@ def test_a_bad_table_is_refused_naming_the_line(tmp_path: Path, text: str, messa
         read_scores(path)
 
 
-def test_a_missing_table_says_how_to_get_one(tmp_path: Path) -> None:
+def test_a_table_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match=r"does not exist.*dermfuse predict"):
         read_scores(tmp_path / "scores.csv")
-
-
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(PredictionsError, match="cannot be read as text"):
         read_scores(tmp_path / "scores.csv")
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_scores(tmp_path / "scores.csv" / "below.csv", table(a=0.5))
 
 
 @pytest.mark.parametrize(
@@ -99,12 +98,6 @@ def test_a_table_that_is_not_one_score_per_image_is_refused(
 ) -> None:
     with pytest.raises(PredictionsError, match=message):
         ScoreTable(ids, np.array(scores))
-
-
-def test_a_table_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot be written"):
-        write_scores(tmp_path / "file" / "scores.csv", table(a=0.5))
 
 
 def test_ids_with_line_ends_and_commas_are_read_back(tmp_path: Path) -> None:

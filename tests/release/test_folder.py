@@ -60,6 +60,8 @@ def _rewritten(folder: Path, change: Any) -> Path:
 def test_what_is_written_is_read(release: Release, tmp_path: Path) -> None:
     path = write_release(tmp_path, release)
     assert read_release(tmp_path) == release
+    _rewritten(tmp_path, lambda r: r["masks"]["members"][0].update(weight=1))  # a whole number
+    assert read_release(tmp_path).masks.members[0].weight == 1.0
     assert json.loads(path.read_text())["notice"] == NOTICE
 
 
@@ -142,11 +144,6 @@ def test_a_record_that_does_not_add_up_is_refused_by_its_key(
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_whole_number_is_a_weight(tmp_path: Path) -> None:
-    _rewritten(tmp_path, lambda r: r["masks"]["members"][0].update(weight=1))
-    assert read_release(tmp_path).masks.members[0].weight == 1.0
-
-
 def test_a_folder_that_is_no_release_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="is no release"):
         read_release(tmp_path)
@@ -161,13 +158,11 @@ def test_temperature_divides_the_logit_and_the_bias_moves_it() -> None:
     assert Calibration(1.0, 0.0)([0.25]).tolist() == pytest.approx([0.25])
 
 
-@given(st.floats(-700, 700))
-def test_no_logit_overflows(logit: float) -> None:
+@given(st.floats(-700, 700), st.floats(0.001, 0.999), st.floats(0.5, 10), st.floats(-5, 5))
+def test_no_logit_overflows_and_the_order_of_scores_is_kept(
+    logit: float, score: float, temperature: float, bias: float
+) -> None:
     assert 0.0 <= probability_of(logit) <= 1.0
-
-
-@given(st.floats(0.001, 0.999), st.floats(0.5, 10), st.floats(-5, 5))
-def test_the_order_of_scores_is_kept(score: float, temperature: float, bias: float) -> None:
     low, high = Calibration(temperature, bias)([score * 0.99, score])
     assert low < high
 
