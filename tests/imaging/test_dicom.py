@@ -19,7 +19,7 @@ from ..built_dicom import SECRET, build_file
 from . import made
 
 pytest.importorskip("pydicom")
-from dermfuse.imaging.dicom import Frame, has_hole, to_display, unpack_bits
+from dermfuse.imaging.dicom import Layout, has_hole, to_display, unpack_bits
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
@@ -173,8 +173,8 @@ class TestPalettes:
             header.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
             header.add_new(f"{name}PaletteColorLookupTableData", "US", [257, 65535])
         stored = np.array([[0, 1]], np.uint8)
-        frame = Frame(1, 2, 1, "PALETTE COLOR", 8, 8, signed=False, planar=False)
-        shown = to_display(stored, header, frame, little_endian=True, name="it")
+        layout = Layout(1, 2, 1, "PALETTE COLOR", 8, 8, signed=False, planar=False)
+        shown = to_display(stored, header, layout, little_endian=True, name="it")
         assert shown.tolist() == [[[1, 1, 1], [255, 255, 255]]]
 
 
