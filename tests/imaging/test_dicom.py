@@ -238,7 +238,7 @@ class TestCompressed:
         frame = encode(RED, "JPEG", quality=100, subsampling=0, keep_rgb=kept)
         if marker.startswith("Adobe"):
             adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([int(marker[-1])])
-            start = frame.index(b"\xff\xdb")  # nothing but the quantization tables and on
+            start = frame.index(b"\xff\xdb")  # nothing but the quantization tables and what follows
             changed = bytearray(b"\xff\xd8" + adobe + frame[start:])
             at, scan = changed.index(b"\xff\xc0") + 10, changed.index(b"\xff\xda") + 5
             changed[at : at + 9 : 3] = changed[scan : scan + 6 : 2] = bytes([1, 2, 3])

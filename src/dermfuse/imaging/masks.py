@@ -149,12 +149,10 @@ def _decide(of: _Tones, samples: Samples, name: str) -> Decided:
     _require_grades(of, levels, name)
     if of.top == _BYTE and not of.colour and high > OFFICIAL_THRESHOLD:
         _require_area(of, low, name)
-        return Decided(
-            of.tones > OFFICIAL_THRESHOLD, f"graded: above {OFFICIAL_THRESHOLD} of {_BYTE}"
-        )
-    return Decided(
-        2 * of.tones.astype(np.uint32) > high, f"graded: above half of its maximum, {high}"
-    )
+        rule = f"graded: above {OFFICIAL_THRESHOLD} of {_BYTE}"
+        return Decided(of.tones > OFFICIAL_THRESHOLD, rule)
+    rule = f"graded: above half of its maximum, {high}"
+    return Decided(2 * of.tones.astype(np.uint32) > high, rule)
 
 
 def _decide_one(of: _Tones, level: int, samples: Samples, name: str) -> Decided:

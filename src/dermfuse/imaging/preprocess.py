@@ -423,7 +423,6 @@ def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Im
     image = _identified(plain, name, max_pixels)
     if exif is not None:
         image.info["exif"] = exif
-    _check(image, name, max_pixels)
     if is_jpeg(data):
         _refuse_damage("JPEG", find_damage(plain), name)
     if is_png(data):
