@@ -304,11 +304,18 @@ def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) ->
     """Returns the samples of a picture in 8 bits, rounded to the nearest, strip by strip.
 
     Args:
-        strips: From the uppermost down.
-        size: ``(width, height)`` of all of them.
+        strips: The samples of some rows each, the uppermost first.
+        size: ``(width, height)`` of the whole picture.
         mode: Pillow's mode: as many channels as there are values, and one more for alpha.
     """
-    return picture((_levels(strip) for strip in strips), size, mode)
+
+    def levels(strip: Samples) -> NDArray[np.uint8]:
+        colours = scaled(strip.values, strip.top)
+        if strip.alpha is None:
+            return colours
+        return np.concatenate([colours, scaled(strip.alpha[..., None], strip.alpha_top)], axis=2)
+
+    return picture(map(levels, strips), size, mode)
 
 
 def picture(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], mode: str) -> Image.Image:
@@ -329,14 +336,6 @@ def strips_of(length: int) -> Iterator[slice]:
     """
     for top in range(0, length, _STRIP_ROWS):
         yield slice(top, min(top + _STRIP_ROWS, length))
-
-
-def _levels(samples: Samples) -> NDArray[np.uint8]:
-    """Returns 8-bit colours and, where there is one, alpha, (h, W, C)."""
-    levels = scaled(samples.values, samples.top)
-    if samples.alpha is None:
-        return levels
-    return np.concatenate([levels, scaled(samples.alpha[..., None], samples.alpha_top)], axis=2)
 
 
 def scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
