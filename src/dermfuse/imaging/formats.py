@@ -108,6 +108,11 @@ MAX_BLOCKS = 1_000_000
 """Of GIF."""
 DEEP_BYTES = 13
 """For each pixel of 16 bits of a PNG: the upper bytes, the lower ones, and what they make."""
+TURNS = {
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3),
+    8: (False, 1),
+}  # fmt: skip
+"""What undoes an orientation: mirrored or not, then quarter turns counter-clockwise."""
 WEBP_BYTES = 18
 """What Pillow's decoder of WebP takes for each pixel: two canvases, a copy, and the image."""
 
@@ -354,9 +359,8 @@ def turn(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
         >>> turn(np.array([[1, 2]], np.uint16), 6).tolist()
         [[1], [2]]
     """
-    mirrored = pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
-    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)  # counter-clockwise
-    return np.rot90(mirrored, turns)
+    mirrored, turns = TURNS.get(orientation, (False, 0))
+    return np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
 
 
 def _wide(values: NDArray[np.generic]) -> NDArray[np.uint16]:
