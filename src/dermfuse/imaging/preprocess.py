@@ -41,15 +41,7 @@ WHOLE_VALUES = 30_000_000
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
@@ -423,7 +415,6 @@ def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Im
     image = _identified(plain, name, max_pixels)
     if exif is not None:
         image.info["exif"] = exif
-    _check(image, name, max_pixels)
     if is_jpeg(data):
         _refuse_damage("JPEG", find_damage(plain), name)
     if is_png(data):
@@ -592,8 +583,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    transpose = _UPRIGHT.get(orientation)
-    return image if transpose is None else image.transpose(transpose)
+    mirrored, turns = formats.TURNS.get(orientation, (False, 0))
+    flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+    return flipped.transpose(_ROTATIONS[turns - 1]) if turns else flipped
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
