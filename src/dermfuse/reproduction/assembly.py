@@ -78,7 +78,7 @@ class Assembler:
         harvest: Makes the predictions.
         truth: Labels and masks.
         test_tasks: The tasks that are measured on the test set; the others on validation.
-        draws: Of the bootstrap.
+        draws: Bootstrap draws.
     """
 
     harvest: Harvest
