@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import RunError
-from dermfuse.figures import Picture
 from dermfuse.predictions.folder import read_predictions
+from dermfuse.report import Picture
 from dermfuse.reproduction.demo import (
     CLASSIFIERS,
     FUSION,

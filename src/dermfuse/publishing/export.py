@@ -19,7 +19,7 @@ from dermfuse.publishing.onnx import (
     time_networks,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
-from dermfuse.release.cards import Measured, NetworkCard, write_card
+from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
 from dermfuse.training.prediction import TrainedNetwork, load_run
 
 _PARITY_IMAGES = 16
@@ -129,7 +129,7 @@ def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list
     measured = [
         replace(
             card,
-            measured=Measured(
+            measured=HeldOutMetrics(
                 split="validation",
                 n=len(held_out.images),
                 metrics={cards[0].precision: metrics[0], card.precision: own},

@@ -19,11 +19,9 @@ set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import resources
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from dermfuse.config import Config, find_config
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.jobs.trainings import Run, Workplace
-from dermfuse.records import build_record, did_you_mean, read_toml
+from dermfuse.records import build_record, did_you_mean, packaged_names, read_packaged, read_toml
 from dermfuse.release.cards import Precision
 
 _AS_PLANNED = -1
@@ -129,9 +127,7 @@ class NetworkRuns:
 
 def plan_names() -> tuple[str, ...]:
     """Returns the names of the plans that are part of the package."""
-    folder = resources.files("dermfuse") / "plans"
-    names = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return packaged_names("plans")
 
 
 def read_plan(name: str) -> ReleasePlan:
@@ -146,15 +142,7 @@ def read_plan(name: str) -> ReleasePlan:
     """
     if name.endswith(".toml"):
         return parse_plan(read_toml(Path(name)), folder=Path(name).parent)
-    known = plan_names()
-    if name not in known:
-        raise ConfigError(
-            f'no plan is called "{name}"',
-            expected=f"one of {', '.join(known)}, or a file that ends in .toml",
-            action=did_you_mean(name, known),
-        )
-    text = (resources.files("dermfuse") / "plans" / f"{name}.toml").read_text(encoding="utf-8")
-    return parse_plan(tomllib.loads(text))
+    return parse_plan(read_packaged("plans", name))
 
 
 def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> ReleasePlan:

@@ -70,7 +70,7 @@ def quantize_network(
     """Writes an 8-bit form of an exported network, and its card, as ``NAME-PRECISION``.
 
     Its parity is against the float32 network, on the first of the images; it is reported and
-    not judged: ``Measured`` holds what the 8 bits cost.
+    not judged: ``HeldOutMetrics`` holds what the 8 bits cost.
 
     Args:
         card_path: The card of a float32 network.

@@ -36,7 +36,7 @@ from dermfuse.jobs.trainings import (
     train_command,
 )
 from dermfuse.predictions.scores import write_scores
-from dermfuse.publishing.card import CardSources, gather_card
+from dermfuse.publishing.card import CardSources, gather_card, write_card_page
 from dermfuse.publishing.gate import fit_gate
 from dermfuse.publishing.measured import (
     ask_fold,
@@ -46,7 +46,6 @@ from dermfuse.publishing.measured import (
     make_mask_release,
     require_recipe,
 )
-from dermfuse.publishing.model_card import write_card_page
 from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
 from dermfuse.release.cards import Precision
 from dermfuse.release.folder import (
@@ -149,7 +148,7 @@ def _build_release(
     scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
     fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
-    fused = make_class_release(
+    scored, out_of_fold = make_class_release(
         [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
         looks=looks,
         subsets=subsets,
@@ -157,13 +156,13 @@ def _build_release(
     )
     release = Release(
         name=request.name,
-        classes=fused.release,
+        classes=scored,
         masks=mask_release,
         gate=fitted.gate,
         looks=looks,
         facts=_facts(finals, request, fitted.gate),
     )
-    write_scores(out / OUT_OF_FOLD_NAME, fused.out_of_fold)
+    write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
     write_release(out, release)
     return release
 

@@ -15,7 +15,6 @@ from dermfuse.data.folders import (
 )
 from dermfuse.errors import DermfuseError
 from dermfuse.evaluation.bootstrap import DRAWS
-from dermfuse.figures import Picture
 from dermfuse.folders import RunFolder, environment
 from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
 from dermfuse.jobs.trainings import (
@@ -30,6 +29,7 @@ from dermfuse.jobs.trainings import (
     survey,
     train_command,
 )
+from dermfuse.report import Picture
 from dermfuse.reproduction.assembly import Assembler, device_of
 from dermfuse.reproduction.harvest import (
     TASKS,
