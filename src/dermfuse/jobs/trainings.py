@@ -51,7 +51,7 @@ class Run:
     """One training.
 
     Attributes:
-        name: Of its folder.
+        name: Its folder's name.
         preset: What it is made from.
         config: Resolved.
         after: Names of the runs that must be finished before it can begin: they teach it, or it
@@ -133,7 +133,7 @@ class Workplace:
         """Makes the folder, or continues one that was begun.
 
         Args:
-            what: Is made in it.
+            what: What is made in it, for messages.
             must_exist: Whether it must have been begun.
 
         Raises:
@@ -160,10 +160,10 @@ class RunProgress:
     """How far one run has come.
 
     Attributes:
-        name: Of the run.
+        name: The run's name.
         state: ``reused`` was finished before; ``waiting`` may be half done.
         epoch: Whole epochs that are trained.
-        epochs: That it is to train.
+        epochs: How many it is to train.
         seconds_per_epoch: Mean so far; None before the end of the first.
         seconds_left: What is left at that rate; None where it is not known, 0 at the end.
         error: Why it failed, in one line; of a waiting run, why it did when it was last tried.

@@ -45,8 +45,8 @@ class LineSettings:
         input_size: Side of the square the networks see.
         class_epochs: Epochs of each pair network.
         mask_epochs: Epochs of the U-Net.
-        draws: Of the bootstrap.
-        seed: Of the images and of the trainings.
+        draws: Bootstrap draws.
+        seed: Seeds the images and the trainings.
     """
 
     train_count: int = 300
