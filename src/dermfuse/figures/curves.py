@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import LEVEL, ResampledRanking, resample
+from dermfuse.estimates import Estimate
+from dermfuse.evaluation.bootstrap import ResampledRanking, percentile_interval, resample
 from dermfuse.figures.sources import RunSource, ScoredNetwork
 from dermfuse.figures.style import (
     BLUE,
@@ -134,8 +135,7 @@ def bands(network: ScoredNetwork, *, draws: int, seed: int) -> tuple[Values, Val
         return np.concatenate([areas, sensitivity_on_grid(ranking), precision_on_grid(ranking)], 1)
 
     drawn = resample(statistic, malignant.astype(np.int64), draws=draws, seed=seed)
-    tail = 100 * (1 - LEVEL) / 2
-    ends = np.percentile(drawn, [tail, 100 - tail], axis=0)  # (2, 204)
+    ends = percentile_interval(drawn)  # (2, 204)
     return ends[:, :2], ends[:, 2 : 2 + GRID.size], ends[:, 2 + GRID.size :]
 
 
@@ -204,17 +204,17 @@ def _draw_ranking(
     malignant, scores = network.malignant, network.scores
     ranking = ResampledRanking(malignant, scores, np.ones((1, malignant.size)))
     style = {**line_style(index), "marker": ""}
-    label = fold(network.name, _LEGEND_LETTERS) + "\n{} {:.3f} ({:.3f} to {:.3f})"
-    area, precise = ends[0].T
+    name = fold(network.name, _LEGEND_LETTERS)
+    area = Estimate(auc(malignant, scores), *ends[0][:, 0])
+    precise = Estimate(average_precision(malignant, scores), *ends[0][:, 1])
     (false_rate,), (found,) = ranking.roc()
-    said = label.format("AUC", auc(malignant, scores), *area)
-    roc.plot(false_rate, found, label=said, **style)
+    roc.plot(false_rate, found, label=f"{name}\nAUC {area:.3f}", **style)
     (reached,), (precision,) = ranking.precision_recall()
     first = int(np.argmax(reached > 0))  # its precision stands from recall 0 on
     reached = np.append(0.0, reached[first:])
     precision = np.append(precision[first], precision[first:])
-    said = label.format("AP", average_precision(malignant, scores), *precise)
-    recall.plot(reached, precision, label=said, drawstyle="steps-pre", **style)
+    label = f"{name}\nAP {precise:.3f}"
+    recall.plot(reached, precision, label=label, drawstyle="steps-pre", **style)
     for axes, band in ((roc, ends[1]), (recall, ends[2])):
         axes.fill_between(GRID, *band, color=style["color"], alpha=0.15, linewidth=0)
 

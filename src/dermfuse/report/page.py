@@ -149,13 +149,19 @@ def template(room: str, name: str) -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["anchor"] = anchor_of
+    environment.filters |= {"anchor": anchor_of, "to": _format}
     environment.globals |= {
         "notice": NOTICE,
         "facts_title": FACTS_TITLE,
         "markdown_table": markdown_table,
     }
     return environment.get_template(name)
+
+
+def _format(value: object, spec: str) -> str:
+    if isinstance(value, StrictUndefined):
+        str(value)  # raises UndefinedError, which names it; Python's format would not
+    return format(value, spec)
 
 
 def say(words: Template, sentence: str, **values: object) -> str:

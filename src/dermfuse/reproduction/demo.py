@@ -16,8 +16,9 @@ from pathlib import Path
 
 from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from dermfuse.data.synthetic import synthesize_isic2016
+from dermfuse.estimates import estimate_cells
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.evaluation.reports import Estimate, EvaluationReport
+from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
@@ -207,13 +208,8 @@ def _table(title: str, evaluations: Mapping[str, EvaluationReport], note: str) -
         note=note,
         columns=("Network", *shown),
         rows=tuple(
-            (name, *(_cell(of[metric]) for metric in shown)) for name, of in metrics.items()
+            (name, *("\n".join(filter(None, estimate_cells(of[metric]))) for metric in shown))
+            for name, of in metrics.items()
         ),
         strong_row=0,
     )
-
-
-def _cell(estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined"
-    return f"{estimate.value:.3f}\n{estimate.low:.3f} to {estimate.high:.3f}"
