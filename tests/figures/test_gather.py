@@ -12,7 +12,7 @@ from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.fusion import fuse
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 
 Make = Callable[..., Path]
 

@@ -7,8 +7,15 @@ import pytest
 
 from dermfuse.errors import DataError
 from dermfuse.folders import NOTICE
-from dermfuse.report import Page, Picture, Table, render_page
-from dermfuse.report.page import markdown_table, render_markdown, replace_block
+from dermfuse.report.page import (
+    Page,
+    Picture,
+    Table,
+    markdown_table,
+    render_markdown,
+    render_page,
+    replace_block,
+)
 
 ROWS = (("fusion", "0.724\n0.640 to 0.800"),)
 
