@@ -25,7 +25,7 @@ from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_te
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.records import build_record
-from dermfuse.report.page import Finding, Page, Table, render_page, say, template
+from dermfuse.report.page import Page, Table, render_page, say, template
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -472,7 +472,7 @@ def build_page(report: StressReport) -> Page:
     return Page(
         title="What disturbances do",
         lead=_say("lead", report=report),
-        findings=tuple(Finding(name, value, note=note) for name, value, note in findings),
+        findings=tuple(findings),
         tables=(
             Table(
                 title="Each disturbance",

@@ -22,7 +22,7 @@ from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
-from dermfuse.report import Page, Picture, Table, render_page
+from dermfuse.report.page import Page, Picture, Table, render_page
 from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training import predict, train
 

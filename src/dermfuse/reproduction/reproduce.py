@@ -29,7 +29,7 @@ from dermfuse.jobs.trainings import (
     survey,
     train_command,
 )
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 from dermfuse.reproduction.assembly import Assembler, device_of
 from dermfuse.reproduction.harvest import (
     TASKS,
