@@ -279,6 +279,8 @@ def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # No block waits at a worker: one that kills it would take that one with it.
+    pool = ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # retries have no other place than ray_remote_args
         lines = images.map_batches(
@@ -286,7 +288,7 @@ def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int)
             fn_constructor_args=worker,
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(workers, len(blocks))),
+            compute=pool,
             num_cpus=1,
             max_restarts=-1,
             max_task_retries=DEATHS - 1,
