@@ -34,7 +34,7 @@ from benchmarks.turns import (
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import DependencyError
 from dermfuse.release.folder import choose_release, read_cards, read_release
-from dermfuse.report.folder import markdown_table
+from dermfuse.report.page import markdown_table
 from dermfuse.web.build import SOURCE, build_web
 
 PARTS: Mapping[str, tuple[str, ...]] = {

@@ -49,8 +49,28 @@ def whole(build_dicom: Build) -> dict[str, bytes]:
     for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
         kinds[f"tiff {each}"] = (image, "TIFF", {"compression": each})
     files = {name: encode(*each, **options) for name, (*each, options) in kinds.items()}
-    deflated = build_dicom(pixels, syntax="1.2.840.10008.1.2.1.99")
-    return files | {"dicom": build_dicom(pixels), "dicom deflated": deflated}
+    return files | _dicom(build_dicom, pixels)
+
+
+def _dicom(build: Build, pixels: np.ndarray) -> dict[str, bytes]:
+    """One of every coding."""
+    grey, uid = pixels[..., 0], "1.2.840.10008.1.2"
+    runs = b"".join(bytes([len(row) - 1]) + row.tobytes() for row in grey)
+    jpeg, jpeg_2000 = (encode(Image.fromarray(pixels), kind) for kind in ("JPEG", "JPEG2000"))
+    jpeg_2000 = jpeg_2000[jpeg_2000.index(b"\xff\x4f\xff\x51") :]
+    return {
+        "dicom": build(pixels),
+        "dicom implicit": build(grey, syntax=uid, preamble=False),
+        "dicom big": build(grey.astype(np.uint16) * 257, syntax=f"{uid}.2"),
+        "dicom deflated": build(pixels, syntax=f"{uid}.1.99"),
+        "dicom rle": build(
+            grey, syntax=f"{uid}.5", frames=[struct.pack("<16L", 1, 64, *[0] * 14) + runs]
+        ),
+        "dicom jpeg": build(
+            pixels, syntax=f"{uid}.4.50", frames=[jpeg], photometric="YBR_FULL_422"
+        ),
+        "dicom j2k": build(pixels, syntax=f"{uid}.4.90", frames=[jpeg_2000], photometric="YBR_RCT"),
+    }
 
 
 def _mutated(data: bytes, draw: random.Random) -> bytes:

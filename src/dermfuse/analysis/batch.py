@@ -50,7 +50,6 @@ from dermfuse.folders import (
 )
 from dermfuse.imaging.reading import Read, read_any
 from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
-from dermfuse.release.folder import Rate
 from dermfuse.report.words import MISSED
 
 FORMAT = 2
@@ -398,11 +397,7 @@ def _facts(analyzer: Analyzer) -> dict[str, str]:
         "Looks": other or f"Each network looks at {describe_looks(analyzer.looks)} of an image",
         "Operating point": (
             f"{point.name}: malignant from {point.threshold:.3f} on; sensitivity "
-            f"{_rate(point.sensitivity)}, specificity {_rate(point.specificity)}"
-            + (f"; sensitivity {_rate(missed)}, {MISSED}" if missed else "")
+            f"{point.sensitivity:.2f}, specificity {point.specificity:.2f}"
+            + (f"; sensitivity {missed:.2f}, {MISSED}" if missed else "")
         ),
     }
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"

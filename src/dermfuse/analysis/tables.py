@@ -41,7 +41,7 @@ from dermfuse.folders import (
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
-from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
 from dermfuse.report.words import UNLIKE, WITHHELD
 
 _MOST_NAMED = 100  # of what failed or is withheld; all stand in the tables
@@ -154,8 +154,8 @@ class Tables:
         starts = range(0, max(1, shown), PAGE_ROWS)
         for number, start in enumerate(starts, start=1):
             page = order[start : start + PAGE_ROWS]
-            rows = tuple(image_row(journal.read(offsets[index])) for index in page)
-            text = render_folder(FolderPage(summary, rows, number, len(starts), first_rank=start))
+            rows = [image_row(journal.read(offsets[index])) for index in page]
+            text = render_folder(summary, rows, number=number, pages=len(starts))
             write_text(out / page_name(number), text)
         remove_pages(out, beyond=len(starts))
         return len(starts)
