@@ -268,10 +268,31 @@ def _unpack(block: "pa.Table") -> list[Work]:
 def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int) -> Iterator[bytes]:
     """Yields the lines of the blocks in order; of one that was given up, those that say so."""
     import ray
+
+    done = 0
+    try:
+        made = _map(blocks, worker, workers=workers) if blocks else iter(())
+        for number, rows in groupby(made, key=itemgetter(0)):
+            for block in blocks[done:number]:
+                yield from _lost(block)
+            yield from (line for _, line in rows)
+            done = number + 1
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"the workers cannot continue ({str(error).strip().splitlines()[-1].strip()})",
+            expected="dermfuse, in this version, at every node",
+            action="Call again to continue after what is done",
+        ) from error
+    for block in blocks[done:]:
+        yield from _lost(block)
+
+
+def _map(
+    blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yields each line after the number of its block, in order; blocks that failed are left out."""
     from ray.data import ActorPoolStrategy, from_arrow_refs
 
-    if not blocks:
-        return
     images = from_arrow_refs(blocks)
     context = images.context
     context.execution_options.preserve_order = True
@@ -293,25 +314,6 @@ def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int)
             max_restarts=-1,
             max_task_retries=DEATHS - 1,
         )
-    done = 0
-    try:
-        for number, made in groupby(_rows(lines), key=itemgetter(0)):
-            for block in blocks[done:number]:
-                yield from _lost(block)
-            yield from (line for _, line in made)
-            done = number + 1
-    except ray.exceptions.RayError as error:
-        raise RunError(
-            f"the workers cannot continue ({str(error).strip().splitlines()[-1].strip()})",
-            expected="dermfuse, in this version, at every node",
-            action="Call again to continue after what is done",
-        ) from error
-    for block in blocks[done:]:
-        yield from _lost(block)
-
-
-def _rows(lines: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 — Ray's data set
-    """Yields each line after the number of its block."""
     for batch in lines.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield from zip(batch["block"].to_pylist(), batch["line"].to_pylist(), strict=True)
 
