@@ -110,13 +110,15 @@ def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
             raise refusal(name, found, action="Name one file")
-        if max_bytes is not None and state.st_size > max_bytes:
-            raise too_long(name, max_bytes)
-        return path.read_bytes()
+        with path.open("rb") as file:  # whatever the system takes its size to be
+            data = file.read(-1 if max_bytes is None else max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)
         found = "no such file" if missing else str(getattr(error, "strerror", error))
         raise refusal(name, found, action="Check the path") from error
+    if max_bytes is not None and len(data) > max_bytes:
+        raise too_long(name, max_bytes)
+    return data
 
 
 def too_long(name: str, max_bytes: int) -> ImageError:
