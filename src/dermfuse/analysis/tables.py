@@ -38,9 +38,10 @@ from dermfuse.folders import (
     short_name,
     write_text,
 )
+from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
-from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
 from dermfuse.report.words import UNLIKE, WITHHELD
 
 _MOST_NAMED = 100  # of what failed or is withheld; all stand in the tables
@@ -67,7 +68,7 @@ class Tables:
     """What the tables of a results folder need to know of all its records.
 
     Attributes:
-        columns: Of the flat table, in the order they appear.
+        columns: Those of the flat table, in the order they appear.
         ranks: The probability of each line; infinite where it was withheld, which needs eyes
             first, and below all others where the image failed.
         malignant: How many were called malignant.
@@ -134,8 +135,8 @@ class Tables:
         """Writes ``report.html`` and, beyond 1,000 images, ``report-2.html`` and so on.
 
         Args:
-            journal: As for ``write_sheets``.
-            offsets: As for ``write_sheets``.
+            journal: Holds the lines.
+            offsets: Where they begin, in the order they were added.
             out: The results folder.
             facts: What the networks and settings were, in words.
 
@@ -153,8 +154,8 @@ class Tables:
         starts = range(0, max(1, shown), PAGE_ROWS)
         for number, start in enumerate(starts, start=1):
             page = order[start : start + PAGE_ROWS]
-            rows = tuple(image_row(journal.read(offsets[index])) for index in page)
-            text = render_folder(FolderPage(summary, rows, number, len(starts), first_rank=start))
+            rows = [image_row(journal.read(offsets[index])) for index in page]
+            text = render_folder(summary, rows, number=number, pages=len(starts))
             write_text(out / page_name(number), text)
         remove_pages(out, beyond=len(starts))
         return len(starts)
@@ -413,7 +414,7 @@ def summarize_with(
     """
 
     def summarize(image: NDArray[np.uint8], name: str) -> dict[str, Any]:
-        analysis = analyzer.analyze(image, name=name)
+        analysis = analyzer.analyze_pixels(image, name)
         if pictures is not None:
             pictures.write(analysis)
         record = analysis.to_dict(with_outline=False)
@@ -432,13 +433,9 @@ def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> 
         image: RGB, (H, W, 3).
         mask: The lesion, (H, W); None draws no outline.
     """
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_PX / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    small = reduce_image(image, long_side_px=THUMBNAIL_PX).image
     if mask is not None:
-        grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
-        small = draw_outline(small, np.asarray(grey.resize(size, Image.Resampling.BOX)) >= 128)
+        small = draw_outline(small, reduce_mask(mask, long_side_px=THUMBNAIL_PX))
     buffer = io.BytesIO()
     Image.fromarray(small).save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()
