@@ -160,7 +160,7 @@ def test_averaged_weights_are_those_that_are_validated_and_written(
     assert measured.average_precision.value == pytest.approx(report.best["average_precision"])
 
 
-def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_continues_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     code = (
         "import sys; from pathlib import Path; from dermfuse.config import load_preset;"
