@@ -134,7 +134,7 @@ class Analyzer:
             ImageError: The image cannot be read.
         """
         named = name or _path_of(source)
-        return self._analyze(self.read(source, name=named), named)
+        return self.analyze_pixels(self.read(source, name=named), named)
 
     def score(self, source: Source, *, name: str = "") -> Score:
         """Returns how likely one image is melanoma, without outlining it: faster.
@@ -181,7 +181,13 @@ class Analyzer:
             return self._decoders.read(source, name=name)
         return read_any(source, name=name, max_pixels=self._max_pixels)
 
-    def _analyze(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
+    def analyze_pixels(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
+        """Returns the analysis of what ``read`` returned, which is not copied again.
+
+        Args:
+            pixels: RGB, (H, W, 3); the analysis shares them.
+            name: For the record.
+        """
         image = _for_networks(pixels)
         reduced = reduce_image(image)
         answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)

@@ -38,6 +38,7 @@ from dermfuse.folders import (
     short_name,
     write_text,
 )
+from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
 from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
@@ -413,7 +414,7 @@ def summarize_with(
     """
 
     def summarize(image: NDArray[np.uint8], name: str) -> dict[str, Any]:
-        analysis = analyzer.analyze(image, name=name)
+        analysis = analyzer.analyze_pixels(image, name)
         if pictures is not None:
             pictures.write(analysis)
         record = analysis.to_dict(with_outline=False)
@@ -432,13 +433,9 @@ def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> 
         image: RGB, (H, W, 3).
         mask: The lesion, (H, W); None draws no outline.
     """
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_PX / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    small = reduce_image(image, long_side_px=THUMBNAIL_PX).image
     if mask is not None:
-        grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
-        small = draw_outline(small, np.asarray(grey.resize(size, Image.Resampling.BOX)) >= 128)
+        small = draw_outline(small, reduce_mask(mask, long_side_px=THUMBNAIL_PX))
     buffer = io.BytesIO()
     Image.fromarray(small).save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()
