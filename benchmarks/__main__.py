@@ -95,7 +95,7 @@ def browser(
 ) -> None:
     """The browser app's size and speed in Chromium, beside the library (Node.js, Chromium)."""
     from benchmarks.browser import bench_browser, render_browser
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     report = bench_browser(release, images=images, rounds=rounds, starts=starts)
     _report(report, out)

@@ -265,9 +265,9 @@ def build_record(
             is of another type or out of range.
 
     Example:
-        >>> from dermfuse.release.folder import Rate
-        >>> build_record(Rate, {"value": 0.5, "low": 0, "high": 1})
-        Rate(value=0.5, low=0.0, high=1.0)
+        >>> from dermfuse.estimates import Estimate
+        >>> build_record(Estimate, {"value": 0.5, "low": 0, "high": 1})
+        Estimate(value=0.5, low=0.0, high=1.0)
     """
     start = f"{source}: " if source else ""
     outer = [within] if within else []

@@ -1,8 +1,10 @@
+"""Calibration, operating points, and the weights of networks."""
+
 import numpy as np
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.calibrate import calibrate, fit_calibration
+from dermfuse.evaluation.calibrate import calibrate, choose_points, fit_calibration, fit_weights
 from dermfuse.release.folder import Calibration, logit_of, probability_of
 
 
@@ -40,24 +42,23 @@ def test_temperature_alone_leaves_the_balance() -> None:
 
 def test_calibration_lowers_the_error_and_temperature_alone_does_less() -> None:
     labels, scores = _drawn(temperature=3.0, bias=-1.5)
-    report = calibrate(labels, scores)
+    half = labels.size // 2
+    out_of_fold = fit_calibration(labels[:half], scores[:half])(scores)
+    report = calibrate(labels, scores, out_of_fold)
+    assert report.calibration == fit_calibration(labels, scores)
     assert report.error_after < 0.03 < report.error_of_temperature < report.error_before
     assert report.mean_after == pytest.approx(labels.mean(), abs=0.01)
     assert (report.images, report.malignant) == (4000, int(labels.sum()))
 
 
-def test_the_error_after_is_measured_out_of_fold() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 10)
-    scores = np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, 20), 0.01, 0.99)
-    report = calibrate(labels, scores)
-    assert not np.isclose(report.mean_after, report.calibration(scores).mean(), atol=1e-6)
-
-
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
 def test_one_class_alone_is_refused(labels: list[int]) -> None:
+    scores = np.array([0.1, 0.5, 0.9])
+    for fit in (fit_calibration, choose_points):
+        with pytest.raises(DataError, match="one class is missing"):
+            fit(labels, scores)
     with pytest.raises(DataError, match="one class is missing"):
-        fit_calibration(labels, [0.1, 0.5, 0.9])
+        fit_weights(labels, scores[:, None])
 
 
 def test_scores_that_rank_the_wrong_way_are_refused() -> None:
@@ -67,7 +68,7 @@ def test_scores_that_rank_the_wrong_way_are_refused() -> None:
 
 def test_too_few_images_to_measure_are_refused() -> None:
     with pytest.raises(DataError, match="3 malignant and 12 benign"):
-        calibrate([1] * 3 + [0] * 12, np.linspace(0.1, 0.9, 15)[::-1])
+        calibrate([1] * 3 + [0] * 12, np.linspace(0.1, 0.9, 15)[::-1], np.full(15, 0.5))
 
 
 def test_separable_scores_give_a_finite_line() -> None:
@@ -75,3 +76,82 @@ def test_separable_scores_give_a_finite_line() -> None:
     assert isinstance(fitted, Calibration)
     assert 0 < fitted.temperature < 1
     assert np.isfinite(logit_of(fitted([0.1, 0.9]))).all()
+
+
+LABELS = [0, 0, 0, 1, 0, 1, 1, 1, 1, 1]
+VALUES = [0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9]
+
+
+def test_a_threshold_lies_between_the_image_it_keeps_and_the_next_below() -> None:
+    points = {point.name: point for point in choose_points(LABELS, VALUES, draws=50)}
+    assert list(points) == [
+        "balanced",
+        "sensitivity80",
+        "sensitivity90",
+        "sensitivity95",
+        "sensitivity98",
+    ]
+    # 5 of 6 malignant reach 0.8, the fifth is 0.4, below it stands 0.3
+    assert points["sensitivity80"].threshold == pytest.approx(0.35)
+    assert points["sensitivity80"].sensitivity.value == pytest.approx(5 / 6)
+    assert points["sensitivity80"].specificity.value == pytest.approx(1.0)
+    # 0.95 needs all six: 0.25, below it 0.2
+    assert points["sensitivity95"].threshold == pytest.approx(0.225)
+    assert points["sensitivity95"].specificity.value == pytest.approx(3 / 4)
+    # sensitivity + specificity: at 0.4 it is 5/6 + 1, at 0.25 it is 1 + 3/4
+    assert points["balanced"].threshold == pytest.approx(0.35)
+
+
+def test_intervals_hold_what_new_images_would_see() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [400, 100])
+    values = np.clip(0.3 + 0.25 * labels + rng.normal(0, 0.15, 500), 0, 1)
+    for point in choose_points(labels, values, draws=200):
+        for rate in (point.sensitivity, point.specificity):
+            assert 0 <= rate.low <= rate.value <= rate.high <= 1
+    point = choose_points(labels, values, draws=200)[1]
+    assert point.sensitivity.low < 0.8, "a new image is found less surely than one chosen on"
+
+
+def test_perfect_scores_cost_nothing() -> None:
+    points = choose_points([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], draws=20)
+    assert {(p.sensitivity.value, p.specificity.value) for p in points} == {(1.0, 1.0)}
+    assert {p.threshold for p in points} == {0.5}
+
+
+def _scores(rng: np.random.Generator, labels: np.ndarray, separation: float) -> np.ndarray:
+    logits = separation * (labels - 0.5) + rng.normal(0.0, 1.0, labels.size)
+    return 1 / (1 + np.exp(-logits))
+
+
+def test_equal_networks_share_alike_and_one_has_the_whole_weight() -> None:
+    labels = np.arange(60) % 2
+    scores = _scores(np.random.default_rng(0), labels, 2.0)
+    for count in (1, 4):
+        weights = fit_weights(labels, np.stack([scores] * count, axis=1))
+        assert weights.tolist() == [1 / count] * count
+
+
+def test_a_network_that_tells_nothing_weighs_next_to_nothing() -> None:
+    rng = np.random.default_rng(1)
+    labels = (rng.random(600) < 0.3).astype(int)
+    good, better, noise = (_scores(rng, labels, s) for s in (2.0, 3.0, 0.0))
+    weights = fit_weights(labels, np.stack([good, noise, better], axis=1))
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0).all()
+    assert weights[2] > weights[0] > weights[1]
+    assert weights[1] < 0.05
+
+
+def test_no_weights_on_a_fine_grid_make_the_labels_likelier() -> None:
+    rng = np.random.default_rng(2)
+    labels = (rng.random(400) < 0.3).astype(int)
+    columns = np.stack([_scores(rng, labels, s) for s in (1.5, 1.0)], axis=1)
+
+    def loss(weight: float) -> float:
+        mean = columns @ [weight, 1 - weight]
+        chance = fit_calibration(labels, mean)(mean)
+        return float(-np.log(np.where(labels == 1, chance, 1 - chance)).mean())
+
+    found = fit_weights(labels, columns)
+    assert loss(found[0]) <= min(loss(w) for w in np.linspace(0, 1, 101)) + 1e-6

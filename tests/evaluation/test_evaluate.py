@@ -1,4 +1,4 @@
-"""Evaluation of folders: numbers, undefined cases, JSON, and speed."""
+"""Evaluation of folders, and two models on the same images: numbers, undefined cases, JSON."""
 
 import json
 import time
@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import ConfigError, DataError, PredictionsError
-from dermfuse.evaluation.evaluate import evaluate, evaluate_scores
+from dermfuse.estimates import Estimate
+from dermfuse.evaluation.evaluate import compare, evaluate, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages
-from dermfuse.evaluation.reports import UNDEFINED, Estimate
 from dermfuse.predictions.folder import Manifest, write_manifest
 
 LABELS = {"a": "benign", "b": "malignant", "c": "benign", "d": "malignant"}
 SCORES = {"a": 0.1, "b": 0.9, "c": 0.6, "d": 0.5}
 LEFT = np.repeat([[True, True, False, False]], 16, axis=0).repeat(4, axis=1)  # 16 x 16
 TOP = LEFT.T
+MANY = [f"ISIC_90000{i:02d}" for i in range(60)]
+MANY_LABELS = {image_id: "malignant" if i < 20 else "benign" for i, image_id in enumerate(MANY)}
 
 
 def scored(malignant: list[bool], scores: list[float]) -> ScoredImages:
@@ -26,50 +28,45 @@ def scored(malignant: list[bool], scores: list[float]) -> ScoredImages:
     return ScoredImages(coverage, np.array(malignant), np.array(scores))
 
 
+def noisy(distance: float, seed: int) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0.3 + distance * (np.arange(60) < 20), 0.15)
+    return dict(zip(MANY, np.clip(values, 0, 1).tolist(), strict=True))
+
+
 def test_classification_by_hand(folders: Any) -> None:
     report = evaluate(folders.scores(SCORES), folders.labels(LABELS), draws=200)
-    assert report.source == "a"
-    assert report.segmentation is None
     found = report.classification
-    assert found is not None
+    assert (report.source, report.segmentation) == ("a", None)
     assert (found.image_count, found.malignant_count) == (4, 2)
     assert found.auc.value == 3 / 4
     assert found.average_precision.value == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
     # 0.5 is not above the threshold: b is found, d is not; c is called, a is not.
     assert (found.accuracy.value, found.sensitivity.value, found.specificity.value) == (0.5,) * 3
-    assert {s: e.value for s, e in found.specificity_at_sensitivity.items()} == {
-        0.82: 0.5,
-        0.95: 0.5,
-        0.98: 0.5,
-        0.99: 0.5,
-    }
+    specificities = {s: e.value for s, e in found.specificity_at_sensitivity.items()}
+    assert specificities == {0.82: 0.5, 0.95: 0.5, 0.98: 0.5, 0.99: 0.5}
     assert found.brier_score.value == pytest.approx((0.01 + 0.01 + 0.36 + 0.25) / 4)
     # Four bins of one image each.
     assert found.expected_calibration_error.value == pytest.approx((0.1 + 0.1 + 0.6 + 0.5) / 4)
+    assert found.withheld is None
+    assert [name for name, _ in found.rows() if name.startswith("sensitivity")] == ["sensitivity"]
 
 
 def test_another_threshold_moves_the_rates_only(folders: Any) -> None:
-    found = evaluate(
-        folders.scores(SCORES), folders.labels(LABELS), draws=50, threshold=0.4
-    ).classification
-    assert found is not None
-    assert found.sensitivity.value == 1.0
-    assert found.auc.value == 3 / 4
+    truth = folders.labels(LABELS)
+    found = evaluate(folders.scores(SCORES), truth, draws=50, threshold=0.4).classification
+    assert (found.sensitivity.value, found.auc.value) == (1.0, 3 / 4)
 
 
 def test_withheld_images_are_counted_as_missed_in_a_second_sensitivity(folders: Any) -> None:
     truth = folders.labels(LABELS | {"e": "malignant", "f": "malignant", "g": "benign"})
     predictions = folders.scores(SCORES)
-    manifest = Manifest(task="classification", withheld=("e", "f", "g"))
-    write_manifest(predictions, manifest)
+    write_manifest(predictions, Manifest(task="classification", withheld=("e", "f", "g")))
     report = evaluate(predictions, truth, draws=200)
     found = report.classification
-    assert found is not None
     assert found.coverage.missing == ()
-    assert found.coverage.withheld == ("e", "f", "g")
     assert (found.image_count, found.malignant_count) == (4, 2)
     assert found.sensitivity.value == 1 / 2
-    assert found.withheld is not None
     assert (found.withheld.malignant, found.withheld.all_malignant) == (2, 4)
     assert (found.withheld.benign, found.withheld.all_benign) == (1, 3)
     second = found.withheld.sensitivity
@@ -77,15 +74,9 @@ def test_withheld_images_are_counted_as_missed_in_a_second_sensitivity(folders: 
     assert second.low <= 1 / 4 <= second.high
     named = dict(found.rows())
     assert named["sensitivity, withheld malignant images counted as missed"] == second
-    assert report.to_dict()["classification"]["withheld"]["sensitivity"]["value"] == 1 / 4
-    assert report.to_dict()["classification"]["withheld_images"] == ["e", "f", "g"]
-
-
-def test_where_nothing_was_withheld_there_is_one_sensitivity(folders: Any) -> None:
-    found = evaluate(folders.scores(SCORES), folders.labels(LABELS), draws=50).classification
-    assert found is not None
-    assert found.withheld is None
-    assert [name for name, _ in found.rows() if name.startswith("sensitivity")] == ["sensitivity"]
+    record = report.to_dict()["classification"]
+    assert record["withheld"]["sensitivity"]["value"] == 1 / 4
+    assert record["withheld_images"] == ["e", "f", "g"]
 
 
 def test_a_withheld_image_that_the_truth_does_not_know_is_refused(folders: Any) -> None:
@@ -99,15 +90,12 @@ def test_segmentation_by_hand(folders: Any) -> None:
     empty = np.zeros((16, 20), dtype=bool)
     truth = folders.masks({"a": LEFT, "b": LEFT, "c": empty}, "truth")
     report = evaluate(folders.masks({"a": LEFT, "b": TOP, "c": empty}), truth, draws=50)
-    assert report.classification is None
     found = report.segmentation
-    assert found is not None
+    assert report.classification is None
     assert found.image_count == 3
     assert found.jaccard.value == pytest.approx((1 + 1 / 3 + 1) / 3)
-    assert found.dice.value == pytest.approx((1 + 1 / 2 + 1) / 3)
-    assert found.accuracy.value == pytest.approx((1 + 1 / 2 + 1) / 3)
-    assert found.sensitivity.value == pytest.approx((1 + 1 / 2 + 1) / 3)
-    assert found.specificity.value == pytest.approx((1 + 1 / 2 + 1) / 3)
+    for metric in (found.dice, found.accuracy, found.sensitivity, found.specificity):
+        assert metric.value == pytest.approx((1 + 1 / 2 + 1) / 3)
     assert found.thresholded_jaccard.value == pytest.approx(2 / 3)
     assert found.pooled_jaccard.value == pytest.approx((128 + 64) / (128 + 192))
 
@@ -121,85 +109,63 @@ def test_scores_and_masks_of_one_folder_are_both_evaluated(folders: Any) -> None
     assert names[:2] == ["average precision", "AUC"]
     assert names[-7:-5] == ["Jaccard", "Dice"]
     assert len(names) == 12 + 7
+    record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert record["segmentation"]["jaccard"] == dict.fromkeys(("value", "low", "high"), 1 / 3)
 
 
-def test_every_estimate_lies_between_its_ends(folders: Any) -> None:
-    rng = np.random.default_rng(0)
-    malignant = np.arange(200) < 40
-    images = scored(
-        malignant.tolist(), np.clip(rng.normal(0.3 + 0.3 * malignant, 0.2), 0, 1).tolist()
-    )
-    for _, estimate in evaluate_scores(images).rows():
-        assert estimate.value is not None
-        assert estimate.low is not None
-        assert estimate.high is not None
+def test_every_estimate_lies_between_its_ends_within_three_seconds() -> None:
+    malignant = np.arange(379) < 75
+    scores = np.clip(np.random.default_rng(0).normal(0.3 + 0.3 * malignant, 0.2), 0, 1)
+    start = time.process_time()
+    report = evaluate_scores(scored(malignant.tolist(), scores.tolist()), draws=2000)
+    assert time.process_time() - start < 3
+    for _, estimate in report.rows():
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
 @pytest.mark.parametrize("malignant", [True, False])
 def test_one_class_alone_leaves_the_ranking_undefined(malignant: bool) -> None:
     report = evaluate_scores(scored([malignant] * 3, [0.1, 0.6, 0.7]), draws=20)
-    assert report.auc == report.average_precision == UNDEFINED
-    assert set(report.specificity_at_sensitivity.values()) == {UNDEFINED}
-    assert report.auc_delong is None
+    assert report.auc is report.average_precision is report.auc_delong is None
+    assert set(report.specificity_at_sensitivity.values()) == {None}
     assert report.accuracy.value == pytest.approx(2 / 3 if malignant else 1 / 3)
     assert (report.specificity if malignant else report.sensitivity) == Estimate(1.0, 1.0, 1.0)
-    text = json.dumps(report.to_dict(), allow_nan=False)
-    assert '"auc": {"value": null, "low": null, "high": null}' in text
+    record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert record["auc"] == {"value": None, "low": None, "high": None}
+    assert record["auc_delong"] is None
 
 
-def test_one_image_is_enough_for_the_rates() -> None:
-    report = evaluate_scores(scored([True], [0.6]), draws=20)
-    assert report.accuracy == Estimate(1.0, 1.0, 1.0)
-
-
-def test_one_malignant_image_has_an_auc_and_no_delong_interval() -> None:
+def test_one_image_is_enough_for_the_rates_and_one_of_each_class_for_an_auc() -> None:
+    assert evaluate_scores(scored([True], [0.6]), draws=20).accuracy == Estimate(1.0, 1.0, 1.0)
     report = evaluate_scores(scored([True, False, False], [0.6, 0.1, 0.7]), draws=20)
     assert report.auc.value == 0.5
-    assert report.auc_delong is None
-    assert dict(report.rows())["AUC (DeLong)"] == UNDEFINED
+    assert dict(report.rows())["AUC (DeLong)"] is None
 
 
-def test_the_report_is_json_with_a_notice(folders: Any) -> None:
-    folder = folders.scores(SCORES)
+def test_the_report_is_json_with_a_notice_and_equal_for_equal_seeds(folders: Any) -> None:
+    folder, truth = folders.scores(SCORES), folders.labels(LABELS)
     write_manifest(folder, Manifest(task="classification", source="dc-x", split="test"))
-    report = evaluate(folder, folders.labels(LABELS), draws=30, seed=5)
+    report = evaluate(folder, truth, draws=30, seed=5)
+    assert report == evaluate(folder, truth, draws=30, seed=5)
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert record["source"] == "dc-x"
-    assert record["split"] == "test"
+    assert (record["source"], record["split"], record["segmentation"]) == ("dc-x", "test", None)
     assert record["bootstrap"] == {"draws": 30, "seed": 5, "level": 0.95}
-    assert record["segmentation"] is None
-    assert record["classification"]["images"] == 4
-    assert record["classification"]["missing"] == []
-    assert list(record["classification"]["specificity_at_sensitivity"]) == [
-        "0.82",
-        "0.95",
-        "0.98",
-        "0.99",
-    ]
+    found = record["classification"]
+    assert (found["images"], found["missing"]) == (4, [])
+    assert list(found["specificity_at_sensitivity"]) == ["0.82", "0.95", "0.98", "0.99"]
     assert "not a medical device" in record["notice"]
 
 
-def test_the_segmentation_report_is_json(folders: Any) -> None:
-    truth = folders.masks({"a": LEFT}, "truth")
-    record = evaluate(folders.masks({"a": TOP}), truth, draws=20).to_dict()
-    assert json.loads(json.dumps(record, allow_nan=False))["segmentation"]["jaccard"] == {
-        "value": 1 / 3,
-        "low": 1 / 3,
-        "high": 1 / 3,
-    }
-
-
-def test_equal_seeds_give_equal_reports(folders: Any) -> None:
-    folder, truth = folders.scores(SCORES), folders.labels(LABELS)
-    assert evaluate(folder, truth, draws=30) == evaluate(folder, truth, draws=30)
-
-
-def test_scores_without_labels_are_refused(folders: Any) -> None:
+def test_what_has_no_truth_is_refused(folders: Any) -> None:
+    scores, masks = folders.scores(SCORES), folders.masks({"a": LEFT}, "b")
     with pytest.raises(DataError, match=r"holds masks, and .* nothing to hold .* with labels"):
-        evaluate(folders.scores(SCORES), folders.masks({"a": LEFT}, "truth"))
+        evaluate(scores, folders.masks({"a": LEFT}, "truth"))
     with pytest.raises(DataError, match=r"holds labels, and .* nothing to hold .* with masks"):
-        evaluate(folders.masks({"a": LEFT}, "b"), folders.labels(LABELS, "labels"))
+        evaluate(masks, folders.labels(LABELS, "labels"))
+    with pytest.raises(DataError, match="truth folder with labels"):
+        compare(scores, scores, folders.masks({"a": LEFT}, "truth"))
+    with pytest.raises(PredictionsError, match="no task in common"):
+        compare(scores, masks, folders.labels(LABELS))
 
 
 def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
@@ -207,11 +173,66 @@ def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
         evaluate(tmp_path, tmp_path, threshold=1.5)
     with pytest.raises(ConfigError, match="draws is 0"):
         evaluate(tmp_path, tmp_path, draws=0)
+    with pytest.raises(ConfigError, match="draws is 0"):
+        compare(tmp_path, tmp_path, tmp_path, draws=0)
 
 
-def test_the_test_set_is_evaluated_within_three_seconds() -> None:
-    rng = np.random.default_rng(0)
-    images = scored((np.arange(379) < 75).tolist(), rng.random(379).tolist())
-    start = time.process_time()
-    evaluate_scores(images, draws=2000)
-    assert time.process_time() - start < 3
+def test_a_better_model_is_told_from_a_worse(folders: Any) -> None:
+    better, worse = folders.scores(noisy(0.4, 0)), folders.scores(noisy(0.0, 1), "b")
+    report = compare(better, worse, folders.labels(MANY_LABELS))
+    found = report.classification
+    assert found.image_count == 60
+    for test in (found.auc, found.average_precision):
+        assert test.a - test.b == pytest.approx(test.difference.value)
+        assert test.difference.low > 0
+        assert test.p_value == pytest.approx(2 / 2001)  # no draw of 2,000 against it
+    assert found.auc_delong.difference.value == pytest.approx(found.auc.difference.value)
+    assert found.auc_delong.p_value < 0.001
+    assert [name for name, _ in report.rows()] == ["average precision", "AUC"]
+    record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (record["a"], record["b"], record["segmentation"]) == ("a", "b", None)
+    assert set(record["classification"]["auc"]) == {"a", "b", "difference", "p_value"}
+    delong = record["classification"]["auc_delong"]
+    assert set(delong) == {"difference", "standard_error", "low", "high", "p_value"}
+    assert "not a medical device" in record["notice"]
+
+
+def test_like_models_are_not_told_apart(folders: Any) -> None:
+    a, b = folders.scores(noisy(0.2, 2)), folders.scores(noisy(0.2, 3), "b")
+    truth = folders.labels(MANY_LABELS)
+    found = compare(a, b, truth).classification
+    assert found.auc.p_value == pytest.approx(found.auc_delong.p_value, abs=0.1)
+    assert found.auc.p_value > 0.05
+    same = compare(a, a, truth, draws=99).classification
+    assert same.auc.p_value == same.average_precision.p_value == 1.0
+    assert same.auc.difference == Estimate(0.0, 0.0, 0.0)
+
+
+def test_masks_are_compared_image_by_image(folders: Any) -> None:
+    truth = folders.masks(dict.fromkeys(MANY[:12], LEFT), "truth")
+    good = folders.masks(dict.fromkeys(MANY[:12], LEFT))
+    bad = folders.masks(dict.fromkeys(MANY[:12], TOP), "b")
+    report = compare(bad, good, truth, draws=199)
+    found = report.segmentation
+    assert report.classification is None
+    assert found.jaccard.difference.value == pytest.approx(1 / 3 - 1)
+    assert found.dice.difference.value == pytest.approx(1 / 2 - 1)
+    assert found.jaccard.p_value == pytest.approx(2 / 200)
+    assert [name for name, _ in report.rows()] == ["Jaccard", "Dice"]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_different_images_are_refused_naming_some(folders: Any, *, swap: bool) -> None:
+    whole = folders.scores(noisy(0.2, 0))
+    part = folders.scores(dict.fromkeys(MANY[:-1], 0.5), "b")
+    message = r"ISIC_9000059: predicted in .*a and not in .*b. Expected: the same images"
+    with pytest.raises(PredictionsError, match=message):
+        compare(*((part, whole) if swap else (whole, part)), folders.labels(MANY_LABELS))
+
+
+def test_a_class_of_one_image_is_compared_without_delong_and_none_is_refused(folders: Any) -> None:
+    scores = folders.scores({"a": 0.5, "b": 0.6})
+    truth = folders.labels({"a": "benign", "b": "malignant"})
+    assert compare(scores, scores, truth, draws=9).classification.auc_delong is None
+    with pytest.raises(DataError, match="not defined: there is no malignant image"):
+        compare(scores, scores, folders.labels({"a": "benign", "b": "0"}))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 from dermfuse.errors import DataError, DependencyError
 from dermfuse.figures import inside
 from dermfuse.figures.inside import (
-    draw_embeddings_inside,
-    draw_maps_inside,
-    even_ranks,
+    draw_activation_maps,
+    draw_embeddings,
     look,
+    project,
+    silhouette,
     spread_over_classes,
 )
 from dermfuse.figures.sources import Sources, read_sources
 
+MALIGNANT = np.arange(20) < 8
 Make = Callable[..., Path]
 
 
@@ -31,19 +34,19 @@ def test_of_each_class_the_lowest_median_and_highest_are_shown() -> None:
     assert spread_over_classes(malignant, scores) == [2, 4, 0, 6, 1]
 
 
-def test_even_ranks_hold_both_ends() -> None:
-    assert even_ranks(100, 4) == [0, 33, 66, 99]
-    assert even_ranks(1, 3) == [0]
-
-
 def test_a_network_is_looked_into_and_drawn(sources: Sources) -> None:
     looked = look(sources, seed=0)
     assert looked.basis.sentence() == (
         "validation: n = 12 images (3 malignant); dc-mobilenetv1, seed 0."
     )
     assert looked.insights[0].embeddings.shape == (12, 1024)
-    assert draw_maps_inside(looked).name == "fig-09-activation-maps"
-    assert draw_embeddings_inside(looked, seed=0).name == "fig-10-tsne"
+    assert draw_activation_maps(looked).name == "fig-09-activation-maps"
+    picture = draw_embeddings(looked, seed=2)
+    assert picture.name == "fig-10-tsne"
+    assert "seed 2" in picture.caption
+    few = replace(looked, lesions=looked.lesions[:1])
+    with pytest.raises(DataError, match="fewer than two images"):
+        draw_embeddings(few, seed=0)
 
 
 def test_too_many_images_are_drawn_by_lot(
@@ -69,3 +72,23 @@ def test_without_torch_it_says_how_to_install_it(
     monkeypatch.setattr(inside, "find_spec", lambda _: None)
     with pytest.raises(DependencyError, match=r"pip install -e '\.\[train\]'"):
         look(sources, seed=0)
+
+
+def blobs(distance: float) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 1, (20, 6))
+    return noise + distance * MALIGNANT[:, None]
+
+
+def test_a_silhouette_is_as_by_hand_and_tells_how_far_classes_are_apart() -> None:
+    points = np.array([[0.0], [2.0], [4.0], [6.0]])  # a = 2 each; b = 5, 3, 3, 5
+    expected = np.mean([3 / 5, 1 / 3, 1 / 3, 3 / 5])
+    assert silhouette(points, np.array([False, False, True, True])) == pytest.approx(expected)
+    assert silhouette(blobs(100.0), MALIGNANT) > 0.98
+    assert abs(silhouette(blobs(0.0), MALIGNANT)) < 0.1
+
+
+def test_equal_seeds_give_equal_planes_that_keep_blobs_apart() -> None:
+    plane, again = (project(blobs(100.0), seed=4) for _ in range(2))
+    assert plane.shape == (20, 2)
+    assert np.array_equal(plane, again)
+    assert silhouette(plane, MALIGNANT) > 0.5

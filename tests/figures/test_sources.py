@@ -12,17 +12,14 @@ from dermfuse.data.splits import Split
 from dermfuse.errors import DataError, PredictionsError, RunError
 from dermfuse.figures.sources import (
     common_validation,
-    is_fusion,
     read_columns,
     read_run,
     read_sources,
-    scale_image,
-    scale_mask,
     scored_groups,
     segmented_networks,
+    shrunk_mask,
 )
-from dermfuse.predictions.folder import read_predictions
-from dermfuse.predictions.fusion import fuse
+from dermfuse.imaging.preprocess import write_mask
 
 Make = Callable[..., Path]
 
@@ -31,14 +28,13 @@ def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: 
     run = read_run(make_run(tmp_path / "run", "squeezenet"))
     assert run.name == "squeezenet, seed 0"
     assert len(run.split.validation) == 12
-    assert run.history.epochs.tolist() == [1, 2, 3]
-    assert run.history.columns["auc"].tolist() == pytest.approx([0.6, 0.7, 0.8])
-    assert run.history.best_epoch == 3
-
-
-def test_a_joint_run_has_a_metric_of_each_task(make_run: Make, tmp_path: Path) -> None:
-    source = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
-    assert source.history.metrics == ("average_precision", "jaccard")
+    assert run.columns["epoch"].tolist() == [1, 2, 3]
+    assert run.columns["auc"].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    assert run.best_epoch == 3
+    joint = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
+    assert joint.metrics == ("average_precision", "jaccard")
+    with pytest.raises(RunError, match="is no run folder"):
+        read_run(tmp_path)
 
 
 def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
@@ -47,17 +43,17 @@ def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
     assert np.isnan(read_columns(path)["auc"]).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("text", ["", "epoch,auc\n", "auc\n0.5\n", "epoch\nfirst\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "epoch,auc\n", "auc\n0.5\n", "epoch\nfirst\n", "epoch\nnan\n", "epoch,auc\n1\n,2\n"],
+)
 def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(text)
-    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read)"):
+    with pytest.raises(
+        RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has no epoch)"
+    ):
         read_columns(path)
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no run folder"):
-        read_run(tmp_path)
 
 
 def test_no_folder_at_all_is_refused(drawn: Path) -> None:
@@ -71,11 +67,11 @@ def test_networks_are_grouped_by_the_images_they_scored(
     a, b = (make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab"))
     other = make_scores(tmp_path / "c", "c", split="train")
     groups = scored_groups(read_sources([], [a, b, other], data=drawn))
-    assert [(g.split, [n.name for n in g.networks]) for g in groups] == [
+    assert [(g[0].split, [n.name for n in g]) for g in groups] == [
         ("validation", ["a", "b"]),
         ("train", ["c"]),
     ]
-    assert groups[0].networks[0].malignant.sum() == 3
+    assert groups[0][0].malignant.sum() == 3
 
 
 def test_predictions_without_a_truth_are_left_out_and_logged(
@@ -87,7 +83,7 @@ def test_predictions_without_a_truth_are_left_out_and_logged(
     table.write_text("image_id,score\nISIC_0000001,0.5\n")
     with caplog.at_level(logging.WARNING, logger="dermfuse"):
         (group,) = scored_groups(read_sources([], [known, unknown], data=drawn))
-    assert [network.name for network in group.networks] == ["known"]
+    assert [network.name for network in group] == ["known"]
     assert "ISIC_0000001, unknown in" in caplog.text
     with pytest.raises(PredictionsError, match="ISIC_0000001"):
         scored_groups(read_sources([], [unknown], data=drawn))
@@ -103,15 +99,6 @@ def test_masks_are_held_against_the_true_ones(
     assert max(other.agreement.values()) < 1.0
 
 
-def test_a_fusion_is_known_by_its_weight(make_scores: Make, tmp_path: Path) -> None:
-    a, b = (make_scores(tmp_path / name, name) for name in "ab")
-    fuse(a, b, tmp_path / "fused")
-    assert [is_fusion(read_predictions(tmp_path / name)) for name in ("a", "fused")] == [
-        False,
-        True,
-    ]
-
-
 def test_images_that_all_runs_validated_on_are_taken(
     make_run: Make, validated: list[Lesion], drawn: Path, tmp_path: Path
 ) -> None:
@@ -125,17 +112,12 @@ def test_images_that_all_runs_validated_on_are_taken(
         common_validation(sources, [run, replace(run, split=Split((), ("ISIC_1",)))])
 
 
-def test_images_are_shrunk_and_enlarged_only_if_asked_for() -> None:
-    image = np.zeros((40, 80, 3), np.uint8)
-    assert scale_image(image, 20, enlarge=False).shape == (10, 20, 3)
-    assert scale_image(image, 160, enlarge=False).shape == (40, 80, 3)
-    assert scale_image(image, 160, enlarge=True).shape == (80, 160, 3)
-
-
-def test_a_mask_keeps_its_share_when_it_is_scaled() -> None:
+def test_a_mask_keeps_its_share_at_the_size_of_its_photograph(tmp_path: Path) -> None:
     mask = np.zeros((40, 80), bool)
     mask[:, :20] = True
-    assert scale_mask(mask, 10, 20).tolist() == [[True] * 5 + [False] * 15] * 10
+    write_mask(tmp_path / "mask.png", mask)
+    image = shrunk_mask(tmp_path / "mask.png", np.zeros((10, 20, 3), np.uint8))
+    assert image.tolist() == [[True] * 5 + [False] * 15] * 10
 
 
 def test_a_run_that_validated_on_nothing_is_left_out_and_alone_it_is_refused(

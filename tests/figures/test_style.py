@@ -1,15 +1,12 @@
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 import dermfuse.report
-from dermfuse.errors import DataError
 from dermfuse.figures.style import (
     DPI,
     INK,
@@ -23,27 +20,27 @@ from dermfuse.figures.style import (
     house_style,
     line_style,
     new_figure,
-    require,
-    require_equal,
 )
 from dermfuse.folders import NOTICE
 
-PAGE_STYLE = Path(dermfuse.report.__file__).with_name("page.css")
+PAGE_STYLE = Path(dermfuse.report.__file__).parent / "templates" / "base.css"
 BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)
 
 
 def test_a_picture_decodes_to_the_stated_size_and_says_what_it_stands_on() -> None:
-    picture = encode(new_figure(2.5), name="a", title="A", caption="What.", basis=BASIS)
+    picture = encode(new_figure(2.5), "a", BASIS, "worst_masks", images=8)
     image = Image.open(io.BytesIO(picture.png))
     assert image.size == (round(WIDTH_IN * DPI), round(2.5 * DPI))
-    assert image.info["Title"] == "A"
+    assert image.info["Title"] == picture.title == "Failures of segmentation"
     assert image.info["Description"] == f"{picture.caption} {NOTICE}"
-    assert picture.caption == ("What. test: n = 379 images (75 malignant); dc-mobilenetv1, seed 0.")
+    assert picture.caption == (
+        "The 8 images with the lowest Jaccard, the lowest first. "
+        "test: n = 379 images (75 malignant); dc-mobilenetv1, seed 0."
+    )
 
 
 def test_a_figure_has_no_ground_and_its_ink_reads_on_white_and_on_the_dark_page() -> None:
-    words: dict[str, Any] = {"name": "a", "title": "A", "caption": "", "basis": BASIS}
-    picture = house_style(lambda: encode(new_figure(1.0), **words))()
+    picture = house_style(lambda: encode(new_figure(1.0), "a", BASIS, "activation_maps"))()
     pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGBA"))
     assert (pixels[0, :, 3] == 0).all()
     drawn = pixels[pixels[..., 3] == 255]
@@ -68,9 +65,7 @@ def _luminance(colour: tuple[float, ...]) -> float:
 
 
 def test_equal_figures_are_equal_bytes() -> None:
-    one, other = (
-        encode(new_figure(1.0), name="a", title="A", caption="", basis=BASIS).png for _ in range(2)
-    )
+    one, other = (encode(new_figure(1.0), "a", BASIS, "activation_maps").png for _ in range(2))
     assert one == other
 
 
@@ -88,14 +83,3 @@ def test_thirty_lines_differ_in_more_than_their_colour() -> None:
 def test_a_long_word_is_broken_too() -> None:
     assert fold("abcdef gh", 3) == "abc\ndef\ngh"
     assert fold("", 3) == ""
-
-
-def test_nothing_to_draw_is_refused_in_one_line() -> None:
-    with pytest.raises(DataError, match="there are no scores to draw") as caught:
-        require([], "scores")
-    assert "\n" not in str(caught.value)
-
-
-def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(DataError, match="labels and scores of lengths 2, 3"):
-        require_equal([2, 3], "labels and scores")

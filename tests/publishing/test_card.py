@@ -10,8 +10,14 @@ import pytest
 
 from dermfuse.errors import ConfigError, DermfuseError, ReleaseError, RunError
 from dermfuse.folders import NOTICE, write_json
-from dermfuse.publishing.card import CardSources, flatten, gather_card
-from dermfuse.publishing.model_card import render_card, render_summary, write_card_page
+from dermfuse.publishing.card import (
+    CardSources,
+    flatten,
+    gather_card,
+    render_card,
+    render_summary,
+    write_card_page,
+)
 from dermfuse.publishing.stress import StressReport, StressRow
 from dermfuse.release.folder import read_release, write_release
 
@@ -150,6 +156,7 @@ def test_a_page_lies_beside_its_content_from_which_it_can_be_made_again(
     ("change", "error", "message"),
     [
         (lambda r: r["classes"]["measured"].pop("fusion"), ReleaseError, "fusion is missing"),
+        (lambda r: r["classes"]["measured"]["fusion"].pop("auc"), ReleaseError, "lacks a number"),
         (lambda r: r["masks"]["measured"].update(images="x"), ReleaseError, "images is 'x'"),
         (lambda r: r["gate"]["measured"].update(noise=1), ReleaseError, "gate.measured.noise is 1"),
         (lambda r: r["facts"].update(fold_runs=[1]), ReleaseError, "fold_runs.0 is 1"),
@@ -181,9 +188,11 @@ def test_a_bar_in_a_name_does_not_break_a_table(tmp_path: Path) -> None:
     assert "| greens | a \\| b |" in page
 
 
-@pytest.mark.parametrize("name", ["card.md", "checklists.md"])
+@pytest.mark.parametrize("name", ["card.md", "card_summary.md", "card_tables.md", "checklists.md"])
 def test_no_number_is_typed_into_the_words(name: str) -> None:
-    words = (resources.files("dermfuse.card") / name).read_text(encoding="utf-8")
+    words = (resources.files("dermfuse.publishing") / "templates" / name).read_text(
+        encoding="utf-8"
+    )
     words = re.sub(r"\{[{%].*?[%}]\}", "", words, flags=re.DOTALL)
     for known in (
         r"\b(19|20)\d\d\b", r"arXiv \d+\.\d+", r"Part \d", r"Apache-2\.0", r"CC0", r"D65",

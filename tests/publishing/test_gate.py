@@ -6,9 +6,15 @@ from PIL import Image
 
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.labels import Label
-from dermfuse.errors import ExportError
+from dermfuse.errors import DependencyError, ExportError
 from dermfuse.publishing import gate as gate_module
-from dermfuse.publishing.gate import fit_gate
+from dermfuse.publishing.gate import (
+    draw_clinical_view,
+    draw_noise,
+    draw_page,
+    fit_gate,
+    other_images,
+)
 from dermfuse.publishing.measured import FoldAnswers
 from dermfuse.release.gate import read_dermoscopy
 from dermfuse.release.networks import load_network
@@ -31,11 +37,11 @@ def _fold(lesions: list[Lesion], back: slice, fit: slice) -> FoldAnswers:
     embeddings = np.stack(
         [np.asarray(Image.open(lesion.image_path)).mean(axis=(0, 1)) for lesion in lesions]
     ).astype(np.float32)
-    scores = np.full(len(lesions[back]), 0.5)
+    scores = np.full((len(lesions[back]), 3), 0.5)
+    maps = np.zeros((len(scores), 1, 1), np.float32)
     return FoldAnswers(
-        tuple(lesions[back]), scores, scores, scores, embeddings[back],
-        np.zeros((len(scores), 1, 1), np.float32), tuple(lesions[fit]), embeddings[fit],
-    )  # fmt: skip
+        tuple(lesions[back]), scores, embeddings[back], maps, tuple(lesions[fit]), embeddings[fit]
+    )
 
 
 HALVES = (slice(0, 20), slice(20, 40))
@@ -68,7 +74,7 @@ def test_networks_with_other_folds_are_refused(lesions: list[Lesion], tmp_path: 
 
 def _held_back(benign: list[float], malignant: list[float]) -> gate_module._HeldBack:
     labels = np.array([False] * len(benign) + [True] * len(malignant))
-    return gate_module._HeldBack(np.array(benign + malignant), labels, (1.0, 1.0))
+    return gate_module._HeldBack(np.array(benign + malignant), labels, np.ones(2))
 
 
 def test_the_share_is_that_at_which_both_classes_lie_equally_far() -> None:
@@ -79,7 +85,7 @@ def test_the_share_is_that_at_which_both_classes_lie_equally_far() -> None:
         0.7: [_held_back(far, near)],
     }
     assert gate_module._fairest(measured) == 0.5
-    assert gate_module._threshold(measured[0.5]) == pytest.approx(1.05)
+    assert np.mean(gate_module._limits(measured[0.5])) == pytest.approx(1.05)
 
 
 def test_what_is_withheld_is_decided_by_the_other_folds() -> None:
@@ -96,3 +102,37 @@ def test_a_class_counts_by_its_share_however_many_images_it_has() -> None:
     weights = gate_module._weigh(lesions, 0.8)
     assert weights.tolist() == pytest.approx([0.8, 0.05, 0.05, 0.05, 0.05])
     assert gate_module._weigh(lesions[1:], 0.8).tolist() == [1.0] * 4
+
+
+def test_every_kind_has_images_that_can_be_analysed() -> None:
+    found = other_images()
+    assert list(found) == ["photographs", "documents", "noise", "clinical views"]
+    for images in found.values():
+        assert len(images) >= 40
+        assert all(image.dtype == np.uint8 for image in images)
+        assert all(image.ndim == 3 and min(image.shape[:2]) >= 16 for image in images)
+
+
+def test_a_seed_draws_the_same() -> None:
+    a, b = (other_images(seed=3)["photographs"] for _ in range(2))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not np.array_equal(*(draw_page(np.random.default_rng(seed)) for seed in (1, 2)))
+
+
+def test_noise_is_fine_coarse_or_flat() -> None:
+    rng = np.random.default_rng(0)
+    steps = [np.abs(np.diff(draw_noise(rng).astype(int), axis=1)).mean() for _ in range(30)]
+    assert min(steps) == 0.0
+    assert max(steps) > 30.0
+
+
+def test_a_clinical_view_shows_skin_before_a_background() -> None:
+    view = draw_clinical_view(np.random.default_rng(5)).astype(int)
+    middle, corners = view[130:170, 150:250], np.concatenate([view[:5, :5], view[-5:, -5:]])
+    assert np.abs(middle.mean(axis=(0, 1)) - corners.mean(axis=(0, 1))).max() > 20
+
+
+def test_photographs_need_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "find_spec", lambda _: None)
+    with pytest.raises(DependencyError, match="scikit-image"):
+        other_images()

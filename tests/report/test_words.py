@@ -8,7 +8,7 @@ import pytest
 
 from dermfuse.analysis import records
 from dermfuse.report import words
-from dermfuse.report.folder import FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import FolderSummary, ImageRow, render_folder
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "web" / "src"
@@ -34,7 +34,7 @@ def test_the_table_of_names_has_all_of_them() -> None:
 def test_a_report_says_them() -> None:
     rows = (ImageRow("a", 0.5, "malignant", 0.31349), ImageRow("b", None, "withheld", None))
     summary = FolderSummary(malignant=1, benign=0, withheld=1, flagged=0, failed=0)
-    page = html.unescape(render_folder(FolderPage(summary, rows)))
+    page = html.unescape(render_folder(summary, rows))
     for name in (words.PROBABILITY, words.LESION_SHARE):
         assert f'<th scope="col">{name.capitalize()}</th>' in page
     assert ">31.3 %<" in page

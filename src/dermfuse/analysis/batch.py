@@ -50,11 +50,10 @@ from dermfuse.folders import (
 )
 from dermfuse.imaging.reading import Read, read_any
 from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
-from dermfuse.release.folder import Rate
 from dermfuse.report.words import MISSED
 
 FORMAT = 2
-"""From 2 on nothing is said about the lesion of an image that is withheld."""
+"""From 2 on an image that is withheld has no outline and no measures."""
 MANIFEST_NAME = "analysis.json"
 RESULTS_NAME = "results.jsonl"
 State = Literal["analysed", "reused", "failed"]
@@ -163,7 +162,7 @@ def analyze_paths(
     """Analyses files, folders and lists and leaves what was found in a results folder.
 
     Args:
-        analyzer: With one thread per image, as the images are spread over threads here.
+        analyzer: Asked about each image; give it one thread, for images are spread over threads.
         paths: Files, folders, lists, or ``-`` for standard input.
         out: The results folder; see ``dermfuse.analysis.batch``.
         options: What is written, and where the work is done.
@@ -398,11 +397,7 @@ def _facts(analyzer: Analyzer) -> dict[str, str]:
         "Looks": other or f"Each network looks at {describe_looks(analyzer.looks)} of an image",
         "Operating point": (
             f"{point.name}: malignant from {point.threshold:.3f} on; sensitivity "
-            f"{_rate(point.sensitivity)}, specificity {_rate(point.specificity)}"
-            + (f"; sensitivity {_rate(missed)}, {MISSED}" if missed else "")
+            f"{point.sensitivity:.2f}, specificity {point.specificity:.2f}"
+            + (f"; sensitivity {missed:.2f}, {MISSED}" if missed else "")
         ),
     }
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"

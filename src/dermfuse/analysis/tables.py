@@ -41,7 +41,7 @@ from dermfuse.folders import (
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
-from dermfuse.report.folder import PAGE_ROWS, FolderPage, FolderSummary, ImageRow, render_folder
+from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
 from dermfuse.report.words import UNLIKE, WITHHELD
 
 _MOST_NAMED = 100  # of what failed or is withheld; all stand in the tables
@@ -68,7 +68,7 @@ class Tables:
     """What the tables of a results folder need to know of all its records.
 
     Attributes:
-        columns: Of the flat table, in the order they appear.
+        columns: Those of the flat table, in the order they appear.
         ranks: The probability of each line; infinite where it was withheld, which needs eyes
             first, and below all others where the image failed.
         malignant: How many were called malignant.
@@ -135,8 +135,8 @@ class Tables:
         """Writes ``report.html`` and, beyond 1,000 images, ``report-2.html`` and so on.
 
         Args:
-            journal: As for ``write_sheets``.
-            offsets: As for ``write_sheets``.
+            journal: Holds the lines.
+            offsets: Where they begin, in the order they were added.
             out: The results folder.
             facts: What the networks and settings were, in words.
 
@@ -154,8 +154,8 @@ class Tables:
         starts = range(0, max(1, shown), PAGE_ROWS)
         for number, start in enumerate(starts, start=1):
             page = order[start : start + PAGE_ROWS]
-            rows = tuple(image_row(journal.read(offsets[index])) for index in page)
-            text = render_folder(FolderPage(summary, rows, number, len(starts), first_rank=start))
+            rows = [image_row(journal.read(offsets[index])) for index in page]
+            text = render_folder(summary, rows, number=number, pages=len(starts))
             write_text(out / page_name(number), text)
         remove_pages(out, beyond=len(starts))
         return len(starts)

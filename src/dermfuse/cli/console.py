@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -33,9 +33,6 @@ from rich.text import Text
 
 from dermfuse.errors import DependencyError, installing
 from dermfuse.folders import NOTICE
-
-if TYPE_CHECKING:
-    from dermfuse.evaluation.reports import Estimate
 
 _PIPE_WIDTH = 110
 
@@ -70,19 +67,6 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: s
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))  # Text: a path may hold [brackets]
     _console(stderr=False).print(table)
-
-
-def estimate_cells(estimate: "Estimate", *, sign: str = "") -> tuple[str, str]:
-    """Returns a metric and its interval as two cells of a table.
-
-    Args:
-        estimate: The metric; undefined where its value is None.
-        sign: ``+`` for a difference, to write the sign always.
-    """
-    value, low, high = estimate.value, estimate.low, estimate.high
-    if value is None or low is None or high is None:
-        return "undefined", ""
-    return f"{value:{sign}.3f}", f"{low:{sign}.3f} to {high:{sign}.3f}"
 
 
 def say_progress(text: str) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dermfuse.cli.console import (
-    estimate_cells,
     progress,
     require_figures_extra,
     require_train_extra,
@@ -22,44 +21,25 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
-from dermfuse.cli.models import Data
+from dermfuse.cli.options import Data, Draws, Folders, Json, Out, Partial, Seed, Truth, Tta
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE, require_free
+from dermfuse.estimates import estimate_cells
+from dermfuse.folders import NOTICE, RunFolder, require_free
 
 if TYPE_CHECKING:
-    from dermfuse.evaluation.evaluate import ComparisonReport
     from dermfuse.evaluation.matching import Coverage
-    from dermfuse.evaluation.reports import Estimate, EvaluationReport
+    from dermfuse.evaluation.reports import ComparisonReport, EvaluationReport, Row
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
     from dermfuse.predictions.packing import SubmissionReport
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-Truth = Annotated[
-    list[Path],
-    typer.Option("--truth", metavar="DIR", help="Labels and masks; several folders are joined."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Draws = Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap.")]
-Partial = Annotated[
-    bool, typer.Option("--partial", help="Evaluate what is there if test images are missing.")
-]
 _SHOWN_IDS = 5
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    for command in (fuse, evaluate, compare):
-        app.command()(command)
 
 
 def fuse(
     a: Annotated[Path, typer.Argument(metavar="A", help="A predictions folder.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same images.")],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     weight: Annotated[float | None, typer.Option(help="Weight of A, from 0 to 1.")] = None,
     fit_a: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A's predictions of its validation images.")
@@ -195,7 +175,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part} of {whole} ({100 * part / whole:.1f} %)" if whole else "0 of 0"
 
 
-def _show_estimates(rows: "list[tuple[str, Estimate]]") -> None:
+def _show_estimates(rows: "list[Row]") -> None:
     cells = [(name, *estimate_cells(estimate)) for name, estimate in rows]
     say_table(("metric", "value", "95 % interval"), cells)
 
@@ -210,17 +190,15 @@ def _show_comparison(report: "ComparisonReport") -> None:
             name,
             f"{row.a:.3f}",
             f"{row.b:.3f}",
-            *estimate_cells(row.difference, sign="+"),
+            *estimate_cells(row.difference, "+.3f"),
             f"{row.p_value:.4f}",
         )
         for name, row in report.rows()
     ]
     if report.classification and report.classification.auc_delong:
         test = report.classification.auc_delong
-        interval = f"{test.low:+.3f} to {test.high:+.3f}"
-        difference = f"{test.difference:+.3f}"
         p_value = "undefined" if test.p_value is None else f"{test.p_value:.4f}"
-        rows.append(("AUC (DeLong)", "", "", difference, interval, p_value))
+        rows.append(("AUC (DeLong)", "", "", *estimate_cells(test.difference, "+.3f"), p_value))
     say_table(("metric", "A", "B", "A - B", "95 % interval", "p"), rows)
     say(f"Paired bootstrap, {report.draws} draws, seed {report.seed}; p is two-sided.")
 
@@ -234,19 +212,6 @@ def _say_coverage(coverage: "Coverage") -> None:
         if ids:
             more = " ..." if len(ids) > _SHOWN_IDS else ""
             say(f"{len(ids)} images {what}: {', '.join(ids[:_SHOWN_IDS])}{more}")
-
-
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
-
-
-def register_ensembles(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    for command in (join, average):
-        app.command()(command)
 
 
 def join(
@@ -294,20 +259,6 @@ def _show(report: "EnsembleReport", out: Path, *, json: bool) -> None:
     say_notice()
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def register_publish(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    app.command()(submit)
-    app.command()(convert)
-    app.command()(tabulate)
-    app.command()(ablate)
-
-
 def submit(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
@@ -317,11 +268,9 @@ def submit(
         list[Path] | None,
         typer.Option("--data", metavar="DIR", help="A dataset folder, for a run; repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
-    ] = False,
-    json: _Json = False,
+    out: Out,
+    tta: Tta = False,
+    json: Json = False,
 ) -> None:
     """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
     report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
@@ -342,7 +291,6 @@ def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "Submis
 
 def _pack_results(results: Path, out: Path) -> "SubmissionReport":
     from dermfuse.analysis.conversion import pack_results
-    from dermfuse.folders import RunFolder
 
     if RunFolder(results).is_run:
         raise ConfigError(
@@ -356,7 +304,7 @@ def _pack_results(results: Path, out: Path) -> "SubmissionReport":
 def convert(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
 ) -> None:
     """Turn results of analyze into predictions, for evaluate, compare and fuse."""
     from dermfuse.analysis.conversion import convert_results
@@ -381,19 +329,20 @@ def tabulate(
         list[Path] | None,
         typer.Option("--write", metavar="PAGE", help="Replace the table in this page; repeatable."),
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
-    json: _Json = False,
+    draws: Draws = 2000,
+    json: Json = False,
 ) -> None:
     """Print a Markdown table of measured numbers, or write it into pages."""
-    from dermfuse.evaluation.tables import measure, render_tables, write_tables
+    from dermfuse.evaluation.tables import BLOCK, measure, render_tables
+    from dermfuse.report.page import replace_block
 
     with progress("Evaluating"):
-        measured = measure(predictions, truth=truth, draws=draws)
-    tables = render_tables(measured)
+        reports = measure(predictions, truth=truth, draws=draws)
+    tables = render_tables(reports)
     for page in write or ():
-        write_tables(page, tables)
+        replace_block(page, BLOCK, tables)
     if json:
-        say_json({"results": [each.report.to_dict() for each in measured], "notice": NOTICE})
+        say_json({"results": [each.to_dict() for each in reports], "notice": NOTICE})
         return
     say(tables)
     say_notice()
@@ -414,12 +363,12 @@ def ablate(
         Path | None, typer.Option("--write", metavar="PAGE", help="Replace the table in this page.")
     ] = None,
     block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
-    json: _Json = False,
+    draws: Draws = 2000,
+    json: Json = False,
 ) -> None:
     """Print what each step of a recipe gains over the one before, on the same images."""
     from dermfuse.evaluation.tables import measure_steps, render_ablation
-    from dermfuse.report.folder import replace_block
+    from dermfuse.report.page import replace_block
 
     named = [_named_folder(step) for step in steps]
     with progress("Comparing"):
@@ -440,22 +389,14 @@ def _named_folder(step: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-def register_figures(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(figures)
-
-
-def figures(  # noqa: PLR0913 — an option each
+def figures(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
     ],
     *,
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    out: Out,
+    draws: Draws = 2000,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,
     paper: Annotated[
         bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
@@ -463,7 +404,7 @@ def figures(  # noqa: PLR0913 — an option each
     webp: Annotated[
         bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw the paper's Figs. 8 to 14 and diagnostic plots.
 
@@ -471,11 +412,10 @@ def figures(  # noqa: PLR0913 — an option each
     What cannot be drawn from them is listed, with the reason.
     """
     require_figures_extra("dermfuse figures")
-    from dermfuse.figures.gather import captions, draw_figures, write_figures
-    from dermfuse.figures.sources import is_run
+    from dermfuse.figures.gather import draw_figures, write_figures
 
     require_free(out, what="figures")
-    runs = [folder for folder in folders if is_run(folder)]
+    runs = [folder for folder in folders if RunFolder(folder).is_run]
     predictions = [folder for folder in folders if folder not in runs]
     not_drawn: list[tuple[str, str]] = []
     with progress("Drawing"):
@@ -488,8 +428,7 @@ def figures(  # noqa: PLR0913 — an option each
             paper=paper,
             skipped=lambda figure, why: not_drawn.append((figure, why)),
         )
-    write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
-    said = captions(pictures, not_drawn, webp=webp)
+    said = write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
     if json:
         say_json(said)
         return

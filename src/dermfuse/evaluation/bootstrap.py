@@ -1,28 +1,20 @@
 """The bootstrap: how far a metric would move if other images of the same kind had been drawn.
 
-A draw is kept as counts: how often each image is in it. Images are drawn with replacement within
-strata (the classes), so that every draw has the classes in their true numbers and a ranking
-metric is defined in all of them or in none. Two models are compared on the same draws.
+A draw is kept as counts: how often each image is in it, (D, N) for D draws of N images. Images are
+drawn with replacement within strata (the classes), so that every draw has the classes in their
+true numbers and a ranking metric is defined in all of them or in none. Two models are compared on
+the same draws. With counts of one, each statistic equals the plain metric of
+``dermfuse.predictions.metrics``.
 
-The metrics of ``dermfuse.predictions.metrics`` in every bootstrap draw at once.
-
-Each takes counts, (D, N): how often each of the N images is in each of the D draws; and returns
-the metric in each draw, (D,). With counts of one it equals the plain metric.
-
-DeLong's variance of the AUC, and the paired test of two AUCs.
-
-DeLong, DeLong and Clarke-Pearson (Biometrics 1988); computed with midranks in O(n log n) after
-Sun and Xu (IEEE Signal Processing Letters 2014).
-
-The AUC is a mean over pairs of a malignant and a benign image. Each image has a placement, the
-share of the other class that it is ordered rightly against; the AUC's variance is the variance of
-the mean of the malignant placements plus that of the benign ones, and two models' AUCs covary as
-their placements do. Where a class has a single image no variance can be taken.
-
-Whether two shares differ by more than chance: Fisher's exact test.
+Beside it DeLong's variance of the AUC (Biometrics 1988), with midranks in O(n log n) after Sun and
+Xu (IEEE Signal Processing Letters 2014), and Fisher's exact test of two shares. The AUC is a mean
+over pairs of a malignant and a benign image. Each image has a placement, the share of the other
+class that it is ordered rightly against; the AUC's variance is the variance of the mean of the
+malignant placements plus that of the benign ones, and two models' AUCs covary as their placements
+do. Where a class has a single image no variance can be taken.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, erfc, sqrt
 from statistics import NormalDist
@@ -30,49 +22,206 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dermfuse.errors import DataError
+from dermfuse.errors import ConfigError, DataError
+from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.predictions.metrics import (
     CALIBRATION_BINS,
     Counts,
     accuracy,
     auc,
+    average_precision,
     calibration_bins,
     dice,
     images_needed,
     jaccard,
     sensitivity,
     specificity,
+    specificity_at_sensitivity,
     thresholded_jaccard,
 )
 
 DRAWS = 2_000
 """Draws unless asked otherwise: the interval's ends then move by about 0.002 between seeds."""
-
 LEVEL = 0.95
 """The coverage that intervals aim at."""
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""1.96: half the width of a 95 % interval, in standard errors."""
+
+SEGMENTATION_METRICS = {
+    "jaccard": jaccard,
+    "dice": dice,
+    "accuracy": accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "thresholded_jaccard": thresholded_jaccard,
+}
+"""Taken per image, then averaged over the images."""
 
 _CHUNK_CELLS = 2_000_000  # counts held at once: 16 MB, however many images and draws
 
-Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Flags = NDArray[np.bool_]
+Values = NDArray[np.float64]
+Statistic = Callable[[Values], Values]
 """Counts (D, N) to the value of K metrics in each draw (D, K)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a metric lies with 95 % confidence.
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Metrics of some images, and of every bootstrap draw of them.
 
-    Args:
-        low: The lower end.
-        high: The upper end.
+    Attributes:
+        names: Names of the K metrics.
+        values: On the images themselves. (K,)
+        draws: In each draw. (D, K)
     """
 
-    low: float
-    high: float
+    names: tuple[str, ...]
+    values: Values
+    draws: Values
+
+    def column(self, name: str) -> tuple[float, Values]:
+        """Returns a metric on the images themselves, and in each draw."""
+        at = self.names.index(name)
+        return float(self.values[at]), self.draws[:, at]
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Returns each metric with its interval."""
+        ends = percentile_interval(self.draws)
+        columns = zip(self.names, self.values.tolist(), *ends.tolist(), strict=True)
+        return {name: Estimate(value, low, high) for name, value, low, high in columns}
+
+    def less(self, other: "Drawn") -> "Drawn":
+        """Returns by how much each metric is larger than another model's, on the same draws."""
+        return Drawn(self.names, self.values - other.values, self.draws - other.draws)
+
+
+def draw_ranking(
+    malignant: Flags,
+    scores: Values,
+    *,
+    sensitivities: Sequence[float] = (),
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Drawn:
+    """Returns AP and AUC of scores, then the specificity at each sensitivity asked for.
+
+    Args:
+        malignant: Labels. (N,)
+        scores: Higher means more likely malignant. (N,)
+        sensitivities: Each in (0, 1].
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        DataError: A class is missing.
+    """
+    values = [
+        average_precision(malignant, scores),
+        auc(malignant, scores),
+        *(specificity_at_sensitivity(malignant, scores, one) for one in sensitivities),
+    ]
+
+    def statistic(counts: Values) -> Values:
+        ranking = ResampledRanking(malignant, scores, counts)
+        at = [ranking.specificity_at_sensitivity(one) for one in sensitivities]
+        return np.stack([ranking.average_precision(), ranking.auc(), *at], axis=1)
+
+    drawn = resample(statistic, malignant.astype(np.int64), draws=draws, seed=seed)
+    names = ("average_precision", "auc", *(f"specificity_at_{one}" for one in sensitivities))
+    return Drawn(names, np.array(values), drawn)
+
+
+def draw_calls(
+    malignant: Flags, scores: Values, called: Flags, *, draws: int = DRAWS, seed: int = 0
+) -> Drawn:
+    """Returns accuracy, sensitivity and specificity of calls, and how far scores are calibrated.
+
+    Args:
+        malignant: Labels. (N,)
+        scores: Probabilities of malignancy. (N,)
+        called: Which images are called malignant. (N,)
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
+    """
+    right, every = called == malignant, np.ones(len(malignant))
+    shares = {
+        "accuracy": (right, every),
+        "sensitivity": (right & malignant, malignant),
+        "specificity": (right & ~malignant, ~malignant),
+        "brier_score": ((scores - malignant) ** 2, every),
+    }
+    gaps = np.zeros((scores.size, CALIBRATION_BINS))
+    gaps[np.arange(scores.size), calibration_bins(scores)] = scores - malignant
+
+    def statistic(counts: Values) -> Values:
+        error = np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+        return np.column_stack([_shares(shares, counts), error])
+
+    names = (*shares, "expected_calibration_error")
+    return _draw(names, statistic, malignant.astype(np.int64), draws=draws, seed=seed)
+
+
+def draw_masks(images: Sequence[Counts], *, draws: int = DRAWS, seed: int = 0) -> Drawn:
+    """Returns the segmentation metrics of counted masks: means over the images, and pooled."""
+    every = np.ones(len(images))
+    shares: dict[str, tuple[ArrayLike, ArrayLike]] = {
+        name: ([metric(one) for one in images], every)
+        for name, metric in SEGMENTATION_METRICS.items()
+    }
+    shares["pooled_jaccard"] = (
+        [one.tp for one in images],
+        [one.tp + one.fp + one.fn for one in images],
+    )
+    return draw_shares(shares, every, draws=draws, seed=seed)
+
+
+def draw_shares(
+    shares: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    strata: ArrayLike,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Drawn:
+    """Returns sums over images as shares of other sums; 1 where there is nothing to share.
+
+    Args:
+        shares: By name what is summed up, and the whole; a mean has a whole of ones. (N,) each
+        strata: The stratum of each image; all equal for a plain bootstrap. (N,)
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
+    """
+    return _draw(
+        tuple(shares),
+        lambda counts: _shares(shares, counts),
+        np.asarray(strata, dtype=np.int64),
+        draws=draws,
+        seed=seed,
+    )
+
+
+def _draw(
+    names: tuple[str, ...],
+    statistic: Statistic,
+    strata: NDArray[np.int64],
+    *,
+    draws: int,
+    seed: int,
+) -> Drawn:
+    drawn = resample(statistic, strata, draws=draws, seed=seed)
+    return Drawn(names, statistic(np.ones((1, strata.size)))[0], drawn)
+
+
+def _shares(shares: Mapping[str, tuple[ArrayLike, ArrayLike]], counts: Values) -> Values:
+    parts, wholes = (
+        counts @ np.stack([np.asarray(pair[at], dtype=np.float64) for pair in shares.values()], 1)
+        for at in (0, 1)
+    )
+    return np.divide(parts, wholes, out=np.ones_like(parts), where=wholes > 0)
 
 
 def resample(
     statistic: Statistic, strata: NDArray[np.int64], *, draws: int = DRAWS, seed: int = 0
-) -> NDArray[np.float64]:
+) -> Values:
     """Returns the value of each metric in each draw, (draws, K).
 
     Args:
@@ -82,8 +231,10 @@ def resample(
         seed: Equal seeds give equal draws for equal strata, whatever the statistic.
 
     Raises:
-        DataError: ``draws`` is below 1, or there is no image.
+        ConfigError: ``draws`` is below 1.
+        DataError: There is no image.
     """
+    check_draws(draws)
     if not strata.size:
         raise DataError("no images to draw from", expected="one image or more")
     return np.concatenate(
@@ -91,21 +242,20 @@ def resample(
     )
 
 
-def draw_counts(
-    strata: NDArray[np.int64], *, draws: int, seed: int
-) -> Iterator[NDArray[np.float64]]:
+def check_draws(draws: int) -> None:
+    """Raises ConfigError unless there are draws to take."""
+    if draws < 1:
+        raise ConfigError(f"draws is {draws}", expected="1 or more")
+
+
+def draw_counts(strata: NDArray[np.int64], *, draws: int, seed: int) -> Iterator[Values]:
     """Yields how often each image is in each draw, (D, N), until all draws are done.
 
     Args:
         strata: The stratum of each image. (N,)
         draws: How many, 1 or more.
-        seed: Of the generator.
-
-    Raises:
-        DataError: ``draws`` is below 1.
+        seed: Seed of the generator.
     """
-    if draws < 1:
-        raise DataError(f"draws is {draws}", expected="1 or more")
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     count = strata.size
@@ -120,18 +270,28 @@ def draw_counts(
         yield counts.astype(np.float64)
 
 
-def percentile_interval(values: NDArray[np.float64]) -> Interval:
-    """Returns the interval that holds the middle 95 % of a metric's draws.
+def percentile_interval(draws: Values) -> Values:
+    """Returns the ends of the interval that holds the middle 95 % of the draws of each metric.
 
     Args:
-        values: The metric in each draw. (D,)
+        draws: The metrics in each draw. (D, K)
+
+    Returns:
+        The lower ends, then the upper ends. (2, K)
     """
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return Interval(float(low), float(high))
+    return np.asarray(np.percentile(draws, [tail, 100 - tail], axis=0))
 
 
-def paired_p_value(differences: NDArray[np.float64]) -> float:
+def paired_test(a: Drawn, b: Drawn, name: str) -> PairedTest:
+    """Returns the paired bootstrap of a metric of two models, on the same draws."""
+    difference = a.less(b)
+    of_a, of_b = (drawn.column(name)[0] for drawn in (a, b))
+    p_value = paired_p_value(difference.column(name)[1])
+    return PairedTest(of_a, of_b, difference.estimates()[name], p_value)
+
+
+def paired_p_value(differences: Values) -> float:
     """Returns the two-sided p-value of "no difference" from the differences in paired draws.
 
     p = 2 (k + 1) / (n + 1), at most 1, where k of n draws reach or cross zero against the
@@ -144,11 +304,9 @@ def paired_p_value(differences: NDArray[np.float64]) -> float:
         >>> paired_p_value(np.full(1999, 0.1))
         0.001
     """
-    against = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    exact = np.round(differences, 12)  # rounding leaves 1e-17 where two models agree
+    against = min(np.count_nonzero(exact <= 0), np.count_nonzero(exact >= 0))
     return float(min(1.0, 2 * (against + 1) / (differences.size + 1)))
-
-
-Values = NDArray[np.float64]
 
 
 class ResampledRanking:
@@ -162,7 +320,7 @@ class ResampledRanking:
         counts: How often each image is in each draw. (D, N)
     """
 
-    def __init__(self, malignant: NDArray[np.bool_], scores: Values, counts: Values) -> None:
+    def __init__(self, malignant: Flags, scores: Values, counts: Values) -> None:
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
         # Images of equal score enter together: only the last of each tie is a threshold.
@@ -189,7 +347,7 @@ class ResampledRanking:
     def average_precision(self) -> Values:
         """Returns AP in each draw."""
         gained = np.diff(self._found, axis=1, prepend=0.0)
-        precision = self._found / np.maximum(self._called, 1.0)  # 0 / 0 before the first image
+        _, precision = self.precision_recall()
         return np.asarray((gained * precision).sum(axis=1) / self._found[:, -1])
 
     def auc(self) -> Values:
@@ -208,111 +366,20 @@ class ResampledRanking:
         return 1.0 - np.take_along_axis(false, at, axis=1)[:, 0] / false[:, -1]
 
 
-def resampled_rates(
-    malignant: NDArray[np.bool_], predicted: NDArray[np.bool_], counts: Values
-) -> tuple[Values, Values, Values]:
-    """Returns accuracy, sensitivity and specificity of predicted labels in each draw."""
-    right = predicted == malignant
-    return (
-        counts @ right / counts.sum(axis=1),
-        _share(counts, right, of=malignant),
-        _share(counts, right, of=~malignant),
-    )
-
-
-def resampled_calibration_error(
-    malignant: NDArray[np.bool_], scores: Values, counts: Values
-) -> Values:
-    """Returns the expected calibration error in each draw."""
-    bins = calibration_bins(scores)
-    gaps = np.zeros((scores.size, CALIBRATION_BINS))
-    gaps[np.arange(scores.size), bins] = scores - malignant
-    return np.asarray(np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1))
-
-
-def resampled_brier_score(malignant: NDArray[np.bool_], scores: Values, counts: Values) -> Values:
-    """Returns the Brier score in each draw."""
-    return np.asarray(counts @ (scores - malignant) ** 2 / counts.sum(axis=1))
-
-
-SEGMENTATION_METRICS = {
-    "jaccard": jaccard,
-    "dice": dice,
-    "accuracy": accuracy,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "thresholded_jaccard": thresholded_jaccard,
-}
-"""Taken per image, then averaged over the images."""
-
-
-def per_image(images: list[Counts]) -> Values:
-    """Returns each segmentation metric of each image, (N, 6), as ``SEGMENTATION_METRICS``."""
-    return np.array([[metric(c) for metric in SEGMENTATION_METRICS.values()] for c in images])
-
-
-def resampled_means(values: Values, counts: Values) -> Values:
-    """Returns the mean over the images of each column of ``values`` (N, K) in each draw (D, K)."""
-    return np.asarray(counts @ values / counts.sum(axis=1, keepdims=True))
-
-
-def resampled_pooled_jaccard(images: list[Counts], counts: Values) -> Values:
-    """Returns the Jaccard of all pixels of all images of each draw, taken as one mask."""
-    shared = counts @ np.array([c.tp for c in images], dtype=np.float64)
-    union = counts @ np.array([c.tp + c.fp + c.fn for c in images], dtype=np.float64)
-    return np.where(union > 0, shared / np.maximum(union, 1.0), 1.0)
-
-
-def _share(counts: Values, right: NDArray[np.bool_], *, of: NDArray[np.bool_]) -> Values:
-    """Returns the share of a class that is right; 1 where the class is empty."""
-    if not of.any():
-        return np.ones(len(counts))
-    return np.asarray(counts @ (right & of) / (counts @ of))
-
-
-_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
-
-
 @dataclass(frozen=True, slots=True)
-class AucEstimate:
-    """An AUC with DeLong's error.
+class AucEstimate(Estimate):
+    """An AUC, or a difference of two, with DeLong's interval: the normal approximation.
 
     Args:
-        value: The AUC.
         standard_error: The root of its variance; 0 for a perfect ranking, which DeLong's method
             cannot tell from luck.
-        low: The lower end of the 95 % interval (normal approximation, cut at 0).
-        high: The upper end (cut at 1).
     """
 
-    value: float
     standard_error: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class DelongTest:
-    """DeLong's test of two models on the same images.
-
-    Args:
-        difference: AUC of A less AUC of B.
-        standard_error: Of the difference.
-        low: The lower end of the difference's 95 % interval.
-        high: The upper end.
-        p_value: Two-sided, of "no difference"; 1 for equal AUCs, None where the AUCs differ
-            and the standard error is 0 (perfect rankings), for which the test has no answer.
-    """
-
-    difference: float
-    standard_error: float
-    low: float
-    high: float
-    p_value: float | None
 
 
 def delong_interval(labels: ArrayLike, scores: ArrayLike) -> AucEstimate:
-    """Returns the AUC of one model with its standard error and interval.
+    """Returns the AUC of one model with its standard error and interval, cut at 0 and 1.
 
     Args:
         labels: 0 benign, 1 malignant; two or more of each. (N,)
@@ -323,11 +390,14 @@ def delong_interval(labels: ArrayLike, scores: ArrayLike) -> AucEstimate:
     """
     value = auc(labels, scores)
     error = _standard_error(*_placements(labels, scores))
-    return AucEstimate(value, error, max(0.0, value - _Z * error), min(1.0, value + _Z * error))
+    return AucEstimate(value, max(0.0, value - Z * error), min(1.0, value + Z * error), error)
 
 
-def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> DelongTest:
-    """Returns the paired test of "A and B have equal AUC".
+def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> PairedTest:
+    """Returns the paired test of "A and B have equal AUC"; the difference has a standard error.
+
+    The p-value is 1 for equal AUCs, and None where the AUCs differ and the standard error is 0
+    (perfect rankings).
 
     Args:
         labels: 0 benign, 1 malignant; two or more of each. (N,)
@@ -337,25 +407,25 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
     Raises:
         DataError: A class has fewer than two images, or the arguments do not fit.
     """
-    difference = auc(labels, scores_a) - auc(labels, scores_b)
-    found_a, left_out_a = _placements(labels, scores_a)
-    found_b, left_out_b = _placements(labels, scores_b)
+    of_a, of_b = auc(labels, scores_a), auc(labels, scores_b)
+    value = of_a - of_b
+    placed = zip(_placements(labels, scores_a), _placements(labels, scores_b), strict=True)
     # Taken of the differences, as the sum of variances and covariance cancels for like models.
-    error = _standard_error(found_a - found_b, left_out_a - left_out_b)
-    p_value: float | None
+    error = _standard_error(*(a - b for a, b in placed))
     if error > 0.0:
-        p_value = erfc(abs(difference) / error / sqrt(2))
+        p_value: float | None = erfc(abs(value) / error / sqrt(2))
     else:
-        p_value = 1.0 if difference == 0.0 else None
-    return DelongTest(difference, error, difference - _Z * error, difference + _Z * error, p_value)
+        p_value = 1.0 if value == 0.0 else None
+    difference = AucEstimate(value, value - Z * error, value + Z * error, error)
+    return PairedTest(of_a, of_b, difference, p_value)
 
 
-def _standard_error(found: NDArray[np.float64], left_out: NDArray[np.float64]) -> float:
+def _standard_error(found: Values, left_out: Values) -> float:
     """Returns the standard error of a mean of placements, or of differences of placements.
 
     Args:
-        found: Of the malignant images. (m,)
-        left_out: Of the benign images. (n,)
+        found: Placements of the malignant images. (m,)
+        left_out: Placements of the benign images. (n,)
     """
     if min(found.size, left_out.size) < 2:
         raise DataError(
@@ -367,9 +437,7 @@ def _standard_error(found: NDArray[np.float64], left_out: NDArray[np.float64]) -
     return error if error > 1e-12 else 0.0
 
 
-def _placements(
-    labels: ArrayLike, scores: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[Values, Values]:
     """Returns each malignant image's share of benign ones below it, and the reverse.
 
     A rank among all images less the rank within the own class counts the other class below.
@@ -381,7 +449,7 @@ def _placements(
     return below / above.size, 1.0 - above / below.size
 
 
-def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _midranks(values: Values) -> Values:
     """Returns ranks from 1; equal values share the mean of theirs."""
     _, inverse, sizes = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
@@ -395,9 +463,9 @@ def fisher_p_value(hits_a: int, count_a: int, hits_b: int, count_b: int) -> floa
     are no likelier than what was seen.
 
     Args:
-        hits_a: Of the first group, 0 to ``count_a``.
+        hits_a: Hits in the first group, 0 to ``count_a``.
         count_a: Size of the first group.
-        hits_b: Of the second group, 0 to ``count_b``.
+        hits_b: Hits in the second group, 0 to ``count_b``.
         count_b: Size of the second group.
 
     Example:

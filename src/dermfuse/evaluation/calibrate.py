@@ -1,19 +1,17 @@
-"""Fitting a calibration to scores of images that no network was trained on.
+"""From scores of images that no network was trained on to probabilities and calls.
 
-Operating points: the thresholds a user can choose from, and what each costs.
-
-How much each of several networks should count in the mean of their scores.
+Calibration; operating points, the thresholds a user can choose from, and what each costs; and how
+much each of several networks should count in the mean of their scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import DRAWS, percentile_interval, resample
+from dermfuse.evaluation.bootstrap import DRAWS, Flags, Values, percentile_interval, resample
 from dermfuse.predictions.metrics import expected_calibration_error, images_needed
 from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of, probability_of
 
@@ -32,8 +30,7 @@ class CalibrationReport:
         malignant: How many of them are malignant.
         error_before: Expected calibration error of the scores as they are.
         error_of_temperature: The same after temperature scaling alone, out of fold.
-        error_after: The same after the whole calibration, out of fold: each tenth of the images
-            is calibrated by a line that was fitted to the others.
+        error_after: The same after the whole calibration, out of fold.
         mean_before: Mean score, beside the malignant fraction that it should equal.
         mean_after: Mean probability, out of fold.
     """
@@ -47,17 +44,13 @@ class CalibrationReport:
     mean_before: float
     mean_after: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
-        return asdict(self)
-
 
 def fit_calibration(labels: ArrayLike, scores: ArrayLike, *, bias: bool = True) -> Calibration:
     """Returns the calibration under which the labels are likeliest.
 
     Args:
         labels: 0 benign, 1 malignant. (N,)
-        scores: Of malignancy, in [0, 1]; of images that were not trained on. (N,)
+        scores: Scores of images that were not trained on, in [0, 1]. (N,)
         bias: Whether the balance is fitted too, or the temperature alone.
 
     Raises:
@@ -80,35 +73,40 @@ def fit_calibration(labels: ArrayLike, scores: ArrayLike, *, bias: bool = True) 
     return Calibration(temperature=1.0 / slope, bias=offset)
 
 
-def calibrate(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> CalibrationReport:
-    """Returns the calibration of scores and its error before and after, measured out of fold.
+def calibrate(
+    labels: ArrayLike, scores: ArrayLike, out_of_fold: Values, *, seed: int = 0
+) -> CalibrationReport:
+    """Returns the calibration of scores, and its error before and after.
 
     Args:
         labels: 0 benign, 1 malignant; ten or more of each. (N,)
-        scores: Of malignancy, in [0, 1]; of images that were not trained on. (N,)
-        seed: Of the folds, which are stratified by label.
+        scores: Scores of images that were not trained on, in [0, 1]. (N,)
+        out_of_fold: Their probabilities, each by a line that was fitted to other images. (N,)
+        seed: Seed of the folds on which temperature scaling alone is measured.
 
     Raises:
         DataError: As for ``fit_calibration``, or there are fewer than ten images of a class.
     """
-    truth = np.asarray(labels, dtype=np.int64)
-    values = np.asarray(scores, dtype=np.float64)
-    if min(np.bincount(truth, minlength=2)) < _FOLDS:
+    truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
+    malignant = int(truth.sum())
+    if min(malignant, truth.size - malignant) < _FOLDS:
         raise DataError(
-            f"{int(truth.sum())} malignant and {int((1 - truth).sum())} benign images",
+            f"{malignant} malignant and {truth.size - malignant} benign images",
             expected=f"{_FOLDS} or more of each, to measure a calibration out of fold",
         )
-    fold = draw_folds(truth, seed=seed)
-    after, of_temperature = (_out_of_fold(truth, values, fold, bias=bias) for bias in (True, False))
+    folds, scaled = draw_folds(truth, seed=seed), np.empty_like(values)
+    for number in range(_FOLDS):
+        own = folds == number
+        scaled[own] = fit_calibration(truth[~own], values[~own], bias=False)(values[own])
     return CalibrationReport(
         calibration=fit_calibration(truth, values),
         images=truth.size,
-        malignant=int(truth.sum()),
+        malignant=malignant,
         error_before=expected_calibration_error(truth, values),
-        error_of_temperature=expected_calibration_error(truth, of_temperature),
-        error_after=expected_calibration_error(truth, after),
+        error_of_temperature=expected_calibration_error(truth, scaled),
+        error_after=expected_calibration_error(truth, out_of_fold),
         mean_before=float(values.mean()),
-        mean_after=float(after.mean()),
+        mean_after=float(out_of_fold.mean()),
     )
 
 
@@ -118,7 +116,7 @@ def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDAr
     Args:
         labels: 0 benign, 1 malignant. (N,)
         folds: How many.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
     truth = np.asarray(labels, dtype=np.int64)
     rng = np.random.default_rng(seed)
@@ -129,48 +127,28 @@ def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDAr
     return fold
 
 
-def _maximise(
-    logits: NDArray[np.float64], truth: NDArray[np.float64], *, bias: bool
-) -> tuple[float, float]:
+def _maximise(logits: Values, truth: Values, *, bias: bool) -> tuple[float, float]:
     """Returns slope and offset of the likeliest line, by Newton's method."""
-    columns = [logits, np.ones_like(logits)] if bias else [logits]
-    design = np.stack(columns, axis=1)  # (N, 1 or 2)
-    line = np.zeros(design.shape[1])
-    line[0] = 1.0
+    design = np.stack([logits, np.ones_like(logits)][: 1 + bias], axis=1)  # (N, 1 or 2)
+    line = np.array([1.0, 0.0][: 1 + bias])
     best = _likelihood(design @ line, truth)
     for _ in range(_STEPS):
         chance = probability_of(design @ line)
         gradient = design.T @ (truth - chance) - _RIDGE * line
         curvature = (design * (chance * (1 - chance))[:, None]).T @ design
         step = np.linalg.solve(curvature + _RIDGE * np.eye(line.size), gradient)
-        while (now := _likelihood(design @ (line + step), truth)) < best and np.abs(
-            step
-        ).max() > _ENOUGH:
+        now = _likelihood(design @ (line + step), truth)
+        while now < best and np.abs(step).max() > _ENOUGH:
             step = step / 2  # the likelihood is concave: a shorter step does rise
+            now = _likelihood(design @ (line + step), truth)
         line, best = line + step, now
         if np.abs(step).max() <= _ENOUGH:
             break
     return float(line[0]), float(line[1]) if bias else 0.0
 
 
-def _likelihood(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    signed = np.where(truth > 0, logits, -logits)
-    return float(-np.logaddexp(0.0, -signed).sum())
-
-
-def _out_of_fold(
-    truth: NDArray[np.int64],
-    values: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    *,
-    bias: bool,
-) -> NDArray[np.float64]:
-    found = np.empty_like(values)
-    for number in range(_FOLDS):
-        held_out = fold == number
-        fitted = fit_calibration(truth[~held_out], values[~held_out], bias=bias)
-        found[held_out] = fitted(values[held_out])
-    return found
+def _likelihood(logits: Values, truth: Values) -> float:
+    return float(-np.logaddexp(0.0, np.where(truth > 0, -logits, logits)).sum())
 
 
 SENSITIVITIES = (0.8, 0.9, 0.95, 0.98)
@@ -191,8 +169,8 @@ def choose_points(
     Args:
         labels: 0 benign, 1 malignant. (N,)
         probabilities: Calibrated, in [0, 1]. (N,)
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
 
     Raises:
         DataError: A class is missing.
@@ -203,31 +181,28 @@ def choose_points(
         raise DataError("one class is missing", expected="benign and malignant images")
     targets: list[float | None] = [None, *SENSITIVITIES]
 
-    def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    def rates(counts: Values) -> Values:
         return np.array([_rates_of_draw(malignant, values, draw, targets) for draw in counts])
 
     drawn = resample(rates, malignant.astype(np.int64), draws=draws, seed=seed)
+    ends = percentile_interval(drawn).T.reshape(len(targets), 2, 2)  # of both rates: low, high
     points = []
-    for index, target in enumerate(targets):
+    for target, (of_sensitivity, of_specificity) in zip(targets, ends.tolist(), strict=True):
         threshold = _threshold(malignant, values, target)
         called = values >= threshold
-        found = [
-            Rate(float(value), interval.low, interval.high)
-            for value, interval in (
-                (called[malignant].mean(), percentile_interval(drawn[:, 2 * index])),
-                ((~called)[~malignant].mean(), percentile_interval(drawn[:, 2 * index + 1])),
+        points.append(
+            OperatingPoint(
+                "balanced" if target is None else f"sensitivity{round(100 * target)}",
+                threshold,
+                Rate(float(called[malignant].mean()), *of_sensitivity),
+                Rate(float((~called)[~malignant].mean()), *of_specificity),
             )
-        ]
-        name = "balanced" if target is None else f"sensitivity{round(100 * target)}"
-        points.append(OperatingPoint(name, threshold, found[0], found[1]))
+        )
     return tuple(points)
 
 
 def _rates_of_draw(
-    malignant: NDArray[np.bool_],
-    values: NDArray[np.float64],
-    counts: NDArray[np.float64],
-    targets: Sequence[float | None],
+    malignant: Flags, values: Values, counts: Values, targets: Sequence[float | None]
 ) -> list[float]:
     """Returns what thresholds chosen in a draw reach on the images that it left out.
 
@@ -246,9 +221,7 @@ def _rates_of_draw(
     return found
 
 
-def _threshold(
-    malignant: NDArray[np.bool_], values: NDArray[np.float64], sensitivity: float | None
-) -> float:
+def _threshold(malignant: Flags, values: Values, sensitivity: float | None) -> float:
     """Returns the threshold, called malignant from there on, half-way to the next value below."""
     if sensitivity is None:
         at = _most_balanced(malignant, values)
@@ -259,7 +232,7 @@ def _threshold(
     return float((at + below.max()) / 2) if below.size else at
 
 
-def _most_balanced(malignant: NDArray[np.bool_], values: NDArray[np.float64]) -> float:
+def _most_balanced(malignant: Flags, values: Values) -> float:
     """Returns the value at which sensitivity and specificity have the largest sum."""
     thresholds = np.unique(values)
     missed = np.searchsorted(np.sort(values[malignant]), thresholds, side="left")
@@ -272,8 +245,6 @@ _WEIGHT_STEPS = 200
 _FIRST_STEP, _SMALLEST_STEP = 4.0, 1e-4
 _DIGITS = 3  # finer weights fit the images at hand and no others
 
-Values = NDArray[np.float64]
-
 
 def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
     """Returns the weights under whose calibrated mean the labels are likeliest.
@@ -285,7 +256,7 @@ def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
 
     Args:
         labels: 0 benign, 1 malignant. (N,)
-        scores: Of each network, in [0, 1], of images it was not trained on. (N, K)
+        scores: Scores by each network of images it was not trained on, in [0, 1]. (N, K)
 
     Returns:
         In steps of 0.001. (K,)
@@ -302,13 +273,13 @@ def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
         moved /= moved.sum()
         now, next_gradient = _log_likelihood(truth, columns, moved)
         if now > best:
-            weights, best, gradient = moved, now, next_gradient
-            step *= 2
-        else:
-            step /= 2
-        if step < _SMALLEST_STEP:
+            weights, best, gradient, step = moved, now, next_gradient, step * 2
+        elif (step := step / 2) < _SMALLEST_STEP:
             break
-    return _rounded(weights)
+    rounded = np.round(weights, _DIGITS)
+    largest = int(np.argmax(rounded))  # it takes what rounding leaves
+    rounded[largest] = round(1.0 - (rounded.sum() - rounded[largest]), _DIGITS)
+    return rounded
 
 
 def _log_likelihood(truth: Values, columns: Values, weights: Values) -> tuple[float, Values]:
@@ -319,15 +290,6 @@ def _log_likelihood(truth: Values, columns: Values, weights: Values) -> tuple[fl
     """
     mean = np.clip(columns @ weights, 1e-7, 1.0 - 1e-7)
     line = fit_calibration(truth, mean)
-    chance = line(mean)
-    signed = np.where(truth > 0, 1.0, -1.0) * (logit_of(mean) / line.temperature + line.bias)
-    by_mean = (truth - chance) / (line.temperature * mean * (1.0 - mean))
-    return float(-np.logaddexp(0.0, -signed).mean()), by_mean @ columns / truth.size
-
-
-def _rounded(weights: Values) -> Values:
-    """Returns the weights in steps of 0.001; what rounding leaves goes to the largest."""
-    rounded = np.round(weights, _DIGITS)
-    largest = int(np.argmax(rounded))
-    rounded[largest] = round(1.0 - (rounded.sum() - rounded[largest]), _DIGITS)
-    return rounded
+    by_mean = (truth - line(mean)) / (line.temperature * mean * (1.0 - mean))
+    likelihood = _likelihood(logit_of(mean) / line.temperature + line.bias, truth)
+    return likelihood / truth.size, by_mean @ columns / truth.size

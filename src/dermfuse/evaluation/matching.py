@@ -10,8 +10,8 @@
 - What was withheld (``dermfuse.analysis``) is not missing: it is listed, and counted apart.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,11 @@ class Coverage:
     truth_count: int
     withheld: tuple[str, ...] = ()
 
+    def only(self, ids: Collection[str]) -> tuple["Coverage", NDArray[np.bool_]]:
+        """Returns what it covers of some images, and which of the evaluated ones they are."""
+        kept = np.array([image_id in ids for image_id in self.evaluated], np.bool_)
+        return replace(self, evaluated=tuple(i for i in self.evaluated if i in ids)), kept
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredImages:
@@ -62,6 +67,11 @@ class ScoredImages:
     scores: NDArray[np.float64]
     withheld: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
+    def only(self, ids: Collection[str]) -> "ScoredImages":
+        """Returns the scores of some images alone."""
+        coverage, kept = self.coverage.only(ids)
+        return ScoredImages(coverage, self.malignant[kept], self.scores[kept])
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentedImages:
@@ -74,6 +84,13 @@ class SegmentedImages:
 
     coverage: Coverage
     counts: tuple[Counts, ...]
+
+    def only(self, ids: Collection[str]) -> "SegmentedImages":
+        """Returns the counts of some images alone."""
+        coverage, kept = self.coverage.only(ids)
+        return SegmentedImages(
+            coverage, tuple(c for c, k in zip(self.counts, kept, strict=True) if k)
+        )
 
 
 def match_scores(
@@ -115,17 +132,11 @@ def match_masks(
     )
     return SegmentedImages(
         coverage,
-        tuple(count_mask(predictions.masks[i], truth.masks[i]) for i in coverage.evaluated),
+        tuple(_count_mask(predictions.masks[i], truth.masks[i]) for i in coverage.evaluated),
     )
 
 
-def count_mask(predicted: Path, truth: Path) -> Counts:
-    """Returns the counts of one predicted mask file against the true one.
-
-    Raises:
-        PredictionsError: The predicted mask has not the truth's size.
-        ImageError: A mask cannot be read.
-    """
+def _count_mask(predicted: Path, truth: Path) -> Counts:
     predicted_mask, true_mask = read_mask(predicted), read_mask(truth)
     if predicted_mask.shape != true_mask.shape:
         raise PredictionsError(

@@ -1,36 +1,22 @@
 """What an evaluation found: records with rows for tables and ``to_dict`` for JSON.
 
-A metric that is not defined for the images at hand (a ranking metric with one class) has value
-None, null in JSON; NaN stands nowhere.
+A metric that is not defined for the images at hand (a ranking metric with one class) is None, in
+JSON an estimate of nulls; NaN stands nowhere.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dermfuse.evaluation.bootstrap import AucEstimate
+from dermfuse.estimates import Estimate, PairedTest
+from dermfuse.evaluation.bootstrap import LEVEL, AucEstimate
 from dermfuse.evaluation.matching import Coverage
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
 from dermfuse.report.words import MISSED
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric and its 95 % interval; all three None where the metric is not defined.
-
-    Args:
-        value: On the images at hand.
-        low: The interval's lower end.
-        high: The interval's upper end.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-UNDEFINED = Estimate(None, None, None)
+Row = tuple[str, Estimate | None]
+"""A metric in words, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +52,7 @@ class ClassificationReport:
         accuracy: At the threshold.
         sensitivity: At the threshold; 1 where no image is malignant.
         specificity: At the threshold; 1 where no image is benign.
-        specificity_at_sensitivity: By the sensitivity asked for.
+        specificity_at_sensitivity: By the sensitivity asked for; None as for ``auc``.
         expected_calibration_error: Over 15 bins. Resampling adds noise to every bin, so its
             interval leans upwards.
         brier_score: Mean squared distance of score and label.
@@ -76,13 +62,13 @@ class ClassificationReport:
     coverage: Coverage
     malignant_count: int
     threshold: float
-    average_precision: Estimate
-    auc: Estimate
+    average_precision: Estimate | None
+    auc: Estimate | None
     auc_delong: AucEstimate | None
     accuracy: Estimate
     sensitivity: Estimate
     specificity: Estimate
-    specificity_at_sensitivity: Mapping[float, Estimate]
+    specificity_at_sensitivity: Mapping[float, Estimate | None]
     expected_calibration_error: Estimate
     brier_score: Estimate
     withheld: WithheldReport | None = None
@@ -92,25 +78,21 @@ class ClassificationReport:
         """How many images were evaluated."""
         return len(self.coverage.evaluated)
 
-    def rows(self) -> list[tuple[str, Estimate]]:
-        """Returns (name, estimate) of each metric, for tables."""
-        delong = self.auc_delong
-        rows = [
+    def rows(self) -> list[Row]:
+        """Returns each metric in words, for tables."""
+        missed = self.withheld and self.withheld.sensitivity
+        return [
             ("average precision", self.average_precision),
             ("AUC", self.auc),
-            ("AUC (DeLong)", _as_estimate(delong)),
+            ("AUC (DeLong)", self.auc_delong),
             ("accuracy", self.accuracy),
             ("sensitivity", self.sensitivity),
-        ]
-        if self.withheld:
-            rows.append((f"sensitivity, {MISSED}", self.withheld.sensitivity))
-        rows.append(("specificity", self.specificity))
-        rows += [
-            (f"specificity at sensitivity {target:.2f}", estimate)
-            for target, estimate in self.specificity_at_sensitivity.items()
-        ]
-        return [
-            *rows,
+            *([(f"sensitivity, {MISSED}", missed)] if missed else []),
+            ("specificity", self.specificity),
+            *(
+                (f"specificity at sensitivity {target:.2f}", estimate)
+                for target, estimate in self.specificity_at_sensitivity.items()
+            ),
             ("calibration error", self.expected_calibration_error),
             ("Brier score", self.brier_score),
         ]
@@ -122,18 +104,14 @@ class ClassificationReport:
             "malignant": self.malignant_count,
             **_coverage_to_dict(self.coverage),
             "threshold": self.threshold,
-            "average_precision": asdict(self.average_precision),
-            "auc": asdict(self.auc),
+            **_to_dict(self, ("average_precision", "auc")),
             "auc_delong": asdict(self.auc_delong) if self.auc_delong else None,
-            "accuracy": asdict(self.accuracy),
-            "sensitivity": asdict(self.sensitivity),
-            "specificity": asdict(self.specificity),
+            **_to_dict(self, ("accuracy", "sensitivity", "specificity")),
             "specificity_at_sensitivity": {
-                f"{target:.2f}": asdict(estimate)
+                f"{target:.2f}": _estimate_to_dict(estimate)
                 for target, estimate in self.specificity_at_sensitivity.items()
             },
-            "expected_calibration_error": asdict(self.expected_calibration_error),
-            "brier_score": asdict(self.brier_score),
+            **_to_dict(self, ("expected_calibration_error", "brier_score")),
             "withheld": asdict(self.withheld) if self.withheld else None,
         }
 
@@ -151,7 +129,7 @@ class SegmentationReport:
         sensitivity: Share of the lesion's pixels.
         specificity: Share of the skin's pixels.
         thresholded_jaccard: Images below 0.65 count 0 (the challenges from 2018 on).
-        pooled_jaccard: Of all pixels of all images as one mask.
+        pooled_jaccard: Jaccard of all pixels of all images as one mask.
     """
 
     coverage: Coverage
@@ -169,31 +147,28 @@ class SegmentationReport:
         """How many images were evaluated."""
         return len(self.coverage.evaluated)
 
-    def rows(self) -> list[tuple[str, Estimate]]:
-        """Returns (name, estimate) of each metric, for tables."""
-        return [
-            ("Jaccard", self.jaccard),
-            ("Dice", self.dice),
-            ("accuracy", self.accuracy),
-            ("sensitivity", self.sensitivity),
-            ("specificity", self.specificity),
-            ("Jaccard, 0 below 0.65", self.thresholded_jaccard),
-            ("Jaccard, pooled pixels", self.pooled_jaccard),
-        ]
+    def rows(self) -> list[Row]:
+        """Returns each metric in words, for tables."""
+        return [(title, getattr(self, name)) for name, title in _MASK_TITLES.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         return {
             "images": self.image_count,
             **_coverage_to_dict(self.coverage),
-            "jaccard": asdict(self.jaccard),
-            "dice": asdict(self.dice),
-            "accuracy": asdict(self.accuracy),
-            "sensitivity": asdict(self.sensitivity),
-            "specificity": asdict(self.specificity),
-            "thresholded_jaccard": asdict(self.thresholded_jaccard),
-            "pooled_jaccard": asdict(self.pooled_jaccard),
+            **_to_dict(self, _MASK_TITLES),
         }
+
+
+_MASK_TITLES = {
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "thresholded_jaccard": "Jaccard, 0 below 0.65",
+    "pooled_jaccard": "Jaccard, pooled pixels",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +178,11 @@ class EvaluationReport:
     Args:
         source: Who predicted, in the manifest's words, or the folder's name.
         split: ``train``, ``validation`` or ``test``; empty where it is not known.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
         classification: Where there are scores, and labels to hold them against.
         segmentation: Where there are masks, and true ones to hold them against.
+        details: What the manifest says of the training: data, epochs, machine; not in the JSON.
     """
 
     source: str
@@ -215,9 +191,10 @@ class EvaluationReport:
     seed: int
     classification: ClassificationReport | None
     segmentation: SegmentationReport | None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
-    def rows(self) -> list[tuple[str, Estimate]]:
-        """Returns (name, estimate) of each metric, for tables."""
+    def rows(self) -> list[Row]:
+        """Returns each metric in words, for tables."""
         parts = (self.classification, self.segmentation)
         return [row for part in parts if part for row in part.rows()]
 
@@ -226,11 +203,104 @@ class EvaluationReport:
         return {
             "source": self.source,
             "split": self.split,
-            "bootstrap": {"draws": self.draws, "seed": self.seed, "level": 0.95},
+            "bootstrap": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
             "classification": self.classification.to_dict() if self.classification else None,
             "segmentation": self.segmentation.to_dict() if self.segmentation else None,
             "notice": NOTICE,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationComparison:
+    """Two score tables of the same images.
+
+    Args:
+        image_count: How many images both were compared on.
+        average_precision: By the bootstrap.
+        auc: By the bootstrap.
+        auc_delong: The same difference of AUC by DeLong's test; None unless each class has
+            two images.
+    """
+
+    image_count: int
+    average_precision: PairedTest
+    auc: PairedTest
+    auc_delong: PairedTest | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the comparison as JSON values."""
+        delong = None
+        if self.auc_delong:
+            of = asdict(self.auc_delong.difference)
+            delong = {"difference": of.pop("value"), **of, "p_value": self.auc_delong.p_value}
+        return {**asdict(self), "auc_delong": delong}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationComparison:
+    """Two sets of masks of the same images.
+
+    Args:
+        image_count: How many images both were compared on.
+        jaccard: Mean over the images.
+        dice: Mean over the images.
+    """
+
+    image_count: int
+    jaccard: PairedTest
+    dice: PairedTest
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """Two predictions folders against the same truth.
+
+    Args:
+        source_a: Who predicted A, in the manifest's words, or the folder's name.
+        source_b: Who predicted B, likewise.
+        draws: Number of bootstrap draws.
+        seed: Seed of the bootstrap.
+        classification: Where both have scores, and the truth has labels.
+        segmentation: Where both have masks, and the truth has masks.
+    """
+
+    source_a: str
+    source_b: str
+    draws: int
+    seed: int
+    classification: ClassificationComparison | None
+    segmentation: SegmentationComparison | None
+
+    def rows(self) -> list[tuple[str, PairedTest]]:
+        """Returns each metric in words and its test, for tables; DeLong's test stands apart."""
+        scores, masks = self.classification, self.segmentation
+        return [
+            *(
+                [("average precision", scores.average_precision), ("AUC", scores.auc)]
+                if scores
+                else []
+            ),
+            *([("Jaccard", masks.jaccard), ("Dice", masks.dice)] if masks else []),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "a": self.source_a,
+            "b": self.source_b,
+            "bootstrap": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
+            "classification": self.classification.to_dict() if self.classification else None,
+            "segmentation": asdict(self.segmentation) if self.segmentation else None,
+            "notice": NOTICE,
+        }
+
+
+def _to_dict(report: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _estimate_to_dict(getattr(report, name)) for name in names}
+
+
+def _estimate_to_dict(estimate: Estimate | None) -> dict[str, float | None]:
+    return asdict(estimate) if estimate else dict.fromkeys(("value", "low", "high"))
 
 
 def _coverage_to_dict(coverage: Coverage) -> dict[str, Any]:
@@ -240,7 +310,3 @@ def _coverage_to_dict(coverage: Coverage) -> dict[str, Any]:
         "without_truth": list(coverage.without_truth),
         "withheld_images": list(coverage.withheld),
     }
-
-
-def _as_estimate(delong: AucEstimate | None) -> Estimate:
-    return Estimate(delong.value, delong.low, delong.high) if delong else UNDEFINED

@@ -1,5 +1,1 @@
 """The paper's figures, drawn from runs and predictions: numbers and pixels in, pictures out."""
-
-from dermfuse.figures.style import Picture
-
-__all__ = ["Picture"]

@@ -1,229 +1,93 @@
-"""Which images the figures show, by rule: Figs. 12, 13 and 14.
+"""Images chosen by rule, with what was predicted over them: Figs. 12, 13 and 14."""
 
-What makes an image hard to segment, as numbers: the rules behind Fig. 13.
-
-Each rule takes an image (H, W, 3) and the lesion's mask (H, W) and returns one number. Lengths
-are shares of the shorter side, so that a rule reads the same at any size; Fig. 13 measures all
-images at one size. The rules rank images, they do not diagnose: a ruler's ticks count as hair
-where they are long, and a coloured sticker counts as marker.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import pi, sqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.figures.inside import even_ranks
-from dermfuse.figures.maps import (
-    Panel,
-    ProbabilityRow,
-    Row,
-    ShownImage,
-    draw_panels,
-    draw_probability_maps,
-)
+from dermfuse.figures.curves import basis_of
+from dermfuse.figures.hardness import RULES
 from dermfuse.figures.sources import (
-    ScoredGroup,
+    ScoredNetwork,
     SegmentedNetwork,
     Sources,
+    even_ranks,
     is_fusion,
     name_of,
-    scale_image,
-    scale_mask,
     shrunk,
     shrunk_mask,
     without_members,
 )
-from dermfuse.figures.style import Basis, Picture
-from dermfuse.imaging.colours import to_lab
-from dermfuse.imaging.geometry import perimeter
-from dermfuse.imaging.masks import read_mask
-from dermfuse.imaging.preprocess import read_image, read_probability, resize_probability
-from dermfuse.predictions.folder import Predictions
-
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-
-_HAIR_WIDTH = 0.035
-"""Structures narrower than this are thin."""
-_HAIR_LENGTH = 0.12
-"""Thin structures at least this long are hairs."""
-_HAIR_DEPTH = 14.0
-"""How much darker than its surroundings a hair is, of 255."""
-_HAIR_THINNESS = 0.35
-"""Largest area of a hair, as a share of the square on its length."""
-_MARGIN = 0.03
-"""What lies this near to the lesion is its border."""
-_RING = 0.25
-"""Width of the ring of skin around the lesion, in its mean radii."""
-_INK_CHROMA = 18.0
-"""How far in a* and b* ink is from the skin around it."""
-_INK_OFF_SKIN = 9.0
-"""How far in a* and b* ink is from all shades of the skin, from grey to the skin's own colour."""
-_INK_HUES_DEGREES = (120.0, 345.0)
-"""From green over blue to purple, in the plane of a* and b*."""
-
-_LUMA = np.array((0.299, 0.587, 0.114))
-
-
-def hair_fraction(image: Image, mask: Mask) -> float:
-    """Returns the share of the skin outside the lesion that thin, long, dark lines cover.
-
-    A black-hat (the closing less the image) keeps what is dark and narrow; of its connected
-    pieces those count that are long and cover little of the square on their length. Inside the
-    lesion and at its border pigment looks alike: they are left out.
-
-    Args:
-        image: (H, W, 3) RGB.
-        mask: The lesion, (H, W).
-    """
-    _check(image, mask)
-    side = min(mask.shape)
-    grey = image @ _LUMA
-    width = max(3, 2 * round(_HAIR_WIDTH * side / 2) + 1)
-    dark = ndimage.grey_closing(grey, size=(width, width)) - grey > _HAIR_DEPTH
-    skin = ~_grown(mask, _MARGIN * side)
-    pieces, count = ndimage.label(dark & skin, structure=np.ones((3, 3)))
-    if not count or not skin.any():
-        return 0.0
-    areas = ndimage.sum_labels(np.ones(mask.shape), pieces, range(1, count + 1))
-    boxes = ndimage.find_objects(pieces)
-    lengths = np.array([np.hypot(*(part.stop - part.start for part in box)) for box in boxes])
-    is_hair = (lengths >= _HAIR_LENGTH * side) & (areas <= _HAIR_THINNESS * lengths**2)
-    return float(areas[is_hair].sum() / np.count_nonzero(skin))
-
-
-def marker_fraction(image: Image, mask: Mask) -> float:
-    """Returns the share of the image outside the lesion that is green, blue or purple.
-
-    Hue is measured from the skin's own: the median a* and b* outside the lesion are taken off,
-    so that a camera's tint is no ink. Skin in shadow and in glare fades towards grey, which is
-    bluer than it: what lies near the line from grey to the skin's colour is skin. The lesion
-    itself may be blue-grey and is left out.
-
-    Args:
-        image: (H, W, 3) RGB.
-        mask: The lesion, (H, W).
-    """
-    _check(image, mask)
-    skin = ~_grown(mask, _MARGIN * min(mask.shape))
-    if not skin.any():
-        return 0.0
-    colours = to_lab(image[skin])[:, 1:]
-    skin_colour = np.median(colours, axis=0)
-    a, b = (colours - skin_colour).T
-    hue = np.degrees(np.arctan2(b, a)) % 360
-    low, high = _INK_HUES_DEGREES
-    is_ink = (np.hypot(a, b) > _INK_CHROMA) & (hue > low) & (hue < high)
-    is_ink &= _distance_from_shades(colours, skin_colour) > _INK_OFF_SKIN
-    return float(np.mean(is_ink))
-
-
-def colour_difference(image: Image, mask: Mask) -> float:
-    """Returns the distance of the lesion's mean colour from the skin around it, in CIELAB.
-
-    The skin is a ring a quarter of the lesion's mean radius wide, a little away from its border.
-    A difference of 2 is just seen; low contrast is a small number.
-
-    Args:
-        image: (H, W, 3) RGB.
-        mask: The lesion, (H, W); it is not empty and not the whole frame.
-    """
-    _check(image, mask)
-    radius = sqrt(np.count_nonzero(mask) / pi)
-    near, far = _grown(mask, 0.05 * radius), _grown(mask, (0.05 + _RING) * radius)
-    ring = far & ~near
-    if not mask.any() or not ring.any():
-        raise DataError("the mask is empty or the whole frame", expected="a lesion on skin")
-    inside, outside = (to_lab(image[part]).mean(axis=0, dtype=np.float64) for part in (mask, ring))
-    return float(np.linalg.norm(inside - outside))
-
-
-def irregularity(_: Image, mask: Mask) -> float:
-    """Returns perimeter² / (4 pi area) of the lesion: 1 for a disc, more for all else.
-
-    The perimeter is Crofton's: how often lines in four directions cross the border. Counting
-    pixel edges would give a disc 1.6.
-
-    Args:
-        _: Not looked at.
-        mask: The lesion, (H, W), not empty.
-    """
-    if not mask.any():
-        raise DataError("the mask is empty", expected="a lesion")
-    return perimeter(mask) ** 2 / (4 * pi * np.count_nonzero(mask))
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One way in which an image is hard.
-
-    Args:
-        name: In words, for the figure.
-        measure: (image, mask) to a number.
-        number: What the number is, in words.
-        largest_is_hardest: Or the smallest.
-    """
-
-    name: str
-    measure: Callable[[Image, Mask], float]
-    number: str
-    largest_is_hardest: bool = True
-
-    def order(self, values: NDArray[np.float64]) -> list[int]:
-        """Returns the indices of images from the hardest on."""
-        keys = -values if self.largest_is_hardest else values
-        return [int(index) for index in np.argsort(keys, kind="stable")]
-
-
-RULES = (
-    Rule("hair", hair_fraction, "hair on skin, share"),
-    Rule("marker or ink", marker_fraction, "ink on skin, share"),
-    Rule("low contrast", colour_difference, "colour difference", largest_is_hardest=False),
-    Rule("irregular border", irregularity, "irregularity"),
+from dermfuse.figures.style import (
+    BLUE,
+    INK,
+    PREDICTED,
+    ROW_NAME,
+    TRUTH,
+    Basis,
+    encode,
+    fold,
+    hide,
+    house_style,
+    new_figure,
 )
-"""The hard images of Fig. 13."""
+from dermfuse.imaging.outlines import outline
+from dermfuse.imaging.preprocess import read_probability, resize_probability
+from dermfuse.predictions.folder import Predictions
+from dermfuse.report import Picture
 
-
-def _grown(mask: Mask, distance_px: float) -> Mask:
-    """Returns the mask grown by a distance on all sides."""
-    if not mask.any():
-        return mask
-    grown: Mask = ndimage.distance_transform_edt(~mask) <= max(1.0, distance_px)
-    return grown
-
-
-def _distance_from_shades(
-    colours: NDArray[np.float32], skin: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Returns the distance of a* and b*, (N, 2), from the line between grey and the skin's."""
-    along = np.clip(colours @ skin / max(float(skin @ skin), 1e-9), 0, 1)
-    return np.asarray(np.linalg.norm(colours - along[:, None] * skin, axis=1))
-
-
-def _check(image: Image, mask: Mask) -> None:
-    if image.shape != (*mask.shape, 3):
-        raise DataError(
-            f"an image of shape {image.shape} with a mask of shape {mask.shape}",
-            expected="(H, W, 3) and (H, W)",
-        )
-
+Mask = NDArray[np.bool_]
+Map = NDArray[np.float32]
 
 MEASURED_PX = 256
-"""Longer side at which hardness is measured, whatever the image's size."""
+"""Longer side at which hardness is measured; a smaller image keeps its size."""
 
 _HARD_PER_RULE = 4
 _WORST = 8
 _WORST_ACROSS = 4
 _WRONG = 4
 _MAPPED_IMAGES = 4
+_COLOURS = "viridis"
+_BINS = 32
+_ROW_LETTERS = 80  # of a row of one image; more images are lower
+_CONTOURS: tuple[dict[str, Any], ...] = (
+    {"label": "true", "color": TRUTH, "linestyle": "-"},
+    {"label": "predicted", "color": PREDICTED, "linestyle": "--"},
+)
+_HALO: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="white")]
 
 Hardness = Mapping[str, Mapping[str, float]]
 """Rule, image id to the rule's number; images that a rule cannot measure are not there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One image of a figure.
+
+    Args:
+        image: (H, W, 3) RGB, or a map in [0, 1], (H, W).
+        lines: What stands above it.
+        truth: The true mask, where contours are drawn. (H, W)
+        predicted: The predicted mask, where contours are drawn. (H, W)
+    """
+
+    image: NDArray[np.uint8] | Map
+    lines: Sequence[str]
+    truth: Mask | None = None
+    predicted: Mask | None = None
+
+
+Row = tuple[str, Sequence[Panel]]
+"""What panels have in common, and the panels from the left."""
 
 
 def measure_hardness(sources: Sources, image_ids: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -234,22 +98,14 @@ def measure_hardness(sources: Sources, image_ids: Sequence[str]) -> dict[str, di
     """
     table: dict[str, dict[str, float]] = {rule.name: {} for rule in RULES}
     for image_id in image_ids:
-        image = read_image(sources.lesions[image_id].image_path)
-        image = scale_image(image, MEASURED_PX, enlarge=True)
-        mask = scale_mask(read_mask(sources.truth.masks[image_id]), *image.shape[:2])
+        image = shrunk(sources.lesions[image_id], MEASURED_PX)
+        mask = shrunk_mask(sources.truth.masks[image_id], image)
         for rule in RULES:
             try:
                 table[rule.name][image_id] = rule.measure(image, mask)
             except DataError:  # a mask that is empty or the whole frame has no border
                 continue
     return table
-
-
-def hardest(rule: Rule, numbers: Mapping[str, float], wanted: int) -> list[str]:
-    """Returns the hardest images by a rule; none that has nothing of what the rule looks for."""
-    image_ids = [i for i, number in numbers.items() if number > 0 or not rule.largest_is_hardest]
-    order = rule.order(np.array([numbers[image_id] for image_id in image_ids]))
-    return [image_ids[index] for index in order[:wanted]]
 
 
 def draw_hard_images(
@@ -260,31 +116,17 @@ def draw_hard_images(
     Raises:
         DermfuseError: An image cannot be read, or no rule applies to any.
     """
-    rows, without = [], []
+    rows: list[Row] = []
     for rule in RULES:
         numbers = {i: n for i, n in hardness[rule.name].items() if i in network.agreement}
-        chosen = hardest(rule, numbers, _HARD_PER_RULE)
         panels = [
             _contours(sources, network, image_id, f"{rule.number} {numbers[image_id]:.3g}")
-            for image_id in chosen
+            for image_id in rule.hardest(numbers, _HARD_PER_RULE)
         ]
-        if panels:
-            rows.append(Row(rule.name, tuple(panels)))
-        else:
-            without.append(rule.name)
-    caption = (
-        f"The {_HARD_PER_RULE} hardest images by each rule, measured on the true mask at "
-        f"{MEASURED_PX} px; not chosen by how well they were segmented."
-    )
-    if without:
-        caption += f" No image has: {', '.join(without)}."
-    return draw_panels(
-        rows,
-        name=name,
-        title="Contours on hard images",
-        caption=caption,
-        basis=_basis(network),
-    )
+        rows.append((rule.name, panels))
+    without = [rule for rule, panels in rows if not panels]
+    values = {"wanted": _HARD_PER_RULE, "pixels": MEASURED_PX, "without": without}
+    return draw_panels(rows, name, _basis(network), "hard_images", **values)
 
 
 def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) -> Picture:
@@ -293,71 +135,114 @@ def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) 
     Raises:
         DermfuseError: An image cannot be read, or there is none.
     """
-    ordered = sorted(network.agreement, key=lambda image_id: network.agreement[image_id])
-    panels = [_contours(sources, network, image_id) for image_id in ordered[:_WORST]]
+    worst = sorted(network.agreement, key=network.agreement.__getitem__)[:_WORST]
+    panels = [_contours(sources, network, image_id) for image_id in worst]
     rows = [
-        Row("lowest Jaccard" if first == 0 else "", tuple(panels[first : first + _WORST_ACROSS]))
+        ("" if first else "lowest Jaccard", panels[first : first + _WORST_ACROSS])
         for first in range(0, len(panels), _WORST_ACROSS)
     ]
-    return draw_panels(
-        rows,
-        name=name,
-        title="Failures of segmentation",
-        caption=f"The {len(panels)} images with the lowest Jaccard, the lowest first.",
-        basis=_basis(network),
-    )
+    return draw_panels(rows, name, _basis(network), "worst_masks", images=len(panels))
 
 
-def draw_wrong_classes(sources: Sources, group: ScoredGroup, *, name: str) -> Picture:
+def draw_wrong_classes(
+    sources: Sources, networks: Sequence[ScoredNetwork], *, name: str
+) -> Picture:
     """Returns Fig. 14 (b): the images that each network is surest and wrong about.
 
     Raises:
         DermfuseError: An image cannot be read, or no image is classified wrongly.
     """
-    rows = []
-    names = without_members(sources, [network.name for network in group.networks])
-    networks = [network for network in group.networks if network.name in names]
-    several = len(networks) > 1
+    networks = without_members(networks)
+    rows: list[Row] = []
     for network in networks:
-        for is_malignant, words, sign in ((True, "melanoma missed", 1), (False, "false alarm", -1)):
-            wrong = np.flatnonzero(
-                (network.malignant == is_malignant)
-                & ((network.scores > network.threshold) != is_malignant)
-            )
-            surest = wrong[np.argsort(sign * network.scores[wrong], kind="stable")]
-            panels = [
-                Panel(
-                    shrunk(sources.lesions[group.image_ids[index]]),
-                    (group.image_ids[index], f"score {network.scores[index]:.3f}"),
-                )
-                for index in surest.tolist()
-                if group.image_ids[index] in sources.lesions
+        before = f"{network.name}: " if len(networks) > 1 else ""
+        wrong = (network.scores > network.threshold) != network.malignant
+        for words, of_class, sign in (
+            ("melanoma missed", network.malignant, 1),
+            ("false alarm", ~network.malignant, -1),
+        ):
+            surest = [
+                (network.image_ids[index], network.scores[index])
+                for index in np.argsort(sign * network.scores, kind="stable").tolist()
+                if (wrong & of_class)[index] and network.image_ids[index] in sources.lesions
             ][:_WRONG]
-            if panels:
-                rows.append(Row(f"{network.name}: {words}" if several else words, tuple(panels)))
+            panels = [
+                Panel(shrunk(sources.lesions[image_id]), (image_id, f"score {score:.3f}"))
+                for image_id, score in surest
+            ]
+            rows.append((before + words, panels))
     thresholds = sorted({f"{network.threshold:.3g}" for network in networks})
-    if not rows:
-        raise DataError(
-            "no image is classified wrongly, or its photograph is not there", expected="one or more"
-        )
-    return draw_panels(
-        rows,
-        name=name,
-        title="Failures of classification",
-        caption=(
-            "The images each network is surest and wrong about, malignant at a score above "
-            f"{' or '.join(thresholds)}: missed melanomas from the lowest score on, false alarms "
-            "from the highest."
-        ),
-        basis=basis_of(replace(group, networks=tuple(networks))),
-    )
+    return draw_panels(rows, name, basis_of(networks), "wrong_classes", thresholds=thresholds)
 
 
-def draw_probabilities(sources: Sources) -> list[Picture]:
-    """Returns Fig. 12 for each split with probability maps; two networks' mean is their fusion.
+@house_style
+def draw_panels(
+    rows: Sequence[Row], name: str, basis: Basis, words: str, **values: object
+) -> Picture:
+    """Returns rows of images, with the true contour in red and the predicted one in blue.
+
+    The true contour is a solid line and the predicted one is dashed, so that they can be
+    distinguished without colour.
+
+    Args:
+        rows: What is shown; an empty row is left out.
+        name: The file's name without its ending.
+        basis: Which images they were chosen from.
+        words: What is said of them, as in ``encode``.
+        **values: Its arguments.
 
     Raises:
-        DermfuseError: There is no map, or one cannot be read.
+        DataError: There is no image.
+
+    Paper:
+        Figs. 13 and 14: blue is predicted, red is true.
+    """
+    rows = [(row, panels) for row, panels in rows if panels]
+    if not rows:
+        raise DataError("no image is of this kind", expected="one or more")
+    columns = max(len(panels) for _, panels in rows)
+    lines = max(len(panel.lines) for _, panels in rows for panel in panels)
+    figure = new_figure(0.9 + len(rows) * (7.2 / columns + 0.22 * lines))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        hide(axes)
+    for cells, (row, panels) in zip(grid, rows, strict=True):
+        cells[0].set_ylabel(fold(row, _ROW_LETTERS // columns), **ROW_NAME)
+        for axes, panel in zip(cells, panels, strict=False):
+            draw_panel(axes, panel)
+    if any(panel.truth is not None for _, panels in rows for panel in panels):
+        _add_legend(figure)
+    return encode(figure, name, basis, words, **values)
+
+
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draws one image, its contours and its lines."""
+    hide(axes)
+    axes.imshow(panel.image, cmap=_COLOURS, vmin=0, vmax=1)
+    for mask, look in zip((panel.truth, panel.predicted), _CONTOURS, strict=True):
+        if mask is not None:
+            draw_contour(axes, mask, look)
+    axes.set_title("\n".join(panel.lines), fontsize=9.5)
+
+
+def draw_contour(axes: Axes, mask: Mask, look: Mapping[str, Any]) -> None:
+    """Draws the outline of a mask, closed at the frame, with a white halo."""
+    for ring in outline(mask):
+        x, y = np.array([*ring, ring[0]]).T - 0.5  # a pixel's centre is half a pixel from its edge
+        style = {**look, "linewidth": 1.7, "path_effects": _HALO}
+        axes.plot(x, y, scalex=False, scaley=False, **style)
+
+
+def _add_legend(figure: Figure) -> None:
+    keys = [Line2D([], [], **look) for look in _CONTOURS]
+    figure.legend(handles=keys, loc="outside upper right", ncols=2)
+
+
+def mapped_networks(sources: Sources) -> list[list[Predictions]]:
+    """Returns the networks with probability maps, by split.
+
+    Raises:
+        DataError: There is no map.
     """
     by_split: dict[str, list[Predictions]] = {}
     for predictions in sources.predictions:
@@ -369,63 +254,75 @@ def draw_probabilities(sources: Sources) -> list[Picture]:
             expected="probabilities/*.png",
             action="Predict with: dermfuse predict --probabilities",
         )
-    return [
-        _draw_maps(sources, networks, numbered("fig-12-probability-maps", number, len(by_split)))
-        for number, networks in enumerate(by_split.values(), start=1)
-    ]
+    return list(by_split.values())
 
 
-def numbered(name: str, number: int, count: int) -> str:
-    """Returns a figure's name, with its number where there are several of its kind.
+@house_style
+def draw_probability_maps(
+    sources: Sources, networks: Sequence[Predictions], *, name: str
+) -> Picture:
+    """Returns Fig. 12: each network's map of each image, with the histogram of its values.
 
-    Example:
-        >>> numbered("fig-14", 1, 1), numbered("fig-14", 2, 3)
-        ('fig-14', 'fig-14-2')
+    Two networks without their fusion are shown with their mean.
+
+    Args:
+        sources: With the photographs, and the true masks where there are any.
+        networks: One or more, of one split; each takes a column, fusions to the right.
+        name: The file's name without its ending.
+
+    Raises:
+        DermfuseError: There is no image in common, or one cannot be read.
     """
-    return name if count == 1 else f"{name}-{number}"
-
-
-def basis_of(group: ScoredGroup) -> Basis:
-    """Returns what figures of scores stand on."""
-    names = tuple(network.name for network in group.networks)
-    malignant = int(group.networks[0].malignant.sum())
-    return Basis(group.split, len(group.image_ids), names, malignant)
-
-
-def _draw_maps(sources: Sources, networks: Sequence[Predictions], name: str) -> Picture:
+    networks = sorted(networks, key=is_fusion)
     common = set.intersection(*(set(p.probabilities) for p in networks)) & sources.lesions.keys()
     if not common:
         raise DataError("the networks predict no photograph in common", expected="one or more")
-    columns = sorted(networks, key=is_fusion)  # fusions to the right
-    image_ids = sorted(common)
-    chosen = [image_ids[rank] for rank in even_ranks(len(image_ids), _MAPPED_IMAGES)]
-    shown, maps = [], []
-    for image_id in chosen:
-        image = shrunk(sources.lesions[image_id])
-        mask_path = sources.truth.masks.get(image_id)
-        truth = shrunk_mask(mask_path, image) if mask_path else None
-        shown.append(ShownImage(image_id, image, truth=truth))
-        maps.append(
-            [
-                resize_probability(read_probability(p.probabilities[image_id]), *image.shape[:2])
-                for p in columns
-            ]
-        )
-    names = [name_of(p) for p in columns]
-    if len(columns) == 2 and not any(map(is_fusion, columns)):
-        names.append("fusion: mean of both")
-        maps = [[a, b, (a + b) / np.float32(2)] for a, b in maps]
-    rows = [
-        ProbabilityRow(column, tuple(of_image[index] for of_image in maps))
-        for index, column in enumerate(names)
+    chosen = [sorted(common)[rank] for rank in even_ranks(len(common), _MAPPED_IMAGES)]
+    shown = [_mapped(sources, networks, image_id) for image_id in chosen]
+    names = [name_of(network) for network in networks]
+    names += ["fusion: mean of both"] * (len(shown[0][1]) - len(names))
+    columns = 1 + len(names)
+    figure = new_figure(1.2 + len(chosen) * (6.0 / columns + 1.1))
+    heights = [3, 1] * len(chosen)
+    grid = figure.subplots(2 * len(chosen), columns, squeeze=False, height_ratios=heights)
+    for upper, lower, (photograph, maps) in zip(grid[::2], grid[1::2], shown, strict=True):
+        draw_panel(upper[0], photograph)
+        lower[0].remove()
+        for axes, below, values in zip(upper[1:], lower[1:], maps, strict=True):
+            draw_panel(axes, Panel(values, (), photograph.truth, values >= 0.5))
+            _draw_histogram(below, values)
+        lower[1].set_ylabel("pixels", fontsize=9)
+    for axes, heading in zip(grid[0, 1:], names, strict=True):
+        axes.set_title(fold(heading, 100 // columns))
+    scale = ScalarMappable(Normalize(0, 1), _COLOURS)
+    bar = figure.colorbar(scale, ax=list(grid[:, 1:].flat), fraction=0.02, pad=0.01)
+    bar.set_label("probability of lesion")
+    if any(photograph.truth is not None for photograph, _ in shown):
+        _add_legend(figure)
+    basis = Basis(networks[0].manifest.split, len(common), tuple(names))
+    return encode(figure, name, basis, "probability_maps", images=len(chosen))
+
+
+def _mapped(
+    sources: Sources, networks: Sequence[Predictions], image_id: str
+) -> tuple[Panel, list[Map]]:
+    """Returns an image and its maps; of two networks without their fusion also the mean."""
+    image = shrunk(sources.lesions[image_id])
+    mask = sources.truth.masks.get(image_id)
+    maps = [
+        resize_probability(read_probability(p.probabilities[image_id]), *image.shape[:2])
+        for p in networks
     ]
-    return draw_probability_maps(
-        shown,
-        rows,
-        basis=Basis(networks[0].manifest.split, len(common), tuple(names)),
-        chosen=f"{len(chosen)} images, spread evenly over the ids.",
-        name=name,
-    )
+    if len(maps) == 2 and not any(map(is_fusion, networks)):
+        maps.append((maps[0] + maps[1]) / np.float32(2))
+    return Panel(image, (image_id,), shrunk_mask(mask, image) if mask else None), maps
+
+
+def _draw_histogram(axes: Axes, values: Map) -> None:
+    axes.hist(values.ravel(), bins=_BINS, range=(0, 1), color=BLUE, log=True)
+    axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
+    axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(1, 2 * values.size))
+    axes.tick_params(labelsize=8.5)
 
 
 def _contours(sources: Sources, network: SegmentedNetwork, image_id: str, line: str = "") -> Panel:

@@ -12,20 +12,22 @@ from PIL import Image
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
-from dermfuse.figures.curves import draw_training_curves
+from dermfuse.figures.curves import (
+    draw_decision_curves,
+    draw_rankings,
+    draw_reliability,
+    draw_training_curves,
+)
 from dermfuse.figures.examples import (
-    basis_of,
     draw_hard_images,
-    draw_probabilities,
+    draw_probability_maps,
     draw_worst_masks,
     draw_wrong_classes,
+    mapped_networks,
     measure_hardness,
-    numbered,
 )
-from dermfuse.figures.inside import draw_embeddings_inside, draw_maps_inside, look
-from dermfuse.figures.ranking import draw_decision_curves, draw_rankings, draw_reliability
+from dermfuse.figures.inside import draw_activation_maps, draw_embeddings, look
 from dermfuse.figures.sources import (
-    ScoredGroup,
     SegmentedNetwork,
     Sources,
     read_sources,
@@ -33,8 +35,8 @@ from dermfuse.figures.sources import (
     segmented_networks,
     without_members,
 )
-from dermfuse.figures.style import Basis, Picture
 from dermfuse.folders import NOTICE, atomic_write, new_folder, write_json
+from dermfuse.report import Picture
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,8 +69,8 @@ def draw_figures(
         runs: Run folders, of class networks and of U-Nets.
         predictions: Predictions folders, of networks and of fusions.
         data: The dataset folder, or several.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap and of t-SNE.
+        draws: How many draws the bootstrap has.
+        seed: The seed of the bootstrap and of t-SNE.
         paper: Whether the paper's figures alone are drawn.
         skipped: Called with each figure that is not drawn, and why; else it is logged.
 
@@ -99,7 +101,7 @@ def write_figures(
     *,
     webp: bool = False,
     not_drawn: Sequence[tuple[str, str]] = (),
-) -> None:
+) -> dict[str, Any]:
     """Writes each picture as a file, and their titles and captions as ``figures.json``.
 
     Args:
@@ -108,72 +110,66 @@ def write_figures(
         webp: Whether as WebP, a fifth as large and not quite what was drawn, else as PNG.
         not_drawn: (figure, why) of those that are not there.
 
+    Returns:
+        What ``figures.json`` says.
+
     Raises:
         RunError: The folder exists and is not empty.
         StorageError: It cannot be written.
     """
     new_folder(out, what="figures")
-    for picture in pictures:
-        with atomic_write(out / _file_of(picture, webp=webp)) as file:
+    files = [f"{picture.name}.{'webp' if webp else 'png'}" for picture in pictures]
+    for name, picture in zip(files, pictures, strict=True):
+        with atomic_write(out / name) as file:
             if webp:
                 Image.open(io.BytesIO(picture.png)).save(file, "webp", quality=WEBP_QUALITY)
             else:
                 file.write(picture.png)
-    write_json(out / CAPTIONS_NAME, captions(pictures, not_drawn, webp=webp))
-
-
-def captions(
-    pictures: Sequence[Picture], not_drawn: Sequence[tuple[str, str]], *, webp: bool = False
-) -> dict[str, Any]:
-    """Returns what ``figures.json`` says."""
-    return {
+    said = {
         "figures": [
-            {"file": _file_of(p, webp=webp), "title": p.title, "caption": p.caption}
-            for p in pictures
+            {"file": name, "title": picture.title, "caption": picture.caption}
+            for name, picture in zip(files, pictures, strict=True)
         ],
         "not_drawn": [{"figure": figure, "why": why} for figure, why in not_drawn],
         "notice": NOTICE,
     }
+    write_json(out / CAPTIONS_NAME, said)
+    return said
 
 
-def _file_of(picture: Picture, *, webp: bool) -> str:
-    return f"{picture.name}.{'webp' if webp else 'png'}"
-
-
-def _jobs(sources: Sources, *, draws: int, seed: int) -> Iterator[_Job]:
+def _jobs(sources: Sources, *, seed: int, draws: int) -> Iterator[_Job]:
     """Yields each figure and what draws it."""
     looked = cache(lambda: look(sources, seed=seed))
     scored = cache(lambda: scored_groups(sources))
-    segmented = cache(lambda: segmented_networks(sources))
+    segmented = cache(lambda: without_members(segmented_networks(sources)))
+
+    def draw_scores(draw: Callable[..., Picture], name: str) -> Callable[[], list[Picture]]:
+        return lambda: _each(scored(), draw, name)
+
+    maps, worst = partial(draw_probability_maps, sources), partial(draw_worst_masks, sources)
+    wrong, rankings = (
+        partial(draw_wrong_classes, sources),
+        partial(draw_rankings, draws=draws, seed=seed),
+    )
     yield "Fig. 8", lambda: [_training_curves(sources, "classification")]
-    yield "Fig. 9", lambda: [draw_maps_inside(looked())]
-    yield "Fig. 10", lambda: [draw_embeddings_inside(looked(), seed=seed)]
+    yield "Fig. 9", lambda: [draw_activation_maps(looked())]
+    yield "Fig. 10", lambda: [draw_embeddings(looked(), seed=seed)]
     yield "Fig. 11", lambda: [_training_curves(sources, "segmentation")]
-    yield "Fig. 12", lambda: draw_probabilities(sources)
-    shown = cache(lambda: _without_members(sources, segmented()))
-    yield "Fig. 13", lambda: _hard_images(sources, shown())
-    masks = partial(draw_worst_masks, sources)
-    yield "Fig. 14, masks", lambda: _each(shown(), masks, "fig-14-worst-masks")
-    classes = partial(draw_wrong_classes, sources)
-    yield "Fig. 14, classes", lambda: _each(scored(), classes, "fig-14-wrong-classes")
-    yield "Reliability diagram", lambda: _each(scored(), _reliability, "reliability")
-    curves = partial(_rankings, draws=draws, seed=seed)
-    yield "ROC and precision-recall curves", lambda: _each(scored(), curves, "roc-and-recall")
-    yield "Decision curve", lambda: _each(scored(), _decision_curve, "decision-curve")
+    yield "Fig. 12", lambda: _each(mapped_networks(sources), maps, "fig-12-probability-maps")
+    yield "Fig. 13", lambda: _hard_images(sources, segmented())
+    yield "Fig. 14, masks", lambda: _each(segmented(), worst, "fig-14-worst-masks")
+    yield "Fig. 14, classes", draw_scores(wrong, "fig-14-wrong-classes")
+    yield "Reliability diagram", draw_scores(draw_reliability, "reliability")
+    yield "ROC and precision-recall curves", draw_scores(rankings, "roc-and-recall")
+    yield "Decision curve", draw_scores(draw_decision_curves, "decision-curve")
 
 
 def _training_curves(sources: Sources, task: Task) -> Picture:
     runs = sources.runs_for(task)
     if not runs:
         raise DataError(f"there is no run for {task}", expected="one or more run folders")
-    is_class = task == "classification"
-    validated = {image_id for run in runs for image_id in run.split.validation}
-    return draw_training_curves(
-        [run.history for run in runs],
-        name="fig-08-training-curves" if is_class else "fig-11-training-curves",
-        title=f"Training of the {'class networks' if is_class else 'U-Nets'}",
-        basis=Basis("validation", len(validated), tuple(run.name for run in runs)),
-    )
+    number, networks = ("08", "class networks") if task == "classification" else ("11", "U-Nets")
+    return draw_training_curves(runs, name=f"fig-{number}-training-curves", networks=networks)
 
 
 def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list[Picture]:
@@ -183,28 +179,8 @@ def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list
     return _each(networks, draw, "fig-13-hard-images")
 
 
-def _without_members(
-    sources: Sources, networks: Sequence[SegmentedNetwork]
-) -> list[SegmentedNetwork]:
-    names = without_members(sources, [network.name for network in networks])
-    return [network for network in networks if network.name in names]
-
-
-def _reliability(group: ScoredGroup, *, name: str) -> Picture:
-    return draw_reliability(group.networks, basis=basis_of(group), name=name)
-
-
-def _rankings(group: ScoredGroup, *, name: str, draws: int, seed: int) -> Picture:
-    basis = basis_of(group)
-    return draw_rankings(group.networks, basis=basis, name=name, draws=draws, seed=seed)
-
-
-def _decision_curve(group: ScoredGroup, *, name: str) -> Picture:
-    return draw_decision_curves(group.networks, basis=basis_of(group), name=name)
-
-
 def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> list[Picture]:
-    """Returns one figure per item.
+    """Returns one figure per item, numbered where there are several.
 
     Raises:
         DataError: There is no item.
@@ -213,5 +189,6 @@ def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> li
         raise DataError(
             "no predictions folder has what it shows", expected="predictions, and their truth"
         )
-    numbers = enumerate(items, start=1)
-    return [draw(item, name=numbered(name, number, len(items))) for number, item in numbers]
+    if len(items) == 1:
+        return [draw(items[0], name=name)]
+    return [draw(item, name=f"{name}-{number}") for number, item in enumerate(items, start=1)]

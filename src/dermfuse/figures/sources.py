@@ -1,7 +1,5 @@
 """What figures are drawn from: run folders, predictions folders and a dataset folder, read."""
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from dermfuse.config import Config, Task, load_config
 from dermfuse.data.folders import DataFolders, Truth, has_split, load_dataset, load_truth
@@ -19,11 +16,10 @@ from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.splits import Split, read_split
 from dermfuse.errors import DataError, DermfuseError, RunError
 from dermfuse.evaluation.matching import match_masks, match_scores
-from dermfuse.figures.curves import History
-from dermfuse.figures.ranking import ScoredNetwork
 from dermfuse.folders import RunFolder
+from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.masks import read_mask
-from dermfuse.imaging.preprocess import read_image, resize_image
+from dermfuse.imaging.preprocess import read_image, resize_map
 from dermfuse.predictions.folder import Predictions, read_predictions
 from dermfuse.predictions.metrics import jaccard
 from dermfuse.records import MOST_RECORD_BYTES, read_plain, show_value
@@ -33,6 +29,7 @@ _Matched = TypeVar("_Matched")
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
 
 SHOWN_PX = 320
 """Longer side of the images in a figure."""
@@ -44,23 +41,50 @@ _METRICS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RunSource:
     """A run folder that was read.
 
     Args:
         path: The folder.
-        name: The network, and its seed.
         config: What was trained.
         split: Which images it was trained and validated on.
-        history: How the training went.
+        columns: ``metrics.csv``: what was measured after each epoch, NaN where it was not. (E,)
+            each; ``train_`` and a metric's name is the same on training images.
     """
 
     path: Path
-    name: str
     config: Config
     split: Split
-    history: History
+    columns: Mapping[str, Values]
+
+    def __post_init__(self) -> None:
+        needed = ["train_loss", "validation_loss", self.metrics[0]]
+        if missing := [name for name in needed if name not in self.columns]:
+            raise DataError(
+                f"the history of {self.name} has no column {', '.join(missing)}",
+                expected=f"the columns {', '.join(needed)}",
+            )
+        if np.isnan(self.columns[self.metrics[0]]).all():
+            raise DataError(
+                f"{self.metrics[0]} of {self.name} was measured after no epoch",
+                expected="a number for one epoch or more",
+            )
+
+    @property
+    def name(self) -> str:
+        """The network, and its seed."""
+        return f"{self.config.name}, seed {self.config.train.seed}"
+
+    @property
+    def metrics(self) -> tuple[str, str]:
+        """The columns that tell how well it does, the one the epoch is chosen by first."""
+        return _METRICS[self.config.model.task]
+
+    @property
+    def best_epoch(self) -> float:
+        """The epoch with the highest metric; the earliest of equals."""
+        return float(self.columns["epoch"][np.nanargmax(self.columns[self.metrics[0]])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +109,26 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ScoredGroup:
-    """Networks that scored the same labelled images.
+class ScoredNetwork:
+    """One network's scores beside the labels.
 
     Args:
-        split: Of the images.
+        name: The network.
+        split: The images' split.
         image_ids: In the order of the scores.
-        networks: Each with its scores.
+        malignant: Labels. (N,)
+        scores: Scores of malignancy, in [0, 1]. (N,)
+        threshold: A score above it is called malignant.
+        is_fusion: Whether it stands for two others.
     """
 
+    name: str
     split: str
     image_ids: tuple[str, ...]
-    networks: tuple[ScoredNetwork, ...]
+    malignant: NDArray[np.bool_]
+    scores: Values
+    threshold: float = 0.5
+    is_fusion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +139,16 @@ class SegmentedNetwork:
         name: The network.
         predictions: Its folder.
         agreement: The Jaccard of each image with a true mask and a photograph.
+        is_fusion: Whether it stands for two others.
     """
 
     name: str
     predictions: Predictions
     agreement: Mapping[str, float]
+    is_fusion: bool = False
+
+
+_Network = TypeVar("_Network", ScoredNetwork, SegmentedNetwork)
 
 
 def read_sources(
@@ -134,7 +171,7 @@ def read_sources(
     trained = load_dataset(data, "train").lesions if has_split(data, "train") else ()
     own = (lesion for lesion in trained if lesion.image_id not in TEST_DUPLICATES)
     lesions = {lesion.image_id: lesion for lesion in (*own, *tested)}
-    drawable = [run for run in runs if _validates(run)]
+    drawable = [run for run in runs if _read_config(run).data.validates]
     if not drawable and not predictions:
         raise DataError(
             f"{runs[0]} was trained on all images and validated on none",
@@ -152,11 +189,6 @@ def read_sources(
     )
 
 
-def is_run(folder: Path) -> bool:
-    """Returns whether a folder is a run; a predictions folder has no configuration."""
-    return RunFolder(folder).is_run
-
-
 def read_run(path: Path) -> RunSource:
     """Returns what a run folder says about its training.
 
@@ -166,11 +198,7 @@ def read_run(path: Path) -> RunSource:
     """
     config = _read_config(path)
     folder = RunFolder(path)
-    name = f"{config.name}, seed {config.train.seed}"
-    columns = read_columns(folder.metrics)
-    epochs = columns.pop("epoch")
-    history = History(name, epochs, columns, _METRICS[config.model.task])
-    return RunSource(path, name, config, read_split(folder.split), history)
+    return RunSource(path, config, read_split(folder.split), read_columns(folder.metrics))
 
 
 def _read_config(path: Path) -> Config:
@@ -179,38 +207,31 @@ def _read_config(path: Path) -> Config:
     return load_config(folder.config)
 
 
-def _validates(run: Path) -> bool:
-    return _read_config(run).data.validates
-
-
-def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
+def read_columns(path: Path) -> dict[str, Values]:
     """Returns the columns of ``metrics.csv``; NaN where a cell is empty.
 
     Raises:
         RunError: The file is missing, holds no epoch, or is not such a table.
     """
+    text = read_plain(path, most_bytes=MOST_RECORD_BYTES)
     try:
-        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
-        names, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
-        columns = {
-            name: np.array([_number(row[i]) for row in rows], dtype=np.float64)
-            for i, name in enumerate(names)
-        }
-        odd = len(columns) != len(names) or any(len(row) != len(names) for row in rows)
-    except (csv.Error, ValueError, IndexError) as error:
+        head, *lines = [line for line in text.decode("utf-8").splitlines() if line] or [""]
+        if not lines:
+            raise RunError(
+                f"{path} holds no epoch",
+                expected="a row for each finished epoch",
+                action="Train it, or continue with --resume",
+            )
+        table = np.loadtxt(lines, delimiter=",", converters=_number, comments=None, ndmin=2)
+        columns = dict(zip(head.split(","), table.T, strict=True))
+    except ValueError as error:
         raise RunError(
             f"{path} cannot be read ({error})", expected="the table of a run's epochs"
         ) from error
-    if odd or np.isnan(columns.get("epoch", np.zeros(0))).any():
+    if len(columns) < len(table.T) or np.isnan(columns.get("epoch", np.nan)).any():
         raise RunError(
-            f"{path} has rows or columns that do not fit its header",
+            f"{path} has no epoch in a row, or a column twice",
             expected="the table of a run's epochs, each column once",
-        )
-    if not len(columns.get("epoch", ())):
-        raise RunError(
-            f"{path} holds no epoch",
-            expected="a row for each finished epoch",
-            action="Train it, or go on with --resume",
         )
     return columns
 
@@ -234,13 +255,23 @@ def is_fusion(predictions: Predictions) -> bool:
     return "weight" in predictions.manifest.details
 
 
-def without_members(sources: Sources, names: Sequence[str]) -> list[str]:
+def without_members(networks: Sequence[_Network]) -> list[_Network]:
     """Returns the fusions among networks, which stand for their members, or all where none is."""
-    fusions = {name_of(each) for each in sources.predictions if is_fusion(each)}
-    return [name for name in names if name in fusions] or list(names)
+    return [network for network in networks if network.is_fusion] or list(networks)
 
 
-def scored_groups(sources: Sources) -> list[ScoredGroup]:
+def even_ranks(count: int, wanted: int) -> list[int]:
+    """Returns ranks spread evenly from the first to the last, without repetition.
+
+    Example:
+        >>> even_ranks(10, 4), even_ranks(2, 4), even_ranks(0, 4)
+        ([0, 3, 6, 9], [0, 1], [])
+    """
+    ranks = np.linspace(0, max(count - 1, 0), min(wanted, count))
+    return [int(rank) for rank in ranks]
+
+
+def scored_groups(sources: Sources) -> list[list[ScoredNetwork]]:
     """Returns the networks that have scores and labels, by the images they scored.
 
     Raises:
@@ -250,10 +281,15 @@ def scored_groups(sources: Sources) -> list[ScoredGroup]:
     for predictions, scored in _matched(sources, match_scores):
         key = predictions.manifest.split, scored.coverage.evaluated
         network = ScoredNetwork(
-            name_of(predictions), scored.malignant, scored.scores, predictions.manifest.threshold
+            name_of(predictions),
+            *key,
+            malignant=scored.malignant,
+            scores=scored.scores,
+            threshold=predictions.manifest.threshold,
+            is_fusion=is_fusion(predictions),
         )
         groups.setdefault(key, []).append(network)
-    return [ScoredGroup(*key, tuple(networks)) for key, networks in groups.items()]
+    return list(groups.values())
 
 
 def segmented_networks(sources: Sources) -> list[SegmentedNetwork]:
@@ -266,7 +302,8 @@ def segmented_networks(sources: Sources) -> list[SegmentedNetwork]:
     for predictions, segmented in _matched(sources, match_masks):
         pairs = zip(segmented.coverage.evaluated, segmented.counts, strict=True)
         agreement = {i: jaccard(counts) for i, counts in pairs if i in sources.lesions}
-        networks.append(SegmentedNetwork(name_of(predictions), predictions, agreement))
+        name, fused = name_of(predictions), is_fusion(predictions)
+        networks.append(SegmentedNetwork(name, predictions, agreement, fused))
     return networks
 
 
@@ -314,13 +351,13 @@ def _matched(
     return found
 
 
-def shrunk(lesion: Lesion) -> Image:
+def shrunk(lesion: Lesion, longer_px: int = SHOWN_PX) -> Image:
     """Returns a lesion's photograph at the size it has in a figure.
 
     Raises:
         ImageError: It cannot be read.
     """
-    return scale_image(read_image(lesion.image_path), SHOWN_PX, enlarge=False)
+    return reduce_image(read_image(lesion.image_path), long_side_px=longer_px).image
 
 
 def shrunk_mask(path: Path, like: Image) -> Mask:
@@ -329,21 +366,4 @@ def shrunk_mask(path: Path, like: Image) -> Mask:
     Raises:
         ImageError: It cannot be read.
     """
-    return scale_mask(read_mask(path), like.shape[0], like.shape[1])
-
-
-def scale_image(image: Image, longer_px: int, *, enlarge: bool) -> Image:
-    """Returns an image whose longer side has so many pixels; a smaller one only if asked for."""
-    height, width = image.shape[:2]
-    ratio = longer_px / max(height, width)
-    if ratio >= 1 and not enlarge:
-        return image
-    size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    return resize_image(image, size)
-
-
-def scale_mask(mask: Mask, height: int, width: int) -> Mask:
-    """Returns a mask of another size: lesion where half of a pixel's area or more is."""
-    grey = PillowImage.fromarray(mask.astype(np.uint8) * np.uint8(255))
-    resized = grey.resize((width, height), PillowImage.Resampling.BILINEAR)
-    return np.array(resized, dtype=np.uint8) >= 128
+    return resize_map(read_mask(path).astype(np.float32), *like.shape[:2]) >= 0.5

@@ -1,44 +1,22 @@
 """One look for every figure: colours, line styles, sizes, the notice below, and the PNG.
 
-Figures have no ground of their own, and ink that reads on a white page and on a dark one.
-
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; whatever a colour says is
 said by a line style, a marker or a word as well. Figures are drawn on Matplotlib's ``Figure``
 alone: no window, no state shared between figures.
-
-What a figure is once it is drawn.
 """
 
 import io
 import textwrap
-from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dermfuse.errors import DataError
 from dermfuse.folders import NOTICE
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A drawn figure, ready for a page or a file.
-
-    Attributes:
-        name: The file's name without its ending, such as ``fig-09-activation-maps``.
-        title: One line above it.
-        caption: What is seen, from which runs, on which images, how many.
-        png: The encoded picture.
-    """
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
+from dermfuse.report.page import Picture, template
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
@@ -47,44 +25,22 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 TRUTH, PREDICTED = "red", "#2F6BFF"
 """Contours, red and blue as in the paper's Figs. 13 and 14."""
 INK = "#7B7B7B"
-"""Of text and axes: contrast 4.2 on white and on the dark page alike."""
+"""Colour of text and axes, as in ``house.mplstyle``."""
+DOTS = (0, (1, 2))
+"""Dashes of what a curve is held against: chance, no treatment, perfect calibration."""
+
+ROW_NAME: dict[str, Any] = {"fontweight": "bold", "fontsize": 9.5}
+"""How the name of a row of images is written beside it."""
 
 WIDTH_IN = 10.0
-"""Of every figure."""
+"""Width of every figure."""
 DPI = 120
-TEXT_PT = 11
 
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _SHORT_NOTICE = NOTICE.partition(":")[0] + "."
 
-house_style = rc_context(
-    {
-        "font.family": ["DejaVu Sans"],
-        "font.size": TEXT_PT,
-        "axes.titlesize": TEXT_PT,
-        "axes.labelsize": TEXT_PT,
-        "xtick.labelsize": TEXT_PT - 1.5,
-        "ytick.labelsize": TEXT_PT - 1.5,
-        "legend.fontsize": TEXT_PT - 1.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": INK,
-        "grid.alpha": 0.3,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "axes.facecolor": "none",
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.axisbelow": True,
-        "lines.linewidth": 1.8,
-        "legend.frameon": False,
-        "figure.facecolor": "none",
-        "savefig.facecolor": "none",
-    }
-)
+house_style = rc_context(fname=Path(__file__).parent / "templates/house.mplstyle")
 """Decorates every function that draws."""
 
 
@@ -136,20 +92,15 @@ def new_figure(height_in: float) -> Figure:
     return Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, layout="constrained")
 
 
-def grid_of(figure: Figure, rows: int, columns: int, **options: Any) -> list[list[Axes]]:  # noqa: ANN401 — Matplotlib's own
-    """Returns rows of axes; ``options`` as for ``Figure.subplots``."""
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return [[axes[row, column] for column in range(columns)] for row in range(rows)]
-
-
-def columns_for(count: int, *, most: int = 3) -> int:
-    """Returns how many panels stand beside each other: at most three, and two for four.
+def panel_grid(count: int) -> tuple[int, int]:
+    """Returns in how many rows and columns panels stand: at most three columns, two for four.
 
     Example:
-        >>> [columns_for(count) for count in (1, 2, 3, 4, 5)]
-        [1, 2, 3, 2, 3]
+        >>> [panel_grid(count) for count in (1, 2, 3, 4, 5)]
+        [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)]
     """
-    return 2 if count == 4 and most == 3 else min(count, most)
+    across = 2 if count == 4 else min(count, 3)
+    return -(-count // across), across
 
 
 def panel_pairs(
@@ -160,29 +111,22 @@ def panel_pairs(
     Args:
         figure: An empty one.
         count: How many pairs, 1 or more.
-        heights: Of the upper and the lower panels, to each other.
+        heights: Heights of the upper and the lower panels, relative to each other.
     """
-    across = columns_for(count)
-    down = -(-count // across)
-    grid = grid_of(figure, 2 * down, across, height_ratios=[*heights] * down)
-    pairs = [
-        (grid[2 * row][column], grid[2 * row + 1][column])
-        for row in range(down)
-        for column in range(across)
-    ]
-    for upper, lower in pairs[count:]:
-        upper.remove()
-        lower.remove()
+    down, across = panel_grid(count)
+    grid = figure.subplots(2 * down, across, squeeze=False, height_ratios=[*heights] * down)
+    pairs = list(zip(grid[::2].flat, grid[1::2].flat, strict=True))
+    for pair in pairs[count:]:
+        for axes in pair:
+            axes.remove()
     return pairs[:count]
 
 
 def hide(axes: Axes) -> None:
     """Takes ticks, grid and frame away, so that axes hold an image or nothing; text stays."""
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def fold(text: str, letters: int) -> str:
@@ -195,33 +139,7 @@ def fold(text: str, letters: int) -> str:
     return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
 
 
-def require(items: Sized, what: str) -> None:
-    """Refuses to draw nothing.
-
-    Args:
-        items: What would be drawn.
-        what: The same in words, in the plural.
-
-    Raises:
-        DataError: If there are none.
-    """
-    if not len(items):
-        raise DataError(f"there are no {what} to draw", expected="one or more")
-
-
-def require_equal(lengths: Sequence[int], what: str) -> None:
-    """Refuses columns of different lengths.
-
-    Raises:
-        DataError: If they differ.
-    """
-    if len(set(lengths)) > 1:
-        raise DataError(
-            f"{what} of lengths {', '.join(map(str, lengths))}", expected="equal lengths"
-        )
-
-
-def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis) -> Picture:
+def encode(figure: Figure, name: str, basis: Basis, words: str, **values: object) -> Picture:
     """Returns a drawn figure with the notice below it, as a PNG.
 
     Title and caption are words, for whoever shows the picture; the PNG's metadata hold them too.
@@ -229,13 +147,15 @@ def encode(figure: Figure, *, name: str, title: str, caption: str, basis: Basis)
     Args:
         figure: As ``new_figure`` made it.
         name: The file's name without its ending.
-        title: One line.
-        caption: What is seen; the basis is added to it.
-        basis: What it stands on.
+        basis: What it stands on; the caption ends with it.
+        words: The macro of ``templates/captions.txt`` that says what is seen.
+        **values: Its arguments.
     """
-    figure.supxlabel(_SHORT_NOTICE, x=0.01, ha="left", fontsize=TEXT_PT - 2.5)
-    said = f"{caption} {basis.sentence()}"
+    figure.supxlabel(_SHORT_NOTICE, x=0.01, ha="left", fontsize=8.5)
+    said = getattr(template("figures", "captions.txt").module, words)(**values).strip()
+    title, _, caption = said.partition("\n")
+    caption = " ".join([*caption.split(), basis.sentence()])
     file = io.BytesIO()
-    metadata = {"Software": None, "Title": title, "Description": f"{said} {NOTICE}"}
+    metadata = {"Software": None, "Title": title, "Description": f"{caption} {NOTICE}"}
     figure.savefig(file, format="png", dpi=DPI, metadata=metadata)
-    return Picture(name, title, said, file.getvalue())
+    return Picture(name, title, caption, file.getvalue())

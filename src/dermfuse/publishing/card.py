@@ -1,6 +1,6 @@
-"""What a model card is made from: a release, and what was measured of it elsewhere.
+"""A model card: a release, what was measured of it, and the page that says so.
 
-What a release says of itself in its ``measured`` and ``facts``, as records.
+Its words stand in card.md and checklists.md, its tables in card_tables.md, its numbers nowhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,124 +9,87 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from jinja2 import UndefinedError
+
 from dermfuse import __version__
 from dermfuse.config import Config
+from dermfuse.data.audit import OFFICIAL_TOTALS
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
+from dermfuse.estimates import Estimate
+from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.evaluation.calibrate import CalibrationReport
-from dermfuse.folders import NOTICE, read_json
+from dermfuse.folders import NOTICE, read_json, write_json, write_text
+from dermfuse.imaging.colours import TONES
+from dermfuse.imaging.symmetries import describe_looks
 from dermfuse.publishing.census import TrainingCensus, read_census, take_census
-from dermfuse.publishing.stress import StressReport, read_stress
+from dermfuse.publishing.stress import (
+    COLUMNS,
+    StressReport,
+    read_stress,
+    say_orientations,
+    table_row,
+)
 from dermfuse.records import build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,
-    Rate,
     Release,
     choose_release,
     read_cards,
     read_release,
 )
+from dermfuse.report.page import template
+from dermfuse.report.words import MISSED
+
+METRICS = {"auc": "AUC", "average_precision": "average precision", "jaccard": "Jaccard"}
+"""What each number of a release is called."""
+
+Numbers = Mapping[str, Estimate]
+"""AUC and average precision of scores, or Jaccard of outlines."""
 
 _T = TypeVar("_T")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_TIMES = frozenset({"ms", "seconds", "second"})
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """How well scores rank images by malignancy.
+class OneLook:
+    """Answers to the image as it is, beside those of all looks.
 
     Args:
-        auc: Area under the ROC curve.
-        average_precision: The challenge's ranking score.
+        fusion: Numbers of the networks together.
+        gain: What all looks gain over one, on the same images.
     """
 
-    auc: Rate
-    average_precision: Rate
+    fusion: Numbers
+    gain: Numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """By how much a number rose on the same images, with its 95 % interval.
-
-    Args:
-        value: As measured.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class RankingGain:
-    """What more looks gain in the ranking.
-
-    Args:
-        auc: In AUC.
-        average_precision: In average precision.
-    """
-
-    auc: Gain
-    average_precision: Gain
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringOfOneLook:
-    """The scores of the image as it is, beside those of all looks.
-
-    Args:
-        fusion: Of the networks together.
-        gain: Of all looks beside one.
-    """
-
-    fusion: Ranking
-    gain: RankingGain
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredSubset:
+class Subset:
     """Images that were measured apart.
 
     Args:
         images: How many.
-        malignant: How many of them are malignant.
-        fusion: Of the networks together.
-        calibration_error: Of the calibrated mean.
+        fusion: Numbers of the networks together.
     """
 
     images: int
+    fusion: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSubset(Subset):
+    """Scores that were measured apart.
+
+    Args:
+        malignant: How many of the images are malignant.
+        calibration_error: Calibration error of the calibrated mean.
+    """
+
     malignant: int
-    fusion: Ranking
     calibration_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class WithheldCount:
-    """Images of one class before the gate.
-
-    Args:
-        images: How many.
-        withheld: How many of them get no probability.
-    """
-
-    images: int
-    withheld: int
-
-
-@dataclass(frozen=True, slots=True)
-class WithheldRates:
-    """What an operating point reaches where a withheld image counts as not called malignant.
-
-    Args:
-        sensitivity: Share of malignant images that are called so.
-        specificity: Share of benign images that are not.
-    """
-
-    sensitivity: Rate
-    specificity: Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,140 +97,63 @@ class Withheld:
     """What the gate does to dermoscopy of either class.
 
     Args:
-        malignant: Malignant images.
-        benign: Benign images.
-        p_value: Of equal rates, by Fisher's exact test.
-        operating_points: By name.
+        malignant: Number of malignant ``images``, and of them ``withheld``.
+        benign: The same two numbers of benign images.
+        p_value: Fisher's exact test of equal rates.
+        operating_points: By name ``sensitivity`` and ``specificity`` where a withheld image counts
+            as not called malignant.
     """
 
-    malignant: WithheldCount
-    benign: WithheldCount
+    malignant: Mapping[str, int]
+    benign: Mapping[str, int]
     p_value: float
-    operating_points: Mapping[str, WithheldRates]
+    operating_points: Mapping[str, Mapping[str, Estimate]]
 
 
-@dataclass(frozen=True, slots=True)
-class Peaks:
-    """Where the activation maps of one class' images point.
-
-    Args:
-        images: How many, with a true mask.
-        inside: Of them the place that adds most to the log-odds lies in the lesion.
-        outside: It lies out of the lesion.
-        nowhere: No place adds to the log-odds.
-    """
-
-    images: int
-    inside: int
-    outside: int
-    nowhere: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What was measured of the class networks, out of fold.
-
-    Args:
-        images: How many.
-        malignant: How many of them are malignant.
-        how: In words.
-        fusion: Of the networks together.
-        networks: Of each alone.
-        calibration: Its error before and after.
-        fusion_in_float32: Of the networks together before their precision was lowered; None where
-            the release does not state it. With one look.
-        looks: At how many orientations of an image the networks looked.
-        one_look: The same with one; None where there is no more.
-        subsets: Images that were measured apart, by name.
-        withheld: By the gate; None where the release does not state it.
-        activation: Where the activation maps point, by class.
-    """
-
-    images: int
-    malignant: int
-    how: str
-    fusion: Ranking
-    networks: Mapping[str, Ranking]
-    calibration: CalibrationReport
-    fusion_in_float32: Ranking | None = None
-    looks: int = 1
-    one_look: ScoringOfOneLook | None = None
-    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
-    withheld: Withheld | None = None
-    activation: Mapping[str, Peaks] = field(default_factory=lambda: _NOTHING)
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How well outlines lie on the true ones.
-
-    Args:
-        jaccard: Mean over the images.
-    """
-
-    jaccard: Rate
-
-
-@dataclass(frozen=True, slots=True)
-class OverlapGain:
-    """What more looks gain in outlines.
-
-    Args:
-        jaccard: In the mean over the images.
-    """
-
-    jaccard: Gain
-
-
-@dataclass(frozen=True, slots=True)
-class OutliningOfOneLook:
-    """The outlines of the image as it is, beside those of all looks.
-
-    Args:
-        fusion: Of the networks together.
-        gain: Of all looks beside one.
-    """
-
-    fusion: Overlap
-    gain: OverlapGain
-
-
-@dataclass(frozen=True, slots=True)
-class OutlinedSubset:
-    """Images that were measured apart.
-
-    Args:
-        images: How many.
-        fusion: Of the networks together.
-    """
-
-    images: int
-    fusion: Overlap
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outlining:
     """What was measured of the mask networks, out of fold.
 
     Args:
         images: How many.
         how: In words.
-        fusion: Of the networks together.
-        networks: Of each alone.
-        fusion_in_float32: As for ``Scoring``.
-        looks: At how many orientations of an image the networks looked.
-        one_look: The same with one; None where there is no more.
+        fusion: Numbers of the networks together.
+        networks: Numbers of each network alone.
+        fusion_in_float32: Numbers before the networks' precision was lowered; None where
+            the release does not state it. With one look.
+        looks: Number of orientations of an image the networks looked.
+        one_look: Numbers with one look; None where the networks have one only.
         subsets: Images that were measured apart, by name.
     """
 
     images: int
     how: str
-    fusion: Overlap
-    networks: Mapping[str, Overlap]
-    fusion_in_float32: Overlap | None = None
+    fusion: Numbers
+    networks: Mapping[str, Numbers]
+    fusion_in_float32: Numbers | None = None
     looks: int = 1
-    one_look: OutliningOfOneLook | None = None
-    subsets: Mapping[str, OutlinedSubset] = field(default_factory=lambda: _NOTHING)
+    one_look: OneLook | None = None
+    subsets: Mapping[str, Subset] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring(Outlining):
+    """What was measured of the class networks, out of fold.
+
+    Args:
+        malignant: How many of the images are malignant.
+        calibration: Its error before and after.
+        subsets: Images that were measured apart, by name.
+        withheld: By the gate; None where the release does not state it.
+        activation: By class the number of ``images`` with a true mask, and of those whose map
+            points ``inside`` the lesion, ``outside``, or ``nowhere``, as all speaks against.
+    """
+
+    malignant: int
+    calibration: CalibrationReport
+    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
+    withheld: Withheld | None = None
+    activation: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +174,7 @@ class Facts:
     """What else a release states; what it does not is empty.
 
     Args:
-        precision: Of the networks.
+        precision: Precision of the networks that ship.
         data: The name of the dataset's folder.
         fold_runs: The runs that held images back.
         recipes: The configuration of each network that ships, by its name.
@@ -314,12 +200,12 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ReleaseNumbers:
     """All that a release says it measured; None or empty where it says nothing.
 
     Args:
-        scoring: Of the class networks.
-        outlining: Of the mask networks.
+        scoring: What the class networks reach.
+        outlining: What the mask networks reach.
         flagged: What the gate does, by kind of image.
         facts: What else it states.
     """
@@ -329,9 +215,14 @@ class Measured:
     flagged: Mapping[str, Flagged]
     facts: Facts
 
+    @property
+    def parts(self) -> list[Outlining]:
+        """Scores and outlines, as far as they were measured."""
+        return [part for part in (self.scoring, self.outlining) if part]
 
-def read_measured(release: Release) -> Measured:
-    """Returns what a release says of itself.
+
+def read_numbers(release: Release) -> ReleaseNumbers:
+    """Returns what a release says of itself in its ``measured`` and ``facts``.
 
     Raises:
         ReleaseError: A part is there and is not what ``dermfuse release`` writes.
@@ -340,7 +231,7 @@ def read_measured(release: Release) -> Measured:
     scored, outlined = release.classes.measured, release.masks.measured
     names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
     others = {key: value for key, value in release.facts.items() if key not in names}
-    return Measured(
+    return ReleaseNumbers(
         scoring=_part(Scoring, scored, "classes.measured") if scored else None,
         outlining=_part(Outlining, outlined, "masks.measured") if outlined else None,
         flagged={kind: _part(Flagged, of, f"gate.measured.{kind}") for kind, of in gate.items()},
@@ -352,9 +243,6 @@ def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
     return build_record(
         cls, mapping, "release.json", within=name, error=ReleaseError, open_ended=True
     )
-
-
-_TIMES = frozenset({"ms", "seconds", "second"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,16 +269,8 @@ class CardSources:
     @property
     def command(self) -> str:
         """The command that makes a card of these, without the names of this machine."""
-        options = [
-            f" --{name} {kind}"
-            for name, kind in (
-                ("release", "DIR"),
-                ("data", "DIR"),
-                ("stress", "FILE"),
-                ("bench", "FILE"),
-            )
-            if getattr(self, name)
-        ]
+        kinds = {"release": "DIR", "data": "DIR", "stress": "FILE", "bench": "FILE"}
+        options = [f" --{name} {kind}" for name, kind in kinds.items() if getattr(self, name)]
         return f"dermfuse card{''.join(options)} --out FILE"
 
 
@@ -400,14 +280,14 @@ class Card:
 
     Args:
         command: That made it.
-        version: Of dermfuse.
+        version: Version of dermfuse.
         release: The record.
         networks: The cards of its networks by name, those that score first.
         measured: What the release says of itself.
-        census: Of the training images; None where they were not given.
+        census: Counts of the training images; None where they were not given.
         stress: None where it was not given.
-        bench: Likewise; names and values, but for times, which are those of one machine in one
-            hour: ratios of what was measured side by side hold elsewhere.
+        bench: None where it was not given. Names and values, but for times, which are those of one
+            machine in one hour: ratios of what was measured side by side hold elsewhere.
         digests: SHA-256 of the records that the numbers come from: release, stress, bench.
     """
 
@@ -415,7 +295,7 @@ class Card:
     version: str
     release: Release
     networks: Mapping[str, NetworkCard]
-    measured: Measured
+    measured: ReleaseNumbers
     census: TrainingCensus | None
     stress: StressReport | None
     bench: tuple[tuple[str, str], ...] | None
@@ -451,19 +331,16 @@ def gather_card(
     folder = choose_release(sources.release)
     release = read_release(folder)
     networks = {card.name: card for card in read_cards(folder, release)}
-    measured = read_measured(release)
-    stress = read_stress(sources.stress) if sources.stress else None
-    bench = _ratios(read_json(sources.bench)) if sources.bench else None
     files = {"release": folder / RELEASE_NAME, "stress": sources.stress, "bench": sources.bench}
     return Card(
         command=sources.command,
         version=__version__,
         release=release,
         networks=networks,
-        measured=measured,
+        measured=read_numbers(release),
         census=_census(sources.data, progress) if sources.data else None,
-        stress=stress,
-        bench=bench,
+        stress=read_stress(sources.stress) if sources.stress else None,
+        bench=_ratios(read_json(sources.bench)) if sources.bench else None,
         digests={name: digest_file(path) for name, path in files.items() if path},
     )
 
@@ -518,3 +395,61 @@ def _census(data: DataFolders, progress: Callable[[int, int], None] | None) -> T
     if first.is_file() and not others:
         return read_census(first)
     return take_census(data, progress=progress)
+
+
+def render_card(card: Card) -> str:
+    """Returns the card in Markdown.
+
+    Raises:
+        ReleaseError: The release measured, and leaves out a number that a card has.
+    """
+    return _render("card.md", card)
+
+
+def render_summary(card: Card) -> str:
+    """Returns the card's first table and where its numbers come from, for another page.
+
+    Raises:
+        ReleaseError: The release measured, and leaves out a number of the table.
+    """
+    return _render("card_summary.md", card).strip()
+
+
+def write_card_page(card: Card, out: str | Path) -> Path:
+    """Writes the card, and its content as JSON beside it; returns the JSON's path.
+
+    The JSON keeps the census of the training images, so that a later card need not count again.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    out = Path(out)
+    beside = out.with_suffix(".json")
+    page = render_card(card)
+    write_json(beside, card.to_dict())
+    write_text(out, page)
+    return beside
+
+
+def _render(name: str, card: Card) -> str:
+    try:
+        return template("publishing", name).render(
+            card=card,
+            measured=card.measured,
+            facts=card.measured.facts,
+            official=OFFICIAL_TOTALS["train"],
+            draws=DRAWS,
+            METRICS=METRICS,
+            MISSED=MISSED,
+            TONES=TONES,
+            STRESS_COLUMNS=COLUMNS,
+            stress_row=table_row,
+            say_orientations=say_orientations,
+            describe_looks=describe_looks,
+            flatten=flatten,
+        )
+    except (UndefinedError, KeyError) as error:
+        raise ReleaseError(
+            f"release {card.release.name} lacks a number of the card ({error})",
+            expected="what dermfuse release measures",
+        ) from error

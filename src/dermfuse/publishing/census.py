@@ -40,7 +40,7 @@ class ToneCount:
     """Images whose skin has one tone.
 
     Args:
-        name: Of the class, as in ``dermfuse.imaging.colours.TONES``.
+        name: Name of the class, as in ``dermfuse.imaging.colours.TONES``.
         images: How many.
         malignant: How many of them are malignant.
     """
@@ -94,8 +94,8 @@ class TrainingCensus:
         missing: Ids that the labels or the masks name and no image has.
         duplicates: Ids left out because they show lesions of the test set.
         short_side_px: Smallest, median and largest.
-        long_side_px: Likewise.
-        skin: Of the skin around the lesions.
+        long_side_px: Smallest, median and largest.
+        skin: Tones of the skin around the lesions.
     """
 
     images: int
@@ -115,7 +115,7 @@ def take_census(
     """Returns what the training images of a data set are; each is read once.
 
     Args:
-        data: As for ``dermfuse.data.folders.load_dataset``.
+        data: The dataset folder, or several.
         progress: Called with (images read, all).
 
     Raises:

@@ -1,17 +1,13 @@
 """Fitting what tells dermoscopy from other images, and measuring how well it does.
 
-Images that are not dermoscopy, to measure how many of them are told apart.
-
-Photographs come with scikit-image; noise, documents and clinical views (a body part seen from a
-distance, a mole on it) are drawn from a seed.
+Of the images that are not dermoscopy, photographs come with scikit-image; noise, documents and
+clinical views (a body part seen from a distance, a mole on it) are drawn from a seed.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +20,10 @@ from dermfuse.errors import DependencyError, ExportError, installing
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.imaging.quality import appearance
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.publishing.measured import FoldAnswers, each_image, embed, look_at
+from dermfuse.publishing.measured import FoldAnswers, each_image, embed
 from dermfuse.release.folder import Gate
 from dermfuse.release.gate import (
     EMBEDDING_AXES,
-    Cloud,
     Dermoscopy,
     fit_cloud,
     join_embeddings,
@@ -48,7 +43,7 @@ def other_images(*, seed: int = 0) -> Mapping[str, list[Pixels]]:
     """Returns images that are not dermoscopy, by kind.
 
     Args:
-        seed: Of what is drawn and of the crops.
+        seed: Seed of the drawings and of the crops.
 
     Raises:
         DependencyError: scikit-image, whose photographs are used, is not installed.
@@ -117,13 +112,10 @@ def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
     folder = Path(found.origin).parent / "data"
     photographs: list[Pixels] = []
     for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")]):
-        if path.stem in _NOT_PHOTOGRAPHS:
-            continue
-        image = read_image(path)
-        photographs.append(image)
-        photographs += [_crop(rng, image) for _ in range(_CROPS)]
-    pages = [read_image(folder / f"{name}.png") for name in ("page", "text")]
-    return photographs, pages
+        if path.stem not in _NOT_PHOTOGRAPHS:
+            image = read_image(path)
+            photographs += [image, *(_crop(rng, image) for _ in range(_CROPS))]
+    return photographs, [read_image(folder / f"{name}.png") for name in ("page", "text")]
 
 
 def _crop(rng: np.random.Generator, image: Pixels) -> Pixels:
@@ -172,7 +164,7 @@ class _HeldBack:
 
     distances: Distances
     malignant: NDArray[np.bool_]
-    ratios: tuple[float, float]
+    ratios: Distances
 
 
 def fit_gate(
@@ -192,12 +184,12 @@ def fit_gate(
     equally far. What other images do is measured with the networks that ship.
 
     Args:
-        folds: Of each class network, its folds; all networks have the same folds.
+        folds: The folds of each class network; all networks have the same.
         networks: The class networks that ship, in the same order.
         lesions: The images they were trained on.
         out: The release folder.
-        looks: At how many orientations of an image the networks look.
-        seed: Of the other images.
+        looks: Number of orientations of an image the networks look.
+        seed: Seed of the other images.
 
     Raises:
         ExportError: The networks' folds differ.
@@ -212,18 +204,14 @@ def fit_gate(
         for share in MALIGNANT_SHARES
     }
     share = _fairest(measured)
+    embedded = join_embeddings([embed(network, lesions, looks=looks) for network in networks])
     ratios = np.mean([fold.ratios for fold in measured[share]], axis=0)
-    dermoscopy = _fit(
-        join_embeddings([embed(network, lesions, looks=looks) for network in networks]),
-        np.stack([appearances[lesion.image_id] for lesion in lesions]),
-        _weigh(lesions, share),
-        scales=(float(ratios[0]), float(ratios[1])),
-    )
-    threshold = _threshold(measured[share])
+    dermoscopy = _scaled(_fit(embedded, lesions, appearances, share), ratios)
+    threshold = float(np.mean(_limits(measured[share])))
     withheld = _withhold(measured, [fold.held_back for fold in folds[0]])
-    told: dict[str, Any] = {"dermoscopy held back": _flagged(np.array(list(withheld.values())))}
+    told = {"dermoscopy held back": _flagged(np.array(list(withheld.values())))}
     for kind, images in other_images(seed=seed).items():
-        embeddings = join_embeddings([_embed(network, images, looks) for network in networks])
+        embeddings = join_embeddings([embed(network, images, looks=looks) for network in networks])
         distances = dermoscopy.distance(embeddings, np.stack([appearance(i) for i in images]))
         told[kind] = _flagged(distances > threshold)
     digest = write_dermoscopy(out / FILE_NAME, dermoscopy)
@@ -244,46 +232,48 @@ def _measure_fold(
     same_fold: Sequence[FoldAnswers], appearances: Mapping[str, Features], share: float
 ) -> _HeldBack:
     fold = same_fold[0]
-    seen, new = (
-        np.stack([appearances[lesion.image_id] for lesion in part])
-        for part in (fold.trained_on, fold.held_back)
-    )
-    others = join_embeddings([one.embedding for one in same_fold])
-    known = _fit(
-        join_embeddings([one.embeddings for one in same_fold]),
-        seen,
-        _weigh(fold.trained_on, share),
-    )
-    ratios = (
-        float(np.median(known.embedding.distance(others))),
-        float(np.median(known.appearance.distance(new))),
+    seen = join_embeddings([one.embeddings for one in same_fold])
+    new = join_embeddings([one.embedding for one in same_fold])
+    looks_new = np.stack([appearances[lesion.image_id] for lesion in fold.held_back])
+    known = _fit(seen, fold.trained_on, appearances, share)
+    ratios = np.array(
+        [
+            np.median(known.embedding.distance(new)),
+            np.median(known.appearance.distance(looks_new)),
+        ]
     )
     return _HeldBack(
-        _scaled(known, ratios).distance(others, new),
-        np.array([lesion.label == Label.MALIGNANT for lesion in fold.held_back]),
-        ratios,
+        _scaled(known, ratios).distance(new, looks_new), _malignant(fold.held_back), ratios
     )
 
 
 def _fit(
     embeddings: Features,
-    appearances: Features,
-    weights: Distances,
-    *,
-    scales: tuple[float, float] = (1.0, 1.0),
+    lesions: Sequence[Lesion],
+    appearances: Mapping[str, Features],
+    share: float,
 ) -> Dermoscopy:
-    cloud = partial(fit_cloud, weights=weights)
-    embedding: Cloud = cloud(embeddings, axes=EMBEDDING_AXES)
-    return _scaled(Dermoscopy(embedding, cloud(appearances, axes=appearances.shape[1])), scales)
+    """Returns where images lie, of which the malignant ones make up ``share`` of the whole."""
+    weights = _weigh(lesions, share)
+    looks = np.stack([appearances[lesion.image_id] for lesion in lesions])
+    return Dermoscopy(
+        fit_cloud(embeddings, weights=weights, axes=EMBEDDING_AXES),
+        fit_cloud(looks, weights=weights, axes=looks.shape[1]),
+    )
 
 
-def _scaled(known: Dermoscopy, scales: tuple[float, float]) -> Dermoscopy:
-    return Dermoscopy(known.embedding.scaled(scales[0]), known.appearance.scaled(scales[1]))
+def _scaled(known: Dermoscopy, ratios: Distances) -> Dermoscopy:
+    embedding, look = ratios.tolist()
+    return Dermoscopy(known.embedding.scaled(embedding), known.appearance.scaled(look))
+
+
+def _malignant(lesions: Sequence[Lesion]) -> NDArray[np.bool_]:
+    return np.array([lesion.label == Label.MALIGNANT for lesion in lesions])
 
 
 def _weigh(lesions: Sequence[Lesion], share: float) -> Distances:
     """Returns weights under which malignant images make up ``share`` of the whole."""
-    malignant = np.array([lesion.label == Label.MALIGNANT for lesion in lesions])
+    malignant = _malignant(lesions)
     if malignant.all() or not malignant.any():
         return np.ones(len(lesions))
     each = (share / malignant.sum(), (1.0 - share) / (~malignant).sum())
@@ -291,26 +281,19 @@ def _weigh(lesions: Sequence[Lesion], share: float) -> Distances:
 
 
 def _fairest(measured: Mapping[float, Sequence[_HeldBack]]) -> float:
-    """Returns the share at which the thresholds of both classes lie closest together."""
-
-    def gap(share: float) -> float:
-        each = [_quantile(measured[share], malignant=malignant) for malignant in (True, False)]
-        return abs(each[0] - each[1])
-
-    return min(measured, key=gap)
+    """Returns the share at which the limits of both classes lie closest together."""
+    return min(measured, key=lambda share: float(np.ptp(_limits(measured[share]))))
 
 
-def _threshold(folds: Sequence[_HeldBack]) -> float:
-    """Returns the distance that is passed by as many of one class as of the other, in the mean."""
-    both = [_quantile(folds, malignant=malignant) for malignant in (True, False)]
-    return float(np.mean(both))
-
-
-def _quantile(folds: Sequence[_HeldBack], *, malignant: bool) -> float:
-    chosen = np.concatenate([fold.distances[fold.malignant == malignant] for fold in folds])
-    if not chosen.size:
-        return _quantile(folds, malignant=not malignant)
-    return float(np.quantile(chosen, 1.0 - FLAGGED_DERMOSCOPY))
+def _limits(folds: Sequence[_HeldBack]) -> list[float]:
+    """Returns the distance that few images of each class pass; their mean is the threshold."""
+    distances = np.concatenate([fold.distances for fold in folds])
+    malignant = np.concatenate([fold.malignant for fold in folds])
+    return [
+        float(np.quantile(distances[of], 1.0 - FLAGGED_DERMOSCOPY))
+        for of in (malignant, ~malignant)
+        if of.any()
+    ]
 
 
 def _withhold(
@@ -327,18 +310,10 @@ def _withhold(
             for share, folds in measured.items()
         }
         share = _fairest(others)
-        over = measured[share][index].distances > _threshold(others[share])
+        over = measured[share][index].distances > np.mean(_limits(others[share]))
         withheld |= {x.image_id: bool(one) for x, one in zip(lesions, over, strict=True)}
     return withheld
 
 
-def _flagged(flagged: NDArray[np.bool_]) -> dict[str, Any]:
+def _flagged(flagged: NDArray[np.bool_]) -> dict[str, float]:
     return {"images": flagged.size, "flagged": float(flagged.mean())}
-
-
-def _embed(network: Network, images: Sequence[NDArray[np.uint8]], looks: Looks) -> Features:
-    rows = [
-        look_at(network, Image.fromarray(image), looks)["embedding"].mean(axis=0)
-        for image in images
-    ]
-    return np.stack(rows)

@@ -3,19 +3,13 @@
 A network that ships has seen every training image, so nothing can be measured with it. Networks
 of the same recipe were trained in folds: those are exported in the precision that ships, and each
 is asked about the images it was not trained on, at as many orientations as the release will be.
-
-Where activation maps point, of images that the networks were not trained on.
-
-Numbers of a release with their 95 % intervals, as JSON values.
-
-How an image becomes a probability: networks fused, calibrated, measured out of fold.
-
-How an image becomes an outline: maps averaged, and measured out of fold.
+From their answers come how images are scored, called and outlined, and how good that is: numbers
+with their 95 % intervals, as JSON values.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,13 +21,7 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.labels import Label
 from dermfuse.errors import ExportError
-from dermfuse.evaluation.bootstrap import (
-    Interval,
-    ResampledRanking,
-    fisher_p_value,
-    percentile_interval,
-    resample,
-)
+from dermfuse.evaluation.bootstrap import Drawn, draw_ranking, draw_shares, fisher_p_value
 from dermfuse.evaluation.calibrate import (
     calibrate,
     choose_points,
@@ -45,13 +33,7 @@ from dermfuse.folders import core_count
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_probability, squeeze_mask
 from dermfuse.imaging.symmetries import Answers, Looks
-from dermfuse.predictions.metrics import (
-    auc,
-    average_precision,
-    count,
-    expected_calibration_error,
-    jaccard,
-)
+from dermfuse.predictions.metrics import count, expected_calibration_error, jaccard
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
 from dermfuse.publishing.quantization import quantize_network
@@ -71,6 +53,7 @@ _NOT_RECIPE = frozenset(
 )
 
 _T = TypeVar("_T")
+_Image = TypeVar("_Image")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,19 +79,16 @@ class FoldAnswers:
 
     Attributes:
         held_back: The images it was not trained on.
-        malignant: Their scores with all looks, in the precision that ships. (N,)
-        one_look: The same of the image as it is. (N,)
-        exact: The scores of one look in float32. (N,)
-        embedding: Of the held-back images, the mean over looks. (N, E)
+        scores: With all looks and with one, in the precision that ships; with one in float32.
+            (N, 3)
+        embedding: Embeddings of the held-back images, the mean over looks. (N, E)
         activations: Their activation maps, the mean over looks. (N, h, w)
         trained_on: The images it was trained on.
-        embeddings: Of those. (M, E)
+        embeddings: Embeddings of the images it was trained on. (M, E)
     """
 
     held_back: tuple[Lesion, ...]
-    malignant: NDArray[np.float64]
-    one_look: NDArray[np.float64]
-    exact: NDArray[np.float64]
+    scores: NDArray[np.float64]
     embedding: NDArray[np.float32]
     activations: NDArray[np.float32]
     trained_on: tuple[Lesion, ...]
@@ -175,28 +155,22 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
 
     Args:
         fold: The network.
-        looks: At how many orientations of an image it looks.
+        looks: Number of orientations of an image it looks.
     """
 
-    def ask(lesion: Lesion) -> tuple[float, float, float, NDArray[np.float32], NDArray[np.float32]]:
+    def ask(lesion: Lesion) -> tuple[list[float], NDArray[np.float32], NDArray[np.float32]]:
         image = Image.fromarray(read_image(lesion.image_path))
         apart = look_at(fold.shipped, image, looks)
-        one = float(apart["malignant"][0])
-        exact = one
-        if fold.exact.card != fold.shipped.card:
-            exact = float(look_at(fold.exact, image, 1)["malignant"][0])
-        embedding, activation = (
-            apart[name].mean(axis=0) for name in ("embedding", "activation_map")
-        )
-        return float(apart["malignant"].mean()), one, exact, embedding, activation
+        malignant = apart["malignant"]
+        same = fold.exact.card == fold.shipped.card
+        exact = malignant if same else look_at(fold.exact, image, 1)["malignant"]
+        means = (apart[name].mean(axis=0) for name in ("embedding", "activation_map"))
+        return [float(malignant.mean()), float(malignant[0]), float(exact[0])], *means
 
-    rows = each_image(ask, fold.held_back)
-    malignant, one_look, exact, embedding, activation = zip(*rows, strict=True)
+    scores, embedding, activation = zip(*each_image(ask, fold.held_back), strict=True)
     return FoldAnswers(
         held_back=fold.held_back,
-        malignant=np.array(malignant),
-        one_look=np.array(one_look),
-        exact=np.array(exact),
+        scores=np.array(scores),
         embedding=np.stack(embedding),
         activations=np.stack(activation),
         trained_on=fold.trained_on,
@@ -204,14 +178,17 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
     )
 
 
-def embed(network: Network, lesions: Sequence[Lesion], *, looks: Looks) -> NDArray[np.float32]:
+def embed(
+    network: Network, images: Sequence[Lesion | NDArray[np.uint8]], *, looks: Looks
+) -> NDArray[np.float32]:
     """Returns a network's embedding of each image, the mean over looks, (N, E)."""
 
-    def ask(lesion: Lesion) -> NDArray[np.float32]:
-        image = Image.fromarray(read_image(lesion.image_path))
-        return np.asarray(look_at(network, image, looks)["embedding"].mean(axis=0))
+    def ask(one: Lesion | NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = read_image(one.image_path) if isinstance(one, Lesion) else one
+        apart = look_at(network, Image.fromarray(pixels), looks)
+        return np.asarray(apart["embedding"].mean(axis=0))
 
-    return np.stack(each_image(ask, lesions))
+    return np.stack(each_image(ask, images))
 
 
 def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
@@ -219,10 +196,10 @@ def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
     return ask_all([network], image, looks=looks)[0]
 
 
-def each_image(ask: Callable[[Lesion], _T], lesions: Iterable[Lesion]) -> list[_T]:
+def each_image(ask: Callable[[_Image], _T], images: Iterable[_Image]) -> list[_T]:
     """Returns what ``ask`` returns for each image, in their order; one per processor at once."""
     with ThreadPoolExecutor(core_count()) as pool:
-        return list(pool.map(ask, lesions))
+        return list(pool.map(ask, images))
 
 
 def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
@@ -234,23 +211,26 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
     Raises:
         ExportError: Names the first setting that differs.
     """
+    taught = [network for network in (final, fold) if network.config.train.teachers]
+    if len(taught) == 1:
+        other = fold if taught[0] is final else final
+        raise _other_recipe(f"{taught[0].run} was trained with teachers, {other.run} without")
     wanted, given = final.config.to_mapping(), fold.config.to_mapping()
-    if bool(final.config.train.teachers) != bool(fold.config.train.teachers):
-        taught, other = (final, fold) if final.config.train.teachers else (fold, final)
-        raise ExportError(
-            f"{taught.run} was trained with teachers, {other.run} without",
-            expected="folds of the recipe that ships",
-            action="Train the folds again, or name others",
-        )
     for table in _RECIPE:
         for key, ships in wanted[table].items():
-            name, other = f"{table}.{key}", given[table][key]
-            if name not in _NOT_RECIPE and ships != other:
-                raise ExportError(
-                    f"{fold.run} was trained with {name} {other!r}, {final.run} with {ships!r}",
-                    expected="folds of the recipe that ships",
-                    action="Train the folds again, or name others",
+            name, has = f"{table}.{key}", given[table][key]
+            if name not in _NOT_RECIPE and ships != has:
+                raise _other_recipe(
+                    f"{fold.run} was trained with {name} {has!r}, {final.run} with {ships!r}"
                 )
+
+
+def _other_recipe(found: str) -> ExportError:
+    return ExportError(
+        found,
+        expected="folds of the recipe that ships",
+        action="Train the folds again, or name others",
+    )
 
 
 def _export(
@@ -263,8 +243,6 @@ def _export(
         return exact, exact
     return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
 
-
-Map = NDArray[np.float32]
 
 PLACES = ("inside", "outside", "nowhere")
 """Where what speaks most for malignancy lies, beside the lesion; nowhere if all speaks against."""
@@ -285,19 +263,25 @@ def measure_activation(
         For ``malignant`` and ``benign`` the number of ``images``, and of each of ``PLACES``; images
         that have no true mask are not counted, and a class without any is left out.
     """
-    maps = [_by_image(folds) for _, folds in asked]
+    maps = [
+        {
+            lesion.image_id: {"activation_map": activation}
+            for fold in folds
+            for lesion, activation in zip(fold.held_back, fold.activations, strict=True)
+        }
+        for _, folds in asked
+    ]
     lesions = [
         lesion
         for fold in asked[0][1]
         for lesion in fold.held_back
-        if lesion.mask_path
-        and lesion.label is not None
-        and all(lesion.image_id in of_network for of_network in maps)
+        if lesion.mask_path and lesion.label is not None
+        if all(lesion.image_id in of_network for of_network in maps)
     ]
 
     def place(lesion: Lesion) -> str:
-        each = [{"activation_map": of_network[lesion.image_id]} for of_network in maps]
         mask = squeeze_mask(read_mask(cast("Path", lesion.mask_path)), _GRID_PX)
+        each = [of_network[lesion.image_id] for of_network in maps]
         return find_peak(join_activations(each, members), mask)
 
     places = each_image(place, lesions)
@@ -311,12 +295,12 @@ def measure_activation(
     return counts
 
 
-def find_peak(activation: Map, mask: NDArray[np.bool_]) -> str:
+def find_peak(activation: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
     """Returns where the place lies that adds most to the log-odds: one of ``PLACES``.
 
     Args:
         activation: (h, w)
-        mask: Of the lesion, (S, S).
+        mask: True in the lesion. (S, S)
 
     Example:
         >>> lesion = np.array([[True, False], [True, False]])
@@ -332,76 +316,44 @@ def find_peak(activation: Map, mask: NDArray[np.bool_]) -> str:
     return "inside" if mask[at] else "outside"
 
 
-def _by_image(folds: Sequence[FoldAnswers]) -> Mapping[str, Map]:
-    return {
-        lesion.image_id: activation
-        for fold in folds
-        for lesion, activation in zip(fold.held_back, fold.activations, strict=True)
-    }
-
-
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
 def rank(malignant: Flags, scores: Values) -> dict[str, Any]:
-    """Returns AUC and AP of scores.
+    """Returns AUC and AP of scores, each with its interval.
 
     Args:
-        malignant: (N,)
-        scores: (N,)
+        malignant: Labels. (N,)
+        scores: Scores of malignancy. (N,)
     """
-    return _named(_ranked(malignant, scores), _draw_ranking(malignant, scores))
+    return _ranking(draw_ranking(malignant, scores))
 
 
 def gain_in_ranking(malignant: Flags, scores: Values, before: Values) -> dict[str, Any]:
     """Returns by how much scores rank the same images better than others do, paired.
 
     Args:
-        malignant: (N,)
-        scores: (N,)
-        before: (N,)
+        malignant: Labels. (N,)
+        scores: Scores of malignancy. (N,)
+        before: The scores to compare with. (N,)
     """
-    values = _ranked(malignant, scores) - _ranked(malignant, before)
-    drawn = _draw_ranking(malignant, scores) - _draw_ranking(malignant, before)
-    return _named(values, drawn)
+    return _ranking(draw_ranking(malignant, scores).less(draw_ranking(malignant, before)))
 
 
 def mean(values: Values) -> dict[str, float]:
-    """Returns the mean over images; of differences it is the paired difference.
+    """Returns the mean over images with its interval; of differences the paired difference.
 
     Args:
-        values: (N,)
+        values: One of each image. (N,)
     """
-
-    def statistic(draw: Values) -> Values:
-        return np.asarray(draw @ values / draw.sum(axis=1))[:, None]
-
-    drawn = resample(statistic, np.zeros(values.size, dtype=np.int64))
-    return _rate(float(values.mean()), percentile_interval(drawn[:, 0]))
+    drawn = draw_shares({"mean": (values, np.ones(values.size))}, np.zeros(values.size))
+    return asdict(drawn.estimates()["mean"])
 
 
-def _ranked(malignant: Flags, scores: Values) -> Values:
-    return np.array([auc(malignant, scores), average_precision(malignant, scores)])
-
-
-def _draw_ranking(malignant: Flags, scores: Values) -> Values:
-    def statistic(draw: Values) -> Values:
-        ranking = ResampledRanking(malignant, scores, draw)
-        return np.stack([ranking.auc(), ranking.average_precision()], axis=1)
-
-    return resample(statistic, malignant.astype(np.int64))
-
-
-def _named(values: Values, drawn: Values) -> dict[str, Any]:
-    return {
-        name: _rate(float(values[index]), percentile_interval(drawn[:, index]))
-        for index, name in enumerate(("auc", "average_precision"))
-    }
-
-
-def _rate(value: float, interval: Interval) -> dict[str, float]:
-    return {"value": value, "low": interval.low, "high": interval.high}
+def _ranking(drawn: Drawn) -> dict[str, Any]:
+    found = drawn.estimates()
+    return {name: asdict(found[name]) for name in ("auc", "average_precision")}
 
 
 DEFAULT_POINT = "sensitivity90"
@@ -413,53 +365,20 @@ Asked = tuple[NetworkCard, Sequence[FoldAnswers]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FusedClasses:
-    """How images are scored, and how those were that all networks held back.
-
-    Attributes:
-        release: The part of the release.
-        out_of_fold: The mean score of each image, by weights of the other folds.
-    """
-
-    release: ClassRelease
-    out_of_fold: ScoreTable
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answers:
-    """What all class networks say about the images that all of them held back.
+class _SharedImages:
+    """The images that all class networks held back, and what each network says about them.
 
     Attributes:
         ids: Sorted. N
         malignant: (N,)
         part: The fold of each image: what is fitted to the others is measured on it. (N,)
-        scores: With all looks, a column per network. (N, K)
-        one_look: The same with one. (N, K)
-        exact: The same with one, in float32. (N, K)
+        scores: The three scores of ``FoldAnswers``, by K networks. (3, N, K)
     """
 
     ids: tuple[str, ...]
     malignant: Flags
     part: NDArray[np.int64]
     scores: Values
-    one_look: Values
-    exact: Values
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Fused:
-    """What weights and a calibration of the other folds make of each image.
-
-    Attributes:
-        scores: The weighted mean. (N,)
-        probabilities: The same, calibrated. (N,)
-    """
-
-    scores: Values
-    probabilities: Values
-
-    def only(self, chosen: Flags) -> "_Fused":
-        return _Fused(self.scores[chosen], self.probabilities[chosen])
 
 
 def make_class_release(
@@ -468,7 +387,7 @@ def make_class_release(
     looks: int = 1,
     subsets: Mapping[str, frozenset[str]] | None = None,
     withheld: Mapping[str, bool] | None = None,
-) -> FusedClasses:
+) -> tuple[ClassRelease, ScoreTable]:
     """Returns how the networks' scores are fused, calibrated and called, and how good that is.
 
     Weights, calibration and thresholds that ship are fitted to all images. What is measured of
@@ -477,100 +396,120 @@ def make_class_release(
 
     Args:
         asked: The card of each network, and what its folds answered; any number of networks.
-        looks: At how many orientations of an image they looked.
+        looks: Number of orientations of an image they looked.
         subsets: Names and image ids that are measured apart as well.
-        withheld: Of every image whether the gate withholds it; None where there is no gate.
+        withheld: Whether the gate withholds each image, by id; None where there is no gate.
+
+    Returns:
+        The part of the release, and the mean score of each image by weights of the other folds.
     """
-    answers = _join(asked)
-    malignant = answers.malignant
-    weights = fit_weights(malignant, answers.scores)
-    fused = answers.scores @ weights
-    found = _cross_fit(answers, answers.scores)
-    calibration = calibrate(malignant, fused)
-    calibration = replace(
-        calibration,
-        error_after=expected_calibration_error(malignant, found.probabilities),
-        mean_after=float(found.probabilities.mean()),
-    )
-    points = choose_points(malignant, calibration.calibration(fused))
-    single = _cross_fit(answers, answers.one_look) if looks > 1 else None
+    images = _join(asked)
+    malignant = images.malignant
+    many, one_look, exact = images.scores
+    weights = fit_weights(malignant, many)
+    fused = many @ weights
+    found = _cross_fit(images, many)
+    calibration = calibrate(malignant, fused, found[1])
+    called = calibration.calibration(fused)
+    points = choose_points(malignant, called)
+    single = _cross_fit(images, one_look) if looks > 1 else None
+    members = _members([card for card, _ in asked], weights)
     measured: dict[str, Any] = {
         "how": "out of fold; weights and calibration were fitted to the images of other folds",
         "looks": looks,
         **_measure(malignant, found, single),
-        "fusion_in_float32": rank(malignant, _cross_fit(answers, answers.exact).scores),
+        "fusion_in_float32": rank(malignant, _cross_fit(images, exact)[0]),
         "networks": {
-            card.name: rank(malignant, column)
-            for (card, _), column in zip(asked, answers.scores.T, strict=True)
+            member.name: rank(malignant, column)
+            for member, column in zip(members, many.T, strict=True)
         },
         "calibration": asdict(calibration),
         "subsets": {
-            name: _measure(malignant[chosen], found.only(chosen), single and single.only(chosen))
-            for name, ids in (subsets or {}).items()
-            if (chosen := np.isin(answers.ids, sorted(ids))).any()
+            name: _measure(
+                malignant[own], found[:, own], None if single is None else single[:, own]
+            )
+            for name, own in _subsets(images.ids, subsets)
         },
     }
     if withheld is not None:
-        lost = np.array([withheld[image_id] for image_id in answers.ids])
-        called = calibration.calibration(fused)
+        lost = np.array([withheld[image_id] for image_id in images.ids])
         measured["withheld"] = _measure_withheld(malignant, called, points, lost)
-    members = tuple(
-        Member(card.name, float(weight)) for (card, _), weight in zip(asked, weights, strict=True)
-    )
     measured["activation"] = measure_activation(asked, members)
-    return FusedClasses(
-        ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured),
-        ScoreTable(answers.ids, found.scores),
-    )
+    release = ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured)
+    return release, ScoreTable(images.ids, found[0])
 
 
-def _join(asked: Sequence[Asked]) -> _Answers:
-    rows: list[dict[str, tuple[float, float, float]]] = []
-    for _, folds in asked:
-        rows.append({})
-        for fold in folds:
-            ids = [lesion.image_id for lesion in fold.held_back]
-            each = zip(fold.malignant, fold.one_look, fold.exact, strict=True)
-            rows[-1] |= dict(zip(ids, each, strict=True))
-    labels = {
+def _members(cards: Sequence[NetworkCard], weights: Iterable[float]) -> tuple[Member, ...]:
+    pairs = zip(cards, weights, strict=True)
+    return tuple(Member(card.name, float(weight)) for card, weight in pairs)
+
+
+def _subsets(
+    ids: Sequence[str], subsets: Mapping[str, frozenset[str]] | None
+) -> Iterator[tuple[str, Flags]]:
+    """Yields the name of each subset that has images, and which they are."""
+    for name, wanted in (subsets or {}).items():
+        own = np.isin(ids, sorted(wanted))
+        if own.any():
+            yield name, own
+
+
+def _join(asked: Sequence[Asked]) -> _SharedImages:
+    rows = [
+        {
+            lesion.image_id: scores
+            for fold in folds
+            for lesion, scores in zip(fold.held_back, fold.scores, strict=True)
+        }
+        for _, folds in asked
+    ]
+    known = {
         lesion.image_id: (bool(lesion.label), number)
         for number, fold in enumerate(asked[0][1])
         for lesion in fold.held_back
         if lesion.label is not None
     }
-    ids = sorted(set.intersection(*(set(row) for row in rows)) & labels.keys())
-    malignant = np.array([labels[image_id][0] for image_id in ids])
-    part = np.array([labels[image_id][1] for image_id in ids])
+    ids = sorted(set.intersection(*(set(row) for row in rows)) & known.keys())
+    malignant, part = (np.array([known[image_id][at] for image_id in ids]) for at in (0, 1))
     if len(asked[0][1]) == 1:
         part = draw_folds(malignant, folds=_PARTS)
     table = np.array([[row[image_id] for row in rows] for image_id in ids])  # (N, K, 3)
-    return _Answers(tuple(ids), malignant, part, *np.moveaxis(table, 2, 0))
+    return _SharedImages(tuple(ids), malignant, part, np.moveaxis(table, 2, 0))
 
 
-def _cross_fit(answers: _Answers, scores: Values) -> _Fused:
-    """Returns the mean score of each image by weights of the other folds, and by their line."""
-    fused, probabilities = np.empty(len(scores)), np.empty(len(scores))
-    for number in np.unique(answers.part):
-        own = answers.part == number
-        labels, others = answers.malignant[~own], scores[~own]
+def _cross_fit(images: _SharedImages, scores: Values) -> Values:
+    """Returns each image's mean score by weights of the other folds, and the same calibrated.
+
+    Args:
+        images: Whose labels and folds count.
+        scores: Scores by each network. (N, K)
+
+    Returns:
+        The scores, and the probabilities. (2, N)
+    """
+    found = np.empty((2, len(scores)))
+    for number in np.unique(images.part):
+        own = images.part == number
+        labels, others = images.malignant[~own], scores[~own]
         weights = fit_weights(labels, others)
-        fused[own] = scores[own] @ weights
-        probabilities[own] = fit_calibration(labels, others @ weights)(fused[own])
-    return _Fused(fused, probabilities)
+        found[0, own] = scores[own] @ weights
+        found[1, own] = fit_calibration(labels, others @ weights)(found[0, own])
+    return found
 
 
-def _measure(malignant: Flags, found: _Fused, single: _Fused | None) -> dict[str, Any]:
+def _measure(malignant: Flags, found: Values, single: Values | None) -> dict[str, Any]:
+    """Returns how well images are ranked and calibrated; ``found`` as ``_cross_fit`` returns it."""
     measured: dict[str, Any] = {
         "images": int(malignant.size),
         "malignant": int(malignant.sum()),
-        "fusion": rank(malignant, found.scores),
-        "calibration_error": expected_calibration_error(malignant, found.probabilities),
+        "fusion": rank(malignant, found[0]),
+        "calibration_error": expected_calibration_error(malignant, found[1]),
     }
     if single is not None:
         measured["one_look"] = {
-            "fusion": rank(malignant, single.scores),
-            "calibration_error": expected_calibration_error(malignant, single.probabilities),
-            "gain": gain_in_ranking(malignant, found.scores, single.scores),
+            "fusion": rank(malignant, single[0]),
+            "calibration_error": expected_calibration_error(malignant, single[1]),
+            "gain": gain_in_ranking(malignant, found[0], single[0]),
         }
     return measured
 
@@ -578,7 +517,7 @@ def _measure(malignant: Flags, found: _Fused, single: _Fused | None) -> dict[str
 def _measure_withheld(
     malignant: Flags, probabilities: Values, points: Sequence[OperatingPoint], withheld: Flags
 ) -> dict[str, Any]:
-    """Returns how many of each class the gate withholds, and what is called nevertheless.
+    """Returns how many of each class the gate withholds, and what is still called.
 
     A withheld image is called nothing: a malignant one counts as missed, a benign one as benign.
     """
@@ -586,7 +525,7 @@ def _measure_withheld(
         name: {"images": int(of.sum()), "withheld": int(withheld[of].sum())}
         for name, of in (("malignant", malignant), ("benign", ~malignant))
     }
-    pairs = [(each["withheld"], each["images"]) for each in counts.values()]
+    pairs = [number for each in counts.values() for number in (each["withheld"], each["images"])]
     rates = {}
     for point in points:
         called = (probabilities >= point.threshold) & ~withheld
@@ -594,7 +533,7 @@ def _measure_withheld(
             "sensitivity": mean(called[malignant].astype(np.float64)),
             "specificity": mean((~called)[~malignant].astype(np.float64)),
         }
-    return {**counts, "p_value": fisher_p_value(*pairs[0], *pairs[1]), "operating_points": rates}
+    return {**counts, "p_value": fisher_p_value(*pairs), "operating_points": rates}
 
 
 Folds = tuple[NetworkCard, Sequence[FoldNetwork]]
@@ -613,7 +552,7 @@ def make_mask_release(
 
     Args:
         networks: The card of each network, and its folds; any number of networks.
-        looks: At how many orientations of an image they look.
+        looks: Number of orientations of an image they look.
         subsets: Names and image ids that are measured apart as well.
     """
     keepers = [
@@ -625,24 +564,21 @@ def make_mask_release(
         return _overlaps([keeper[lesion.image_id] for keeper in keepers], lesion, looks)
 
     overlaps = np.array(each_image(measure, lesions))
-    ids = [lesion.image_id for lesion in lesions]
+    members = _members([card for card, _ in networks], [1.0 / len(networks)] * len(networks))
     measured = {
         "how": "out of fold; maps are averaged with equal weights",
         "looks": int(looks),
         **_measure_masks(overlaps, looks),
         "fusion_in_float32": {"jaccard": mean(overlaps[:, 2])},
         "networks": {
-            card.name: {"jaccard": mean(overlaps[:, 3 + index])}
-            for index, (card, _) in enumerate(networks)
+            member.name: {"jaccard": mean(column)}
+            for member, column in zip(members, overlaps.T[3:], strict=True)
         },
         "subsets": {
-            name: _measure_masks(overlaps[chosen], looks)
-            for name, wanted in (subsets or {}).items()
-            if (chosen := np.isin(ids, sorted(wanted))).any()
+            name: _measure_masks(overlaps[own], looks)
+            for name, own in _subsets([lesion.image_id for lesion in lesions], subsets)
         },
     }
-    weight = 1.0 / len(networks)
-    members = tuple(Member(card.name, weight) for card, _ in networks)
     return MaskRelease(members, MASK_THRESHOLD, measured)
 
 
@@ -666,9 +602,9 @@ def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> lis
     """Returns the Jaccard of the mean map, with one look, in float32 with one, of each network.
 
     Args:
-        folds: Of each network the one that held the image back.
+        folds: The fold of each network that held the image back.
         lesion: The image; it has a mask.
-        looks: At how many orientations they look.
+        looks: Number of orientations they look.
     """
     image = Image.fromarray(read_image(lesion.image_path))
     truth = read_mask(cast("Path", lesion.mask_path))

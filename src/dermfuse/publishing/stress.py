@@ -1,18 +1,16 @@
-"""Measuring how far an analysis moves when its image is disturbed.
+"""How far an analysis moves when its image is disturbed: a report as JSON, CSV and a page.
 
-Disturbances of a dermoscopy image, mild to strong, each drawn from a seed.
-
-The lesion stays what it is, so score and mask should stay too; what they move is error. Seven are
-the other orientations of the whole file: a dermatoscope has no up and no down. One is a control:
-where the lesion is removed, the score should fall and the mask should be empty.
-
-A stress report as JSON, CSV and a page.
+Disturbances are mild to strong, each drawn from a seed. The lesion stays what it is, so score and
+mask should stay too; what they move is error. Seven are the other orientations of the whole file:
+a dermatoscope has no up and no down. One is a control: where the lesion is removed, the score
+should fall and the mask should be empty.
 """
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -27,12 +25,13 @@ from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_te
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.records import build_record
-from dermfuse.report import Finding, Page, Table, render_page
+from dermfuse.report.page import Finding, Page, Table, render_page, say, template
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 Mask = NDArray[np.bool_]
 """Lesion, (H, W)."""
+Planes = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Disturbance:
     """One way to disturb an image.
 
     Args:
-        name: Of it, with its strength.
+        name: Its name, with its strength.
         kind: What it is of; the strengths of a kind share it.
         apply: From the image, its lesion and a generator to the disturbed image.
         restore: From a mask of the disturbed image to the same mask of the image itself.
@@ -57,15 +56,46 @@ class Disturbance:
 ORIENTATION = "orientation"
 """The kind of the seven that turn or mirror an image; the image as it is would be the eighth."""
 
+_DRAWN = (
+    Interference.HAIR,
+    Interference.INK,
+    Interference.RULER,
+    Interference.GEL_BUBBLES,
+    Interference.DARK_CORNERS,
+)
+_BLURS = (0.004, 0.008, 0.016)
+_TINTS = {
+    "reddish": (1.12, 0.97, 0.92),
+    "bluish": (0.92, 0.98, 1.12),
+    "yellowish": (1.06, 1.02, 0.84),
+}
+
 
 def disturbances() -> Mapping[str, Disturbance]:
     """Returns all of them by name, kind by kind, mild before strong."""
+    blurs = {f"blur, {100 * share:.1f} % of the short side": share for share in _BLURS}
     listed = [
-        *(_drawn(kind.value.replace("_", " "), kind) for kind in _DRAWN),
-        *(_blurred(share) for share in (0.004, 0.008, 0.016)),
-        *(_compressed(quality) for quality in (50, 20, 8)),
-        *(_brightened(factor) for factor in (0.6, 0.8, 1.2, 1.4)),
-        *(_tinted(name, gains) for name, gains in _TINTS.items()),
+        *(
+            Disturbance(name, name, partial(_painted, interference=one))
+            for one in _DRAWN
+            for name in [one.value.replace("_", " ")]
+        ),
+        *(
+            Disturbance(name, "blur", partial(_blurred, share=share))
+            for name, share in blurs.items()
+        ),
+        *(
+            Disturbance(f"JPEG, quality {one}", "JPEG", partial(_compressed, quality=one))
+            for one in (50, 20, 8)
+        ),
+        *(
+            Disturbance(f"brightness x {one:g}", "brightness", partial(_lit, gains=(one,)))
+            for one in (0.6, 0.8, 1.2, 1.4)
+        ),
+        *(
+            Disturbance(f"colour cast, {name}", "colour cast", partial(_lit, gains=gains))
+            for name, gains in _TINTS.items()
+        ),
         *(_oriented(mirror=mirror, turns=turns) for mirror, turns in SYMMETRIES[1:]),
         Disturbance("lesion removed", "control", remove_lesion, removes_lesion=True),
     ]
@@ -82,72 +112,45 @@ def remove_lesion(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels
         image: RGB, (H, W, 3).
         mask: The lesion, (H, W); without one the image stays as it is, and where the lesion fills
             the frame nothing is left to fill from.
-        rng: Of the grain.
+        rng: Draws the grain.
     """
-    hole = _grown(mask, margin=max(2, round(0.03 * min(mask.shape))))
+    margin = max(2, round(0.03 * min(mask.shape)))
+    hole = _filtered(mask, ImageFilter.MaxFilter(2 * margin + 1)) > 0.5
     if not hole.any() or hole.all():
         return image.copy()
     pixels = image.astype(np.float32)
-    filled = _fill(pixels, ~hole)
-    skin = pixels[~hole]
-    grain = skin.std(axis=0).mean() * 0.25
+    grain = pixels[~hole].std(axis=0).mean() * 0.25
     noise = rng.normal(0, grain, mask.shape).astype(np.float32)[:, :, None]
-    soft = _softened(hole)[:, :, None]
-    return _to_pixels(pixels * (1 - soft) + (filled + noise) * soft)
+    rim = ImageFilter.GaussianBlur(max(1.0, 0.01 * min(hole.shape)))
+    soft = np.maximum(_filtered(hole, rim), hole)[:, :, None]  # no edge is left to outline
+    return _to_pixels(pixels * (1 - soft) + (_fill(pixels, ~hole) + noise) * soft)
 
 
-_DRAWN = (
-    Interference.HAIR,
-    Interference.INK,
-    Interference.RULER,
-    Interference.GEL_BUBBLES,
-    Interference.DARK_CORNERS,
-)
-_TINTS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {"reddish": (1.12, 0.97, 0.92), "bluish": (0.92, 0.98, 1.12), "yellowish": (1.06, 1.02, 0.84)}
-)
+def _painted(
+    image: Pixels, mask: Mask, rng: np.random.Generator, *, interference: Interference
+) -> Pixels:
+    height, width = mask.shape
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    planes /= np.float32(255)
+    paint_interference(rng, make_frame((width, height)), planes, mask, interference)
+    return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
 
 
-def _drawn(name: str, interference: Interference) -> Disturbance:
-    def apply(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
-        height, width = mask.shape
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-        planes /= np.float32(255)
-        paint_interference(rng, make_frame((width, height)), planes, mask, interference)
-        return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
-
-    return Disturbance(name, name, apply)
+def _blurred(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, share: float) -> Pixels:
+    radius = share * min(image.shape[:2])
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
-def _blurred(share: float) -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        radius = share * min(image.shape[:2])
-        return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
-
-    return Disturbance(f"blur, {100 * share:.1f} % of the short side", "blur", apply)
+def _compressed(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, quality: int) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+    return np.array(Image.open(buffer).convert("RGB"))
 
 
-def _compressed(quality: int) -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-        return np.array(Image.open(buffer).convert("RGB"))
-
-    return Disturbance(f"JPEG, quality {quality}", "JPEG", apply)
-
-
-def _brightened(factor: float) -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        return _to_pixels(image.astype(np.float32) * np.float32(factor))
-
-    return Disturbance(f"brightness x {factor:g}", "brightness", apply)
-
-
-def _tinted(name: str, gains: tuple[float, float, float]) -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        return _to_pixels(image.astype(np.float32) * np.array(gains, dtype=np.float32))
-
-    return Disturbance(f"colour cast, {name}", "colour cast", apply)
+def _lit(
+    image: Pixels, _mask: Mask, _rng: np.random.Generator, *, gains: tuple[float, ...]
+) -> Pixels:
+    return _to_pixels(image.astype(np.float32) * np.array(gains, dtype=np.float32))
 
 
 def _oriented(*, mirror: bool, turns: int) -> Disturbance:
@@ -162,53 +165,40 @@ def _oriented(*, mirror: bool, turns: int) -> Disturbance:
     return Disturbance(" and ".join(steps), ORIENTATION, apply, restore)
 
 
-def _to_pixels(values: NDArray[np.float32]) -> Pixels:
+def _to_pixels(values: Planes) -> Pixels:
     rounded: Pixels = (np.clip(values, 0, 255) + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(rounded)
 
 
-def _grown(mask: Mask, *, margin: int) -> Mask:
+def _filtered(mask: Mask, how: ImageFilter.Filter) -> Planes:
     grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
-    return np.asarray(grey.filter(ImageFilter.MaxFilter(2 * margin + 1))) > 127
+    return np.asarray(grey.filter(how), dtype=np.float32) / np.float32(255)
 
 
-def _softened(hole: Mask) -> NDArray[np.float32]:
-    """Returns the hole with a soft rim, in [0, 1]: no edge may be left to outline."""
-    radius = max(1.0, 0.01 * min(hole.shape))
-    grey = Image.fromarray(hole.view(np.uint8) * np.uint8(255))
-    soft = np.asarray(grey.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
-    return np.asarray(np.maximum(soft, hole), dtype=np.float32)
-
-
-def _fill(pixels: NDArray[np.float32], known: Mask) -> NDArray[np.float32]:
+def _fill(pixels: Planes, known: Mask) -> Planes:
     """Returns pixels with the unknown ones filled, smoothly, from the known around them."""
     height, width = known.shape
     if known.all() or min(height, width) <= 1:
         return pixels
-    half = ((width + 1) // 2, (height + 1) // 2)
-    weight = _shrunk(known.astype(np.float32), half)
-    colour = np.stack([_shrunk(pixels[..., c] * known, half) for c in range(3)], axis=-1)
-    there = weight > 1e-3
-    colour = np.where(there[..., None], colour / np.maximum(weight, 1e-3)[..., None], 0)
-    coarse = _fill(colour.astype(np.float32), there)
-    fine = np.stack([_stretched(coarse[..., c], (width, height)) for c in range(3)], axis=-1)
-    return np.where(known[..., None], pixels, fine)
+    weighed = np.dstack([pixels * known[:, :, None], known]).astype(np.float32)
+    small = _resized(weighed, ((width + 1) // 2, (height + 1) // 2), Image.Resampling.BOX)
+    colour, weight = small[:, :, :3], small[:, :, 3:]
+    coarse = np.where(weight > 1e-3, colour / np.maximum(weight, 1e-3), 0)
+    filled = _fill(coarse.astype(np.float32), weight[:, :, 0] > 1e-3)
+    fine = _resized(filled, (width, height), Image.Resampling.BILINEAR)
+    return np.where(known[:, :, None], pixels, fine)
 
 
-def _shrunk(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
-
-
-def _stretched(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    contiguous = np.ascontiguousarray(plane)
-    return np.asarray(Image.fromarray(contiguous).resize(size, Image.Resampling.BILINEAR))
+def _resized(planes: Planes, size: tuple[int, int], how: Image.Resampling) -> Planes:
+    each = (np.ascontiguousarray(plane) for plane in np.moveaxis(planes, 2, 0))
+    return np.dstack([np.asarray(Image.fromarray(plane).resize(size, how)) for plane in each])
 
 
 ORIENTATIONS = "orientations"
 """Name of the row about all eight orientations of an image."""
 
 
-class Answer(Protocol):
+class Analysed(Protocol):
     """What is asked of an analysis: ``dermfuse.Analysis`` has it."""
 
     @property
@@ -224,7 +214,7 @@ class Answer(Protocol):
         """Where the lesion is."""
 
 
-Ask = Callable[[Pixels], Answer]
+Ask = Callable[[Pixels], Analysed]
 """From an image to its analysis."""
 
 
@@ -235,11 +225,12 @@ class StressRow:
     The row ``ORIENTATIONS`` sums up the image as it is and its seven others: there a shift is the
     largest less the smallest probability of an image, a call has changed if the calls of an image
     are not all the same, and an image is refused if it is in one orientation or more. Orientations
-    that are refused have no probability and no call; means are over the seven others.
+    that are refused have no probability and no call; means are over the seven others. An image of
+    which all seven are refused has no shift.
 
     Args:
-        name: Of the disturbance.
-        kind: Of it.
+        name: Name of the disturbance.
+        kind: Its kind.
         images: That were scored before they were disturbed.
         refused: Share of them that is then unlike the images learnt from, and withheld.
         median_shift: Median of the absolute change of the probability, of those still scored.
@@ -268,12 +259,12 @@ class StressReport:
     """What disturbances do to analyses.
 
     Args:
-        release: Of the networks.
+        release: Name of the networks.
         images: That were looked at.
-        refused: Of them, withheld before any disturbance; they are left out.
-        threshold: At which a probability becomes a call.
-        seed: Of the disturbances.
-        looks: At how many orientations of an image each network looked.
+        refused: How many of them were withheld before any disturbance, and left out.
+        threshold: Probability from which an image is called malignant.
+        seed: Seed of the disturbances.
+        looks: Number of orientations of an image each network looked.
         rows: One per disturbance, and one that sums up the orientations.
     """
 
@@ -293,16 +284,6 @@ class StressReport:
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         return {**asdict(self), "notice": NOTICE}
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What was found under one disturbance, image by image."""
-
-    before: list[float]
-    after: list[float | None]
-    agreement: list[float]
-    area: list[float]
 
 
 def stress(  # noqa: PLR0913 — what stands in the report
@@ -326,7 +307,7 @@ def stress(  # noqa: PLR0913 — what stands in the report
         images: RGB, (H, W, 3) each.
         release: Name of the networks.
         threshold: Calibrated probability from which on an image is called malignant.
-        looks: At how many orientations of an image each network looks, for the report.
+        looks: Number of orientations of an image each network looks, for the report.
         chosen: The disturbances; all if left out.
         seed: Each image and disturbance has a generator of its own, made from it.
         progress: Called with the number of images done.
@@ -335,106 +316,101 @@ def stress(  # noqa: PLR0913 — what stands in the report
         DataError: All images are withheld.
     """
     kinds = disturbances() if chosen is None else chosen
-    seen = {name: _Seen([], [], [], []) for name in kinds}
-    looked = refused = 0
+    before: list[float] = []
+    found: list[list[tuple[float, float, float]]] = []  # (images, disturbances, 3)
+    looked = 0
     for index, image in enumerate(images):
         looked += 1
-        before = ask(image)
-        if _probability(before) is None:
-            refused += 1
-        else:
-            for number, (name, one) in enumerate(kinds.items()):
-                rng = np.random.default_rng((seed, index, number))
-                disturbed = ask(one.apply(image, _mask(before), rng))
-                _note(seen[name], one, before, disturbed)
+        first = ask(image)
+        probability = _probability(first)
+        if not np.isnan(probability):
+            before.append(probability)
+            outline = _mask(first)
+            rngs = (np.random.default_rng((seed, index, number)) for number in range(len(kinds)))
+            found.append(
+                [
+                    _meet(outline, ask(one.apply(image, outline, rng)), one)
+                    for one, rng in zip(kinds.values(), rngs, strict=True)
+                ]
+            )
         if progress:
             progress(looked)
-    if looked == refused:
+    if not before:
         raise DataError(
             f"all of {looked} images are unlike those the networks learnt from",
             expected="dermoscopy images",
         )
-    rows = [_row(one, seen[name], threshold) for name, one in kinds.items()]
-    turned = [name for name, one in kinds.items() if one.kind == ORIENTATION]
+    values = np.array(found).transpose(1, 2, 0)  # (disturbances, 3, images)
+    row = partial(_row, before=np.array(before), threshold=threshold)
+    rows = [row(one, values[[at]]) for at, one in enumerate(kinds.values())]
+    turned = [at for at, one in enumerate(kinds.values()) if one.kind == ORIENTATION]
     if len(turned) == len(SYMMETRIES) - 1:
-        place = list(kinds).index(turned[-1]) + 1
-        rows.insert(place, _orientations([seen[name] for name in turned], threshold))
+        together = Disturbance(ORIENTATIONS, ORIENTATION, lambda image, _mask, _rng: image)
+        rows.insert(turned[-1] + 1, row(together, values[turned]))
+    refused = looked - len(before)
     return StressReport(release, looked, refused, threshold, seed, looks, tuple(rows))
 
 
-def _note(seen: _Seen, one: Disturbance, before: Answer, after: Answer) -> None:
-    seen.before.append(_probability(before) or 0.0)
-    seen.after.append(_probability(after))
-    known, mask = _mask(before), one.restore(_mask(after))
-    if known.any():  # without an outline before, there is none to keep
-        seen.agreement.append(jaccard(count(mask, known)))
-        seen.area.append(float(mask.mean() / known.mean()))
+def _meet(known: Mask, after: Analysed, one: Disturbance) -> tuple[float, float, float]:
+    """Returns the probability, how well the masks agree, and the area as a share of that before.
+
+    Each is NaN where there is none; without an outline before, there is none to keep.
+    """
+    mask = one.restore(_mask(after))
+    if not known.any():
+        return _probability(after), np.nan, np.nan
+    return _probability(after), jaccard(count(mask, known)), float(mask.mean() / known.mean())
 
 
-def _probability(answer: Answer) -> float | None:
-    return None if answer.is_dermoscopy is False else answer.malignant_probability
+def _probability(of: Analysed) -> float:
+    """Returns the probability; NaN where the image is withheld."""
+    probability = None if of.is_dermoscopy is False else of.malignant_probability
+    return np.nan if probability is None else probability
 
 
-def _mask(answer: Answer) -> NDArray[np.bool_]:
-    if answer.mask is None:
+def _mask(of: Analysed) -> Mask:
+    if of.mask is None:
         raise DataError(
             "an analysis without a mask",
             expected="one for every image, also where it is withheld",
             action="Ask an Analyzer with score_all=True",
         )
-    return answer.mask
+    return of.mask
 
 
-def _row(one: Disturbance, seen: _Seen, threshold: float) -> StressRow:
-    pairs = [(b, a) for b, a in zip(seen.before, seen.after, strict=True) if a is not None]
-    before, after = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    change = after - before
-    flipped = (after >= threshold) != (before >= threshold)
-    scored = bool(pairs)
+def _row(
+    one: Disturbance, found: NDArray[np.float64], *, before: NDArray[np.float64], threshold: float
+) -> StressRow:
+    """Returns the row of a disturbance, or of several together.
+
+    Args:
+        one: What it is called.
+        found: Probability, agreement and area after each. (D, 3, images)
+        before: The probability. (images,)
+        threshold: Probability from which an image is called malignant.
+    """
+    after, agreement, area = np.moveaxis(found, 1, 0)
+    scored = ~np.isnan(after).all(axis=0)
+    values = np.vstack([before, after])[:, scored]
+    called = values >= threshold  # of a refused one False, which is left out of both counts
+    most, least = called.any(axis=0), (called | np.isnan(values)).all(axis=0)
+    shift = np.nanmax(values, axis=0) - np.nanmin(values, axis=0) if scored.any() else np.zeros(0)
     return StressRow(
         name=one.name,
         kind=one.kind,
-        images=len(seen.before),
-        refused=1.0 - len(pairs) / len(seen.before),
-        median_shift=float(np.median(np.abs(change))) if scored else None,
-        largest_shift=float(np.quantile(np.abs(change), 0.95)) if scored else None,
-        mean_change=float(change.mean()) if scored else None,
-        calls_changed=float(flipped.mean()) if scored else None,
-        mask_agreement=None if one.removes_lesion else _mean(seen.agreement),
-        still_outlined=_mean(seen.area),
+        images=before.size,
+        refused=float(np.isnan(after).any(axis=0).mean()),
+        median_shift=float(np.median(shift)) if shift.size else None,
+        largest_shift=float(np.quantile(shift, 0.95)) if shift.size else None,
+        mean_change=float(np.nanmean(after - before)) if shift.size else None,
+        calls_changed=float((most & ~least).mean()) if shift.size else None,
+        mask_agreement=None if one.removes_lesion else _mean(agreement),
+        still_outlined=_mean(area),
     )
 
 
-def _orientations(seen: Sequence[_Seen], threshold: float) -> StressRow:
-    """Returns the row about all orientations.
-
-    Args:
-        seen: Of each orientation but the image as it is; the same images in each.
-        threshold: Of a call.
-    """
-    before = np.array(seen[0].before)
-    others = np.array([one.after for one in seen], dtype=np.float64)  # (7, images); refused: NaN
-    values = np.vstack([before, others])
-    called = values >= threshold  # of a refused one False, which is left out of both counts
-    most, least = called.any(axis=0), (called | np.isnan(values)).all(axis=0)
-    span = np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
-    change = (others - before)[~np.isnan(others)]
-    return StressRow(
-        name=ORIENTATIONS,
-        kind=ORIENTATION,
-        images=len(before),
-        refused=float(np.isnan(others).any(axis=0).mean()),
-        median_shift=float(np.median(span)),
-        largest_shift=float(np.quantile(span, 0.95)),
-        mean_change=float(change.mean()) if change.size else None,
-        calls_changed=float((most & ~least).mean()),
-        mask_agreement=_mean([value for one in seen for value in one.agreement]),
-        still_outlined=_mean([value for one in seen for value in one.area]),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+def _mean(values: NDArray[np.float64]) -> float:
+    return 0.0 if np.isnan(values).all() else float(np.nanmean(values))
 
 
 JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
@@ -482,55 +458,33 @@ def build_page(report: StressReport) -> Page:
     scored = [
         row for row in report.rows if row.mask_agreement is not None and row.name != ORIENTATIONS
     ]
-    worst_call = max(scored, key=lambda row: row.calls_changed or 0.0)
-    worst_mask = min(scored, key=lambda row: row.mask_agreement or 0.0)
+    calls = max(scored, key=lambda row: row.calls_changed or 0.0)
+    outlines = min(scored, key=lambda row: row.mask_agreement or 0.0)
+    share = _share(calls.calls_changed)
+    findings = [
+        ("Most calls changed by", calls.name, _say("calls", share=share, at=report.threshold)),
+        ("Outlines moved most by", outlines.name, _say("outlines", of=outlines.mask_agreement)),
+    ]
+    if row := report.orientations:
+        span = _say("span", said=say_orientations(report), shift=_number(row.median_shift))
+        findings.append(("Calls that depend on the orientation", _share(row.calls_changed), span))
+    looks = f"Each network looks at {describe_looks(report.looks)} of an image"
     return Page(
         title="What disturbances do",
-        lead=(
-            f"{report.images} images were analysed with {report.release}, disturbed and analysed "
-            "again. The lesions stayed what they are, so whatever moved is error; where the "
-            "lesion was removed, the probability should fall and the outline should vanish."
-        ),
-        findings=(
-            Finding(
-                "Most calls changed by",
-                worst_call.name,
-                note=f"{_share(worst_call.calls_changed)} of calls; an image is called malignant "
-                f"from a probability of {report.threshold:.3f} on.",
-            ),
-            Finding(
-                "Outlines moved most by",
-                worst_mask.name,
-                note=f"Jaccard {worst_mask.mask_agreement:.2f} with the outline before; 1 where "
-                "both are the same.",
-            ),
-            *_orientation_findings(report),
-        ),
+        lead=_say("lead", report=report),
+        findings=tuple(Finding(name, value, note=note) for name, value, note in findings),
         tables=(
             Table(
                 title="Each disturbance",
-                note=(
-                    f"{report.images - report.refused} images"
-                    + (
-                        f"; {report.refused} more were withheld to begin with"
-                        if report.refused
-                        else ""
-                    )
-                    + ". Shift: absolute change of the probability; of the orientations together, "
-                    f"the largest less the smallest. Seed {report.seed}."
-                ),
+                note=_say("note", report=report),
                 columns=COLUMNS,
-                rows=tuple(tuple((cell, "") for cell in table_row(row)) for row in report.rows),
-                paragraphs=(),
+                rows=tuple(map(table_row, report.rows)),
             ),
         ),
-        charts=(),
-        examples=(),
-        examples_note="",
         facts=(
             ("Networks", report.release),
             ("Threshold", f"{report.threshold:.3f}"),
-            ("Looks", f"Each network looks at {describe_looks(report.looks)} of an image"),
+            ("Looks", looks),
         ),
     )
 
@@ -538,26 +492,11 @@ def build_page(report: StressReport) -> Page:
 def say_orientations(report: StressReport) -> str:
     """Returns how often the orientation of an image decides its call; empty if not measured."""
     row = report.orientations
-    if row is None:
-        return ""
-    return (
-        "The call changes between the eight orientations in "
-        f"{_share(row.calls_changed)} of scored images."
-    )
+    return _say("orientations", share=_share(row.calls_changed)) if row else ""
 
 
-def _orientation_findings(report: StressReport) -> tuple[Finding, ...]:
-    row = report.orientations
-    if row is None:
-        return ()
-    return (
-        Finding(
-            "Calls that depend on the orientation",
-            _share(row.calls_changed),
-            note=f"{say_orientations(report)} Half of them move by {_number(row.median_shift)} "
-            "or more from the least to the most suspicious orientation.",
-        ),
-    )
+def _say(sentence: str, **values: object) -> str:
+    return say(template("publishing", "stress.txt"), sentence, **values)
 
 
 def table_row(row: StressRow) -> tuple[str, ...]:
@@ -577,12 +516,10 @@ def table_row(row: StressRow) -> tuple[str, ...]:
 
 def _render_csv(report: StressReport) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     names = [field.name for field in fields(StressRow)]
-    writer.writerow(names)
-    for row in report.rows:
-        values = [getattr(row, name) for name in names]
-        writer.writerow(["" if value is None else value for value in values])
+    writer = csv.DictWriter(text, names, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(map(asdict, report.rows))
     return text.getvalue()
 
 

@@ -22,6 +22,7 @@ from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ReleaseError
+from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import (
@@ -87,14 +88,8 @@ def probability_of(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A share of a class, with its 95 % interval; all in [0, 1].
-
-    Args:
-        value: The measured share.
-        low: Lower end.
-        high: Upper end.
-    """
+class Rate(Estimate):
+    """A share of a class, with its 95 % interval; all in [0, 1]."""
 
     value: Share
     low: Share

@@ -1,27 +1,5 @@
 """Result pages: one self-contained HTML file, readable offline, in light and in dark."""
 
-from dermfuse.report.page import (
-    FACTS_TITLE,
-    IN_WORDS,
-    Chart,
-    Example,
-    Finding,
-    Page,
-    Plate,
-    Series,
-    Table,
-    render_page,
-)
+from dermfuse.report.page import Finding, Page, Picture, Table, render_page
 
-__all__ = [
-    "FACTS_TITLE",
-    "IN_WORDS",
-    "Chart",
-    "Example",
-    "Finding",
-    "Page",
-    "Plate",
-    "Series",
-    "Table",
-    "render_page",
-]
+__all__ = ["Finding", "Page", "Picture", "Table", "render_page"]

@@ -11,14 +11,15 @@ from dermfuse.config import ModelConfig, Task
 from dermfuse.data.folders import Truth
 from dermfuse.errors import DermfuseError
 from dermfuse.folders import RunFolder
+from dermfuse.jobs.queue import TrainingImages, count_samples
 from dermfuse.jobs.trainings import Run
 from dermfuse.models import count_parameters
 from dermfuse.models.build import build_network
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
-    Drawn,
     Measurement,
+    Replicate,
     auc_error,
     compare_drawn,
     draw_folder,
@@ -84,7 +85,7 @@ class Assembler:
     truth: Truth
     test_tasks: frozenset[str]
     draws: int
-    _drawn: dict[tuple[str, Task], tuple[Drawn, ...]] = field(default_factory=dict)
+    _drawn: dict[tuple[str, Task], tuple[Replicate, ...]] = field(default_factory=dict)
 
     def table(self, table: PaperTable) -> TableResult:
         """Returns a table with what was measured in it."""
@@ -141,7 +142,7 @@ class Assembler:
             provenance=self._provenance(row.source, drawn) if drawn else None,
         )
 
-    def _measured(self, source: str, task: Task) -> tuple[Drawn, ...]:
+    def _measured(self, source: str, task: Task) -> tuple[Replicate, ...]:
         """Returns the draws of each replicate of a row; none where it was not run."""
         key = source, task
         if key not in self._drawn:
@@ -154,14 +155,16 @@ class Assembler:
 
     def _draw(
         self, source: str, task: Task, only: frozenset[str] | None = None
-    ) -> tuple[Drawn, ...]:
+    ) -> tuple[Replicate, ...]:
         part = TEST if task in self.test_tasks else VALIDATION
         return tuple(
             draw_folder(folder, self.truth, task, draws=self.draws, only=only)
             for folder in self.harvest.replicates(source, part)
         )
 
-    def _pair(self, contrast: Contrast, task: Task) -> tuple[tuple[Drawn, ...], tuple[Drawn, ...]]:
+    def _pair(
+        self, contrast: Contrast, task: Task
+    ) -> tuple[tuple[Replicate, ...], tuple[Replicate, ...]]:
         """Returns the draws of both rows, on the images that both predict."""
         a, b = (self._measured(source, task) for source in (contrast.treated, contrast.control))
         ids = [frozenset(one.image_ids) for one in (*a, *b)]
@@ -176,7 +179,7 @@ class Assembler:
         """Returns the runs of each network of a row."""
         return [self.harvest.plan.runs_of(preset, seed) for preset in presets_of([source])]
 
-    def _provenance(self, source: str, drawn: Sequence[Drawn]) -> Provenance:
+    def _provenance(self, source: str, drawn: Sequence[Replicate]) -> Provenance:
         plan, place = self.harvest.plan, self.harvest.place
         runs = [
             run
@@ -215,7 +218,7 @@ class Assembler:
             treated, control = self._pair(contrast, table.task)
             for metric in TESTED[table.task]:
                 test = compare_drawn(treated, control, metric)
-                if test is None:
+                if test is None or test.p_value is None:
                     continue
                 found.append(
                     ContrastResult(
@@ -224,9 +227,9 @@ class Assembler:
                         control=labels[contrast.control],
                         metric=metric,
                         paper_difference=table.published_difference(contrast, metric),
-                        difference=test.difference,
-                        low=test.low,
-                        high=test.high,
+                        difference=test.difference.value,
+                        low=test.difference.low,
+                        high=test.difference.high,
                         p_value=test.p_value,
                         corrected=test.p_value,
                     )
@@ -264,18 +267,14 @@ class Assembler:
 
 def validation_samples(run: Run, record: Mapping[str, Any]) -> int:
     """Returns how many augmented samples a run by the paper's split validates on."""
-    augment, data = run.config.augment, record["data"]
+    data = record["data"]
     images = int(data["train_images"]) + int(data["validation_images"])
-    if run.config.model.task == "segmentation":
-        samples = images + (augment.segmentation_draws if augment.enabled else 0)
-    else:
-        malignant = int(data["malignant_images"])
-        copies = (augment.benign_copies, augment.malignant_copies) if augment.enabled else (1, 1)
-        samples = (images - malignant) * copies[0] + malignant * copies[1]
-    return round(samples * run.config.data.validation_fraction)
+    malignant = int(data.get("malignant_images", 0))
+    counted = TrainingImages(images - malignant, malignant, masks=images)
+    return round(count_samples(run.config, counted) * run.config.data.validation_fraction)
 
 
-def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Drawn) -> float:
+def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicate) -> float:
     """Returns the standard error of a published number, from the size of the paper's test set.
 
     An AUC's by Hanley and McNeil, a share of right classes by the binomial; what has no such
@@ -291,7 +290,7 @@ def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Drawn) -
     return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
 
 
-def _compare(metric: Metric, paper: float | None, drawn: Sequence[Drawn]) -> Comparison:
+def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) -> Comparison:
     if not drawn:
         return Comparison(metric, paper, None)
     ours = measure(drawn, metric)

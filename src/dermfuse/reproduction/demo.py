@@ -16,13 +16,13 @@ from pathlib import Path
 
 from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from dermfuse.data.synthetic import synthesize_isic2016
+from dermfuse.estimates import estimate_cells
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.evaluation.reports import Estimate, EvaluationReport
-from dermfuse.figures import Picture
+from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
-from dermfuse.report import Page, Plate, Table, render_page
+from dermfuse.report import Page, Picture, Table, render_page
 from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training import predict, train
 
@@ -173,7 +173,6 @@ def _page(
             f"evaluated on {settings.test_count} drawn test images. The images are drawn by the "
             f"package, so these numbers say that the line works, and nothing about skin."
         ),
-        findings=(),
         tables=(
             _table(
                 "Classification",
@@ -188,9 +187,6 @@ def _page(
                 "Per image at the mask's own size, then the mean over the images.",
             ),
         ),
-        charts=(),
-        examples=(),
-        examples_note="",
         facts=(
             ("Input", f"{settings.input_size} px squares"),
             ("Epochs", f"pair networks {settings.class_epochs}, U-Net {settings.mask_epochs}"),
@@ -200,7 +196,7 @@ def _page(
             ("Versions", ", ".join(f"{name} {of}" for name, of in made["versions"].items())),
             ("Commit", made["commit"] or "unknown"),
         ),
-        plates=tuple(Plate(each.title, each.caption, each.png) for each in pictures),
+        pictures=tuple(pictures),
     )
 
 
@@ -212,13 +208,8 @@ def _table(title: str, evaluations: Mapping[str, EvaluationReport], note: str) -
         note=note,
         columns=("Network", *shown),
         rows=tuple(
-            ((name, ""), *(_cell(of[metric]) for metric in shown)) for name, of in metrics.items()
+            (name, *("\n".join(filter(None, estimate_cells(of[metric]))) for metric in shown))
+            for name, of in metrics.items()
         ),
         strong_row=0,
     )
-
-
-def _cell(estimate: Estimate) -> tuple[str, str]:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "undefined", ""
-    return f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"

@@ -4,35 +4,23 @@ All models that predict the same images see the same draws, so that two of them 
 draw by draw, and the seeds of one are averaged draw by draw.
 
 What can be said of a difference: errors of measured and published numbers, and Holm's rule.
-
-Counts of predicted masks, kept beside them: reading large masks twice is slow.
 """
 
 import csv
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from math import sqrt
 from pathlib import Path
-from statistics import NormalDist, fmean, stdev
+from statistics import stdev
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dermfuse.config import Task
 from dermfuse.data.folders import Truth
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import (
-    DRAWS,
-    LEVEL,
-    SEGMENTATION_METRICS,
-    ResampledRanking,
-    paired_p_value,
-    per_image,
-    percentile_interval,
-    resample,
-    resampled_means,
-    resampled_rates,
-)
+from dermfuse.estimates import Estimate, PairedTest
+from dermfuse.evaluation.bootstrap import DRAWS, Drawn, Z, draw_calls, draw_ranking, paired_test
+from dermfuse.evaluation.bootstrap import draw_masks as draw_counts
 from dermfuse.evaluation.matching import (
     Coverage,
     ScoredImages,
@@ -42,36 +30,10 @@ from dermfuse.evaluation.matching import (
 )
 from dermfuse.folders import write_text
 from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
-from dermfuse.predictions.metrics import Counts, auc, average_precision
+from dermfuse.predictions.metrics import Counts
 from dermfuse.reproduction.paper import Metric
 
-Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-"""1.96: half the width of a 95 % interval, in standard errors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The same number from several seeds.
-
-    Args:
-        mean: Over the seeds.
-        deviation: Standard deviation between seeds; None of a single one.
-        count: How many seeds.
-    """
-
-    mean: float
-    deviation: float | None
-    count: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Returns mean and standard deviation of one number per seed.
-
-    Example:
-        >>> spread([1.0, 2.0, 3.0])
-        Spread(mean=2.0, deviation=1.0, count=3)
-    """
-    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+_THRESHOLD = 0.5
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -154,109 +116,34 @@ def noise_margin(*errors: float | None) -> float:
     return Z * sqrt(sum(error**2 for error in errors if error is not None))
 
 
-_COLUMNS = ("tp", "fp", "tn", "fn")
-
-
-def count_folder(folder: Path, truth: Truth) -> SegmentedImages | None:
-    """Returns the counts of every mask of a predictions folder; None where there are none.
-
-    They are kept in ``<folder>-counts.csv`` and read from there while that is younger than the
-    predictions.
-
-    Raises:
-        DermfuseError: The masks cannot be read or do not fit the truth.
-    """
-    kept, made = folder.with_name(f"{folder.name}-counts.csv"), folder / MANIFEST_NAME
-    if kept.is_file() and kept.stat().st_mtime_ns >= made.stat().st_mtime_ns:
-        return _read(kept, truth)
-    counted = match_masks(read_predictions(folder), truth)
-    if counted is not None:
-        rows = zip(counted.coverage.evaluated, counted.counts, strict=True)
-        lines = [f"{image_id},{c.tp},{c.fp},{c.tn},{c.fn}" for image_id, c in rows]
-        write_text(kept, "\n".join([f"image_id,{','.join(_COLUMNS)}", *lines]) + "\n")
-    return counted
-
-
-def _read(kept: Path, truth: Truth) -> SegmentedImages:
-    with kept.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    ids = tuple(row["image_id"] for row in rows)
-    counts = tuple(Counts(**{column: int(row[column]) for column in _COLUMNS}) for row in rows)
-    return SegmentedImages(Coverage(ids, (), (), len(truth.masks)), counts)
-
-
-_CLASS_METRICS: tuple[Metric, ...] = ("accuracy", "auc", "average_precision")
-_MASK_METRICS: tuple[Metric, ...] = (
-    "jaccard",
-    "dice",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-)
-_THRESHOLD = 0.5
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class Replicate(Drawn):
     """One model's metrics on one set of images, and in every bootstrap draw of them.
 
     Attributes:
         image_ids: The images, sorted.
         malignant_count: How many are malignant; None where masks are measured.
-        metrics: Names of the K metrics.
-        values: On the images themselves. (K,)
-        draws: (D, K).
     """
 
     image_ids: tuple[str, ...]
     malignant_count: int | None
-    metrics: tuple[Metric, ...]
-    values: NDArray[np.float64]
-    draws: NDArray[np.float64]
-
-    def column(self, metric: Metric) -> int:
-        """Returns where a metric stands."""
-        return self.metrics.index(metric)
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One metric of one row.
+class Measurement(Estimate):
+    """One metric of one row: the mean over the seeds, and its interval over images.
 
     Attributes:
-        value: Mean over the seeds.
-        low: Lower end of the 95 % interval over images.
-        high: Upper end.
         standard_error: Standard deviation of the draws: what other images would change.
         single_error: The same of one seed alone, mean over the seeds.
         deviation: Standard deviation between seeds; None of one.
         seeds: How many.
     """
 
-    value: float
-    low: float
-    high: float
     standard_error: float
     single_error: float
     deviation: float | None
     seeds: int
-
-
-@dataclass(frozen=True, slots=True)
-class PairedTest:
-    """A metric of one row less that of another, on the same images.
-
-    Attributes:
-        difference: Mean over the seeds.
-        low: Lower end of the 95 % interval of the paired bootstrap.
-        high: Upper end.
-        p_value: Two-sided, of "no difference".
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
 
 
 def draw_folder(
@@ -266,14 +153,17 @@ def draw_folder(
     *,
     draws: int = DRAWS,
     only: Collection[str] | None = None,
-) -> Drawn:
+) -> Replicate:
     """Returns the metrics of a predictions folder, in every draw.
 
+    Counts of masks are kept in ``<folder>-counts.csv``, as reading large masks twice is slow, and
+    read from there while that is younger than the predictions.
+
     Args:
-        folder: Of scores or of masks.
+        folder: A predictions folder of scores or of masks.
         truth: Labels or masks.
         task: Which of the two is measured.
-        draws: Of the bootstrap.
+        draws: Number of bootstrap draws.
         only: The images to measure on; None takes all.
 
     Raises:
@@ -282,70 +172,60 @@ def draw_folder(
     if task == "classification":
         scored = match_scores(read_predictions(folder), truth)
         if scored is not None:
-            return draw_scores(_only_scores(scored, only), draws=draws)
+            return draw_scores(scored if only is None else scored.only(only), draws=draws)
     else:
-        segmented = count_folder(folder, truth)
-        if segmented is not None:
-            return draw_masks(_only_masks(segmented, only), draws=draws)
+        counted = _count_masks(folder, truth)
+        if counted is not None:
+            return draw_masks(counted if only is None else counted.only(only), draws=draws)
     raise DataError(
         f"{folder} and {truth.source} have no {task} in common",
         expected="scores and labels, or masks and masks",
     )
 
 
-def draw_scores(images: ScoredImages, *, draws: int = DRAWS) -> Drawn:
+def draw_scores(images: ScoredImages, *, draws: int = DRAWS) -> Replicate:
     """Returns accuracy (at a score above 0.5), AUC and AP of scores, in every draw.
 
     Raises:
         DataError: A class is missing.
     """
     malignant, scores = images.malignant, images.scores
-    predicted = scores > _THRESHOLD
-    values = [
-        float((predicted == malignant).mean()),
-        auc(malignant, scores),
-        average_precision(malignant, scores),
-    ]
-
-    def statistic(draw: NDArray[np.float64]) -> NDArray[np.float64]:
-        ranking = ResampledRanking(malignant, scores, draw)
-        accuracy, _, _ = resampled_rates(malignant, predicted, draw)
-        return np.stack([accuracy, ranking.auc(), ranking.average_precision()], axis=1)
-
-    drawn = resample(statistic, malignant.astype(np.int64), draws=draws)
-    ids = images.coverage.evaluated
-    return Drawn(ids, int(malignant.sum()), _CLASS_METRICS, np.array(values), drawn)
+    ranking = draw_ranking(malignant, scores, draws=draws)
+    calls = draw_calls(malignant, scores, scores > _THRESHOLD, draws=draws)
+    return Replicate(
+        names=ranking.names + calls.names,
+        values=np.append(ranking.values, calls.values),
+        draws=np.hstack([ranking.draws, calls.draws]),
+        image_ids=images.coverage.evaluated,
+        malignant_count=int(malignant.sum()),
+    )
 
 
-def draw_masks(images: SegmentedImages, *, draws: int = DRAWS) -> Drawn:
+def draw_masks(images: SegmentedImages, *, draws: int = DRAWS) -> Replicate:
     """Returns the challenge's metrics of masks, means over the images, in every draw."""
-    names = list(SEGMENTATION_METRICS)
-    columns = [names.index(metric) for metric in _MASK_METRICS]
-    of_images = per_image(list(images.counts))[:, columns]  # (N, 5)
-    strata = np.zeros(len(of_images), dtype=np.int64)
-    drawn = resample(lambda draw: resampled_means(of_images, draw), strata, draws=draws)
-    ids = images.coverage.evaluated
-    return Drawn(ids, None, _MASK_METRICS, of_images.mean(axis=0), drawn)
+    drawn = draw_counts(images.counts, draws=draws)
+    return Replicate(drawn.names, drawn.values, drawn.draws, images.coverage.evaluated, None)
 
 
 def measure(seeds: Sequence[Drawn], metric: Metric) -> Measurement:
     """Returns a metric's mean over seeds, with interval and errors."""
-    columns = [drawn.draws[:, drawn.column(metric)] for drawn in seeds]
-    between = spread([float(drawn.values[drawn.column(metric)]) for drawn in seeds])
-    mean = np.mean(columns, axis=0)  # (D,)
-    interval = percentile_interval(mean)
+    values, columns = zip(*(drawn.column(metric) for drawn in seeds), strict=True)
+    mean = _mean(seeds)
+    found = mean.estimates()[metric]
     return Measurement(
-        value=between.mean,
-        low=interval.low,
-        high=interval.high,
-        standard_error=float(mean.std()),
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        standard_error=float(mean.column(metric)[1].std()),
         single_error=float(np.mean([column.std() for column in columns])),
-        deviation=between.deviation,
-        seeds=between.count,
+        deviation=stdev(values) if len(values) > 1 else None,
+        seeds=len(seeds),
     )
 
 
-def compare_drawn(a: Sequence[Drawn], b: Sequence[Drawn], metric: Metric) -> PairedTest | None:
+def compare_drawn(
+    a: Sequence[Replicate], b: Sequence[Replicate], metric: Metric
+) -> PairedTest | None:
     """Returns the paired bootstrap of two rows, seed by seed; None unless the images are equal.
 
     Where one row has several replicates for each of the other's (a network per fold, against
@@ -357,32 +237,28 @@ def compare_drawn(a: Sequence[Drawn], b: Sequence[Drawn], metric: Metric) -> Pai
     a, b = ([each for each in row for _ in range(count // len(row))] for row in (a, b))
     if any(one.image_ids != other.image_ids for one, other in zip(a, b, strict=True)):
         return None
-    at = a[0].column(metric)
-    differences = np.mean(
-        [one.draws[:, at] - other.draws[:, at] for one, other in zip(a, b, strict=True)], axis=0
-    )
-    point = np.mean(
-        [one.values[at] - other.values[at] for one, other in zip(a, b, strict=True)], axis=0
-    )
-    interval = percentile_interval(differences)
-    return PairedTest(float(point), interval.low, interval.high, paired_p_value(differences))
+    return paired_test(_mean(a), _mean(b), metric)
 
 
-def _only_scores(images: ScoredImages, only: Collection[str] | None) -> ScoredImages:
-    if only is None:
-        return images
-    kept = np.array([image_id in only for image_id in images.coverage.evaluated])
-    coverage = _only_covered(images.coverage, only)
-    return ScoredImages(coverage, images.malignant[kept], images.scores[kept])
+def _mean(seeds: Sequence[Drawn]) -> Drawn:
+    """Returns the mean over the seeds, draw by draw."""
+    values, draws = ([getattr(one, name) for one in seeds] for name in ("values", "draws"))
+    return Drawn(seeds[0].names, np.mean(values, axis=0), np.mean(draws, axis=0))
 
 
-def _only_masks(images: SegmentedImages, only: Collection[str] | None) -> SegmentedImages:
-    if only is None:
-        return images
-    pairs = zip(images.coverage.evaluated, images.counts, strict=True)
-    counts = tuple(counts for image_id, counts in pairs if image_id in only)
-    return SegmentedImages(_only_covered(images.coverage, only), counts)
-
-
-def _only_covered(coverage: Coverage, only: Collection[str]) -> Coverage:
-    return replace(coverage, evaluated=tuple(i for i in coverage.evaluated if i in only))
+def _count_masks(folder: Path, truth: Truth) -> SegmentedImages | None:
+    kept, made = folder.with_name(f"{folder.name}-counts.csv"), folder / MANIFEST_NAME
+    columns = [field.name for field in fields(Counts)]
+    if kept.is_file() and kept.stat().st_mtime_ns >= made.stat().st_mtime_ns:
+        with kept.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        counts = tuple(Counts(**{column: int(row[column]) for column in columns}) for row in rows)
+        ids = tuple(row["image_id"] for row in rows)
+        return SegmentedImages(Coverage(ids, (), (), len(truth.masks)), counts)
+    counted = match_masks(read_predictions(folder), truth)
+    if counted is not None:
+        lines = [",".join(["image_id", *columns])]
+        for image_id, count in zip(counted.coverage.evaluated, counted.counts, strict=True):
+            lines.append(",".join([image_id, *(str(getattr(count, name)) for name in columns)]))
+        write_text(kept, "\n".join(lines) + "\n")
+    return counted

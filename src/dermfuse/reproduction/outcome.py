@@ -74,21 +74,6 @@ class Provenance:
     image_count: int
     malignant_count: int | None
 
-    def epochs_in_words(self) -> str:
-        """Returns how long was trained, of how long where that was less, and how long in the paper.
-
-        Example:
-            >>> made = Provenance((), 1, (9, 9), 50, "random", (), (), (), 1.0, 6, None)
-            >>> made.epochs_in_words()
-            '9 of 50 epochs'
-        """
-        fewest, most = self.epochs
-        said = f"{most}" if fewest == most else f"{fewest} to {most}"
-        said += f" of {self.planned_epochs}" if most < self.planned_epochs else ""
-        said += " epoch" if said == "1" else " epochs"
-        other = self.planned_epochs != PAPER_EPOCHS
-        return f"{said}; the paper trains {PAPER_EPOCHS}" if other else said
-
 
 @dataclass(frozen=True, slots=True)
 class RowResult:

@@ -15,7 +15,6 @@ from dermfuse.data.folders import (
 )
 from dermfuse.errors import DermfuseError
 from dermfuse.evaluation.bootstrap import DRAWS
-from dermfuse.figures import Picture
 from dermfuse.folders import RunFolder, environment
 from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
 from dermfuse.jobs.trainings import (
@@ -30,6 +29,7 @@ from dermfuse.jobs.trainings import (
     survey,
     train_command,
 )
+from dermfuse.report import Picture
 from dermfuse.reproduction.assembly import Assembler, device_of
 from dermfuse.reproduction.harvest import (
     TASKS,
@@ -58,7 +58,7 @@ _DRAWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Workplace):
-    """What shall be reproduced, how, and where.
+    """What to reproduce, how, and where.
 
     Args:
         tables: Of ``dermfuse.reproduction.plan.CHOICES``.
@@ -142,7 +142,7 @@ def reproduce(
     deadline, say, is reported by its whole epochs, which the report states.
 
     Args:
-        request: What shall be reproduced.
+        request: What to reproduce.
         watch: Called about once a second while runs are trained.
         stage: Called when a stage begins.
         draw: Draws the figures.

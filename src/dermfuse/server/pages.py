@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import PathLike, StaticFiles
@@ -16,15 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from dermfuse import __version__
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE
-
-_PAGES = Environment(
-    loader=PackageLoader("dermfuse.server", "pages"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from dermfuse.report.page import template
 
 
 def render_home(release: str) -> str:
@@ -33,9 +24,7 @@ def render_home(release: str) -> str:
     Args:
         release: Name of the release.
     """
-    return _PAGES.get_template("home.html").render(
-        notice=NOTICE, version=__version__, release=release
-    )
+    return template("server", "home.html").render(version=__version__, release=release)
 
 
 def render_reference(schema: dict[str, Any]) -> str:
@@ -49,9 +38,7 @@ def render_reference(schema: dict[str, Any]) -> str:
         for path, methods in schema["paths"].items()
         for method, operation in methods.items()
     ]
-    return _PAGES.get_template("reference.html").render(
-        notice=NOTICE, version=__version__, operations=operations
-    )
+    return template("server", "reference.html").render(version=__version__, operations=operations)
 
 
 TYPES = {
@@ -104,8 +91,8 @@ class BrowserApp(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Returns a file; 405 for a method that no file knows, 404 where there is none.
 
-        A folder without its stroke is led on to by a relative address: the host that a client
-        names may be another's.
+        A folder without its trailing slash is redirected to by a relative address: the host that
+        a client names may be another's.
         """
         is_read = scope["method"] in ("GET", "HEAD")
         response = await super().get_response(
