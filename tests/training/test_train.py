@@ -568,29 +568,6 @@ def test_a_run_on_all_images_may_start_from_any_and_be_no_start_for_one_that_val
         train(tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run", start=run)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["augment.mixup=0.2", "augment.cutmix=0.2"], "augment.mixup is 0.2 with augment.cut"),
-        (["augment.policy=label_blind", "augment.fresh=true"], "fresh is true with augment.policy"),
-        (["augment.policy=label_blind", "data.split=paper"], 'data.split "paper"'),
-        (
-            ["train.schedule=cosine", "train.minimum_learning_rate=1e-6"],
-            "the cosine ends by itself",
-        ),
-        (["train.keep=last", "train.early_stop_patience=2"], "keeps the best epoch"),
-        (["model.network=unet", "model.dropout=0.2"], "no class head to drop before"),
-        (["model.network=unet", "augment.mixup=0.2"], "masks cannot be mixed"),
-        (["train.teachers=3"], "train.teachers is 3. Expected: a list"),
-        (["model.dropout=1.5"], "model.dropout is 1.5"),
-        (["loss.label_smoothing=1.0"], "loss.label_smoothing is 1.0"),
-    ],
-)
-def test_contradictions_are_refused(settings: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Config().override(settings)
-
-
 def test_the_paper_uses_none_of_them() -> None:
     config = load_preset("dc-mobilenetv1")
     assert (config.train.weight_decay, config.train.gradient_clip, config.model.dropout) == (0,) * 3
