@@ -119,7 +119,7 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         assert "**Not measured:**" in said
         assert f"To measure: `{how}`." in said
     assert "| AUC | not measured |" in page
-    assert "has no means to tell such images" in page
+    assert "has no gate for such images" in page
     assert "| robustness analysis | CLAIM |" in page
 
 

@@ -171,7 +171,7 @@ def headline_table(outcome: Outcome) -> Table:
         (
             f"{label}, {METRIC_NAMES[cell.metric]}\nTable {number}",
             f"{cell.paper:.3f}",
-            f"{cell.ours.value:.3f}\n{cell.ours.low:.3f} to {cell.ours.high:.3f}",
+            f"{cell.ours.value:.3f}\n{cell.ours.interval('.3f')}",
             f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
         )
         for number, label, cell in found
@@ -310,7 +310,7 @@ def _cell(cell: Comparison) -> str:
     if (ours := cell.ours) is None:
         return "\n".join(["-", *paper])
     spread = "" if ours.deviation is None else f", ±{ours.deviation:.3f}"
-    lines = [f"{ours.value:.3f}", f"{ours.low:.3f} to {ours.high:.3f}{spread}"]
+    lines = [f"{ours.value:.3f}", f"{ours.interval('.3f')}{spread}"]
     if paper and cell.difference is not None:
         lines.append(f"{paper[0]}, {cell.difference:+.3f}")
         lines += [] if cell.within_noise else ["beyond noise"]
