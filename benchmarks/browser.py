@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.hosting import host_folder
 from benchmarks.turns import (
     Blocks,
     compare,
@@ -35,7 +36,6 @@ from dermfuse.errors import DependencyError
 from dermfuse.release.folder import choose_release, read_cards, read_release
 from dermfuse.report.page import markdown_table
 from dermfuse.web.build import SOURCE, build_web
-from dermfuse.web.hosting import host_folder
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "score": ("decode", "classes"),

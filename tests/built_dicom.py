@@ -28,40 +28,31 @@ def build_file(
     from pydicom.filewriter import dcmwrite
     from pydicom.uid import UID, VLPhotographicImageStorage
 
-    big = syntax == "1.2.840.10008.1.2.2"
+    colour, bits = pixels.ndim == 3, 8 * pixels.dtype.itemsize
+    order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    whole = data + bytes(len(data) % 2) if raw is None else raw
+    own = {
+        "SOPClassUID": VLPhotographicImageStorage, "SOPInstanceUID": UID("1.2.3.4"),
+        "PatientName": SECRET, "PatientID": SECRET,
+        "SamplesPerPixel": 3 if colour else 1, "PlanarConfiguration": 0 if colour else None,
+        "PhotometricInterpretation": photometric or ("RGB" if colour else "MONOCHROME2"),
+        "Rows": pixels.shape[0], "Columns": pixels.shape[1],
+        "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "PixelData": whole if frames is None else encapsulate(frames),
+    }  # fmt: skip
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dataset.file_meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
-    dataset.SOPClassUID = VLPhotographicImageStorage
-    dataset.SOPInstanceUID = UID("1.2.3.4")
-    dataset.PatientName = SECRET
-    dataset.PatientID = SECRET
-    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    dataset.PhotometricInterpretation = photometric or (
-        "RGB" if pixels.ndim == 3 else "MONOCHROME2"
-    )
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.BitsAllocated = 8 * pixels.dtype.itemsize
-    dataset.BitsStored = dataset.BitsAllocated
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    if frames is not None:
-        dataset.PixelData = encapsulate(frames)
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-    else:
-        data = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
-        dataset.PixelData = raw if raw is not None else data + bytes(len(data) % 2)
-        dataset["PixelData"].VR = "OW"
-    for key, value in elements.items():
-        if value is None:
-            delattr(dataset, key)
-        else:
+    for key, value in (own | elements).items():
+        if value is not None:
             setattr(dataset, key, value)
+    if "PixelData" in dataset:
+        dataset["PixelData"].VR = "OW" if frames is None else "OB"
+        dataset["PixelData"].is_undefined_length = frames is not None
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     data = buffer.getvalue()

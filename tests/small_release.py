@@ -9,8 +9,8 @@ and mask networks that see no lesion there: what they answer depends on the orie
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx.parser
+from onnx import helper, numpy_helper
 
 from dermfuse.release.cards import NetworkCard, NetworkInput, Parity, digest_file, write_card
 from dermfuse.release.folder import (
@@ -125,76 +125,54 @@ def write_network(
 
 
 def class_graph(middle: float, *, rows: int) -> onnx.GraphProto:
-    constants = {
-        "rows": np.array([rows]),
-        "zero": np.array([0]),
-        "one": np.array([1]),
-        "last": np.array([-1]),
-        "middle": np.array(middle, np.float32),
-        "scale": np.array(16.0, np.float32),
-        "nothing": np.array([0.0], np.float32),
-        "map_shape": np.array([-1, 2, 2]),
-        "row": np.array([-1]),
-    }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("Slice", ["x", "zero", "rows", "one"], ["seen"]),
-        helper.make_node("ReduceMean", ["seen"], ["embedding"], axes=[1, 2], keepdims=0),
-        helper.make_node("Slice", ["embedding", "zero", "one", "one"], ["red"]),
-        helper.make_node("Sub", ["red", "middle"], ["above"]),
-        helper.make_node("Div", ["above", "scale"], ["m"]),
-        helper.make_node("Mul", ["m", "nothing"], ["b"]),
-        helper.make_node("Concat", ["b", "m"], ["logits"], axis=1),
-        helper.make_node("Softmax", ["logits"], ["p"], axis=1),
-        helper.make_node("Slice", ["p", "one", "two", "one"], ["p1"]),
-        helper.make_node("Reshape", ["p1", "row"], ["malignant"]),
-        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node(
-            "AveragePool", ["planes"], ["quarters"], kernel_shape=[16, 16], strides=[16, 16]
-        ),
-        helper.make_node("Slice", ["quarters", "zero", "one", "one"], ["red_quarters"]),
-        helper.make_node("Reshape", ["red_quarters", "map_shape"], ["activation_map"]),
-    ]
-    constants["two"] = np.array([2])
-    shapes = {
-        "logits": ["N", 2],
-        "malignant": ["N"],
-        "activation_map": ["N", 2, 2],
-        "embedding": ["N", 3],
-    }
-    return _graph(nodes, constants, shapes)
+    return onnx.parser.parse_graph(f"""
+        small (uint8[N,{SIZE},{SIZE},3] image) => (
+            float[N,2] logits, float[N] malignant,
+            float[N,2,2] activation_map, float[N,3] embedding
+        )
+        <
+            int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}},
+            int64[1] rows = {{{rows}}}, int64[1] row = {{-1}}, int64[3] map_shape = {{-1, 2, 2}},
+            float middle = {{{middle}}}, float scale = {{16.0}}, float[1] nothing = {{0.0}}
+        >
+        {{
+            x = Cast <to = 1> (image)
+            seen = Slice (x, zero, rows, one)
+            embedding = ReduceMean <axes = [1, 2], keepdims = 0> (seen)
+            red = Slice (embedding, zero, one, one)
+            above = Sub (red, middle)
+            m = Div (above, scale)
+            b = Mul (m, nothing)
+            logits = Concat <axis = 1> (b, m)
+            p = Softmax <axis = 1> (logits)
+            p1 = Slice (p, one, two, one)
+            malignant = Reshape (p1, row)
+            planes = Transpose <perm = [0, 3, 1, 2]> (x)
+            quarters = AveragePool <kernel_shape = [16, 16], strides = [16, 16]> (planes)
+            red_quarters = Slice (quarters, zero, one, one)
+            activation_map = Reshape (red_quarters, map_shape)
+        }}
+    """)
 
 
 def mask_graph(*, tilted: bool) -> onnx.GraphProto:
-    constants = {
-        "start": np.array([1]),
-        "end": np.array([2]),
-        "axis": np.array([3]),
-        "limit": np.array(100.0, np.float32),
-        "shape": np.array([-1, SIZE, SIZE]),
-        "seen": np.full((1, SIZE, SIZE, 1), 1.0, np.float32),
-    }
+    seen = np.ones((1, SIZE, SIZE, 1), np.float32)
     if tilted:
-        constants["seen"][:, : SIZE // 2] = 0.0
-    nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("Slice", ["x", "start", "end", "axis"], ["green"]),
-        helper.make_node("Less", ["green", "limit"], ["dark"]),
-        helper.make_node("Cast", ["dark"], ["d"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["d", "seen"], ["there"]),
-        helper.make_node("Reshape", ["there", "shape"], ["lesion"]),
-    ]
-    return _graph(nodes, constants, {"lesion": ["N", SIZE, SIZE]})
-
-
-def _graph(
-    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], shapes: dict[str, list]
-) -> onnx.GraphProto:
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    ]
-    used = {name for node in nodes for name in node.input}
-    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items() if k in used]
-    return helper.make_graph(nodes, "small", [image], outputs, tensors)
+        seen[:, : SIZE // 2] = 0.0
+    graph = onnx.parser.parse_graph(f"""
+        small (uint8[N,{SIZE},{SIZE},3] image) => (float[N,{SIZE},{SIZE}] lesion)
+        <
+            int64[1] start = {{1}}, int64[1] end = {{2}}, int64[1] axis = {{3}},
+            float limit = {{100.0}}, int64[3] shape = {{-1, {SIZE}, {SIZE}}}
+        >
+        {{
+            x = Cast <to = 1> (image)
+            green = Slice (x, start, end, axis)
+            dark = Less (green, limit)
+            d = Cast <to = 1> (dark)
+            there = Mul (d, seen)
+            lesion = Reshape (there, shape)
+        }}
+    """)
+    graph.initializer.append(numpy_helper.from_array(seen, "seen"))
+    return graph

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse import folders as runs
+from dermfuse import folders
 from dermfuse.errors import DataError, RunError, StorageError
 from dermfuse.folders import (
     RunFolder,
@@ -46,7 +46,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(folders.os, "fsync", full)
     with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
         write_text(tmp_path / "a.txt", "text")
     assert list(tmp_path.iterdir()) == []
@@ -60,11 +60,6 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
         new_folder(tmp_path / "file" / "run")
 
 
-def test_json_goes_there_and_back(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"auc": 0.5})
-    assert read_json(tmp_path / "a.json") == {"auc": 0.5}
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_json_without_a_value_for_infinity_says_where_it_stands(
     value: float, tmp_path: Path
@@ -74,38 +69,38 @@ def test_json_without_a_value_for_infinity_says_where_it_stands(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read"), ("[1]", "holds a list")])
-def test_a_damaged_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "run.json").write_text(text)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "cannot be read"), ("[1]", "holds a list"), (None, r"run\.json is missing")],
+)
+def test_a_damaged_or_missing_record_is_refused(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    write_json(tmp_path / "run.json", {"auc": 0.5})
+    assert read_json(tmp_path / "run.json") == {"auc": 0.5}
+    (tmp_path / "run.json").unlink()
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=message):
         read_json(tmp_path / "run.json")
 
 
-def test_a_missing_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"run.json is missing"):
-        read_json(tmp_path / "run.json")
+def test_a_new_folder_is_made_with_its_parents_and_never_touched_once_it_holds_something(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "a" / "b"
+    assert new_folder(folder) == new_folder(folder)  # an empty one may exist
+    (folder / "old").write_text("kept")
+    with pytest.raises(RunError, match=r"run folder .* exists and is not empty"):
+        new_folder(folder, what="run")
+    assert (folder / "old").read_text() == "kept"
 
 
-def test_a_folder_that_holds_something_is_never_touched(tmp_path: Path) -> None:
-    (tmp_path / "old").write_text("kept")
-    with pytest.raises(RunError, match="exists and is not empty"):
-        new_folder(tmp_path, what="run")
-    assert (tmp_path / "old").read_text() == "kept"
-
-
-def test_a_new_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    assert new_folder(tmp_path / "a" / "b").is_dir()
-    assert new_folder(tmp_path / "a" / "b").is_dir(), "an empty one may exist"
-
-
-def test_the_environment_names_what_a_number_must_name() -> None:
+def test_the_environment_names_what_a_number_must_name(monkeypatch: pytest.MonkeyPatch) -> None:
     record = environment()
     assert {"dermfuse", "numpy", "pillow"} <= set(record["versions"])
     assert json.dumps(record)
-
-
-def test_no_git_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", "")  # no git, no commit
     assert environment()["commit"] is None
 
 
@@ -168,10 +163,10 @@ class TestSweeping:
     def test_folders_of_processes_that_are_no_more_go(self, tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", ""]) as ended:
             pass
-        gone = runs._staging(tmp_path / "out", ended.pid)
+        gone = folders._staging(tmp_path / "out", ended.pid)
         kept = [
-            runs._staging(tmp_path / "out", os.getppid()),
-            runs._staging(tmp_path / "other", ended.pid),
+            folders._staging(tmp_path / "out", os.getppid()),
+            folders._staging(tmp_path / "other", ended.pid),
             tmp_path / f".out.{ended.pid}",
         ]
         for folder in (gone, *kept):

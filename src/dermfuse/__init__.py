@@ -12,12 +12,12 @@ one command each. Research software, not a medical device.
 import os
 from typing import TYPE_CHECKING
 
-from dermfuse.config import Config, find_config, load_preset, preset_names
 from dermfuse.errors import DermfuseError
 
 if TYPE_CHECKING:
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.records import Analysis
+    from dermfuse.config import Config, find_config, load_preset, preset_names
 
 # Builds of ONNX Runtime report their use to their maker unless this is set before they load.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -34,11 +34,15 @@ __all__ = [
     "preset_names",
 ]
 
-_LAZY = {"Analysis": "dermfuse.analysis.records", "Analyzer": "dermfuse.analysis.analyzer"}
+_LAZY = {
+    "Analysis": "dermfuse.analysis.records",
+    "Analyzer": "dermfuse.analysis.analyzer",
+    **dict.fromkeys(("Config", "find_config", "load_preset", "preset_names"), "dermfuse.config"),
+}
 
 
 def __getattr__(name: str) -> object:
-    """Loads what runs networks when it is asked for: the command line starts without it."""
+    """Loads what is asked for then: the command line and decoders start without the rest."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415

@@ -3,17 +3,17 @@
 A preset is a TOML file with the same five tables; what it leaves out has the paper's value.
 """
 
+import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
 
 from dermfuse.errors import ConfigError
-from dermfuse.records import build_record, did_you_mean, read_toml
+from dermfuse.records import build_record, packaged_names, read_packaged, read_toml
 
 UNNAMED = "custom"
 """The name of a configuration that was given none."""
@@ -32,22 +32,18 @@ def has_masks(task: Task) -> bool:
     return task != "classification"
 
 
-_Contradiction = tuple[object, str, str, str]
-"""Whether it is there, what is found, what is expected, what to do."""
-
-
 def _number(default: float, low: float, high: float) -> Any:  # noqa: ANN401 — an int or a float
     """Returns a field whose value lies from ``low`` to ``high``."""
     return field(default=default, metadata={"range": (low, high)})
 
 
 class _Table:
-    """A table of the configuration, checked when it is built."""
+    """A table of the configuration, whose numbers are checked when it is built."""
 
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        """Refuses numbers out of range and values that contradict each other."""
+        """Refuses numbers out of range and values of one table that contradict each other."""
         table = type(self).__name__.removesuffix("Config").lower()
         for each in fields(self):  # type: ignore[arg-type]
             value = getattr(self, each.name)
@@ -56,12 +52,10 @@ class _Table:
                 raise ConfigError(
                     f"{table}.{each.name} is {value}", expected=f"a value from {low} to {high}"
                 )
-        for is_there, found, expected, action in self._contradictions():
-            if is_there:
-                raise ConfigError(found, expected=expected, action=action)
+        self._check()
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        yield from ()
+    def _check(self) -> None:
+        """Refuses what no range says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,40 +93,24 @@ class DataConfig(_Table):
     input_size: int = _number(224, 32, 2048)
     fit: Literal["squeeze", "letterbox"] = "squeeze"
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        nearest = max(32, round(self.input_size / 32) * 32)
-        yield (
-            self.input_size % 32,
-            f"data.input_size is {self.input_size}",
-            "a multiple of 32",
-            f"Set it to {nearest}",
-        )
+    def _check(self) -> None:
+        if self.input_size % 32:
+            raise ConfigError(
+                f"data.input_size is {self.input_size}",
+                expected="a multiple of 32",
+                action=f"Set it to {max(32, round(self.input_size / 32) * 32)}",
+            )
         for which, none in (("", "hold-out"), ("outer_", "none")):
             folds, fold = getattr(self, f"{which}folds"), getattr(self, f"{which}fold")
-            yield (
-                folds == 1 or folds < 0,
-                f"data.{which}folds is {folds}",
-                f"0 ({none}) or 2 or more",
-                "",
-            )
-            yield (
-                not 0 <= fold < max(folds, 1),
-                f"data.{which}fold is {fold} with data.{which}folds {folds}",
-                "a fold from 0 to folds - 1",
-                "",
-            )
-        yield (
-            self.outer_folds and not self.folds,
-            f"data.outer_folds is {self.outer_folds} with data.folds 0",
-            "folds of the images that are left, so that each of them can be taught",
-            "Set data.folds=2",
-        )
-        yield (
-            self.split != "source" and self.folds,
-            f'data.split is "{self.split}" with folds',
-            'folds = 0, or split = "source"',
-            "Set data.folds=0",
-        )
+            if folds == 1 or folds < 0:
+                raise ConfigError(
+                    f"data.{which}folds is {folds}", expected=f"0 ({none}) or 2 or more"
+                )
+            if not 0 <= fold < max(folds, 1):
+                raise ConfigError(
+                    f"data.{which}fold is {fold} with data.{which}folds {folds}",
+                    expected="a fold from 0 to folds - 1",
+                )
 
     @property
     def validates(self) -> bool:
@@ -197,28 +175,6 @@ class AugmentConfig(_Table):
     mixup: float = _number(0.0, 0.0, 10.0)
     cutmix: float = _number(0.0, 0.0, 10.0)
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        is_blind = self.policy == "label_blind"
-        drawn_anew = "fresh" if self.fresh else 'policy "label_blind"'
-        yield (
-            (self.fresh or is_blind) and not self.enabled,
-            f"augment.{drawn_anew} with augment.enabled false",
-            "augmentation, whose transforms can be drawn anew",
-            "Set augment.enabled=true, or leave it out",
-        )
-        yield (
-            self.fresh and is_blind,
-            'augment.fresh with augment.policy "label_blind"',
-            "one of them, for label-blind rows are drawn anew in every epoch",
-            "Set augment.fresh=false",
-        )
-        yield (
-            self.mixup and self.cutmix,
-            f"augment.mixup is {self.mixup} and augment.cutmix {self.cutmix}",
-            "one of them above 0",
-            "Set one of them to 0",
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig(_Table):
@@ -237,25 +193,19 @@ class ModelConfig(_Table):
     init: Literal["imagenet", "random"] = "imagenet"
     dropout: float = _number(0.0, 0.0, 0.9)
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        yield (
-            (self.network == "unet_original") != (self.backbone == ""),
-            f'model.network "{self.network}" with model.backbone "{self.backbone}"',
-            "a backbone for every network but unet_original, which has none",
-            "",
-        )
-        yield (
-            self.dropout and self.task == "segmentation",
-            f"model.dropout is {self.dropout} with model.network {self.network}",
-            "0, for there is no class head to drop before",
-            "Set model.dropout=0",
-        )
-        yield (
-            self.network == "unet_original" and self.init != "random",
-            "the original U-Net has no ImageNet weights",
-            'model.init = "random"',
-            "Set model.init=random",
-        )
+    def _check(self) -> None:
+        is_original = self.network == "unet_original"
+        if is_original != (self.backbone == ""):
+            raise ConfigError(
+                f'model.network "{self.network}" with model.backbone "{self.backbone}"',
+                expected="a backbone for every network but unet_original, which has none",
+            )
+        if is_original and self.init != "random":
+            raise ConfigError(
+                "the original U-Net has no ImageNet weights",
+                expected='model.init = "random"',
+                action="Set model.init=random",
+            )
 
     @property
     def task(self) -> Task:
@@ -310,7 +260,7 @@ class TrainConfig(_Table):
     Attributes:
         epochs: Passes over the training samples.
         batch_size: Samples per step; a pair network sees this many pairs.
-        learning_rate: Of Adam, at the start.
+        learning_rate: The rate of Adam at the start.
         weight_decay: Decoupled from the gradient (AdamW), on weights alone, not on biases and
             BatchNorm; 0 is Adam, as in the paper.
         gradient_clip: Largest norm of a step's gradient; 0 leaves it.
@@ -327,7 +277,7 @@ class TrainConfig(_Table):
             ImageNet weights have them, BatchNorm statistics included; 0 moves all, as in the
             paper. The finest cost most time and hold what is least about lesions.
         ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
-            average is what is validated and kept; the training goes on with the weights
+            average is what is validated and kept; the training continues with the weights
             themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs the validation loss may fail to fall before that.
@@ -373,17 +323,57 @@ class TrainConfig(_Table):
     compile: bool = False
     graph: bool = False
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        yield (
-            self.graph and self.compile,
-            "train.graph and train.compile are both true",
-            "one of them",
-            "Set train.compile=false or train.graph=false",
-        )
+
+_KEPT = "ImageNet weights, which can be kept"
+_CLASHES: tuple[tuple[str, object, str, object, str, str], ...] = (
+    ("data.outer_folds", None, "data.folds", 0,
+     "folds of the images that are left, so that each of them can be taught", "data.folds=2"),
+    ("data.folds", None, "data.split", ("paper", "all"),
+     'folds = 0, or split = "source"', "data.folds=0"),
+    ("augment.fresh", None, "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.policy", "label_blind", "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.fresh", None, "augment.policy", "label_blind",
+     "one of them, for label-blind rows are drawn anew in every epoch", "augment.fresh=false"),
+    ("augment.mixup", None, "augment.cutmix", None,
+     "one of them above 0", "one of them to 0"),
+    ("augment.mixup", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.mixup=0"),
+    ("augment.cutmix", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.cutmix=0"),
+    ("augment.policy", "label_blind", "data.split", "paper",
+     "the paper's plan, whose rows that split divides",
+     "data.split=source or augment.policy=paper"),
+    ("model.dropout", None, "model.network", ("unet", "unet_original"),
+     "0, for there is no class head to drop before", "model.dropout=0"),
+    ("train.batch_norm", "frozen", "model.init", "random",
+     _KEPT, "train.batch_norm=batch or model.init=imagenet"),
+    ("train.backbone", "frozen", "model.init", "random",
+     _KEPT, "train.backbone=trained or model.init=imagenet"),
+    ("train.frozen_stages", None, "model.init", "random",
+     _KEPT, "train.frozen_stages=0 or model.init=imagenet"),
+    ("train.graph", None, "train.compile", None,
+     "one of them", "train.compile=false or train.graph=false"),
+    ("train.minimum_learning_rate", None, "train.schedule", "cosine",
+     "0, for the cosine ends by itself",
+     "train.minimum_learning_rate=0 or train.schedule=plateau"),
+    ("train.schedule", "plateau", "data.split", "all",
+     '"cosine", for without validation images no loss can reach a plateau',
+     "train.schedule=cosine or data.split=source"),
+    ("train.early_stop_patience", None, "train.keep", "last",
+     "0, for whoever stops early keeps the best epoch",
+     "train.early_stop_patience=0 or train.keep=best"),
+    ("train.early_stop_patience", None, "data.split", "all",
+     "0, for without validation images there is nothing to stop by",
+     "train.early_stop_patience=0 or data.split=source"),
+)  # fmt: skip
+"""What two settings may not be at once (None: whatever is not 0 or false; a tuple: one of them),
+what is expected of the first, and what to set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config(_Table):
+class Config:
     """Everything a run is made from.
 
     Attributes:
@@ -404,61 +394,18 @@ class Config(_Table):
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def _contradictions(self) -> Iterator[_Contradiction]:
-        data, augment, model, train = self.data, self.augment, self.model, self.train
-        is_random, task = model.init == "random", model.task
-        kept = "ImageNet weights, which can be kept"
-        for key, moved in (("batch_norm", "batch"), ("backbone", "trained")):
-            yield (
-                is_random and getattr(train, key) == "frozen",
-                f'train.{key} is "frozen" with model.init "random"',
-                kept,
-                f"Set train.{key}={moved} or model.init=imagenet",
-            )
-        yield (
-            is_random and train.frozen_stages,
-            f'train.frozen_stages is {train.frozen_stages} with model.init "random"',
-            kept,
-            "Set train.frozen_stages=0 or model.init=imagenet",
-        )
-        yield (
-            augment.policy == "label_blind" and data.split == "paper",
-            'augment.policy is "label_blind" with data.split "paper"',
-            "the paper's plan, whose rows that split divides",
-            "Set data.split=source or augment.policy=paper",
-        )
-        yield (
-            (augment.mixup or augment.cutmix) and task != "classification",
-            f"augment.mixup or cutmix with model.network {model.network}",
-            "0, for masks cannot be mixed",
-            "Set augment.mixup=0 and augment.cutmix=0",
-        )
-        yield (
-            train.minimum_learning_rate and train.schedule == "cosine",
-            f"train.minimum_learning_rate is {train.minimum_learning_rate} with"
-            ' train.schedule "cosine"',
-            "0, for the cosine ends by itself",
-            "Set train.minimum_learning_rate=0 or train.schedule=plateau",
-        )
-        yield (
-            not data.validates and train.schedule == "plateau",
-            'train.schedule is "plateau" with data.split "all"',
-            '"cosine", for without validation images no loss can reach a plateau',
-            "Set train.schedule=cosine or data.split=source",
-        )
-        patience = f"train.early_stop_patience is {train.early_stop_patience} with"
-        yield (
-            train.early_stop_patience and train.keep == "last",
-            f'{patience} train.keep "last"',
-            "0, for whoever stops early keeps the best epoch",
-            "Set train.early_stop_patience=0 or train.keep=best",
-        )
-        yield (
-            train.early_stop_patience and not data.validates,
-            f'{patience} data.split "all"',
-            "0, for without validation images there is nothing to stop by",
-            "Set train.early_stop_patience=0 or data.split=source",
-        )
+    def __post_init__(self) -> None:
+        """Refuses tables that contradict each other."""
+        tables = self.to_mapping()
+        for first, wanted, second, other, expected, action in _CLASHES:
+            keys = [key.split(".") for key in (first, second)]
+            value, beside = (tables[table][key] for table, key in keys)
+            if _is(value, wanted) and _is(beside, other):
+                raise ConfigError(
+                    f"{first} is {json.dumps(value)} with {second} {json.dumps(beside)}",
+                    expected=expected,
+                    action=f"Set {action}",
+                )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, source: str = "") -> Self:
@@ -502,13 +449,18 @@ class Config(_Table):
         return self.from_mapping(mapping)
 
 
+def _is(value: object, wanted: object) -> bool:
+    if wanted is None:
+        return bool(value)
+    return value in wanted if isinstance(wanted, tuple) else value == wanted
+
+
 def preset_names() -> tuple[str, ...]:
     """Returns the names of the shipped presets.
 
     There is one per row of the paper's Tables III to X, and variants that the paper has not.
     """
-    names = (entry.name for entry in (resources.files("dermfuse") / "presets").iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return packaged_names("presets")
 
 
 def load_preset(name: str) -> Config:
@@ -517,15 +469,7 @@ def load_preset(name: str) -> Config:
     Raises:
         ConfigError: For an unknown name, with the nearest known one.
     """
-    known = preset_names()
-    if name not in known:
-        raise ConfigError(
-            f'no preset is called "{name}"',
-            expected=f"one of {', '.join(known)}",
-            action=did_you_mean(name, known),
-        )
-    text = (resources.files("dermfuse") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    return Config.from_mapping({"name": name, **tomllib.loads(text)})
+    return Config.from_mapping({"name": name, **read_packaged("presets", name)})
 
 
 def find_config(name: str) -> Config:

@@ -77,7 +77,29 @@ _RECORD = _optional(
     },
 )
 _RECORD_ACTION = "Copy the run again, or train it into a new folder"
+_MAKE_SPACE = "Choose another folder or free some space"
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
+
+
+@contextmanager
+def storage_faults(found: str, *, action: str = _MAKE_SPACE) -> Iterator[None]:
+    """Turns a fault of the disk into a StorageError.
+
+    Args:
+        found: What could not be done, without the system's reason.
+        action: What the user can do.
+
+    Raises:
+        StorageError: For any OSError within.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{found} ({error.strerror or error})",
+            expected="a writable folder with free space",
+            action=action,
+        ) from error
 
 
 @contextmanager
@@ -85,7 +107,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a handle whose bytes appear at ``path`` only once all of them are written.
 
     Args:
-        path: Where the file shall be; missing parent folders are made.
+        path: The file to write; missing parent folders are made.
 
     Raises:
         StorageError: If the folder cannot be written or the disk is full.
@@ -101,18 +123,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     name = short_name(path.name, most_bytes=NAME_BYTES - _TEMPORARY_BYTES)
     temporary = path.with_name(f".{name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror or error})",
-            expected="a writable folder with free space",
-            action="Choose another folder or free some space",
-        ) from error
+        with storage_faults(f"{path} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
     finally:
         with suppress(OSError):  # there is none where all went well
             temporary.unlink()
@@ -187,16 +204,11 @@ def remove_file(path: Path) -> None:
     Raises:
         StorageError: It cannot be removed.
     """
-    try:
-        path.unlink(missing_ok=True)
-    except NotADirectoryError:
-        return
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be removed ({error.strerror or error})",
-            expected="a writable folder",
-            action="Correct its permissions",
-        ) from error
+    with (
+        storage_faults(f"{path} cannot be removed", action="Correct its permissions"),
+        suppress(FileNotFoundError, NotADirectoryError),
+    ):
+        path.unlink()
 
 
 def short_name(name: str, *, most_bytes: int) -> str:
@@ -284,16 +296,10 @@ def new_folder(path: Path, *, what: str = "output") -> Path:
     """
     require_free(path, what=what)
     sweep_unfinished(path)
-    try:
+    with storage_faults(f"the {what} folder {path} cannot be written"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise StorageError(
-            f"the {what} folder {path} cannot be written ({error.strerror or error})",
-            expected="a writable folder",
-            action="Choose another folder",
-        ) from error
     return path
 
 
@@ -316,18 +322,13 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
     staging = _staging(out, os.getpid())
     done = False
     try:
-        _sweep_staging(out)
-        staging.mkdir()
-        yield staging
-        out.rmdir()
-        staging.replace(out)
+        with storage_faults(f"the {what} folder {out} cannot be written"):
+            _sweep_staging(out)
+            staging.mkdir()
+            yield staging
+            out.rmdir()
+            staging.replace(out)
         done = True
-    except OSError as error:
-        raise StorageError(
-            f"the {what} folder {out} cannot be written ({error.strerror or error})",
-            expected="a writable folder with free space",
-            action="Choose another folder or free some space",
-        ) from error
     finally:
         if not done:
             shutil.rmtree(staging, ignore_errors=True)
@@ -336,7 +337,7 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
 
 
 def _staging(out: Path, process: int) -> Path:
-    """Returns where a process of this machine writes what shall become a folder."""
+    """Returns where a process of this machine writes what becomes a folder."""
     machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
     name = short_name(out.name, most_bytes=NAME_BYTES - 70)
     return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"
@@ -415,50 +416,39 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
+class _File:
+    """Where a file of a folder lies: an attribute that its name makes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", _: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Names the files of one run folder.
 
-    Args:
+    Attributes:
         path: The folder.
+        config: The resolved configuration.
+        record: What was run, where, how far, and how well.
+        split: Which image was trained on and which validated on.
+        metrics: One row per epoch.
+        state: The training's state after the last whole epoch.
+        weights: The weights that are kept: those that validated best, or of the last epoch.
+        tensorboard: TensorBoard's event files.
     """
 
     path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.toml"
-
-    @property
-    def record(self) -> Path:
-        """What was run, where, how far, and how well."""
-        return self.path / "run.json"
-
-    @property
-    def split(self) -> Path:
-        """Which image was trained on and which validated on."""
-        return self.path / "split.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def state(self) -> Path:
-        """The training's state after the last whole epoch."""
-        return self.path / "last.ckpt"
-
-    @property
-    def weights(self) -> Path:
-        """The weights that are kept: those that validated best, or those of the last epoch."""
-        return self.path / "best.safetensors"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard's event files."""
-        return self.path / "tensorboard"
+    config = _File("config.toml")
+    record = _File("run.json")
+    split = _File("split.csv")
+    metrics = _File("metrics.csv")
+    state = _File("last.ckpt")
+    weights = _File("best.safetensors")
+    tensorboard = _File("tensorboard")
 
     @property
     def is_run(self) -> bool:

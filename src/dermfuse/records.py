@@ -13,9 +13,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -47,7 +48,7 @@ def read_plain(
 
     Args:
         path: The file.
-        most_bytes: That it may have.
+        most_bytes: The largest size that is read.
         error: What is raised.
         action: What the user can do.
 
@@ -112,6 +113,30 @@ def parse_object(
     return record
 
 
+def require_format(
+    record: Mapping[str, Any], version: int, source: str, *, error: type[DermfuseError], action: str
+) -> dict[str, Any]:
+    """Returns an object without its format and notice, or refuses one of another format.
+
+    Args:
+        record: The JSON object.
+        version: The format that is read.
+        source: The file, for messages.
+        error: What is raised.
+        action: What the user can do.
+
+    Raises:
+        DermfuseError: ``error``: it is of another format.
+    """
+    if record.get("format") != version:
+        raise error(
+            f"{source} has format {show_value(record.get('format'))}",
+            expected=f"format {version}",
+            action=action,
+        )
+    return {key: value for key, value in record.items() if key not in ("format", "notice")}
+
+
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
@@ -162,6 +187,33 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read ({error})", expected="a TOML file") from error
 
 
+def packaged_names(folder: str) -> tuple[str, ...]:
+    """Returns the names of the TOML files in a folder of the package."""
+    names = (entry.name for entry in (resources.files("dermfuse") / folder).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def read_packaged(folder: str, name: str) -> dict[str, Any]:
+    """Returns the tables of a TOML file of the package.
+
+    Args:
+        folder: ``presets`` or ``plans``.
+        name: The file's, without its suffix.
+
+    Raises:
+        ConfigError: There is none of that name, with the nearest one.
+    """
+    known = packaged_names(folder)
+    if name not in known:
+        raise ConfigError(
+            f'no {folder.removesuffix("s")} is called "{name}"',
+            expected=f"one of {', '.join(known)}, or a file that ends in .toml",
+            action=did_you_mean(name, known),
+        )
+    text = (resources.files("dermfuse") / folder / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
 _T = TypeVar("_T")
 _MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
 _KINDS = {
@@ -191,7 +243,7 @@ def build_record(
 
     Args:
         cls: A dataclass, or a ``TypedDict``, of plain values and of records, tuples and mappings
-            of them; what ``Annotated[..., msgspec.Meta(...)]`` limits says so in its description.
+            of them. A limit (``msgspec.Meta``) says in its description what is expected.
         mapping: The object or table.
         source: The file, for messages.
         within: The keys that lead to the object in its file, for messages.
@@ -274,7 +326,7 @@ def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, 
         is_entry = part == "..."
         key = _first_wrong(cls, whole, value, said) if is_entry else part
         hint = _hints(hint)[key] if isinstance(hint, type) else get_args(hint)[is_entry]
-        hint = get_args(hint)[0] if get_origin(hint) is UnionType else hint
+        hint = get_args(hint)[0] if get_origin(hint) in (UnionType, Union) else hint
         hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         value = value[int(key) if isinstance(value, list | tuple) else key]
         keys.append(key)

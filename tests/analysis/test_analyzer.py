@@ -36,6 +36,12 @@ def tilted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_release(tmp_path_factory.mktemp("tilted"), tilted=True, looks=4)
 
 
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    """What is no dermoscopy."""
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+
+
 @pytest.fixture
 def halves() -> np.ndarray:
     """160 red above, 96 below: looks turned by a quarter see 128."""
@@ -135,35 +141,30 @@ def test_many_threads_may_ask_one_analyzer(release: Path) -> None:
     assert together == alone
 
 
-def test_what_is_no_dermoscopy_is_said_and_not_scored(gated: Path) -> None:
+def test_what_is_no_dermoscopy_is_reported_and_neither_scored_nor_outlined(
+    gated: Path, noise: np.ndarray
+) -> None:
     analyzer = Analyzer(gated)
-    known = analyzer.analyze(skin(10))
-    assert known.is_dermoscopy is True
-    assert known.malignant_probability is not None
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
-    other = analyzer.analyze(noise)
-    assert other.is_dermoscopy is False
-    assert other.dermoscopy_distance > known.dermoscopy_distance
-    assert (other.malignant_probability, other.predicted, dict(other.scores)) == (None, None, {})
-    assert other.warnings[0].startswith("This image is unlike the images the networks learnt from")
-    record = other.to_dict()
-    assert (record["malignant_probability"], record["predicted"]) == (None, None)
-    assert record["dermoscopy"] is False
-
-
-def test_nothing_is_drawn_or_measured_of_what_is_withheld(gated: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
-    other = Analyzer(gated).analyze(noise)
+    known, other = analyzer.analyze(skin(10)), analyzer.analyze(noise)
+    assert (known.is_dermoscopy, other.is_dermoscopy) == (True, False)
+    assert not known.is_withheld
     assert other.is_withheld
+    assert other.dermoscopy_distance > known.dermoscopy_distance
+    assert other.warnings[0].startswith("This image is unlike the images the networks learnt from")
+    assert (other.predicted, dict(other.scores), other.uncertainty) == (None, {}, None)
     assert (other.mask, other.activation, other.measures) == (None, None, None)
     assert (other.contour_overlay(), other.activation_overlay()) == (None, None)
-    assert (other.lesion_area_fraction, other.uncertainty, other.variation) == (None, None, "")
+    assert (other.lesion_area_fraction, other.variation) == (None, "")
     assert [flag.name for flag in other.quality] == [n for n in LIMITS if n != "lesion_cut"]
-    known, record = Analyzer(gated).analyze(skin(10)).to_dict(), other.to_dict()
-    assert record.keys() == known.keys(), "the keys are the same, their values null"
+    record = other.to_dict()
+    assert record.keys() == known.to_dict().keys(), "the keys are the same, their values null"
     unsaid = ("malignant_probability", "predicted", "uncertainty", "lesion_area_fraction")
     assert [record[key] for key in (*unsaid, "measures", "outline")] == [None] * 6
-    assert (record["width_px"], record["height_px"]) == (80, 60)
+    assert (record["dermoscopy"], record["width_px"], record["height_px"]) == (False, 80, 60)
+    score = analyzer.score(noise)
+    assert score.to_dict() == {key: record[key] for key in score.to_dict()} | {
+        "warnings": [other.warnings[0]]
+    }
 
 
 def test_what_is_no_dermoscopy_is_scored_if_all_are_and_the_warning_stays(gated: Path) -> None:
@@ -201,13 +202,9 @@ def test_with_one_look_of_one_network_nothing_is_uncertain(tmp_path: Path) -> No
     assert (analysis.uncertainty, analysis.variation) == (None, "")
     assert analysis.to_dict()["uncertainty"] is None
     assert list(analyzer.digests) == ["reds-a", "greens"]
-
-
-def test_a_deviation_that_rounds_to_nothing_is_not_said_to_be_nothing(release: Path) -> None:
-    analysis = Analyzer(release).analyze(_even(150))
-    same = replace(analysis, uncertainty=0.0004)
-    assert same.variation.startswith("Over 2 networks the probability varies by less than 0.001 (")
-    assert replace(analysis, uncertainty=0.0006).variation.count("by 0.001 (") == 1
+    for deviation, said in ((0.0004, "less than 0.001 ("), (0.0006, "0.001 (")):
+        told = replace(analysis, uncertainty=deviation, looks=4).variation
+        assert told.startswith(f"Over 4 orientations the probability varies by {said}")
 
 
 def test_three_networks_score_and_three_outline(tmp_path: Path) -> None:
@@ -348,14 +345,6 @@ def test_a_score_is_that_of_the_analysis(gated: Path, tmp_path: Path) -> None:
     assert record["notice"] == NOTICE
 
 
-def test_what_is_not_dermoscopy_has_no_score(gated: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
-    score = Analyzer(gated).score(noise)
-    assert score.is_dermoscopy is False
-    assert (score.malignant_probability, score.predicted, score.scores) == (None, None, {})
-    assert score.warnings[0].startswith("This image is unlike the images the networks learnt from")
-
-
 def test_a_score_asks_no_mask_network(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dermfuse.release.networks import Network
 
@@ -388,3 +377,13 @@ def test_an_analysis_keeps_to_its_own_thread(gated: Path) -> None:
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(ran.stdout) < 1.1, "BLAS threads that wait would count here"
+
+
+def test_onnx_runtime_reports_nothing_and_makes_no_id_of_this_machine(
+    release: Path, tmp_path: Path
+) -> None:
+    kept = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment = kept | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    script = "import sys, dermfuse; dermfuse.Analyzer(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", script, release], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

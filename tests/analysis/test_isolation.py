@@ -8,40 +8,43 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dermfuse.analysis import isolation
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
-from dermfuse.analysis.isolation import ANSWER, PIXELS, READY, REFUSAL, DecoderLimits, Decoders
+from dermfuse.analysis.isolation import (
+    ANSWER,
+    NO_MEMORY,
+    PIXELS,
+    READY,
+    REFUSAL,
+    DecoderLimits,
+    Decoders,
+)
 from dermfuse.errors import ConfigError, DecoderError, DermfuseError, ImageError, StorageError
 from dermfuse.imaging.reading import read_any
 
+from ..attack.bombs import encode
 from ..small_release import skin, write_small_release
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone bounds a process's memory")
 
 
-def _file(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
+def _png(pixels: np.ndarray) -> bytes:
+    return encode(Image.fromarray(pixels), "PNG")
 
 
 def _slow(side: int = 2000) -> bytes:
     """A JPEG with so much coded data that looking through it takes long."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
-def _large() -> bytes:
-    """A PNG of 25 million pixels."""
-    return _file(np.zeros((5000, 5000, 3), np.uint8))
+    return encode(Image.fromarray(pixels), "JPEG", quality=95)
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +62,20 @@ def _process(decoders: Decoders) -> int:
 def test_a_file_is_read_as_it_is_read_here(
     decoders: Decoders, noise: np.ndarray, tmp_path: Path, build_dicom: Callable[..., bytes]
 ) -> None:
-    for data in (_file(noise), _file(noise, "JPEG"), build_dicom(noise)):
+    for data in (_png(noise), encode(Image.fromarray(noise), "JPEG"), build_dicom(noise)):
         path = tmp_path / "file"
         path.write_bytes(data)
         expected = read_any(data)
         for source in (data, bytearray(data), path, str(path), io.BytesIO(data)):
             np.testing.assert_array_equal(decoders.read(source), expected)
-
-
-def test_pixels_are_read_here(decoders: Decoders, noise: np.ndarray) -> None:
-    np.testing.assert_array_equal(Decoders(1).read(noise), noise)
-    np.testing.assert_array_equal(Decoders(1).read(Image.fromarray(noise)), noise)
+    for source in (noise, Image.fromarray(noise)):
+        np.testing.assert_array_equal(Decoders(1).read(source), noise)
 
 
 @pytest.mark.parametrize(
     "source", [b"", b"\xff\xd8 cut off", "missing.png", Path("a\0b"), "/", 7, io.StringIO("text")]
 )
-def test_a_refusal_says_what_it_says_here(decoders: Decoders, source: object) -> None:
+def test_a_refusal_says_what_it_says_here(decoders: Decoders, source: Any) -> None:
     with pytest.raises(DermfuseError) as here:
         read_any(source)
     with pytest.raises(DermfuseError) as there:
@@ -85,23 +85,45 @@ def test_a_refusal_says_what_it_says_here(decoders: Decoders, source: object) ->
         decoders.read(b"", name="lésion")
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        (ZeroDivisionError(), REFUSAL, "ZeroDivisionError"),
+        (DecoderError("a bomb"), REFUSAL, '"kind": "ImageError", "found": "a bomb"'),
+        (MemoryError(), NO_MEMORY, ""),
+    ],
+)
+def test_whatever_a_file_raises_is_one_answer(
+    fault: Exception, kind: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(isolation, "read_any", fail)
+    found, content = isolation._decode(b"", "a", 10_000)
+    assert found == kind
+    assert said.encode() in content
+
+
 def test_one_process_reads_many_files(decoders: Decoders, noise: np.ndarray) -> None:
-    decoders.read(_file(noise))
+    decoders.read(_png(noise))
     process = _process(decoders)
     for _ in range(20):
-        decoders.read(_file(noise))
+        decoders.read(_png(noise))
         with pytest.raises(ImageError):
             decoders.read(b"nothing")
     assert _process(decoders) == process
 
 
 @LINUX
-def test_no_network_and_no_secret_is_loaded_into_it(
-    decoders: Decoders, noise: np.ndarray, monkeypatch: pytest.MonkeyPatch
+def test_no_network_no_secret_and_no_module_of_its_folder_is_loaded_into_it(
+    noise: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('loaded')")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DERMFUSE_TOKEN", "0123456789abcdef")
     with Decoders(1) as fresh:
-        fresh.read(_file(noise))
+        assert fresh.read(_png(noise)).shape == noise.shape
         about = Path(f"/proc/{_process(fresh)}")
         assert b"DERMFUSE_TOKEN" not in (about / "environ").read_bytes()
         maps = (about / "maps").read_text()
@@ -109,31 +131,22 @@ def test_no_network_and_no_secret_is_loaded_into_it(
     assert not any(name in maps for name in ("onnxruntime", "/torch/", "/ray/"))
 
 
-def test_modules_in_the_folder_that_it_starts_in_are_not_loaded(
-    noise: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "numpy.py").write_text("raise SystemExit('loaded')")
-    monkeypatch.chdir(tmp_path)
-    with Decoders(1) as fresh:
-        assert fresh.read(_file(noise)).shape == noise.shape
-
-
 @LINUX
 def test_a_file_may_take_so_much_memory(noise: np.ndarray) -> None:
     with Decoders(1, limits=DecoderLimits(memory_mb=100)) as decoders:
         with pytest.raises(DecoderError, match=r"^a\.png: decoding it takes more than 100 MB"):
-            decoders.read(_large(), name="a.png")
-        assert decoders.read(_file(noise)).shape == noise.shape
+            decoders.read(_png(np.zeros((5000, 5000, 3), np.uint8)), name="a.png")
+        assert decoders.read(_png(noise)).shape == noise.shape
 
 
 def test_a_file_may_take_so_long(noise: np.ndarray) -> None:
     with Decoders(1, limits=DecoderLimits(seconds=0.5)) as decoders:
-        decoders.read(_file(noise))
+        decoders.read(_png(noise))
         start = time.monotonic()
         with pytest.raises(DecoderError, match=r"^a\.jpg: decoding it takes longer than 0\.5 s"):
             decoders.read(_slow(), name="a.jpg")
         assert time.monotonic() - start < 5
-        assert decoders.read(_file(noise)).shape == noise.shape
+        assert decoders.read(_png(noise)).shape == noise.shape
 
 
 def _kill(decoders: Decoders, times: int) -> None:
@@ -159,23 +172,18 @@ def test_a_file_that_ends_two_decoders_is_refused() -> None:
             decoders.read(_slow(), name="a.jpg")
 
 
-def test_a_decoder_that_is_ended_once_costs_no_file() -> None:
+def test_a_decoder_that_is_ended_once_or_while_it_is_idle_costs_no_file() -> None:
     with Decoders(1) as decoders:
         _kill(decoders, 1)
         assert decoders.read(_slow(900)).shape == (900, 900, 3)
-
-
-def test_a_decoder_that_ended_while_it_was_idle_costs_no_file(noise: np.ndarray) -> None:
-    with Decoders(1) as decoders:
-        decoders.read(_file(noise))
         os.kill(_process(decoders), signal.SIGKILL)
         time.sleep(0.1)
-        assert decoders.read(_file(noise)).shape == noise.shape
+        assert decoders.read(_slow(90)).shape == (90, 90, 3)
 
 
 def _pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
     """Puts a program in a decoder's place that gives an answer of its own."""
-    (tmp_path / "answer").write_bytes(answer)
+    (tmp_path / "answer").write_bytes(ANSWER.pack(READY, 0, 0) + answer)
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ncat '{tmp_path}/answer'\nexec sleep 60\n")
     program.chmod(0o700)
@@ -198,21 +206,20 @@ def _pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> 
 def test_an_answer_that_makes_no_sense_ends_its_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
-    _pretend(tmp_path, monkeypatch, ANSWER.pack(READY, 0, 0) + answer)
-    with (
-        Decoders(1, limits=DecoderLimits(seconds=2)) as decoders,
-        pytest.raises(DecoderError, match=r"^a\.png: "),
-    ):
+    _pretend(tmp_path, monkeypatch, answer)
+    limits = DecoderLimits(seconds=2)
+    with Decoders(1, limits=limits) as decoders, pytest.raises(DecoderError, match=r"^a\.png: "):
         decoders.read(b"bytes", name="a.png")
 
 
 def test_a_refusal_becomes_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b'{"kind": "SystemExit", "found": "a\\nb", "expected": 1, "action": []}'
-    _pretend(
-        tmp_path, monkeypatch, ANSWER.pack(READY, 0, 0) + ANSWER.pack(REFUSAL, len(said), 0) + said
-    )
-    with Decoders(1) as decoders, pytest.raises(ImageError, match=r"^a b\. Expected: 1\. \[\]\.$"):
-        decoders.read(b"bytes")
+    for kind, made in (("ImageError", ImageError), ("SystemExit", RuntimeError)):
+        said = f'{{"kind": "{kind}", "found": "a", "expected": 1, "action": []}}'.encode()
+        _pretend(tmp_path, monkeypatch, ANSWER.pack(REFUSAL, len(said), 0) + said)
+        with Decoders(1) as decoders, pytest.raises(made) as told:
+            decoders.read(b"bytes")
+        shown = {ImageError: "a. Expected: 1. [].", RuntimeError: "SystemExit in a decoder: a"}
+        assert str(told.value) == shown[made]
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
@@ -225,18 +232,10 @@ def test_a_decoder_that_does_not_start_is_no_fault_of_the_file(
 
 
 def test_threads_share_decoders(noise: np.ndarray) -> None:
-    data = _file(noise)
-    with Decoders(2) as decoders:
-        found: list[np.ndarray] = []
-        threads = [
-            threading.Thread(target=lambda: found.append(decoders.read(data))) for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with Decoders(2) as decoders, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(decoders.read, [_png(noise)] * 8))
         assert len(decoders._idle) <= 2
-    assert len(found) == 8
+    assert all(np.array_equal(pixels, noise) for pixels in found)
     assert decoders._idle == []
 
 
@@ -254,44 +253,45 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_analyzer_that_isolates_answers_as_one_that_does_not(release: Path) -> None:
-    data = _file(skin())
-    found = Analyzer(release, isolate=True)
-    assert found.decoders is not None
-    assert found.analyze(data).to_dict() == Analyzer(release).analyze(data).to_dict()
-    assert found.score(data).to_dict() == Analyzer(release).score(data).to_dict()
-    with pytest.raises(ImageError, match="empty"):
-        found.analyze(b"")
+    data, plain = _png(skin()), Analyzer(release)
+    with Decoders(2) as decoders:
+        found = Analyzer(release, isolate=decoders)
+        assert len(decoders._idle) == 2, "they start while the networks load"
+        assert found.analyze(data).to_dict() == plain.analyze(data).to_dict()
+        assert found.score(data).to_dict() == plain.score(data).to_dict()
+        with pytest.raises(ImageError, match="empty"):
+            found.analyze(b"")
 
 
 def test_what_ends_its_decoder_is_not_tried_again(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = tmp_path / "images"
+    images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     (images / "bomb.jpg").write_bytes(_slow())
     (images / "damaged.png").write_bytes(b"\x89PNG")
-    (images / "skin.png").write_bytes(_file(skin()))
+    (images / "skin.png").write_bytes(_png(skin()))
     tried: list[str] = []
     read = Decoders.read
 
-    def read_and_note(self: Decoders, source: object, *, name: str = "") -> np.ndarray:
+    def read_and_note(self: Decoders, source: Any, *, name: str = "") -> np.ndarray:
         tried.append(name)
         return read(self, source, name=name)
 
     monkeypatch.setattr(Decoders, "read", read_and_note)
     with Decoders(1, limits=DecoderLimits(seconds=0.5)) as decoders:
         analyzer = Analyzer(release, isolate=decoders)
-        first = analyze_paths(analyzer, [images], tmp_path / "out")
-        left = (tmp_path / "out" / "results.jsonl").read_bytes()
+        first = analyze_paths(analyzer, [images], out)
+        left = (out / "results.jsonl").read_bytes()
         assert (first.analysed, first.failed) == (1, 2)
         assert b'"final": true' in left.splitlines()[0]
         assert "takes longer than 0.5 s" in dict(first.errors)["bomb.jpg"]
         tried.clear()
-        second = analyze_paths(analyzer, [images], tmp_path / "out")
+        second = analyze_paths(analyzer, [images], out)
         assert tried == ["damaged.png"]
         assert (second.reused, second.failed) == (1, 2)
         assert second.errors == first.errors
-        assert (tmp_path / "out" / "results.jsonl").read_bytes() == left
-        (images / "bomb.jpg").write_bytes(_file(skin(), "JPEG"))
-        third = analyze_paths(analyzer, [images], tmp_path / "out", options=BulkOptions(threads=2))
+        assert (out / "results.jsonl").read_bytes() == left
+        (images / "bomb.jpg").write_bytes(_png(skin()))
+        third = analyze_paths(analyzer, [images], out, options=BulkOptions(threads=2))
         assert (third.analysed, third.failed) == (1, 1)

@@ -92,7 +92,7 @@ def test_images_travel_and_arrive_as_they_were(
         Work(Item("gone", tmp_path / "a.png", "gone: no file."), {}),
     ]
     sent = [*works[:2], Work(Item("gone", Path("a.png"), "gone: no file."), {})]
-    block = cluster._pack(sent, block=7)
+    block = cluster._pack(sent, 7)
     assert block["block"].to_pylist() == [7, 7, 7]
     assert cluster._unpack(block) == works
 

@@ -1,9 +1,14 @@
-"""Small files that take a decoder much memory or time; of each kind one, built here."""
+"""Small files that claim or hold far more than a picture, and what is said of each.
+
+``BOMBS`` has the builder of each kind with words of the refusal, or the shape that is read; empty
+words stand for either: what matters is that it takes little memory and time.
+"""
 
 import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -11,10 +16,16 @@ from PIL import Image
 from ..built_dicom import build_file
 
 MOST_BYTES = 25_000_000
-_END = b"\xff\xd9"
+_PIXELS = "pixels or fewer"
+_TAG = struct.Struct("<HHII")
+_PAGE = {
+    256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
+    273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 64), 279: (4, 1, 4096),
+}  # fmt: skip
+"""The tags of a small grey page: type, count, value or place."""
 
 
-def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -24,244 +35,280 @@ def _flat(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.new(mode, (width, height), 120 if mode == "L" else (200, 150, 130))
 
 
-def _noise(width: int, height: int) -> Image.Image:
-    draw = np.random.default_rng(0)
-    return Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8))
+def _jpeg(width: int = 24, height: int = 20, **options: object) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return encode(Image.fromarray(noise), "JPEG", **options)
 
 
-def webp_header() -> bytes:
-    """34 bytes that claim 16,384 x 16,384 pixels, lossless."""
-    size = struct.pack("<I", 0x3FFF | 0x3FFF << 14)
-    body = b"WEBPVP8L" + struct.pack("<I", 14) + b"\x2f" + size + bytes(9)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+def _with(whole: bytes, what: bytes, *, at: int = 2) -> bytes:
+    return whole[:at] + what + whole[at:]
 
 
-def webp_large() -> bytes:
-    """As many pixels as WebP has, all alike."""
-    return _encode(_flat(16_383, 2_000), "WEBP", method=0)
+def _jpeg_scans(count: int = 5_000) -> bytes:
+    """A progressive JPEG whose scan that refines the DC values comes so often."""
+    jpeg = _jpeg(progressive=True)
+    start = jpeg.index(b"\xff\xda\0\x0c\3\1\0\2\0\3\0\0\0\x10")
+    end = jpeg.index(b"\xff", start + 2)
+    return jpeg[:start] + jpeg[start:end] * count + jpeg[end:]
 
 
-def jpeg_scans() -> bytes:
-    """A progressive JPEG whose last scan stands 5,000 times."""
-    whole = _encode(_flat(3_000, 3_000), "JPEG", progressive=True)
-    scan = whole[whole.rindex(b"\xff\xda") : -2]
-    return whole[:-2] + 5_000 * scan + _END
+def _grey_jpeg(frame: bytes, *segments: bytes) -> bytes:
+    """A grey JPEG of 36 million pixels: a frame's marker, then what follows its header."""
+    head = b"\xff\xd8\xff\xdb\0\x43\0" + bytes([1] * 64)
+    size = frame + struct.pack(">HBHHB", 11, 8, 6000, 6000, 1) + b"\1\x11\0"
+    return head + size + b"".join(segments) + b"\xff\xd9"
 
 
-def jpeg_exif() -> bytes:
-    """2.3 million Exif segments."""
-    whole = _encode(_flat(64, 64), "JPEG")
-    return whole[:2] + 2_300_000 * b"\xff\xe1\x00\x08Exif\0\0" + whole[2:]
-
-
-def jpeg_fill() -> bytes:
-    """24 million fill bytes before a marker."""
-    whole = _encode(_flat(64, 64), "JPEG")
-    return whole[:2] + 24_000_000 * b"\xff" + whole[2:]
-
-
-def jpeg_tables() -> bytes:
-    """Huffman tables, 20,000 times, none of them like the one before."""
-    whole = _encode(_flat(64, 64), "JPEG")
-    at = whole.index(b"\xff\xda")
-    tables = []
-    for number in range(20_000):
-        body = b"\x10" + bytes(7) + b"\x64" + bytes(8)
-        body += struct.pack(">H", number) + bytes(98)
-        tables.append(b"\xff\xc4" + struct.pack(">H", len(body) + 2) + body)
-    return whole[:at] + b"".join(tables) + whole[at:]
-
-
-def jpeg_claims() -> bytes:
-    """A header of 65,500 x 65,500 pixels before the data of a few."""
-    whole = bytearray(_encode(_flat(64, 64), "JPEG"))
-    at = whole.index(b"\xff\xc0")
-    whole[at + 5 : at + 9] = struct.pack(">HH", 65_500, 65_500)
-    return bytes(whole)
-
-
-def jpeg_restarts() -> bytes:
-    """A restart marker after every block of a large picture."""
-    return _encode(_flat(9_000, 5_000), "JPEG", restart_marker_blocks=1, quality=10)
-
-
-def jpeg_dense() -> bytes:
-    """As much coded data as may be sent."""
-    return _encode(_noise(4_000, 3_000), "JPEG", quality=92, subsampling=0)
-
-
-def jpeg_dense_progressive() -> bytes:
-    """The same, progressive."""
-    return _encode(_noise(5_000, 3_000), "JPEG", quality=85, progressive=True)
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _png(width: int, height: int, *, bits: int, colour: int, more: bytes = b"") -> bytes:
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
-    deflater, row = zlib.compressobj(1), bytes(1 + width * channels * bits // 8)
-    data = b"".join(deflater.compress(row) for _ in range(height)) + deflater.flush()
-    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    chunks = _chunk(b"IHDR", head) + more + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-def png_deep() -> bytes:
-    """Blank, 16 bits and four channels, as large as may be."""
-    return _png(10_000, 9_900, bits=16, colour=6)
-
-
-def png_medium_deep() -> bytes:
-    """Blank, 16 bits and four channels, of 24 million pixels."""
-    return _png(6_000, 4_000, bits=16, colour=6)
-
-
-def png_flat() -> bytes:
-    """Blank and as large as may be."""
-    return _png(10_000, 9_900, bits=8, colour=2)
-
-
-def png_texts() -> bytes:
-    """60 compressed texts of a million bytes each."""
-    text = zlib.compress(bytes(1_000_000))
-    more = b"".join(_chunk(b"zTXt", f"t{i}".encode() + b"\0\0" + text) for i in range(60))
-    return _png(64, 64, bits=8, colour=2, more=more)
-
-
-def png_chunks() -> bytes:
-    """1.9 million chunks that say nothing."""
-    return _png(64, 64, bits=8, colour=2, more=1_900_000 * _chunk(b"teXt", b""))
-
-
-def gif_claims() -> bytes:
-    """A screen of 65,535 x 65,535 pixels and a frame of a few."""
-    whole = bytearray(_encode(_flat(64, 64, "L"), "GIF"))
-    whole[6:10] = struct.pack("<HH", 65_535, 65_535)
-    return bytes(whole)
-
-
-def gif_comments() -> bytes:
-    """Six million comments before the frame."""
-    whole = _encode(_flat(64, 64, "L"), "GIF")
-    return whole[:13] + whole[13:781] + 6_000_000 * b"\x21\xfe\x00" + whole[781:]
-
-
-def gif_frames() -> bytes:
-    """A frame of 24 million pixels, and 100,000 frames of one."""
-    whole = _encode(_flat(6_000, 4_000, "L"), "GIF")
-    frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\x00\x02\x02\x44\x01\x00"
-    return whole[:-1] + 100_000 * frame + b"\x3b"
-
-
-def bmp_claims() -> bytes:
-    """Run lengths that claim 30,000 x 30,000 pixels."""
-    head = struct.pack("<IiiHHIIiiII", 40, 30_000, 30_000, 1, 8, 1, 0, 0, 0, 256, 0)
-    body = head + 256 * b"\1\2\3\0" + b"\xff\x01" * 100
-    return b"BM" + struct.pack("<IHHI", 14 + len(body), 0, 0, 14 + 40 + 1024) + body
-
-
-def tiff_entries() -> bytes:
-    """65,535 directory entries, each of which claims 500 million values."""
-    entry = struct.pack("<HHII", 273, 4, 500_000_000, 8)
-    return b"II*\0" + struct.pack("<IH", 8, 65_535) + 65_535 * entry + bytes(4)
-
-
-def tiff_directories() -> bytes:
-    """300,000 directories, each of which leads to the next."""
-    parts = [b"II*\0" + struct.pack("<I", 8)]
-    for number in range(300_000):
-        last = number == 299_999
-        parts.append(struct.pack("<HHHIII", 1, 256, 3, 1, 64, 0 if last else 26 + 18 * number))
-    return b"".join(parts)
-
-
-def tiff_deflated() -> bytes:
-    """Blank, 16 bits and four channels, deflated."""
-    tags: list[tuple[int, int, int, int]] = []
-    width, height = 6_000, 4_100
-    data = zlib.compress(bytes(width * height * 8), 1)
-    for tag, kind, value in (
-        (256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 8), (262, 3, 2),
-        (273, 4, 8), (277, 3, 4), (278, 4, height), (279, 4, len(data)), (338, 3, 2),
-    ):  # fmt: skip
-        tags.append((tag, kind, 1, value))
-    entries = b"".join(struct.pack("<HHII", *each) for each in tags)
-    place = 8 + len(data)
-    return (
-        b"II*\0"
-        + struct.pack("<I", place)
-        + data
-        + struct.pack("<H", len(tags))
-        + entries
-        + bytes(4)
+def _jpeg_visits() -> bytes:
+    """All pixels in runs of blank blocks, a hundred times."""
+    blocks = 750**2
+    dc = b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(blocks // 8 + 1)
+    ac = b"\xff\xda\0\x08\1\1\0\1\x3f\0" + bytes(-(-blocks // 2**14) * 15 // 8 + 1)
+    return _grey_jpeg(
+        b"\xff\xc2",
+        b"\xff\xc4\0\x14\0\1" + bytes(15) + b"\0",  # DC: one code, no difference
+        b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\xe0",  # AC: one code, 2^14 blank blocks
+        dc,
+        ac * 99,
     )
 
 
-def _dicom(before: bytes, *, deflated: bool) -> bytes:
-    """A DICOM file with something before its elements."""
+def _jpeg_restarts() -> bytes:
+    """A restart marker behind each block."""
+    tables = [b"\xff\xc4\0\x14" + number + b"\1" + bytes(16) for number in (b"\0", b"\x10")]
+    marked = b"".join(b"\x3f\xff" + bytes([0xD0 + i]) for i in range(8))
+    coded = (marked * (750**2 // 8 + 1))[: 3 * 750**2 - 2]
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+    return _grey_jpeg(b"\xff\xc0", b"\xff\xdd\0\4\0\1", *tables, scan, coded)
+
+
+def _jpeg_tables() -> bytes:
+    tables = (b"\0" + bytes(16)) * 3_854
+    return _with(_jpeg(), (b"\xff\xc4" + struct.pack(">H", 2 + len(tables)) + tables) * 300)
+
+
+def _jpeg_claims() -> bytes:
+    """A header of 65,500 x 65,500 pixels before the data of a few."""
+    whole = bytearray(_jpeg())
+    struct.pack_into(">HH", whole, whole.index(b"\xff\xc0") + 5, 65_500, 65_500)
+    return bytes(whole)
+
+
+def _in_scan(what: bytes) -> bytes:
+    whole = _jpeg()
+    return _with(whole, what, at=whole.index(b"\xff\xda") + 14)
+
+
+def _webp(kind: bytes, body: bytes) -> bytes:
+    chunk = kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def png(
+    *chunks: tuple[bytes, bytes], size: tuple[int, int] = (20, 20), bits: int = 24, rows: int = 0
+) -> bytes:
+    """A blank PNG with chunks of its own.
+
+    Args:
+        chunks: Their names and bodies.
+        size: Width and height.
+        bits: Of a pixel: 24, 48, or 64 with transparency.
+        rows: How many there are; as many as the header says if left out.
+    """
+    width, height = size
+    depth, colour = {24: (8, 2), 48: (16, 2), 64: (16, 6)}[bits]
+    deflater, row = zlib.compressobj(1), bytes(1 + width * bits // 8)
+    coded = b"".join(deflater.compress(row) for _ in range(rows or height)) + deflater.flush()
+    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in (head, *chunks, (b"IDAT", coded), (b"IEND", b""))
+    )
+
+
+def _png_texts() -> bytes:
+    text = zlib.compress(bytes(1_000_000))
+    return png(*((b"zTXt", f"t{i}".encode() + b"\0\0" + text) for i in range(60)))
+
+
+def _gif(extensions: bytes) -> bytes:
+    gif = encode(Image.new("P", (20, 20)), "GIF")
+    at = 13 + 3 * 2 ** ((gif[10] & 7) + 1) if gif[10] & 0x80 else 13
+    return _with(gif, extensions, at=at)
+
+
+def _gif_frames() -> bytes:
+    """A frame of 24 million pixels, and 100,000 frames of one."""
+    frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\x00\x02\x02\x44\x01\x00"
+    return encode(_flat(6_000, 4_000, "L"), "GIF")[:-1] + 100_000 * frame + b"\x3b"
+
+
+def _bmp() -> bytes:
+    bmp = bytearray(encode(Image.new("RGB", (20, 20)), "BMP"))
+    struct.pack_into("<ii", bmp, 18, 2**30, 2**30)
+    return bytes(bmp)
+
+
+def _tiff(tags: dict[int, tuple[int, int, int]], *, data: bytes) -> bytes:
+    """A TIFF with tags behind its data, which begins at byte 8."""
+    entries = b"".join(_TAG.pack(tag, *tags[tag]) for tag in sorted(tags))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
+def _tiff_many(count: int, *, kind: int, size: int) -> bytes:
+    return _tiff(_PAGE | {1000 + i: (kind, size, 8) for i in range(count)}, data=bytes(20_000_000))
+
+
+def _tiff_strips() -> bytes:
+    strips = {273: (4, 1_000_000, 8), 279: (4, 1_000_000, 8)}
+    return _tiff(_PAGE | strips, data=bytes(5_000_000))
+
+
+def _tiff_tile() -> bytes:
+    tiles = {key: each for key, each in _PAGE.items() if key not in (273, 278, 279)}
+    tiles |= {322: (4, 1, 2**20), 323: (4, 1, 2**20), 324: (4, 1, 8), 325: (4, 1, 64)}
+    return _tiff(tiles | {259: (3, 1, 8)}, data=bytes(64))
+
+
+def _tiff_shared() -> bytes:
+    """20,000 strips, all of which lie in one place."""
+    jpeg = encode(Image.new("L", (64, 64)), "JPEG")
+    places = struct.pack("<I", 8) * 20_000 + struct.pack("<I", len(jpeg)) * 20_000
+    at = 8 + len(jpeg)
+    strips = {278: (4, 1, 1), 273: (4, 20_000, at), 279: (4, 20_000, at + 80_000)}
+    return _tiff(_PAGE | strips | {259: (3, 1, 7)}, data=jpeg + places)
+
+
+def _tiff_directories() -> bytes:
+    """300,000 directories, each of which leads to the next."""
+    places = [26 + 18 * number for number in range(299_999)]
+    parts = [struct.pack("<HHHIII", 1, 256, 3, 1, 64, place) for place in (*places, 0)]
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(parts)
+
+
+def _tiff_deflated() -> bytes:
+    """Blank, 16 bits and four channels."""
+    width, height = 6_000, 4_100
+    data = zlib.compress(bytes(width * height * 8), 1)
+    tags = {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 16), 259: (3, 1, 8), 262: (3, 1, 2),
+        277: (3, 1, 4), 278: (4, 1, height), 279: (4, 1, len(data)), 338: (3, 1, 2),
+    }  # fmt: skip
+    return _tiff(_PAGE | tags, data=data)
+
+
+_DICOM_JPEG = "1.2.840.10008.1.2.4.50"
+_ITEMS = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff"
+_ITEM = b"\xfe\xff\0\xe0"
+
+
+def _dicom(elements: bytes, *, deflated: bool = False) -> bytes:
+    """A DICOM file with elements, or the beginning of some, in place of its own."""
     syntax = "1.2.840.10008.1.2.1.99" if deflated else "1.2.840.10008.1.2.1"
-    whole = build_file(np.zeros((32, 32, 3), np.uint8), syntax=syntax)
-    (length,) = struct.unpack_from("<I", whole, 140)
-    at = 144 + length
-    head, body = whole[:at], whole[at:]
-    if deflated:
-        deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-        body = before + zlib.decompress(body, -zlib.MAX_WBITS)
-        return head + deflater.compress(body) + deflater.flush()
-    return head + before + body
+    whole = build_file(np.zeros((16, 16), np.uint8), syntax=syntax)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(elements) + packer.flush() if deflated else elements
+    return whole[: 144 + struct.unpack_from("<I", whole, 140)[0]] + packed
 
 
-_SEQUENCE = b"\x08\x00\x10\x00SQ\0\0\xff\xff\xff\xff"
-_END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
-_EMPTY_ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"
+def _dicom_window(kind: bytes) -> bytes:
+    plain, window = build_file(np.zeros((16, 16), np.uint8)), b"1\\" * 5_000_000
+    long = b"\x28\0\x50\x10" + kind + b"\0\0" + struct.pack("<I", len(window)) + window
+    return _with(plain, long, at=plain.index(b"\xe0\x7f\x10\0"))
 
 
-def dicom_items() -> bytes:
-    """Two million empty items, deflated."""
-    return _dicom(_SEQUENCE + 2_000_000 * _EMPTY_ITEM + _END_OF_SEQUENCE, deflated=True)
+def _dicom_scans() -> bytes:
+    scans = _jpeg_scans(2_000)
+    frames = [scans + bytes(len(scans) % 2)]
+    return build_file(np.zeros((20, 24, 3), np.uint8), syntax=_DICOM_JPEG, frames=frames)
 
 
-def dicom_items_stored() -> bytes:
-    """Three million empty items."""
-    return _dicom(_SEQUENCE + 3_000_000 * _EMPTY_ITEM + _END_OF_SEQUENCE, deflated=False)
+def _dicom_fragments() -> bytes:
+    frames = [b"\xff\xd8\xff\xd9"] + [b"\0\0"] * 20_000
+    return build_file(np.zeros((16, 16), np.uint8), syntax=_DICOM_JPEG, frames=frames)
 
 
-def dicom_nested() -> bytes:
-    """100,000 sequences, each within the one before."""
-    return _dicom(100_000 * (_SEQUENCE + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"), deflated=False)
-
-
-def dicom_elements() -> bytes:
-    """A million elements of no value."""
-    element = b"\x09\x00\x10\x00LO\0\0"
-    return _dicom(1_000_000 * element, deflated=True)
-
-
-def dicom_runs() -> bytes:
+def _dicom_runs() -> bytes:
     """Run lengths of 9,000 x 9,000 pixels."""
     plane = b"\x81\x00" * (9_000 * 9_000 // 128 + 1)
-    header = struct.pack("<16I", 1, 64, *(14 * [0]))
+    frames = [struct.pack("<16I", 1, 64, *(14 * [0])) + plane]
     pixels = np.broadcast_to(np.uint8(0), (9_000, 9_000))
-    return build_file(pixels, syntax="1.2.840.10008.1.2.5", frames=[header + plane])
+    return build_file(pixels, syntax="1.2.840.10008.1.2.5", frames=frames)
 
 
-def dicom_jpeg_2000() -> bytes:
+def _dicom_jpeg_2000() -> bytes:
     """A stream that claims 60,000 x 60,000 pixels."""
-    stream = bytearray(_encode(_flat(64, 64), "JPEG2000", no_jp2=True))
-    stream[8:16] = struct.pack(">II", 60_000, 60_000)
+    stream = bytearray(encode(_flat(64, 64), "JPEG2000", no_jp2=True))
+    struct.pack_into(">II", stream, 8, 60_000, 60_000)
     pixels = np.zeros((64, 64, 3), np.uint8)
     return build_file(pixels, syntax="1.2.840.10008.1.2.4.90", frames=[bytes(stream)])
 
 
-BOMBS: dict[str, Callable[[], bytes]] = {
-    each.__name__: each
-    for each in (
-        webp_header, webp_large, jpeg_scans, jpeg_exif, jpeg_fill, jpeg_tables, jpeg_claims,
-        jpeg_restarts, jpeg_dense, jpeg_dense_progressive, png_deep, png_medium_deep, png_flat,
-        png_texts, png_chunks, gif_claims, gif_comments, gif_frames, bmp_claims, tiff_entries,
-        tiff_directories, tiff_deflated, dicom_items, dicom_items_stored, dicom_nested,
-        dicom_elements, dicom_runs, dicom_jpeg_2000,
-    )
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "jpeg.scans": (_jpeg_scans, "more than 100 scans"),
+    "jpeg.visits": (_jpeg_visits, "scans"),
+    "jpeg.restarts": (_jpeg_restarts, "(6000, 6000, 3)"),
+    "jpeg.exif": (
+        lambda: _with(_jpeg(), b"\xff\xe1\0\x08Exif\0\0" * 2_300_000), "2,000 segments",
+    ),
+    "jpeg.fill": (lambda: _with(_jpeg(), b"\xff" * 20_000_000), "(20, 24, 3)"),
+    "jpeg.tables": (_jpeg_tables, "(20, 24, 3)"),
+    "jpeg.markers": (
+        lambda: _in_scan(b"\xff\xd0" * 10_000_000), "restart marker is missing or one too many",
+    ),
+    "jpeg.run": (lambda: _in_scan(b"\xff" * 5_000_000 + b"\0"), "damaged inside"),
+    "jpeg.claims": (_jpeg_claims, _PIXELS),
+    "jpeg.dense": (partial(_jpeg, 4_000, 3_000, quality=92, subsampling=0), ""),
+    "jpeg.dense progressive": (partial(_jpeg, 5_000, 3_000, quality=85, progressive=True), ""),
+    "webp.extended": (lambda: _webp(b"VP8X", bytes(4) + b"\xfe\x3f\0" * 2), _PIXELS),
+    "webp.lossless": (
+        lambda: _webp(b"VP8L", struct.pack("<BI", 0x2F, 16_382 | 16_382 << 14)), _PIXELS,
+    ),
+    "webp.lossy": (lambda: _webp(b"VP8 ", b"\x30\1\0\x9d\1\x2a" + b"\xff\x3f" * 2), _PIXELS),
+    "webp.chunks": (
+        lambda: _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 200_000, "100,000 chunks",
+    ),
+    "webp.large": (lambda: encode(_flat(16_383, 2_000), "WEBP", method=0), ""),
+    "png.size": (lambda: png(size=(50_000, 50_000), rows=1), _PIXELS),
+    "png.chunks": (lambda: png(*[(b"juNK", b"")] * 1_500_000), "100,000 chunks"),
+    "png.deep": (lambda: png(size=(10_000, 9_900), bits=64), ""),
+    "png.medium": (lambda: png(size=(6_000, 4_000), bits=64), ""),
+    "png.flat": (lambda: png(size=(10_000, 9_900)), ""),
+    "png.texts": (_png_texts, ""),
+    "gif.comment": (lambda: _gif(b"!\xfe" + b"\1a" * 5_000_000 + b"\0"), "1,000,000 blocks"),
+    "gif.long": (
+        lambda: _gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 90_000 + b"\0"), "(20, 20, 3)",
+    ),
+    "gif.size": (lambda: b"GIF89a\xff\xff\xff\xff\0\0\0" + _gif(b"")[13:], _PIXELS),
+    "gif.frames": (_gif_frames, ""),
+    "bmp.size": (_bmp, _PIXELS),
+    "tiff.tags": (
+        lambda: _tiff_many(4_000, kind=1, size=20_000_000), "more bytes than the file",
+    ),
+    "tiff.directory": (lambda: _tiff_many(60_000, kind=3, size=1), "more than 4,096 tags"),
+    "tiff.strips": (_tiff_strips, "more than 400,000 values"),
+    "tiff.tile": (_tiff_tile, "takes less memory"),
+    "tiff.shared": (_tiff_shared, "more bytes than the file"),
+    "tiff.directories": (_tiff_directories, ""),
+    "tiff.deflated": (_tiff_deflated, ""),
+    "dicom.deflated": (
+        lambda: _dicom(_ITEMS + (_ITEM + bytes(4)) * 3_000_000, deflated=True),
+        "50,000 elements and items",
+    ),
+    "dicom.items": (
+        lambda: _dicom(_ITEMS + (_ITEM + bytes(4)) * 3_000_000), "50,000 elements and items",
+    ),
+    "dicom.depth": (
+        lambda: _dicom((_ITEMS + _ITEM + b"\xff" * 4) * 800_000), "too deep in one another",
+    ),
+    "dicom.elements": (
+        lambda: _dicom(b"\x09\0\0\x10LO\0\0" * 3_000_000), "50,000 elements and items",
+    ),
+    "dicom.text": (lambda: _dicom_window(b"UT"), "damaged or cut off"),
+    "dicom.sequence": (lambda: _dicom_window(b"SQ"), "damaged or cut off"),
+    "dicom.fragments": (_dicom_fragments, "fragments"),
+    "dicom.scans": (_dicom_scans, "more than 100 scans"),
+    "dicom.runs": (_dicom_runs, ""),
+    "dicom.jpeg 2000": (_dicom_jpeg_2000, ""),
 }  # fmt: skip

@@ -1,24 +1,16 @@
-"""A folder run that is killed anywhere and called again leaves what an uninterrupted one leaves."""
+"""What is killed anywhere and called again leaves what an uninterrupted call leaves."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import dermfuse
-
 from ..small_release import skin, write_small_release
+from .killing import Call, kill_and_compare
 
-_RUN = """
+_ANALYZE = """
 import sys
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
@@ -30,96 +22,67 @@ analyze_paths(
     analyzer, [images], out, options=BulkOptions(threads=2, masks=True, overlays=True)
 )
 """
+_TRAIN = """
+import sys
+from dermfuse.config import load_preset
+from dermfuse.training import train
+
+config = load_preset("dc-mobilenetv1").override([
+    "data.input_size=32", "data.validation_fraction=0.3", "model.init=random",
+    "augment.benign_copies=1", "augment.malignant_copies=2", "train.epochs=6",
+    "train.batch_size=8", "train.device=cpu", "train.threads=1", "train.ema_decay=0.9",
+    "train.plateau_patience=1", "train.learning_rate=0.05",
+])
+print("ready", flush=True)
+train(config, data=sys.argv[1], run=sys.argv[2], resume=True)
+"""
 
 
-@dataclass
-class Runs:
-    """Runs of one call, each in a process of its own."""
-
-    release: Path
-    images: Path
-    out: Path
-
-    def start(self) -> "subprocess.Popen[str]":
-        """Returns the process once it is about to begin."""
-        source = str(Path(dermfuse.__file__).parents[1])
-        process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, str(self.release), str(self.images), str(self.out)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    def finish(self) -> float:
-        """Runs to the end and returns how many seconds that takes."""
-        process, begin = self.start(), time.monotonic()
-        process.communicate(timeout=60)
-        assert process.returncode == 0
-        return time.monotonic() - begin
-
-    def kill(self, after: float) -> bool:
-        """Kills a run so many seconds after its begin; returns whether it was still running."""
-        process = self.start()
-        time.sleep(after)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        return process.returncode == -signal.SIGKILL
-
-    def left(self) -> dict[str, bytes]:
-        """Returns every file of the results folder, hidden ones too."""
-        files = [path for path in self.out.rglob("*") if path.is_file()]
-        left = {path.relative_to(self.out).as_posix(): path.read_bytes() for path in files}
-        settings = json.loads(left["analysis.json"])
-        settings.pop("commit")  # of the tree, which may be edited meanwhile
-        return left | {"analysis.json": json.dumps(settings).encode()}
+def _results(out: Path) -> dict[str, bytes]:
+    """Returns every file of a results folder, hidden ones too."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    left = {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+    settings = json.loads(left["analysis.json"])
+    settings.pop("commit")  # of the tree, which may be edited meanwhile
+    return left | {"analysis.json": json.dumps(settings).encode()}
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder, draw = tmp_path / "images", np.random.default_rng(3)
-    (folder / "more").mkdir(parents=True)
+@pytest.mark.parametrize(("kills", "each"), [(3, 3), pytest.param(40, 4, marks=pytest.mark.slow)])
+def test_kills_of_a_folder_run_change_nothing(tmp_path: Path, kills: int, each: int) -> None:
+    images, draw = tmp_path / "images", np.random.default_rng(3)
+    (images / "more").mkdir(parents=True)
     for number in range(24):
-        where = folder / "more" if number % 4 == 0 else folder
+        where = images / "more" if number % 4 == 0 else images
         Image.fromarray(skin(4 * number, rng=draw)).save(where / f"{number:02}.png")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
-    return folder
+    (images / "broken.jpg").write_bytes(b"\xff\xd8 cut off")
+    release, dropped = write_small_release(tmp_path / "release"), images / "more" / "dropped.png"
 
+    def drop(number: int) -> None:
+        """Lets an image be there until the first kill."""
+        if number < 0:
+            Image.fromarray(skin(9)).save(dropped)
+        else:
+            dropped.unlink(missing_ok=True)
 
-def _compare(tmp_path: Path, images: Path, *, seed: int, kills: int, each: int) -> None:
-    """Kills so many runs, ``each`` of them in one folder that a last run then finishes."""
-    draw = random.Random(seed)
-    release = write_small_release(tmp_path / "release")
-    whole = Runs(release, images, tmp_path / "whole")
-    seconds = whole.finish()
-    expected = whole.left()
+    expected = kill_and_compare(
+        tmp_path,
+        lambda out: Call(_ANALYZE, (release, images, out)),
+        _results,
+        kills=kills, each=each, share=1.2, between=drop,
+    )  # fmt: skip
     assert len([name for name in expected if name.startswith("masks/")]) == 24
-    killed = folders = 0
-    while killed < kills:
-        folders += 1
-        assert folders < 3 * kills, "the runs end before they are killed"
-        runs = Runs(release, images, tmp_path / f"killed-{folders}")
-        dropped = images / "more" / "dropped.png"
-        Image.fromarray(skin(9)).save(dropped)
-        for number in range(min(each, kills - killed)):
-            killed += runs.kill(draw.uniform(0, 1.2 * seconds))
-            if number == 0:
-                dropped.unlink()
-        dropped.unlink(missing_ok=True)
-        runs.finish()
-        found = runs.left()
-        assert found.keys() == expected.keys()
-        assert {name for name in found if found[name] != expected[name]} == set()
 
 
-def test_a_run_that_is_killed_three_times_ends_as_one_that_is_not(
-    tmp_path: Path, images: Path
-) -> None:
-    _compare(tmp_path, images, seed=1, kills=3, each=3)
+def _run(run: Path) -> dict[str, bytes]:
+    assert not [path.name for path in run.glob(".*")]
+    return {name: (run / name).read_bytes() for name in ("best.safetensors", "metrics.csv")}
 
 
 @pytest.mark.slow
-def test_40_kills_change_nothing(tmp_path: Path, images: Path) -> None:
-    _compare(tmp_path, images, seed=2, kills=40, each=4)
+def test_40_kills_of_trainings_change_nothing(drawn: Path, tmp_path: Path) -> None:
+    expected = kill_and_compare(
+        tmp_path, lambda run: Call(_TRAIN, (drawn, run)), _run, kills=40, each=4, share=0.6
+    )
+    rates = [line.split(b",")[1] for line in expected["metrics.csv"].splitlines()[1:]]
+    assert len(rates) == 6
+    assert len(set(rates)) > 1, "the rule has nothing to get wrong"

@@ -1,11 +1,11 @@
 """Damaged files of every kind: pixels or one refusal, whatever a decoder raises; seeded."""
 
-import io
 import random
 import struct
 import time
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from dermfuse.analysis.isolation import Decoders
 from dermfuse.errors import DecoderError, DermfuseError
 from dermfuse.imaging.reading import Read, read_any
 
+from .bombs import encode
+
 Build = Callable[..., bytes]
 _MOST_SECONDS = 10
-_TIFF = ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits")
 
 
 @pytest.fixture(scope="module")
@@ -25,35 +26,51 @@ def whole(build_dicom: Build) -> dict[str, bytes]:
     """A small file of every kind that is read."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    palette, other = image.convert("P"), Image.fromarray(255 - pixels).convert("P")
+    palette, other, fax = image.convert("P"), Image.fromarray(255 - pixels), image.convert("1")
     deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-    files = {
-        "jpeg": _encode(image, "JPEG"),
-        "jpeg progressive": _encode(image, "JPEG", progressive=True),
-        "jpeg cmyk": _encode(image.convert("CMYK"), "JPEG"),
-        "png": _encode(image, "PNG"),
-        "png palette": _encode(palette, "PNG", transparency=3),
-        "png bilevel": _encode(image.convert("1"), "PNG"),
-        "png alpha": _encode(image.convert("RGBA"), "PNG"),
-        "png 16 bit": _encode(deep, "PNG"),
-        "bmp": _encode(image, "BMP"),
-        "bmp palette": _encode(palette, "BMP"),
-        "gif": _encode(palette, "GIF"),
-        "gif frames": _encode(palette, "GIF", save_all=True, append_images=[other]),
-        "webp": _encode(image, "WEBP"),
-        "webp lossless": _encode(image, "WEBP", lossless=True),
-        "tiff palette": _encode(palette, "TIFF"),
-        "tiff fax": _encode(image.convert("1"), "TIFF", compression="group4"),
-        "dicom": build_dicom(pixels),
-        "dicom deflated": build_dicom(pixels, syntax="1.2.840.10008.1.2.1.99"),
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+        "jpeg": (image, "JPEG", {}),
+        "jpeg progressive": (image, "JPEG", {"progressive": True}),
+        "jpeg cmyk": (image.convert("CMYK"), "JPEG", {}),
+        "png": (image, "PNG", {}),
+        "png palette": (palette, "PNG", {"transparency": 3}),
+        "png bilevel": (fax, "PNG", {}),
+        "png alpha": (image.convert("RGBA"), "PNG", {}),
+        "png 16 bit": (deep, "PNG", {}),
+        "bmp": (image, "BMP", {}),
+        "bmp palette": (palette, "BMP", {}),
+        "gif": (palette, "GIF", {}),
+        "gif frames": (palette, "GIF", {"save_all": True, "append_images": [other.convert("P")]}),
+        "webp": (image, "WEBP", {}),
+        "webp lossless": (image, "WEBP", {"lossless": True}),
+        "tiff palette": (palette, "TIFF", {}),
+        "tiff fax": (fax, "TIFF", {"compression": "group4"}),
     }
-    return files | {f"tiff {each}": _encode(image, "TIFF", compression=each) for each in _TIFF}
+    for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
+        kinds[f"tiff {each}"] = (image, "TIFF", {"compression": each})
+    files = {name: encode(*each, **options) for name, (*each, options) in kinds.items()}
+    return files | _dicom(build_dicom, pixels)
 
 
-def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+def _dicom(build: Build, pixels: np.ndarray) -> dict[str, bytes]:
+    """One of every coding."""
+    grey, uid = pixels[..., 0], "1.2.840.10008.1.2"
+    runs = b"".join(bytes([len(row) - 1]) + row.tobytes() for row in grey)
+    jpeg, jpeg_2000 = (encode(Image.fromarray(pixels), kind) for kind in ("JPEG", "JPEG2000"))
+    jpeg_2000 = jpeg_2000[jpeg_2000.index(b"\xff\x4f\xff\x51") :]
+    return {
+        "dicom": build(pixels),
+        "dicom implicit": build(grey, syntax=uid, preamble=False),
+        "dicom big": build(grey.astype(np.uint16) * 257, syntax=f"{uid}.2"),
+        "dicom deflated": build(pixels, syntax=f"{uid}.1.99"),
+        "dicom rle": build(
+            grey, syntax=f"{uid}.5", frames=[struct.pack("<16L", 1, 64, *[0] * 14) + runs]
+        ),
+        "dicom jpeg": build(
+            pixels, syntax=f"{uid}.4.50", frames=[jpeg], photometric="YBR_FULL_422"
+        ),
+        "dicom j2k": build(pixels, syntax=f"{uid}.4.90", frames=[jpeg_2000], photometric="YBR_RCT"),
+    }
 
 
 def _mutated(data: bytes, draw: random.Random) -> bytes:
@@ -63,20 +80,16 @@ def _mutated(data: bytes, draw: random.Random) -> bytes:
         if not changed:
             break
         at = draw.randrange(min(len(changed), draw.choice((40, 200, 10**6))))
-        fault = draw.randrange(6)
-        if fault == 0:
-            changed[at] ^= 1 << draw.randrange(8)
-        elif fault == 1:
-            changed[at] = draw.choice((0, 1, 127, 128, 255))
-        elif fault == 2:
-            del changed[at : at + draw.choice((1, 2, 4, 16, 100))]
-        elif fault == 3:
-            changed[at:at] = draw.randbytes(draw.choice((1, 2, 4, 16)))
-        elif fault == 4:
-            del changed[at:]
-        else:
-            start = draw.randrange(len(changed))
-            changed[at : at + 8] = changed[start : start + 8]
+        start, few = draw.randrange(len(changed)), draw.choice((1, 2, 4, 16))
+        removed, put = draw.choice([
+            (1, bytes([changed[at] ^ 1 << draw.randrange(8)])),
+            (1, bytes([draw.choice((0, 1, 127, 128, 255))])),
+            (draw.choice((few, 100)), b""),
+            (0, draw.randbytes(few)),
+            (len(changed), b""),
+            (8, bytes(changed[start : start + 8])),
+        ])  # fmt: skip
+        changed[at : at + removed] = put
     return bytes(changed)
 
 

@@ -157,7 +157,7 @@ def test_what_a_deadline_left_is_told_and_exits_with_three(
     assert main(["reproduce", "--data", "d", "--out", str(tmp_path), "--deadline", "1"]) == 3
     said = capsys.readouterr().out
     assert "[bold]: 0 of 50 epochs are trained" in said
-    assert "1 runs are left. The same command goes on with them." in said
+    assert "1 runs are left. The same command continues them." in said
 
 
 def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:

@@ -26,7 +26,7 @@ IMAGES = IMAGES_ZIP.removesuffix(".zip")
 LABELS = PARTS["train-labels"]
 
 
-def _zip(members: Mapping[str, bytes]) -> bytes:
+def _zip(members: Mapping[Any, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
@@ -189,7 +189,9 @@ class TestRefusals:
 
     def test_a_wrong_checksum_of_the_server(self, shop: Shop, tmp_path: Path) -> None:
         shop.headers = _amazon(b"another")
-        with pytest.raises(DataError, match="is not what the server states"):
+        with pytest.raises(
+            DataError, match=r"MD5 hash .*Training_Data\.zip. does not match .*md5:.* but got"
+        ):
             _download(shop, tmp_path)
         assert _left(tmp_path) == []
 
@@ -257,20 +259,17 @@ class TestUnpacking:
         (folder / IMAGES_ZIP).write_bytes(content)
         return _download(Shop(url="http://127.0.0.1:9/"), folder)
 
-    @pytest.mark.parametrize("name", ["../escaped.jpg", "/escaped.jpg", "a\\..\\..\\escaped.jpg"])
-    def test_a_member_outside_the_folder_is_refused(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        "name", ["../escaped.jpg", "/escaped.jpg", "a\\..\\..\\escaped.jpg", "link.jpg"]
+    )
+    def test_a_member_outside_the_folder_or_a_link_is_refused(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        member = zipfile.ZipInfo(name)
+        member.external_attr = (0o120777 if name == "link.jpg" else 0o100644) << 16
         with pytest.raises(DataError, match="outside its folder"):
-            self.unpack(tmp_path, _zip({"fine.jpg": b"1", name: b"2"}))
+            self.unpack(tmp_path, _zip({"fine.jpg": b"1", member: b"/etc/passwd"}))
         assert _left(tmp_path) == [IMAGES_ZIP]
-
-    def test_a_link_is_refused(self, tmp_path: Path) -> None:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            link = zipfile.ZipInfo("link.jpg")
-            link.external_attr = 0o120777 << 16
-            archive.writestr(link, "/etc/passwd")
-        with pytest.raises(DataError, match="outside its folder"):
-            self.unpack(tmp_path, buffer.getvalue())
 
     @pytest.mark.parametrize("prefix", ["", "other/"])
     def test_loose_files_and_a_folder_of_another_name_both_become_the_folder(

@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
-from dermfuse.data.isic2016 import find_split, read_labels
+from dermfuse.data.isic2016 import find_split, read_labels, read_lines
 from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 
@@ -22,6 +21,12 @@ def _touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
+def _csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three images, two masks, three labels; each of the four ids misses something or nothing."""
@@ -32,27 +37,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _csv(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "labels.csv"
-    path.write_text(text)
-    return path
-
-
 class TestLoading:
-    def test_lesions_are_sorted_and_joined_by_id(self, folder: Path) -> None:
+    def test_lesions_are_sorted_and_joined_by_id_and_what_is_missing_is_listed(
+        self, folder: Path
+    ) -> None:
         data = load_isic2016(folder, "train")
         assert [lesion.image_id[-1] for lesion in data.lesions] == ["1", "2", "3"]
+        assert [lesion.label for lesion in data.lesions] == [Label.BENIGN, Label.MALIGNANT, None]
         assert data.lesions[0] == Lesion(
             image_id="ISIC_9000001",
             image_path=folder / IMAGES / "ISIC_9000001.jpg",
             mask_path=folder / MASKS / "ISIC_9000001_Segmentation.png",
             label=Label.BENIGN,
         )
-        assert data.lesions[1].label is Label.MALIGNANT
-        assert data.lesions[2].label is None
-
-    def test_what_is_missing_is_derived_from_the_other_files(self, folder: Path) -> None:
-        data = load_isic2016(folder, "train")
         assert data.missing_images == ("ISIC_9000004",)
         assert data.missing_masks == ("ISIC_9000002", "ISIC_9000003")
         assert data.missing_labels == ("ISIC_9000003",)
@@ -71,15 +68,12 @@ class TestLoading:
     def test_part_3b_keeps_masks_beside_images(self, tmp_path: Path) -> None:
         part = tmp_path / "ISBI2016_ISIC_Part3B_Training_Data"
         _touch(part, "ISIC_9000001.jpg", "ISIC_9000001_Segmentation.png", "notes.txt")
-        (tmp_path / "ISBI2016_ISIC_Part3B_Training_GroundTruth.csv").write_text(
-            "ISIC_9000001,malignant\n"
-        )
+        labels = tmp_path / "ISBI2016_ISIC_Part3B_Training_GroundTruth.csv"
+        labels.write_text("ISIC_9000001,malignant\n")
         data = load_isic2016(tmp_path, "train")
         assert data.lesions[0].mask_path == part / "ISIC_9000001_Segmentation.png"
         assert data.lesions[0].label is Label.MALIGNANT
-        assert data.odd == (
-            "ISBI2016_ISIC_Part3B_Training_Data holds something unknown: notes.txt.",
-        )
+        assert data.odd == (f"{part.name} holds something unknown: notes.txt.",)
 
     def test_image_folders_of_several_parts_are_joined(self, folder: Path) -> None:
         part = folder / "ISBI2016_ISIC_Part3_Training_Data"
@@ -89,7 +83,7 @@ class TestLoading:
         assert lesions["ISIC_9000001"].image_path.parent.name == IMAGES
         assert lesions["ISIC_9000005"].image_path.parent == part
 
-    def test_what_does_not_belong_is_told(self, folder: Path) -> None:
+    def test_what_does_not_belong_is_listed(self, folder: Path) -> None:
         _touch(folder / IMAGES, "readme.txt", ".DS_Store", "ISIC_9000001.png", "ISIC_12.jpg")
         (folder / IMAGES / "ISIC_9000008.jpg").mkdir()
         odd = load_isic2016(folder, "train").odd
@@ -102,8 +96,6 @@ class TestLoading:
         assert {"ISIC_0001184", "ISIC_0001385", "ISIC_0000280"} < set(TEST_DUPLICATES)
         assert list(TEST_DUPLICATES) == sorted(TEST_DUPLICATES)
 
-
-class TestRefusals:
     def test_a_folder_without_images_says_where_it_looked_and_what_to_do(
         self, tmp_path: Path
     ) -> None:
@@ -111,15 +103,11 @@ class TestRefusals:
             load_isic2016(tmp_path, "test")
         with pytest.raises(DataError, match="gone is not a folder"):
             load_isic2016(tmp_path / "gone", "train")
-
-    def test_an_image_folder_without_a_single_image(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"split is 'validation'\. Expected: train or test"):
+            find_split(tmp_path, "validation")  # type: ignore[arg-type]
         _touch(tmp_path / IMAGES, "photo.jpg")
         with pytest.raises(DataError, match="holds no image named ISIC_0000000"):
             load_isic2016(tmp_path, "train")
-
-    def test_an_unknown_split(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"split is 'validation'\. Expected: train or test"):
-            find_split(tmp_path, "validation")  # type: ignore[arg-type]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
     def test_a_folder_that_may_not_be_read(self, folder: Path) -> None:
@@ -129,15 +117,19 @@ class TestRefusals:
 
 
 class TestLabels:
-    def test_words_and_numbers_mean_the_same(self, tmp_path: Path) -> None:
-        text = "a,benign\nb,malignant\nc,0\nd,1\ne,0.0\nf,1.0\ng, Benign \n"
+    @pytest.mark.parametrize(
+        ("text", "malignant"),
+        [
+            ("a,benign\nb,malignant\nc,0\nd,1\ne,0.0\nf,1.0\ng, Benign \n", "bdf"),
+            ("\ufefflabel,image_id\n1.0,a\n\n", "a"),
+        ],
+    )
+    def test_words_and_numbers_mean_the_same_below_a_header_or_none(
+        self, tmp_path: Path, text: str, malignant: str
+    ) -> None:
         labels = load_labels(_csv(tmp_path, text))
-        assert "".join(image_id for image_id, label in labels.items() if label) == "bdf"
+        assert "".join(image_id for image_id, label in labels.items() if label) == malignant
         assert all(isinstance(label, Label) for label in labels.values())
-
-    def test_a_header_and_a_byte_order_mark_may_come_first(self, tmp_path: Path) -> None:
-        path = _csv(tmp_path, "\ufefflabel,image_id\n1.0,ISIC_9000001\n\n")
-        assert load_labels(path) == {"ISIC_9000001": Label.MALIGNANT}
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -157,6 +149,7 @@ class TestLabels:
             ("picture,Benign\na1,1\na2,0\n", "no image_id column in the header picture,benign"),
             ("", r"labels\.csv is empty"),
             ("\n,\n", r"labels\.csv is empty"),
+            ("image_id,label\n", r"labels\.csv is empty"),
             ('a,"benign\n', "cannot be read"),
         ],
     )
@@ -165,21 +158,6 @@ class TestLabels:
             load_labels(_csv(tmp_path, text))
         assert "\n" not in str(caught.value)
 
-    def test_words_and_numbers_may_be_mixed(self, tmp_path: Path) -> None:
-        labels = load_labels(_csv(tmp_path, "a1,benign\na2,1\n"))
-        assert labels == {"a1": Label.BENIGN, "a2": Label.MALIGNANT}
-
-    def test_a_header_alone_states_no_label(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"labels\.csv is empty"):
-            load_labels(_csv(tmp_path, "image_id,label\n"))
-
-    def test_a_missing_file_and_an_image_are_no_csv(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="cannot be read"):
-            load_labels(tmp_path / "gone.csv")
-        Image.new("RGB", (20, 20), (200, 210, 220)).save(tmp_path / "image.png")
-        with pytest.raises(DataError, match="cannot be read"):
-            load_labels(tmp_path / "image.png")
-
     def test_the_good_lines_of_a_damaged_file_can_be_had_with_every_error(
         self, tmp_path: Path
     ) -> None:
@@ -187,13 +165,28 @@ class TestLabels:
         assert labels == {"a": Label.BENIGN, "c": Label.MALIGNANT}
         assert len(errors) == 2
 
+    def test_lines_keep_their_numbers_and_blank_ones_are_left_out(self, tmp_path: Path) -> None:
+        path = tmp_path / "list.csv"
+        path.write_bytes(b"\xef\xbb\xbfimage_id, part\r\n\r\nISIC_0000000 ,mask\n , \n")
+        lines = read_lines(path, action="")
+        assert lines == [(1, ["image_id", "part"]), (3, ["ISIC_0000000", "mask"])]
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe", b'a,"b', b"\x89PNG\r\n\x1a\n", None])
+    def test_what_is_no_text_no_csv_or_missing_is_refused_with_what_to_do(
+        self, content: bytes | None, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "list.csv"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match=r"cannot be read .*Correct it"):
+            read_lines(path, action="Correct it")
+        with pytest.raises(DataError, match="is not a plain file"):
+            read_lines(tmp_path, action="")
+
 
 @pytest.mark.real
-def test_the_real_data_loads() -> None:
-    folder = os.environ.get("DERMFUSE_ISIC2016")
-    if not folder:
-        pytest.skip("DERMFUSE_ISIC2016 does not name a folder")
-    data = load_isic2016(Path(folder), "train")
+def test_the_real_data_loads(real_isic2016: Path) -> None:
+    data = load_isic2016(real_isic2016, "train")
     labels = [lesion.label for lesion in data.lesions]
     assert labels.count(Label.MALIGNANT) == 173
     assert len(data.lesions) + len(data.missing_images) == 900

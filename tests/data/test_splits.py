@@ -13,51 +13,12 @@ from dermfuse.data.labels import Label
 from dermfuse.data.splits import Split, read_split, split_by_source, split_rows, write_split
 from dermfuse.errors import DataError, RunError
 
-
-def _lesions(benign: int, malignant: int) -> list[Lesion]:
-    labels = [Label.BENIGN] * benign + [Label.MALIGNANT] * malignant
-    return [
-        Lesion(f"ISIC_{i:07d}", Path(f"ISIC_{i:07d}.jpg"), None, label)
-        for i, label in enumerate(labels)
-    ]
+Group = tuple[int, Label | None]
+"""How many images a group has, and their label."""
 
 
-def test_a_hold_out_split_is_stratified_by_label() -> None:
-    lesions = _lesions(727, 173)
-    split = split_by_source(lesions, DataConfig(), seed=0)
-    label = {lesion.image_id: lesion.label for lesion in lesions}
-    assert len(split.validation) == 145 + 35
-    assert sum(label[i] == Label.MALIGNANT for i in split.validation) == 35
-    assert set(split.train) | set(split.validation) == set(label)
-    assert not set(split.train) & set(split.validation)
-
-
-def test_five_folds_validate_every_image_once() -> None:
-    lesions = _lesions(41, 12)
-    folds = [
-        split_by_source(lesions, DataConfig(folds=5, fold=fold), seed=0).validation
-        for fold in range(5)
-    ]
-    ids = [image_id for fold in folds for image_id in fold]
-    assert sorted(ids) == sorted(lesion.image_id for lesion in lesions)
-
-
-def test_the_seed_decides() -> None:
-    lesions = _lesions(50, 10)
-    first, again, other = (split_by_source(lesions, DataConfig(), seed=s) for s in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
-def test_two_files_of_one_photograph_stay_on_one_side() -> None:
-    twins = [Lesion(i, Path(f"{i}.jpg"), None, Label.BENIGN) for i in TRAIN_DUPLICATES[0]]
-    for seed in range(20):
-        split = split_by_source([*_lesions(8, 4), *twins], DataConfig(), seed=seed)
-        assert len(set(TRAIN_DUPLICATES[0]) & set(split.validation)) in {0, 2}
-
-
-def _grouped(*groups: tuple[int, Label | None]) -> list[Lesion]:
-    """Lesions of groups of (how many images, their label), with ids in turn."""
+def _grouped(*groups: Group) -> list[Lesion]:
+    """Lesions of groups, with ids in turn."""
     lesions: list[Lesion] = []
     for count, label in groups:
         first = f"ISIC_{len(lesions):07d}"
@@ -67,6 +28,41 @@ def _grouped(*groups: tuple[int, Label | None]) -> list[Lesion]:
     return lesions
 
 
+def _lesions(benign: int, malignant: int) -> list[Lesion]:
+    """Lesions that no group names."""
+    each: list[Group] = [(1, Label.BENIGN)] * benign + [(1, Label.MALIGNANT)] * malignant
+    return [replace(lesion, lesion_group="") for lesion in _grouped(*each)]
+
+
+def _twins() -> list[Lesion]:
+    """Two files of one photograph."""
+    return [Lesion(i, Path(f"{i}.jpg"), None, Label.BENIGN) for i in TRAIN_DUPLICATES[0]]
+
+
+def test_a_hold_out_split_is_stratified_by_label_and_drawn_by_the_seed() -> None:
+    lesions = _lesions(727, 173)
+    split, again, other = (split_by_source(lesions, DataConfig(), seed=seed) for seed in (0, 0, 1))
+    label = {lesion.image_id: lesion.label for lesion in lesions}
+    assert len(split.validation) == 145 + 35
+    assert sum(label[i] == Label.MALIGNANT for i in split.validation) == 35
+    assert sorted([*split.train, *split.validation]) == sorted(label)
+    assert split == again
+    assert split != other
+
+
+def test_two_files_of_one_photograph_stay_on_one_side_with_whoever_is_in_their_groups() -> None:
+    for seed in range(20):
+        split = split_by_source([*_lesions(8, 4), *_twins()], DataConfig(), seed=seed)
+        assert len(set(TRAIN_DUPLICATES[0]) & set(split.validation)) in {0, 2}
+    mate = Lesion("ISIC_0000100", Path("x.jpg"), None, Label.BENIGN, "ISIC_0000100")
+    first, second = _twins()
+    together = [mate, first, replace(second, lesion_group=mate.image_id)]
+    for fold in range(5):
+        config = DataConfig(folds=5, fold=fold)
+        held = split_by_source([*_lesions(8, 4), *together], config, seed=0).validation
+        assert len({x.image_id for x in together} & set(held)) in {0, 3}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.sampled_from([*Label, None])), min_size=12),
@@ -74,9 +70,9 @@ def _grouped(*groups: tuple[int, Label | None]) -> list[Lesion]:
     seed=st.integers(0, 9),
 )
 def test_a_group_is_never_on_both_sides_and_folds_are_a_partition(
-    sizes: list[tuple[int, Label | None]], folds: int, seed: int
+    sizes: list[Group], folds: int, seed: int
 ) -> None:
-    lesions = _grouped((2, Label.BENIGN), (1, Label.BENIGN), *[(1, Label.BENIGN)] * 9, *sizes)
+    lesions = _grouped((2, Label.BENIGN), *[(1, Label.BENIGN)] * 10, *sizes)
     group = {lesion.image_id: lesion.lesion_group for lesion in lesions}
     held: list[str] = []
     for fold in range(max(folds, 1)):
@@ -90,14 +86,9 @@ def test_a_group_is_never_on_both_sides_and_folds_are_a_partition(
 
 def test_folds_have_equally_many_images_of_each_class_as_far_as_groups_allow() -> None:
     # Benign groups of 4, 2 and six of 1 make two folds of 6; malignant ones of 2 and two of 1, 2.
-    lesions = _grouped(
-        (4, Label.BENIGN),
-        (2, Label.BENIGN),
-        *[(1, Label.BENIGN)] * 6,
-        (2, Label.MALIGNANT),
-        (1, Label.MALIGNANT),
-        (1, Label.MALIGNANT),
-    )
+    benign: list[Group] = [(count, Label.BENIGN) for count in (4, 2, *[1] * 6)]
+    malignant: list[Group] = [(count, Label.MALIGNANT) for count in (2, 1, 1)]
+    lesions = _grouped(*benign, *malignant)
     label = {lesion.image_id: lesion.label for lesion in lesions}
     for seed in range(5):
         for fold in range(2):
@@ -117,17 +108,6 @@ def test_a_group_is_malignant_if_one_of_its_images_is() -> None:
         assert sum(image_id.startswith("ISIC") for image_id in held) == 2, "one pair in each"
 
 
-def test_a_group_that_holds_one_of_two_duplicates_takes_the_other_along() -> None:
-    first, second = TRAIN_DUPLICATES[0]
-    twins = [Lesion(i, Path(f"{i}.jpg"), None, Label.BENIGN) for i in (first, second)]
-    mate = Lesion("ISIC_0000100", Path("x.jpg"), None, Label.BENIGN, "ISIC_0000100")
-    twins[1] = replace(twins[1], lesion_group="ISIC_0000100")
-    for fold in range(5):
-        config = DataConfig(folds=5, fold=fold)
-        held = split_by_source([*_lesions(8, 4), mate, *twins], config, seed=0).validation
-        assert len({first, second, "ISIC_0000100"} & set(held)) in {0, 3}
-
-
 def test_images_in_groups_of_their_own_are_split_as_without_groups() -> None:
     lesions = _lesions(41, 12)
     alone = [replace(lesion, lesion_group=lesion.image_id) for lesion in lesions]
@@ -142,67 +122,66 @@ def test_a_missing_image_moves_at_most_one_other() -> None:
 
 
 def test_images_without_a_label_are_a_stratum_of_their_own() -> None:
-    lesions = [Lesion(f"ISIC_{i:07d}", Path("x.jpg"), None, None) for i in range(10)]
+    lesions = _grouped(*[(1, None)] * 10)
     assert len(split_by_source(lesions, DataConfig(), seed=0).validation) == 2
 
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="leave 1 to train on and 0 to validate on"):
         split_by_source(_lesions(1, 0), DataConfig(), seed=0)
+    with pytest.raises(DataError, match="no image to train on"):
+        split_by_source([], DataConfig(split="all"), seed=0)
 
 
-def test_by_source_no_lesion_stands_on_both_sides_and_validation_is_unchanged() -> None:
+def test_rows_follow_the_images_or_as_in_the_paper_put_copies_on_both_sides() -> None:
     lesions = _lesions(40, 10)
     ids = [lesion.image_id for lesion in lesions]
     labels = [lesion.label or Label.BENIGN for lesion in lesions]
     plan = classification_plan(ids, labels, AugmentConfig(), seed=0)
-    split = split_by_source(lesions, DataConfig(), seed=0)
-    train, validation = split_rows(plan, ids, DataConfig(), split, seed=0)
+
+    config = DataConfig()
+    split = split_by_source(lesions, config, seed=0)
+    train, validation = split_rows(plan, ids, config, split, seed=0)
     assert not set(plan.source[train]) & set(plan.source[validation])
-    assert plan.original[validation].all()
+    assert plan.original[validation].all(), "validation is unchanged"
     assert [ids[i] for i in plan.source[validation]] == list(split.validation)
     assert len(train) == 32 * 3 + 8 * 13
 
-
-def test_the_papers_split_puts_copies_of_one_lesion_on_both_sides() -> None:
-    lesions = _lesions(40, 10)
-    ids = [lesion.image_id for lesion in lesions]
-    labels = [lesion.label or Label.BENIGN for lesion in lesions]
-    plan = classification_plan(ids, labels, AugmentConfig(), seed=0)
-    config = DataConfig(split="paper")
-    split = split_by_source(lesions, config, seed=0)
-    train, validation = split_rows(plan, ids, config, split, seed=0)
+    train, validation = split_rows(plan, ids, DataConfig(split="paper"), split, seed=0)
     assert (len(train), len(validation)) == (200, 50), "0.8 : 0.2 of 250 samples"
     assert np.intersect1d(train, validation).size == 0
     assert set(plan.source[train]) & set(plan.source[validation])
 
+    config = DataConfig(split="all")
+    split = split_by_source(lesions, config, seed=0)
+    assert (split.train, split.validation) == (tuple(ids), ())
+    train, validation = split_rows(plan, ids, config, split, seed=0)
+    assert (train.tolist(), validation.tolist()) == (list(range(len(plan))), [])
 
-def test_a_split_survives_the_way_to_disk_and_back(tmp_path: Path) -> None:
-    split = Split(("ISIC_0000001", "ISIC_0000003"), ("ISIC_0000002",))
+
+@pytest.mark.parametrize("validation", [("ISIC_0000002",), ()])
+def test_a_split_survives_the_way_to_disk_and_back(
+    tmp_path: Path, validation: tuple[str, ...]
+) -> None:
+    split = Split(("ISIC_0000001", "ISIC_0000003"), validation)
     write_split(tmp_path / "split.csv", split)
     assert read_split(tmp_path / "split.csv") == split
 
 
-@pytest.mark.parametrize("text", ["", "id,part\na,train\n", "image_id,part\na,test\n", "x\na\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "id,part\na,train\n",
+        "image_id,part\na,test\n",
+        "x\na\n",
+        "image_id,part\n" + "a,train\n" * 2,
+    ],
+)
 def test_a_table_that_is_no_split_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(RunError):
         read_split(tmp_path / "split.csv")
-
-
-def test_all_images_can_be_trained_on(tmp_path: Path) -> None:
-    lesions, config = _lesions(3, 2), DataConfig(split="all")
-    ids = [lesion.image_id for lesion in lesions]
-    split = split_by_source(lesions, config, seed=0)
-    assert (split.train, split.validation) == (tuple(ids), ())
-    plan = classification_plan(ids, [0, 0, 0, 1, 1], AugmentConfig(), seed=0)
-    train, validation = split_rows(plan, ids, config, split, seed=0)
-    assert train.tolist() == list(range(3 * 3 + 2 * 13))
-    assert validation.tolist() == []
-    write_split(tmp_path / "split.csv", split)
-    assert read_split(tmp_path / "split.csv") == split
-    with pytest.raises(DataError, match="no image to train on"):
-        split_by_source([], config, seed=0)
 
 
 @pytest.mark.parametrize(("outer_folds", "folds"), [(2, 2), (3, 2), (4, 2)])

@@ -53,6 +53,10 @@ def test_everything_is_drawn_from_runs_and_predictions(
         image.load()
         assert image.width == WIDTH_IN * DPI
         assert "validation: n = 12 images" in picture.caption
+    said = {picture.name: picture.caption for picture in pictures}
+    assert "u2; u6; fusion: mean of both." in said["fig-12-probability-maps"]
+    assert "The 8 images with the lowest Jaccard" in said["fig-14-worst-masks-2"]
+    assert "missed melanomas from the lowest score on" in said["fig-14-wrong-classes"]
 
 
 def test_a_fusion_stands_for_its_members_and_the_papers_figures_may_stand_alone(
@@ -95,6 +99,7 @@ def test_what_is_not_there_is_named_with_the_reason(
     assert [picture.name for picture in pictures] == ALL[-4:]
     assert list(skipped) == [f"Fig. {n}" for n in range(8, 14)] + ["Fig. 14, masks"]
     assert skipped["Fig. 11"].startswith("there is no run for segmentation")
+    assert skipped["Fig. 12"].startswith("no predictions folder holds probability maps")
     assert skipped["Fig. 13"].startswith("no predictions folder has what it shows")
 
 

@@ -12,7 +12,6 @@ from dermfuse.data.splits import Split
 from dermfuse.errors import DataError, PredictionsError, RunError
 from dermfuse.figures.sources import (
     common_validation,
-    is_fusion,
     read_columns,
     read_run,
     read_sources,
@@ -21,8 +20,6 @@ from dermfuse.figures.sources import (
     shrunk_mask,
 )
 from dermfuse.imaging.preprocess import write_mask
-from dermfuse.predictions.folder import read_predictions
-from dermfuse.predictions.fusion import fuse
 
 Make = Callable[..., Path]
 
@@ -53,7 +50,9 @@ def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
 def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(text)
-    with pytest.raises(RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has rows)"):
+    with pytest.raises(
+        RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has no epoch)"
+    ):
         read_columns(path)
 
 
@@ -98,15 +97,6 @@ def test_masks_are_held_against_the_true_ones(
     one, other = segmented_networks(read_sources([], [exact, moved], data=drawn))
     assert set(one.agreement.values()) == {1.0}
     assert max(other.agreement.values()) < 1.0
-
-
-def test_a_fusion_is_known_by_its_weight(make_scores: Make, tmp_path: Path) -> None:
-    a, b = (make_scores(tmp_path / name, name) for name in "ab")
-    fuse(a, b, tmp_path / "fused")
-    assert [is_fusion(read_predictions(tmp_path / name)) for name in ("a", "fused")] == [
-        False,
-        True,
-    ]
 
 
 def test_images_that_all_runs_validated_on_are_taken(

@@ -21,6 +21,9 @@ from dermfuse.imaging.formats import (
 )
 from dermfuse.imaging.preprocess import read_image
 
+from . import made
+from .made import encode
+
 SIDE = 16
 TURNS = (None, *(Image.Transpose[name] for name in (
     "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE",
@@ -29,22 +32,10 @@ TURNS = (None, *(Image.Transpose[name] for name in (
 """What undoes the orientations 1 to 8."""
 
 
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def png(depth: int, colour: int, row: bytes, *chunks: tuple[bytes, bytes], rows: int = 16) -> bytes:
     """A PNG, 16 x 16, whose rows are alike (filled up with zeros), as many as it holds."""
     row = row.ljust(SIDE * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour] // 8, b"\0")
-    header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour, 0, 0, 0)
-    coded = zlib.compress((b"\0" + row) * rows)
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", coded), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
+    return made.png((SIDE, SIDE), depth, colour, (b"\0" + row) * rows, *chunks)
 
 
 class TestKinds:

@@ -14,15 +14,15 @@ from dermfuse.imaging.jpeg import END, INVALID, Frame, build_table, find_damage,
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.web.vectors import draw_image
 
+from . import made
+
 JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 RGB_ADOBE, YCC_ADOBE = (b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([i]) for i in (0, 1))
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 67, 4), dtype=np.uint8)
 
 
 def encode(pixels: np.ndarray = NOISE[..., :3], mode: str = "RGB", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels), mode).save(buffer, "JPEG", **options)
-    return buffer.getvalue()
+    return made.encode(Image.fromarray(np.ascontiguousarray(pixels), mode), "JPEG", **options)
 
 
 class TestHeader:

@@ -1,6 +1,5 @@
 """What is lesion in a mask file, and by which rule; what fits no rule is refused."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,24 @@ import pytest
 from PIL import Image, ImageFilter
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.masks import decide_mask, has_mask_name, image_of_mask, read_mask
+from dermfuse.imaging.masks import Mask, decide_mask, has_mask_name, image_of_mask, read_mask
 from dermfuse.imaging.preprocess import write_mask
+
+from .made import encode, png
 
 HEIGHT, WIDTH = 48, 64
 YY, XX = np.mgrid[:HEIGHT, :WIDTH]
 DISC = (YY - 24) ** 2 + (XX - 32) ** 2 < 12**2
 INNER = (YY - 24) ** 2 + (XX - 32) ** 2 < 6**2
+KINDS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP", "gif": "GIF", "jpg": "JPEG"}
 
 
-def _saved(folder: Path, image: Image.Image, name: str = "mask.png", **options: Any) -> Path:
-    image.save(folder / name, **options)
-    return folder / name
+def decided(folder: Path, image: Image.Image, suffix: str = "png", **options: Any) -> Mask:
+    (folder / f"mask.{suffix}").write_bytes(encode(image, KINDS[suffix], **options))
+    return decide_mask(folder / f"mask.{suffix}")
 
 
-def _grey(*levels: int, dtype: type = np.uint8) -> Image.Image:
+def grey(*levels: int, dtype: type = np.uint8) -> Image.Image:
     """Skin, lesion and, if a third level is given, the middle of the lesion."""
     pixels = np.full(DISC.shape, levels[0], dtype)
     pixels[DISC] = levels[1]
@@ -31,7 +33,7 @@ def _grey(*levels: int, dtype: type = np.uint8) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _coloured(skin: tuple[int, ...], lesion: tuple[int, ...], *inner: Any) -> Image.Image:
+def coloured(skin: tuple[int, ...], lesion: tuple[int, ...], *inner: Any) -> Image.Image:
     pixels = np.empty((*DISC.shape, len(skin)), np.uint8)
     pixels[...] = skin
     pixels[DISC] = lesion
@@ -40,265 +42,203 @@ def _coloured(skin: tuple[int, ...], lesion: tuple[int, ...], *inner: Any) -> Im
     return Image.fromarray(pixels, {2: "LA", 3: "RGB", 4: "RGBA"}[len(skin)])
 
 
-def _palette(*colours: int) -> Image.Image:
+def palette(*colours: int) -> Image.Image:
     image = Image.fromarray(DISC.astype(np.uint8), "P")
     image.putpalette(list(colours))
     return image
 
 
-class TestTwoLevels:
-    @pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 1), (1, 2), (0, 100), (254, 255)])
-    def test_the_brighter_is_lesion_whichever_they_are(
-        self, tmp_path: Path, low: int, high: int
+def enlarged(image: Image.Image, factor: int) -> Image.Image:
+    return image.resize((factor * WIDTH, factor * HEIGHT), Image.Resampling.NEAREST)
+
+
+def scaled(high: int) -> Image.Image:
+    """A disc with smooth edges, in 16 bits."""
+    smooth = np.asarray(grey(0, 255).filter(ImageFilter.GaussianBlur(1)))
+    return Image.fromarray((smooth.astype(np.uint32) * high // 255).astype(np.uint16))
+
+
+TWO = "two levels: {} and {}"
+OPAQUE = "opaque is lesion, two levels: 0 and {}"
+HALF = "graded: above half of its maximum, {}"
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("image", "suffix", "rule"),
+        [
+            *((grey(low, high), "png", TWO.format(low, high))
+              for low, high in ((0, 255), (0, 1), (1, 2), (0, 100), (254, 255))),
+            *((grey(0, high, dtype=np.uint16), suffix, TWO.format(0, high))
+              for high in (1, 255, 4095, 65535) for suffix in ("png", "tif")),
+            (grey(0, 1, dtype=np.int32), "tif", TWO.format(0, 1)),
+            *((Image.fromarray(DISC), suffix, "two levels: 0 and ")
+              for suffix in ("png", "bmp", "tif")),
+            *((palette(0, 0, 0, *colour), suffix, f"one colour on black: {colour}")
+              for colour in ((128, 0, 0), (0, 0, 90)) for suffix in ("png", "gif", "tif")),
+            (palette(0, 0, 0, 255, 255, 255), "gif", TWO.format(0, 255)),
+            (coloured((0, 0, 0), (200, 120, 0)), "png", "one colour on black: (200, 120, 0)"),
+            *((coloured((0, 0, 0, 0), colour), "png", OPAQUE.format(colour[3]))
+              for colour in ((255, 255, 255, 255), (0, 0, 0, 255), (9, 80, 3, 100))),
+            (coloured((0, 255), (1, 255)), "png", TWO.format(0, 1)),  # alpha says nothing
+            *((scaled(high), "png", HALF.format(high)) for high in (255, 1000, 65535)),
+            (grey(0, 100).filter(ImageFilter.GaussianBlur(1)), "png", HALF.format(100)),
+        ],
+    )  # fmt: skip
+    def test_the_disc_is_found(
+        self, tmp_path: Path, image: Image.Image, suffix: str, rule: str
     ) -> None:
-        decided = decide_mask(_saved(tmp_path, _grey(low, high)))
-        assert np.array_equal(decided.lesion, DISC)
-        assert decided.lesion.dtype == np.bool_
-        assert decided.rule == f"two levels: {low} and {high}"
-
-    @pytest.mark.parametrize("suffix", ["png", "tif"])
-    @pytest.mark.parametrize("high", [1, 255, 4095, 65535])
-    def test_sixteen_bits_are_not_scaled(self, tmp_path: Path, suffix: str, high: int) -> None:
-        path = _saved(tmp_path, _grey(0, high, dtype=np.uint16), f"mask.{suffix}")
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_integers_of_32_bits(self, tmp_path: Path) -> None:
-        path = _saved(tmp_path, _grey(0, 1, dtype=np.int32), "mask.tif")
-        assert np.array_equal(read_mask(path), DISC)
-
-    @pytest.mark.parametrize("name", ["mask.png", "mask.bmp", "mask.tif"])
-    def test_one_bit(self, tmp_path: Path, name: str) -> None:
-        assert np.array_equal(read_mask(_saved(tmp_path, Image.fromarray(DISC), name)), DISC)
-
-    @pytest.mark.parametrize("name", ["mask.png", "mask.gif", "mask.tif"])
-    @pytest.mark.parametrize("colour", [(128, 0, 0), (255, 0, 0), (0, 0, 90), (255, 255, 255)])
-    def test_palettes(self, tmp_path: Path, name: str, colour: tuple[int, ...]) -> None:
-        path = _saved(tmp_path, _palette(0, 0, 0, *colour), name)
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_a_palette_decides_by_its_colours_not_by_its_numbers(self, tmp_path: Path) -> None:
-        path = _saved(tmp_path, _palette(255, 255, 255, 0, 0, 0))
-        assert np.array_equal(read_mask(path), ~DISC)
-
-    def test_one_colour_on_black(self, tmp_path: Path) -> None:
-        decided = decide_mask(_saved(tmp_path, _coloured((0, 0, 0), (200, 120, 0))))
-        assert np.array_equal(decided.lesion, DISC)
-        assert decided.rule == "one colour on black: (200, 120, 0)"
-
-    def test_an_image_that_lies_on_its_side_is_turned(self, tmp_path: Path) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        for image in (_grey(0, 255), _grey(0, 255, dtype=np.uint16)):
-            image.paste(0, (0, 0, WIDTH, 20))
-            path = _saved(tmp_path, image, exif=exif)
-            expected = DISC.copy()
-            expected[:20] = False
-            assert np.array_equal(read_mask(path), np.rot90(expected, 3))
-
-
-class TestTransparency:
-    @pytest.mark.parametrize("colour", [(255, 255, 255, 255), (0, 0, 0, 255), (9, 80, 3, 100)])
-    def test_what_is_opaque_is_lesion_in_whichever_colour(
-        self, tmp_path: Path, colour: tuple[int, ...]
-    ) -> None:
-        decided = decide_mask(_saved(tmp_path, _coloured((0, 0, 0, 0), colour)))
-        assert np.array_equal(decided.lesion, DISC)
-        assert decided.rule == f"opaque is lesion, two levels: 0 and {colour[3]}"
-
-    def test_grey_and_alpha_of_sixteen_bits(self, tmp_path: Path) -> None:
-        path = tmp_path / "mask.png"
-        path.write_bytes(_png16(4, np.stack([DISC * 255, np.full(DISC.shape, 65535)], axis=2)))
-        assert decide_mask(path).rule == "two levels: 0 and 255"
-        assert np.array_equal(read_mask(path), DISC)
-        path.write_bytes(_png16(4, np.stack([DISC * 7, DISC * 300], axis=2)))
-        assert decide_mask(path).rule == "opaque is lesion, two levels: 0 and 300"
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_colours_of_sixteen_bits(self, tmp_path: Path) -> None:
-        path = tmp_path / "mask.png"
-        path.write_bytes(_png16(2, np.stack([DISC * 255, DISC * 0, DISC * 0], axis=2)))
-        assert decide_mask(path).rule == "one colour on black: (255, 0, 0)"
-        assert np.array_equal(read_mask(path), DISC)
-
-    def test_what_is_transparent_is_no_lesion_though_its_colour_is(self, tmp_path: Path) -> None:
-        image = _coloured((0, 255), (255, 255))
-        image.paste((255, 0), (0, 0, WIDTH, 20))
-        decided = decide_mask(_saved(tmp_path, image))
-        expected = DISC & (YY >= 20)
-        assert np.array_equal(decided.lesion, expected)
-        assert decided.rule == "two levels: 0 and 255, besides transparent pixels"
-
-    def test_alpha_that_says_nothing_is_left_aside(self, tmp_path: Path) -> None:
-        decided = decide_mask(_saved(tmp_path, _coloured((0, 255), (1, 255))))
-        assert decided.rule == "two levels: 0 and 1"
-        assert np.array_equal(decided.lesion, DISC)
-
-    @pytest.mark.parametrize("mode", ["L", "I;16", "1"])
-    def test_a_transparent_colour(self, tmp_path: Path, mode: str) -> None:
-        wide = mode == "I;16"
-        image = _grey(0, 255, dtype=np.uint16) if wide else _grey(0, 255).convert(mode)
-        decided = decide_mask(_saved(tmp_path, image, transparency=0))
-        assert np.array_equal(decided.lesion, DISC)
-        assert decided.rule.startswith("opaque is lesion, two levels: 0 and ")
-
-    def test_nothing_but_transparency_is_empty(self, tmp_path: Path) -> None:
-        decided = decide_mask(_saved(tmp_path, _coloured((0, 0), (0, 0))))
-        assert not decided.lesion.any()
-        with pytest.raises(ImageError, match="every pixel is transparent, and yet they differ"):
-            decide_mask(_saved(tmp_path, _coloured((0, 0), (255, 0))))
-
-
-class TestOneLevel:
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-    def test_zero_is_an_empty_mask(self, tmp_path: Path, dtype: type) -> None:
-        decided = decide_mask(_saved(tmp_path, _grey(0, 0, dtype=dtype)))
-        assert not decided.lesion.any()
-        assert decided.rule == "one level: 0, empty"
+        found = decided(tmp_path, image, suffix)
+        assert np.array_equal(found.lesion, DISC)
+        assert found.lesion.dtype == np.bool_
+        assert found.rule.startswith(rule)
 
     @pytest.mark.parametrize(
-        ("level", "dtype"), [(1, np.uint8), (255, np.uint8), (255, np.uint16), (65535, np.uint16)]
+        ("colour", "channels", "rule"),
+        [
+            (4, (255, None), TWO.format(0, 255)),  # all opaque
+            (4, (7, 300), OPAQUE.format(300)),
+            (2, (255, 0, 0), "one colour on black: (255, 0, 0)"),
+        ],
     )
-    def test_the_largest_is_the_whole_frame(self, tmp_path: Path, level: int, dtype: type) -> None:
-        decided = decide_mask(_saved(tmp_path, _grey(level, level, dtype=dtype)))
-        assert decided.lesion.all()
-        assert decided.rule == f"one level: {level}, the whole frame"
+    def test_in_channels_of_sixteen_bits(
+        self, tmp_path: Path, colour: int, channels: tuple[int | None, ...], rule: str
+    ) -> None:
+        planes = [np.full(DISC.shape, 65535) if top is None else DISC * top for top in channels]
+        rows = np.stack(planes, axis=2).astype(">u2").reshape(HEIGHT, -1).view(np.uint8)
+        data = png((WIDTH, HEIGHT), 16, colour, np.pad(rows, ((0, 0), (1, 0))).tobytes())
+        (tmp_path / "mask.png").write_bytes(data)
+        found = decide_mask(tmp_path / "mask.png")
+        assert np.array_equal(found.lesion, DISC)
+        assert found.rule == rule
 
-    def test_any_other_may_be_either(self, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="every pixel has the level 128 of 255, which may be"):
-            decide_mask(_saved(tmp_path, _grey(128, 128)))
-        with pytest.raises(ImageError, match=r"every pixel has the colour \(128, 0, 0\)"):
-            decide_mask(_saved(tmp_path, _coloured((128, 0, 0), (128, 0, 0))))
-        with pytest.raises(ImageError, match="the palette gives all of its entries one colour"):
-            decide_mask(_saved(tmp_path, _palette(0, 0, 0, 0, 0, 0)))
+    @pytest.mark.parametrize("mode", ["L", "I;16", "1"])
+    def test_a_transparent_colour_is_no_lesion(self, tmp_path: Path, mode: str) -> None:
+        wide = mode == "I;16"
+        image = grey(0, 255, dtype=np.uint16) if wide else grey(0, 255).convert(mode)
+        found = decided(tmp_path, image, transparency=0)
+        assert np.array_equal(found.lesion, DISC)
+        assert found.rule.startswith(OPAQUE.format(""))
+
+    def test_other_parts_of_the_frame(self, tmp_path: Path) -> None:
+        by_colour = decided(tmp_path, palette(255, 255, 255, 0, 0, 0))  # not by its numbers
+        assert np.array_equal(by_colour.lesion, ~DISC)
+        image = coloured((0, 255), (255, 255))
+        image.paste((255, 0), (0, 0, WIDTH, 20))  # transparent, whatever its colour
+        found = decided(tmp_path, image)
+        assert np.array_equal(found.lesion, DISC & (YY >= 20))
+        assert found.rule == "two levels: 0 and 255, besides transparent pixels"
+        exif = Image.Exif()
+        exif[0x0112] = 6  # lies on its side
+        for lying in (grey(0, 255), grey(0, 255, dtype=np.uint16)):
+            lying.paste(0, (0, 0, WIDTH, 20))
+            turned = decided(tmp_path, lying, exif=exif).lesion
+            assert np.array_equal(turned, np.rot90(DISC & (YY >= 20), 3))
+
+    @pytest.mark.parametrize(
+        ("image", "rule"),
+        [
+            (grey(0, 0), "one level: 0, empty"),
+            (grey(0, 0, dtype=np.uint16), "one level: 0, empty"),
+            (coloured((0, 0), (0, 0)), "transparent everywhere: empty"),
+            *((grey(level, level, dtype=dtype), f"one level: {level}, the whole frame")
+              for level, dtype in ((1, np.uint8), (255, np.uint8), (255, np.uint16),
+                                   (65535, np.uint16))),
+        ],
+    )  # fmt: skip
+    def test_one_level_is_nothing_or_the_whole_frame(
+        self, tmp_path: Path, image: Image.Image, rule: str
+    ) -> None:
+        found = decided(tmp_path, image)
+        assert found.rule == rule
+        assert found.lesion.all() == found.lesion.any() == rule.endswith("frame")
 
 
 class TestGrades:
-    def test_eight_bits_are_split_at_128_as_the_challenge_splits_them(self, tmp_path: Path) -> None:
-        ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-        decided = decide_mask(_saved(tmp_path, Image.fromarray(ramp)))
-        assert np.array_equal(decided.lesion, ramp > 128)
-        assert decided.rule == "graded: above 128 of 255"
-
-    @pytest.mark.parametrize("high", [255, 1000, 65535])
-    def test_sixteen_bits_are_split_at_half_of_their_maximum(
-        self, tmp_path: Path, high: int
+    @pytest.mark.parametrize(
+        "levels",
+        [
+            np.arange(256, dtype=np.uint8).reshape(16, 16),
+            *(np.rint(255 / (1 + np.exp(-slope * (12 - np.hypot(YY - 24.0, XX - 32.0)))))
+              for slope in (0.1, 0.3, 1.0, 3.0)),
+            *(grey(0, 255).resize(size, method)
+              for size in ((100, 75), (32, 24), (150, 99))
+              for method in (Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)),
+        ],
+    )  # fmt: skip
+    def test_eight_bits_are_split_at_128_as_the_challenge_splits_them(
+        self, tmp_path: Path, levels: Any
     ) -> None:
-        smooth = np.asarray(_grey(0, 255).filter(ImageFilter.GaussianBlur(1)))
-        image = Image.fromarray((smooth.astype(np.uint32) * high // 255).astype(np.uint16))
-        decided = decide_mask(_saved(tmp_path, image))
-        assert np.array_equal(decided.lesion, DISC)
-        assert decided.rule == f"graded: above half of its maximum, {high}"
-
-    def test_grades_below_128_are_split_at_half_of_their_maximum(self, tmp_path: Path) -> None:
-        decided = decide_mask(_saved(tmp_path, _grey(0, 100).filter(ImageFilter.GaussianBlur(1))))
-        assert decided.rule == "graded: above half of its maximum, 100"
-        assert np.array_equal(decided.lesion, DISC)
+        pixels = np.asarray(levels).astype(np.uint8)
+        found = decided(tmp_path, Image.fromarray(pixels))
+        assert np.array_equal(found.lesion, pixels > 128)
+        assert found.rule == "graded: above 128 of 255"
 
     @pytest.mark.parametrize("quality", [50, 75, 90, 95, 100])
-    @pytest.mark.parametrize("again", [False, True])
-    def test_noise_of_jpeg_is_no_third_level(
-        self, tmp_path: Path, quality: int, again: bool
-    ) -> None:
-        path = _saved(tmp_path, _grey(0, 255), "mask.jpg", quality=quality)
-        if again:  # saved as PNG afterwards
-            with Image.open(path) as image:
-                path = _saved(tmp_path, image)
-        decided = decide_mask(path)
-        assert decided.rule == "graded: above 128 of 255"
-        assert (decided.lesion ^ DISC).sum() <= 3
+    def test_noise_of_jpeg_is_no_third_level(self, tmp_path: Path, quality: int) -> None:
+        found = decided(tmp_path, grey(0, 255), "jpg", quality=quality)
+        with Image.open(tmp_path / "mask.jpg") as image:
+            again = decided(tmp_path, image)  # saved as PNG afterwards
+        for each in (found, again):
+            assert each.rule == "graded: above 128 of 255"
+            assert (each.lesion ^ DISC).sum() <= 3
 
     @pytest.mark.parametrize("quality", [75, 95])
     def test_one_colour_as_jpeg(self, tmp_path: Path, quality: int) -> None:
-        image = _coloured((0, 0, 0), (200, 0, 0)).resize((4 * WIDTH, 4 * HEIGHT), 0)
-        decided = decide_mask(_saved(tmp_path, image, "mask.jpg", quality=quality))
-        assert decided.rule.startswith("graded: above half of its maximum")
+        image = enlarged(coloured((0, 0, 0), (200, 0, 0)), 4)
+        found = decided(tmp_path, image, "jpg", quality=quality)
+        assert found.rule.startswith(HALF.format(""))
         expected = np.kron(DISC, np.ones((4, 4), np.bool_))
-        assert (decided.lesion ^ expected).sum() < 0.01 * expected.sum()
-
-    @pytest.mark.parametrize("slope", [0.1, 0.3, 1.0, 3.0])
-    def test_probabilities(self, tmp_path: Path, slope: float) -> None:
-        distance = 12 - np.hypot(YY - 24.0, XX - 32.0)
-        levels = np.rint(255 / (1 + np.exp(-slope * distance))).astype(np.uint8)
-        assert np.array_equal(read_mask(_saved(tmp_path, Image.fromarray(levels))), levels > 128)
-
-    @pytest.mark.parametrize("method", [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
-    @pytest.mark.parametrize("size", [(100, 75), (32, 24), (150, 99)])
-    def test_a_mask_that_was_resized(
-        self, tmp_path: Path, method: Image.Resampling, size: tuple[int, int]
-    ) -> None:
-        resized = _grey(0, 255).resize(size, method)
-        found = read_mask(_saved(tmp_path, resized))
-        assert np.array_equal(found, np.asarray(resized) > 128)
+        assert (found.lesion ^ expected).sum() < 0.01 * expected.sum()
 
 
-class TestRefusals:
-    @pytest.mark.parametrize(
-        "levels", [(0, 1, 2), (0, 128, 255), (0, 255, 128), (0, 85, 170), (1, 2, 3), (0, 1, 255)]
-    )
-    def test_three_levels_are_classes(self, tmp_path: Path, levels: tuple[int, ...]) -> None:
-        with pytest.raises(ImageError, match=r"mask\.png is no mask: .*levels.*numbers of classes"):
-            decide_mask(_saved(tmp_path, _grey(*levels)))
-        with pytest.raises(ImageError, match="numbers of classes"):
-            decide_mask(_saved(tmp_path, _grey(*levels, dtype=np.uint16)))
+SEVERAL = coloured((0, 0, 0), (128, 0, 0), (0, 128, 0))
+SCATTERED = np.random.default_rng(0).choice(np.array([0, 100, 200], np.uint8), DISC.shape)
 
-    def test_levels_that_fill_much_without_areas(self, tmp_path: Path) -> None:
-        scattered = np.random.default_rng(0).choice(np.array([0, 100, 200], np.uint8), DISC.shape)
-        with pytest.raises(ImageError, match="3 levels that stand apart: 0, 100, 200"):
-            decide_mask(_saved(tmp_path, Image.fromarray(scattered)))
 
-    @pytest.mark.parametrize("quality", [75, 90, 95, 100])
-    def test_classes_as_jpeg(self, tmp_path: Path, quality: int) -> None:
-        large = _grey(0, 128, 255).resize((4 * WIDTH, 4 * HEIGHT), 0)
-        with pytest.raises(ImageError, match="stand apart"):
-            decide_mask(_saved(tmp_path, large, "mask.jpg", quality=quality))
+@pytest.mark.parametrize(
+    ("image", "suffix", "options", "match"),
+    [
+        *((grey(*levels, dtype=dtype), "png", {}, "levels.*numbers of classes")
+          for levels in ((0, 1, 2), (0, 128, 255), (0, 255, 128), (0, 85, 170), (1, 2, 3))
+          for dtype in (np.uint8, np.uint16)),
+        (Image.fromarray(SCATTERED), "png", {}, "3 levels that stand apart: 0, 100, 200"),
+        *((enlarged(grey(0, 128, 255), 4), "jpg", {"quality": quality}, "stand apart")
+          for quality in (75, 90, 95, 100)),
+        *((grey(0, 128, 255).resize((200, 150), method), "png", {}, "stand apart")
+          for method in (Image.Resampling.BILINEAR, Image.Resampling.LANCZOS)),
+        *((image, "png", {}, r"\d colours that are not shades of")
+          for image in (SEVERAL, SEVERAL.quantize(4), coloured((255, 255, 255), (255, 0, 0)))),
+        (enlarged(grey(0, 100), 2), "jpg", {"quality": 10},
+         r"areas up to level 1\d\d, and only edges above 128"),
+        (grey(128, 128), "png", {}, "every pixel has the level 128 of 255, which may be"),
+        (coloured((128, 0, 0), (128, 0, 0)), "png", {}, r"every pixel has the colour \(128, 0"),
+        (palette(0, 0, 0, 0, 0, 0), "png", {}, "the palette gives all of its entries one colour"),
+        (coloured((0, 0), (255, 0)), "png", {}, "every pixel is transparent, and yet they differ"),
+    ],
+)  # fmt: skip
+def test_what_fits_no_rule_is_refused(
+    tmp_path: Path, image: Image.Image, suffix: str, options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ImageError, match=rf"mask\.{suffix} is no mask: .*{match}"):
+        decided(tmp_path, image, suffix, **options)
 
-    @pytest.mark.parametrize("method", [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
-    def test_classes_that_were_resized(self, tmp_path: Path, method: Image.Resampling) -> None:
-        with pytest.raises(ImageError, match="stand apart"):
-            decide_mask(_saved(tmp_path, _grey(0, 128, 255).resize((200, 150), method)))
 
-    def test_colours_are_classes(self, tmp_path: Path) -> None:
-        several = _coloured((0, 0, 0), (128, 0, 0), (0, 128, 0))
-        for image in (several, several.quantize(4), _coloured((255, 255, 255), (255, 0, 0))):
-            with pytest.raises(ImageError, match=r"is no mask: \d colours that are not shades of"):
-                decide_mask(_saved(tmp_path, image))
-
-    def test_areas_below_the_threshold_with_edges_above_it(self, tmp_path: Path) -> None:
-        large = _grey(0, 100).resize((2 * WIDTH, 2 * HEIGHT), 0)
-        with pytest.raises(ImageError, match=r"areas up to level 1\d\d, and only edges above 128"):
-            decide_mask(_saved(tmp_path, large, "mask.jpg", quality=10))
-
-    def test_a_file_that_is_missing_or_floating_point(self, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="no such file"):
-            read_mask(tmp_path / "none.png")
-        with pytest.raises(ImageError, match="floating-point"):
-            read_mask(_saved(tmp_path, Image.new("F", (20, 20)), "mask.tif"))
+def test_what_is_no_image_is_refused_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        read_mask(tmp_path / "none.png")
+    with pytest.raises(ImageError, match="floating-point"):
+        decided(tmp_path, Image.new("F", (20, 20)), "tif")
 
 
 def test_written_masks_are_read_back(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", DISC)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert (image.mode, image.getextrema()) == ("L", (0, 255))
     assert np.array_equal(read_mask(tmp_path / "mask.png"), DISC)
 
 
 def test_a_mask_is_named_after_its_image_in_either_case() -> None:
-    names = ["a_Segmentation.png", "a_segmentation.PNG", "a_SEGMENTATION.tif"]
-    assert [image_of_mask(Path(name)) for name in names] == ["a", "a", "a"]
-    assert image_of_mask(Path("b.png")) == "b"
-    assert not has_mask_name(Path("b.png"))
-
-
-def _png16(colour: int, values: np.ndarray) -> bytes:
-    """A PNG of 16 bits, of the channels in (H, W, C), that Pillow does not write."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sums = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + sums
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
-    file.seek(0, io.SEEK_END)
-    file.write(chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour, 0, 0, 0)))
-    file.write(chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-    return file.getvalue()
+    names = ["a_Segmentation.png", "a_segmentation.PNG", "a_SEGMENTATION.tif", "b.png"]
+    assert [image_of_mask(Path(name)) for name in names] == ["a", "a", "a", "b"]
+    assert [has_mask_name(Path(name)) for name in names] == [True, True, True, False]

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.preprocess import read_image
+from dermfuse.imaging.preprocess import image_pixels, read_image
+from dermfuse.imaging.tiff import page_samples, read_page
+
+from .made import encode
 
 SIDE = 16
 WIDTH, HEIGHT, BITS, CODING, PHOTOMETRIC, OFFSETS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
@@ -59,13 +62,20 @@ def _packed(first: list[int], bits: int, *, in_row: int = SIDE) -> bytes:
     return int(row.ljust(8 * length, "0"), 2).to_bytes(length, "big") + bytes(length * (SIDE - 1))
 
 
-def _grey(data: bytes, count: int) -> list[int]:
-    pixels = read_image(data)
-    assert (pixels[..., :1] == pixels).all()
-    return pixels[0, :count, 0].tolist()
+def _planes(first: list[Any], kind: str = "<u2") -> list[bytes]:
+    """The channels of ``_grid``, one after the other."""
+    return [plane.tobytes() for plane in np.moveaxis(_grid(first, kind), -1, 0)]
 
 
-class TestDepths:
+RGB16 = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2}
+RGBA16 = {BITS: [16] * 4, SAMPLES: 4, PHOTOMETRIC: 2}
+GREY16 = [0, 128, 129, 25700, 65535]
+DIFFERENT = [257, 514, 65022, *[0] * 13]  # each value less the one before it: 257, 771, 257
+ALPHA = _grid([[0, 65535, 65535, 25700]], "<u2").tobytes()
+MULTIPLIED = _grid([[0, 0, 0, 25700]], "<u2").tobytes()
+
+
+class TestLayouts:
     @pytest.mark.parametrize(
         ("bits", "values", "levels"),
         [
@@ -73,6 +83,7 @@ class TestDepths:
             (2, [1, 2, 3], [85, 170, 255]),
             (4, [1, 8, 15], [17, 136, 255]),
             (6, [1, 32, 63], [4, 130, 255]),
+            (8, [5, 255], [5, 255]),
             (10, [512, 1023], [128, 255]),
             (12, [16, 2048, 4095], [1, 128, 255]),
             (14, [64, 8192, 16383], [1, 128, 255]),
@@ -81,53 +92,60 @@ class TestDepths:
     def test_packed_grey_is_scaled_by_its_own_depth(
         self, bits: int, values: list[int], levels: list[int]
     ) -> None:
-        stored = [_packed(values, bits)]
-        assert _grey(_tiff(stored, {BITS: bits}), len(levels)) == levels
-        inverted = _grey(_tiff(stored, {BITS: bits, PHOTOMETRIC: 0}), len(levels))
-        assert inverted == [255 - level for level in levels]
-
-    def test_packed_colours_are_read_across_bytes(self) -> None:
-        stored = [_packed([4095, 0, 2048, 0, 4095, 16], 12, in_row=3 * SIDE)]
-        pixels = read_image(_tiff(stored, {BITS: [12] * 3, SAMPLES: 3, PHOTOMETRIC: 2}))
-        assert pixels[0, :2].tolist() == [[255, 0, 128], [0, 255, 1]]
+        for photometric, expected in ((1, levels), (0, [255 - level for level in levels])):
+            data = _tiff([_packed(values, bits)], {BITS: bits, PHOTOMETRIC: photometric})
+            assert read_image(data)[0, : len(levels)].tolist() == [
+                [level] * 3 for level in expected
+            ]
 
     @pytest.mark.parametrize("order", ["<", ">"])
-    def test_sixteen_bits_of_grey(self, order: str) -> None:
-        stored = [_grid([0, 128, 129, 25700, 65535], order + "u2").tobytes()]
-        levels = [0, 0, 1, 100, 255]
-        assert _grey(_tiff(stored, {BITS: 16}, order=order), 5) == levels
-        inverted = _grey(_tiff(stored, {BITS: 16, PHOTOMETRIC: 0}, order=order), 5)
-        assert inverted == [255 - level for level in levels]
-
-    def test_eight_bits_where_white_is_zero(self) -> None:
-        assert _grey(_tiff([_grid([255, 5], "u1").tobytes()], {PHOTOMETRIC: 0}), 2) == [0, 250]
-
-
-class TestPlanes:
-    @pytest.mark.parametrize("order", ["<", ">"])
-    def test_sixteen_bit_colours_in_planes(self, order: str) -> None:
-        pixels = _grid([[257, 514, 771], [65535, 0, 257 * 9]], order + "u2")
-        planes = [pixels[..., channel].tobytes() for channel in range(3)]
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2}
-        read = read_image(_tiff(planes, tags, order=order))
+    def test_words_of_either_order(self, order: str) -> None:
+        grey, kind = _grid(GREY16, order + "u2").tobytes(), order + "u2"
+        levels = np.array([0, 0, 1, 100, 255])
+        read = read_image(_tiff([grey], {BITS: 16}, order=order))
+        assert np.array_equal(read[0, :5, 0], levels)
+        read = read_image(_tiff([grey], {BITS: 16, PHOTOMETRIC: 0}, order=order))
+        assert np.array_equal(read[0, :5, 1], 255 - levels)
+        planes = _planes([[257, 514, 771], [65535, 0, 257 * 9]], kind)
+        read = read_image(_tiff(planes, RGB16 | {PLANES: 2}, order=order))
         assert read[0, :2].tolist() == [[1, 2, 3], [255, 0, 9]]
 
-    def test_ink_in_planes(self) -> None:
-        inks = _grid([[0, 65535, 65535, 0]], "<u2")
-        planes = [inks[..., channel].tobytes() for channel in range(4)]
-        tags = {BITS: [16] * 4, SAMPLES: 4, PHOTOMETRIC: 5, PLANES: 2}
-        assert read_image(_tiff(planes, tags))[0, :2].tolist() == [RED, WHITE]
+    @pytest.mark.parametrize(
+        ("parts", "tags", "expected"),
+        [
+            # colours across bytes; ink in planes; differences or none, compressed in planes
+            ([_packed([4095, 0, 2048, 0, 4095, 16], 12, in_row=3 * SIDE)],
+             RGB16 | {BITS: [12] * 3}, [[255, 0, 128], [0, 255, 1]]),
+            (_planes([[0, 65535, 65535, 0]]), RGBA16 | {PHOTOMETRIC: 5, PLANES: 2}, [RED, WHITE]),
+            *(([zlib.compress(_grid(stored, "<u2").tobytes())] * 3,
+               RGB16 | {PLANES: 2, CODING: 8, PREDICTOR: predictor}, [[1] * 3, [3] * 3, [1] * 3])
+              for predictor, stored in ((1, [257, 771, 257]), (2, DIFFERENT))),
+            # red, green and blue of the entries 0 to 3, of 8 or of 16 bits
+            *(([_packed([0, 1, 2], 2)],
+               {BITS: 2, PHOTOMETRIC: 3,
+                COLOURS: [factor * v for v in (200, 10, 0, 0, 255, 20, 0, 0, 0, 30, 255, 0)]},
+               [[200, 255, 0], [10, 20, 30], BLUE]) for factor in (1, 256, 257)),
+            # alpha of which nothing is said, straight, associated (multiplied already), and none
+            ([ALPHA], RGBA16, [[155, 255, 255]]),
+            ([ALPHA], RGBA16 | {EXTRA: 2}, [[155, 255, 255]]),
+            ([MULTIPLIED], RGBA16 | {EXTRA: 1}, [[155, 155, 155]]),
+            ([ALPHA], RGBA16 | {EXTRA: 0}, [[0, 255, 255]]),
+            (_planes([[50, 255], [50, 0]], "u1"),
+             {BITS: [8] * 2, SAMPLES: 2, PLANES: 2, EXTRA: 2}, [[50] * 3, WHITE]),
+        ],
+    )  # fmt: skip
+    def test_first_pixels(
+        self, parts: list[bytes], tags: dict[int, Any], expected: list[list[int]]
+    ) -> None:
+        read = read_image(_tiff(parts, tags))[0, : len(expected)].astype(int)
+        assert np.abs(read - expected).max() <= 1
 
     def test_several_strips_of_each_plane(self) -> None:
         pixels = np.zeros((SIDE, SIDE, 3), "<u2")
         pixels[12, 0] = [257, 514, 771]  # in the second strip of each plane
-        strips = [
-            pixels[start : start + 10, :, channel].tobytes()
-            for channel in range(3)
-            for start in (0, 10)
-        ]
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, ROWS: 10}
-        read = read_image(_tiff(strips, tags))
+        planes = np.moveaxis(pixels, -1, 0)
+        strips = [part.tobytes() for plane in planes for part in (plane[:10], plane[10:])]
+        read = read_image(_tiff(strips, RGB16 | {PLANES: 2, ROWS: 10}))
         assert read[12, 0].tolist() == [1, 2, 3]
         assert read.sum() == 6
 
@@ -137,72 +155,18 @@ class TestPlanes:
         tiles = [pixels[:, :16].tobytes(), pixels[:, 16:].tobytes()]
         tags = {BITS: 16, WIDTH: 20, TILE_WIDTH: 16, TILE_HEIGHT: 16}
         read = read_image(_tiff(tiles, tags))
-        assert read.shape == (16, 20, 3)
-        assert read[3, 18].tolist() == [7, 7, 7]
-        assert read.sum() == 21
-
-    @pytest.mark.parametrize("predictor", [1, 2])
-    def test_compressed_planes_with_differences(self, predictor: int) -> None:
-        stored = _grid([257, 771], "<u2")
-        if predictor == 2:  # each value less the one before it
-            stored = np.diff(stored, axis=1, prepend=np.uint16(0)).astype("<u2")
-        planes = [zlib.compress(stored.tobytes())] * 3
-        tags = {BITS: [16] * 3, SAMPLES: 3, PHOTOMETRIC: 2, PLANES: 2, CODING: 8}
-        read = read_image(_tiff(planes, tags | {PREDICTOR: predictor}))
-        assert read[0, :3].tolist() == [[1] * 3, [3] * 3, [0] * 3]
-
-
-class TestPalettes:
-    @pytest.mark.parametrize("factor", [1, 256, 257])
-    def test_entries_of_eight_and_of_sixteen_bits(self, factor: int) -> None:
-        entries = [200, 10, 0, 0, 255, 20, 0, 0, 0, 30, 255, 0]  # red, green, blue of 0 to 3
-        tags = {BITS: 2, PHOTOMETRIC: 3, COLOURS: [value * factor for value in entries]}
-        read = read_image(_tiff([_packed([0, 1, 2], 2)], tags))
-        assert read[0, :3].tolist() == [[200, 255, 0], [10, 20, 30], [0, 0, 255]]
-
-    def test_a_short_colour_map_is_refused(self) -> None:
-        data = _tiff([bytes(256)], {PHOTOMETRIC: 3, COLOURS: [0] * 9})
-        with pytest.raises(ImageError, match="colour map that is cut off or missing"):
-            read_image(data)
-
-
-class TestTransparency:
-    @pytest.mark.parametrize(
-        ("extra", "expected"),
-        [
-            ({}, [155, 255, 255]),  # nothing said: straight
-            ({EXTRA: 2}, [155, 255, 255]),
-            ({EXTRA: 1}, [155, 155, 155]),  # associated: colours are multiplied already
-            ({EXTRA: 0}, [0, 255, 255]),  # not alpha
-        ],
-    )
-    def test_alpha_is_laid_on_white(self, extra: dict[int, int], expected: list[int]) -> None:
-        first = [0, 255, 255, 100] if extra != {EXTRA: 1} else [0, 0, 0, 100]
-        stored = _grid([[value * 257 for value in first]], "<u2")
-        tags = {BITS: [16] * 4, SAMPLES: 4, PHOTOMETRIC: 2} | extra
-        read = read_image(_tiff([stored.tobytes()], tags))
-        assert np.abs(read[0, 0].astype(int) - expected).max() <= 1
-
-    def test_grey_and_alpha_in_planes(self) -> None:
-        planes = [_grid([50, 50], "u1").tobytes(), _grid([255, 0], "u1").tobytes()]
-        tags = {BITS: [8] * 2, SAMPLES: 2, PLANES: 2, EXTRA: 2}
-        assert _grey(_tiff(planes, tags), 2) == [50, 255]
-
-
-class TestOrientation:
-    def test_the_directorys_tag_turns_the_image(self) -> None:
-        stored = [_grid([9], "u1").tobytes()]
-        read = read_image(_tiff(stored, {ORIENTATION: 3}))
-        assert read[-1, -1].tolist() == [9, 9, 9]
+        assert (read.shape, read[3, 18].tolist(), read.sum()) == ((16, 20, 3), [7, 7, 7], 21)
 
     @pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "jpeg"])
-    def test_that_of_xmp_does_not(self, compression: str) -> None:
-        buffer = io.BytesIO()
+    def test_the_directorys_tag_turns_the_image_and_that_of_xmp_does_not(
+        self, compression: str
+    ) -> None:
+        turned = read_image(_tiff([_grid([9], "u1").tobytes()], {ORIENTATION: 3}))
+        assert turned[-1, -1].tolist() == [9, 9, 9]
         xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
-        Image.new("RGB", (32, 20)).save(
-            buffer, "TIFF", tiffinfo={700: xmp}, compression=compression
-        )
-        assert read_image(buffer.getvalue()).shape == (20, 32, 3)
+        image = Image.new("RGB", (32, 20))
+        data = encode(image, "TIFF", tiffinfo={700: xmp}, compression=compression)
+        assert read_image(data).shape == (20, 32, 3)
 
 
 class TestRefusals:
@@ -216,6 +180,7 @@ class TestRefusals:
             ({BITS: [32] * 3, SAMPLES: 3, PHOTOMETRIC: 2}, r"3 channel\(s\) of 32 bits"),
             ({BITS: [5, 6, 5], SAMPLES: 3, PHOTOMETRIC: 2}, "channels of different depths"),
             ({FORMAT: 2}, "signed samples of 8 bits"),
+            ({PHOTOMETRIC: 3, COLOURS: [0] * 9}, "colour map that is cut off or missing"),
             ({BITS: 12, PREDICTOR: 2}, "predictor 2 on samples of 12 bits"),
             ({BITS: [8] * 3, SAMPLES: 3, PHOTOMETRIC: 6}, "YCbCr pixels that share"),
             ({BITS: [8] * 5, SAMPLES: 5, PHOTOMETRIC: 5, EXTRA: 2}, "CMYK and transparency"),
@@ -229,29 +194,34 @@ class TestRefusals:
             read_image(_tiff([bytes(256)], tags))
         assert "PNG" in str(caught.value)
 
-    def test_webp_is_named(self, capfd: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(ImageError, match="compression 50001, which is WebP"):
-            read_image(_tiff([b"RIFF"], {CODING: 50001}))
+    @pytest.mark.parametrize(
+        ("tags", "match"),
+        [
+            ({CODING: 50001}, "compression 50001, which is WebP"),
+            ({WIDTH: 8}, "16 or more on each side"),
+            ({WIDTH: 60000, HEIGHT: 60000, BITS: 16}, "60000 x 60000 pixels"),
+        ],
+    )
+    def test_before_anything_is_decoded(
+        self, tags: dict[int, Any], match: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(ImageError, match=match):
+            read_image(_tiff([bytes(256)], tags))
         assert capfd.readouterr().err == ""
 
-    def test_sizes_are_checked_before_anything_is_decoded(self) -> None:
-        with pytest.raises(ImageError, match="16 or more on each side"):
-            read_image(_tiff([bytes(256)], {WIDTH: 8}))
-        with pytest.raises(ImageError, match="60000 x 60000 pixels"):
-            read_image(_tiff([bytes(256)], {WIDTH: 60000, HEIGHT: 60000, BITS: 16}))
-
-    def test_another_page_behind_the_first(self) -> None:
-        with pytest.raises(ImageError, match="several pages"):
-            read_image(_tiff([bytes(256)], {}, following=8))
-
-    def test_negative_values(self) -> None:
-        stored = _grid([-5], "<i2").tobytes()
-        with pytest.raises(ImageError, match="grey values from -5"):
-            read_image(_tiff([stored], {BITS: 16, FORMAT: 2}))
-
-    def test_a_directory_that_lies_outside_the_file(self) -> None:
-        with pytest.raises(ImageError, match="cut off or damaged"):
-            read_image(b"II*\0" + struct.pack("<I", 1000) + bytes(100))
+    @pytest.mark.parametrize(
+        ("data", "match"),
+        [
+            (_tiff([bytes(256)], {}, following=8), "several pages"),
+            (_tiff([_grid([-5], "<i2").tobytes()], {BITS: 16, FORMAT: 2}), "grey values from -5"),
+            (b"II*\0" + struct.pack("<I", 1000) + bytes(100), "cut off or damaged"),
+        ],
+    )
+    def test_other_pages_negative_values_and_a_directory_outside_the_file(
+        self, data: bytes, match: str
+    ) -> None:
+        with pytest.raises(ImageError, match=match):
+            read_image(data)
 
 
 class TestDamage:
@@ -266,11 +236,9 @@ class TestDamage:
     def test_strips_outside_the_file(
         self, compression: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        buffer = io.BytesIO()
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-        Image.fromarray(pixels).save(buffer, "TIFF", compression=compression)
-        data = buffer.getvalue()
-        (at,) = Image.open(buffer).tag_v2[OFFSETS]  # type: ignore[attr-defined]
+        data = encode(pixels, "TIFF", compression=compression)
+        (at,) = Image.open(io.BytesIO(data)).tag_v2[OFFSETS]  # type: ignore[attr-defined]
         length = data.index(struct.pack("<HHI", COUNTS, 4, 1))  # its entry
         longer = struct.pack("<I", len(data) - at + 1)
         with pytest.raises(ImageError, match="its pixels lie outside the file"):
@@ -279,9 +247,7 @@ class TestDamage:
 
     def test_a_strip_coded_as_jpeg(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "TIFF", compression="jpeg")
-        data = buffer.getvalue()
+        data = encode(pixels, "TIFF", compression="jpeg")
         assert read_image(data).shape == (64, 64, 3)
         at = data.rindex(b"\xff\xda") + 1000
         with pytest.raises(ImageError, match="the JPEG image is damaged inside"):
@@ -289,8 +255,20 @@ class TestDamage:
 
 
 def test_a_pillow_image_that_is_not_decoded_yet_reads_as_its_file() -> None:
-    data = _tiff([_packed([2048], 12)], {BITS: 12})
-    from dermfuse.imaging.preprocess import image_pixels
-
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(_tiff([_packed([2048], 12)], {BITS: 12}))) as image:
         assert image_pixels(image)[0, 0].tolist() == [128] * 3
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags", "expected"),
+    [
+        (np.array([[0, 1, 4095, 65535]], np.uint16), {}, [0, 1, 4095, 65535]),
+        (np.array([[True, False, True]]), {}, [1, 0, 1]),
+        (np.array([[True, False, True]]), {PHOTOMETRIC: 0}, [1, 0, 1]),  # stored as 0 1 0
+    ],
+)
+def test_samples_keep_their_own_depth(
+    pixels: NDArray[Any], tags: dict[int, int], expected: list[int]
+) -> None:
+    data = encode(pixels, "TIFF", tiffinfo=tags)
+    assert page_samples(data, read_page(data), "it").values[0, :, 0].tolist() == expected

@@ -15,10 +15,10 @@ from dermfuse.jobs.queue import (
     Memory,
     Pace,
     TrainingImages,
+    chains,
     fitting_jobs,
     free_ram_mb,
     make_queue,
-    order_runs,
     passes_per_epoch,
     require_sides,
     require_time,
@@ -226,20 +226,19 @@ def test_a_run_that_cannot_be_timed_is_begun_last_and_leaves_the_rest_alone(
     assert queue.estimates[-1].basis == "not timed: memory ran out."
 
 
-def test_runs_that_the_longest_work_hangs_on_begin_first() -> None:
-    runs = [_run("pupil", after="teacher"), _run("long"), _run("teacher"), _run("short")]
-    seconds = {"pupil": 5.0, "long": 6.0, "teacher": 2.0, "short": 1.0}
-    assert [run.name for run in order_runs(runs, seconds)] == ["teacher", "long", "pupil", "short"]
-
-
 def test_a_pupil_waits_for_its_teachers_in_the_estimate(place: Workplace, timed: list[int]) -> None:
+    runs = [_run("pupil", after="teacher"), _run("long"), _run("teacher")]
+    seconds = {"pupil": 5.0, "long": 6.0, "teacher": 2.0}
+    assert chains(runs, seconds) == {"pupil": 5.0, "long": 6.0, "teacher": 7.0}
     place = replace(place, jobs=3)
-    chained = [_run("a"), _run("b", after="a"), _run("c", after="b")]
-    each = make_queue(chained[:1], place).seconds
-    assert make_queue(chained, place).seconds == pytest.approx(3 * each)
+    chained = [_run("b", after="a"), _run("c", after="b"), _run("a")]
+    queue = make_queue(chained, place)
+    assert [run.name for run in queue.runs] == ["a", "b", "c"]
+    each = queue.estimates[0].seconds
+    assert queue.seconds == pytest.approx(3 * each)
     side = [_run("a"), _run("b"), _run("c")]
     assert make_queue(side, place).seconds == pytest.approx(each)
-    assert make_queue(side, replace(place, jobs=2)).seconds == pytest.approx(2 * each)
+    assert make_queue(side, replace(place, jobs=2)).seconds == pytest.approx(1.5 * each)
 
 
 def test_a_deadline_must_leave_time_for_one_epoch_after_the_timing(

@@ -125,7 +125,7 @@ def test_what_is_finished_is_reused_and_the_rest_is_trained(place: Workplace) ->
     seen: list[Sequence[RunProgress]] = []
     ended = train_all(RUNS[:3], place, jobs=2, watch=seen.append, command=_command())
     assert [(run.state, run.epoch) for run in ended] == [
-        *(("reused", 4), ("trained", 4), ("trained", 4)),
+        *(("reused", 4), ("trained", 4), ("trained", 4))
     ]
     assert not place.log_file(RUNS[0]).exists(), "a finished run is not begun again"
     assert place.log_file(RUNS[1]).exists()

@@ -1,7 +1,9 @@
-"""Fusion: weights by hand, the grid against brute force, and what is refused."""
+"""Fusion, ensembles and joined folds: weights by hand, the grid against brute force, refusals."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,78 +25,94 @@ from dermfuse.predictions.folder import (
 from dermfuse.predictions.fusion import (
     WEIGHTS,
     FitOn,
+    average,
     count_fused,
     fit_score_weight,
     fuse,
-    fuse_scores,
+    is_lesion,
+    join,
+    mean_scores,
 )
 from dermfuse.predictions.metrics import average_precision, count
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
-
-def write_folder_of_scores(folder: Path, scores: dict[str, float], split: str = "test") -> Path:
-    write_scores(folder / "scores.csv", ScoreTable(tuple(scores), np.array(list(scores.values()))))
-    write_manifest(folder, Manifest("classification", source=f"net-{folder.name}", split=split))
-    return folder
-
-
-def write_folder_of_maps(folder: Path, maps: dict[str, NDArray[np.float32]], split: str) -> Path:
-    for image_id, probability in maps.items():
-        write_probability(probability_path(folder, image_id), probability)
-        write_mask(mask_path(folder, image_id), probability >= 0.5)
-    write_manifest(folder, Manifest(task="segmentation", source=folder.name, split=split))
-    return folder
+Maps = dict[str, NDArray[np.float32]]
 
 
 def flat(*levels: int) -> NDArray[np.float32]:
-    """A map of 16 rows, each as long as the levels, each level 16 pixels wide."""
-    row = np.repeat(np.array(levels, dtype=np.float32) / 255, 16)
-    return np.tile(row, (16, 1))
+    """A map of 16 rows, each level 16 pixels wide."""
+    return np.tile(np.repeat(np.array(levels, dtype=np.float32) / 255, 16), (16, 1))
 
 
-def test_scores_are_averaged_with_the_weight_given(tmp_path: Path) -> None:
-    a = write_folder_of_scores(tmp_path / "a", {"x": 0.2, "y": 1.0})
-    b = write_folder_of_scores(tmp_path / "b", {"y": 0.0, "x": 0.6})
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder of scores, of maps, or of both."""
+
+    def write(
+        name: str, scores: dict[str, float] | None = None, maps: Maps | None = None, **said: Any
+    ) -> Path:
+        folder = tmp_path / name
+        if scores:
+            table = ScoreTable(tuple(scores), np.array(list(scores.values())))
+            write_scores(folder / "scores.csv", table)
+        for image_id, probability in (maps or {}).items():
+            write_probability(probability_path(folder, image_id), probability)
+            write_mask(mask_path(folder, image_id), probability >= 0.5)
+        task: Any = "joint" if scores and maps else "classification" if scores else "segmentation"
+        said = {"split": "validation", "source": f"net-{name}", **said}
+        write_manifest(folder, Manifest(task, **said))
+        return folder
+
+    return write
+
+
+Write = Callable[..., Path]
+X: Maps = {"x": flat(1)}
+
+
+def levels_of(path: Path) -> list[int]:
+    found: list[int] = np.rint(read_probability(path) * 255)[0, ::16].astype(int).tolist()
+    return found
+
+
+def test_scores_are_averaged_with_the_weight_given(write: Write, tmp_path: Path) -> None:
+    a = write("a", {"x": 0.2, "y": 1.0}, split="test")
+    b = write("b", {"y": 0.0, "x": 0.6}, split="test")
     report = fuse(a, b, tmp_path / "out", weight=0.25)
     fused = read_predictions(tmp_path / "out")
     assert fused.score_by_id() == pytest.approx({"x": 0.5, "y": 0.25})
     assert fused.manifest.source == "fusion of net-a and net-b"
     assert fused.manifest.split == "test"
     assert fused.manifest.details == {"weight": 0.25, "fit": None}
-    assert (report.task, report.weight, report.image_count) == ("classification", 0.25, 2)
-    assert report.fit is None
-    assert json.loads(json.dumps(report.to_dict()))["weight"] == 0.25
+    record = json.loads(json.dumps(report.to_dict()))
+    assert (record["task"], record["weight"], record["image_count"], record["fit"]) == (
+        *("classification", 0.25, 2),
+        None,
+    )
 
 
-def test_without_a_weight_the_plain_mean_is_taken(tmp_path: Path) -> None:
-    a = write_folder_of_scores(tmp_path / "a", {"x": 0.2})
-    b = write_folder_of_scores(tmp_path / "b", {"x": 0.6}, split="validation")
+def test_without_a_weight_the_plain_mean_is_taken(write: Write, tmp_path: Path) -> None:
+    a, b = write("a", {"x": 0.2}, split="test"), write("b", {"x": 0.6})
     assert fuse(a, b, tmp_path / "out").weight == 0.5
-    assert read_predictions(tmp_path / "out").score_by_id() == pytest.approx({"x": 0.4})
-    assert read_predictions(tmp_path / "out").manifest.split == ""
+    fused = read_predictions(tmp_path / "out")
+    assert fused.score_by_id() == pytest.approx({"x": 0.4})
+    assert fused.manifest.split == ""
 
 
-def test_the_weight_is_chosen_on_validation(tmp_path: Path) -> None:
+def test_the_weight_is_chosen_on_validation(write: Write, tmp_path: Path) -> None:
     # A ranks u before v, B the other way about: only together do both come before w and z.
-    val_a = {"u": 0.9, "v": 0.3, "w": 0.5, "z": 0.1}
-    val_b = {"u": 0.3, "v": 0.9, "w": 0.1, "z": 0.5}
+    val_a = write("va", {"u": 0.9, "v": 0.3, "w": 0.5, "z": 0.1})
+    val_b = write("vb", {"u": 0.3, "v": 0.9, "w": 0.1, "z": 0.5})
     truth = tmp_path / "truth"
     truth.mkdir()
     (truth / "labels.csv").write_text("image_id,label\nu,1\nv,1\nw,0\nz,0\n")
-    fit = FitOn(
-        write_folder_of_scores(tmp_path / "va", val_a, "validation"),
-        write_folder_of_scores(tmp_path / "vb", val_b, "validation"),
-        truth,
-    )
-    a = write_folder_of_scores(tmp_path / "a", {"x": 0.0})
-    b = write_folder_of_scores(tmp_path / "b", {"x": 1.0})
-    report = fuse(a, b, tmp_path / "out", fit=fit)
+    a, b = write("a", {"x": 0.0}, split="test"), write("b", {"x": 1.0}, split="test")
+    report = fuse(a, b, tmp_path / "out", fit=FitOn(val_a, val_b, truth))
     assert report.weight == 0.5
-    assert report.fit is not None
-    assert report.fit.metric == "average_precision"
-    assert report.fit.image_count == 4
-    assert report.fit.fused == 1.0
-    assert report.fit.a == report.fit.b == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+    found = report.fit
+    assert found is not None
+    assert (found.metric, found.image_count, found.fused) == ("average_precision", 4, 1.0)
+    assert found.a == found.b == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
     assert read_predictions(tmp_path / "out").manifest.details["fit"]["image_count"] == 4
 
 
@@ -109,12 +127,10 @@ def test_of_equally_good_weights_the_nearest_to_one_half_is_taken() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(float, (2, 12), elements=st.floats(0, 1)))
-def test_the_best_weight_is_at_least_as_good_as_either_model(
-    scores: NDArray[np.float64],
-) -> None:
+def test_the_best_weight_is_at_least_as_good_as_either_model(scores: NDArray[np.float64]) -> None:
     labels = np.arange(12) < 4
     weight, values = fit_score_weight(labels, *scores)
-    best = average_precision(labels, fuse_scores(*scores, weight))
+    best = average_precision(labels, mean_scores(list(scores), [weight, 1 - weight]))
     assert best == values.max() >= max(average_precision(labels, s) for s in scores)
 
 
@@ -127,49 +143,49 @@ def test_counts_of_every_weight_are_those_of_the_fused_masks(
     levels: NDArray[np.uint8], truth: NDArray[np.bool_]
 ) -> None:
     counted = count_fused(*levels, truth)
+    a, b = levels.astype(int)
     for weight, counts in list(zip(WEIGHTS, counted, strict=True))[::10]:
         hundredths = round(100 * weight)
-        twice = 2 * (
-            hundredths * levels[0].astype(int) + (100 - hundredths) * levels[1].astype(int)
-        )
+        twice = 2 * (hundredths * a + (100 - hundredths) * b)
         assert counts == count(twice >= 255 * 100, truth)
 
 
-def test_maps_are_averaged_and_a_half_is_lesion(tmp_path: Path) -> None:
-    a = write_folder_of_maps(tmp_path / "a", {"x": flat(255, 128, 100, 0)}, "test")
-    b = write_folder_of_maps(tmp_path / "b", {"x": flat(255, 127, 150, 0)}, "test")
-    report = fuse(a, b, tmp_path / "out")
-    assert (report.task, report.weight) == ("segmentation", 0.5)
+@given(st.lists(st.integers(0, 255), min_size=2, max_size=9))
+def test_a_pixel_is_lesion_exactly_from_one_half_on(levels: list[int]) -> None:
+    mean = np.zeros(1)
+    for level in levels:
+        mean += level / len(levels)
+    assert bool(is_lesion(mean)[0]) == (2 * sum(levels) >= 255 * len(levels))
+
+
+@pytest.mark.parametrize(
+    ("weight", "mask", "levels"),
+    [
+        (None, [True, True, False, False], [255, 128, 125, 0]),
+        (1.0, [True, True, False, False], [255, 128, 100, 0]),
+        (0.0, [True, False, True, False], [255, 127, 150, 0]),
+    ],
+)
+def test_maps_are_averaged_and_a_half_is_lesion(
+    weight: float | None, mask: list[bool], levels: list[int], write: Write, tmp_path: Path
+) -> None:
+    a = write("a", maps={"x": flat(255, 128, 100, 0)})
+    b = write("b", maps={"x": flat(255, 127, 150, 0)})
+    report = fuse(a, b, tmp_path / "out", weight=weight)
+    assert (report.task, report.image_count) == ("segmentation", 1)
     fused = read_predictions(tmp_path / "out")
     assert fused.scores is None
-    assert read_mask(fused.masks["x"])[0, ::16].tolist() == [True, True, False, False]
-    levels = np.rint(read_probability(fused.probabilities["x"]) * 255)
-    assert levels[0, ::16].tolist() == [255, 128, 125, 0]
+    assert read_mask(fused.masks["x"])[0, ::16].tolist() == mask
+    assert levels_of(fused.probabilities["x"]) == levels
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.0, flat(0, 200)), (1.0, flat(90, 255))])
-def test_a_weight_of_zero_or_one_is_one_model_alone(
-    tmp_path: Path, weight: float, expected: NDArray[np.float32]
-) -> None:
-    a = write_folder_of_maps(tmp_path / "a", {"x": flat(90, 255)}, "test")
-    b = write_folder_of_maps(tmp_path / "b", {"x": flat(0, 200)}, "test")
-    fuse(a, b, tmp_path / "out", weight=weight)
-    fused = read_predictions(tmp_path / "out")
-    assert read_probability(fused.probabilities["x"]) == pytest.approx(expected)
-    assert (read_mask(fused.masks["x"]) == (expected >= 0.5)).all()
-
-
-def test_the_weight_of_maps_is_chosen_by_jaccard(tmp_path: Path) -> None:
+def test_the_weight_of_maps_is_chosen_by_jaccard(write: Write, tmp_path: Path) -> None:
     truth = tmp_path / "truth"
     write_mask(truth / "masks" / "v.png", flat(255, 255, 0, 0) > 0.5)
-    fit = FitOn(
-        write_folder_of_maps(tmp_path / "va", {"v": flat(255, 255, 0, 0)}, "validation"),
-        write_folder_of_maps(tmp_path / "vb", {"v": flat(0, 255, 255, 0)}, "validation"),
-        truth,
-    )
-    maps = {"x": flat(255, 0)}
-    a, b = (write_folder_of_maps(tmp_path / name, maps, "test") for name in "ab")
-    report = fuse(a, b, tmp_path / "out", fit=fit)
+    val_a = write("va", maps={"v": flat(255, 255, 0, 0)})
+    val_b = write("vb", maps={"v": flat(0, 255, 255, 0)})
+    a, b = (write(name, maps=X, split="test") for name in "ab")
+    report = fuse(a, b, tmp_path / "out", fit=FitOn(val_a, val_b, truth))
     assert report.weight == 0.51  # at one half the third part is lesion, too
     assert report.fit is not None
     assert (report.fit.a, report.fit.b, report.fit.fused) == (1.0, 1 / 3, 1.0)
@@ -185,89 +201,170 @@ def test_a_weight_out_of_range_or_beside_a_fit_is_refused(tmp_path: Path) -> Non
             fuse(tmp_path, tmp_path, tmp_path / "out", weight=weight)
 
 
-def test_different_images_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    a = write_folder_of_scores(tmp_path / "a", {"x": 0.2, "y": 0.3})
-    b = write_folder_of_scores(tmp_path / "b", {"x": 0.6})
-    with pytest.raises(PredictionsError, match=r"y: predicted in .*a and not in .*b"):
-        fuse(a, b, tmp_path / "out")
+def test_a_weight_that_cannot_be_chosen_is_refused(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "labels.csv").write_text("image_id,label\nz,benign\n")
+    write_mask(tmp_path / "truth" / "masks" / "v.png", np.eye(16, dtype=bool))
+    test = write("test", {"x": 0.2, "y": 0.3}, split="test")
+    maps = write("maps", maps=X, split="test")
+    both = write("both", {"x": 1.0}, X, split="test")
+    wide = write("wide", maps={"v": flat(1, 2)})
+    for target, validation, message in (
+        (test, test, "holds predictions of the test split"),
+        (test, write("b", {"y": 0.2}), r"b predicts y, as .*test does. Expected: validation"),
+        (test, write("c", {"u": 0.2}), "no label of any of the 1 images to fit on"),
+        (test, maps, r"is for segmentation. Expected: predictions for cl"),
+        (maps, wide, r"is 32 x 16 pixels. Expected: 16 x 16 pixels"),
+        (both, both, r"both holds scores and masks\. Expected: predictions"),
+    ):
+        fit = FitOn(validation, validation, tmp_path / "truth")
+        with pytest.raises((PredictionsError, DataError), match=message):
+            fuse(target, target, tmp_path / "out", fit=fit)
     assert not (tmp_path / "out").exists()
 
 
-def test_maps_of_different_size_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    a = write_folder_of_maps(tmp_path / "a", {"w": flat(1), "x": flat(1, 2)}, "test")
-    b = write_folder_of_maps(tmp_path / "b", {"w": flat(1), "x": flat(1, 2, 3)}, "test")
-    with pytest.raises(PredictionsError, match=r"x\.png is 32 x 16 pixels and .* is 48 x 16"):
-        fuse(a, b, tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+def _fuse(folders: list[Path], out: Path) -> object:
+    return fuse(*folders[:2], out)
 
 
-def test_masks_without_maps_are_refused(tmp_path: Path) -> None:
-    a = write_folder_of_maps(tmp_path / "a", {"x": flat(1)}, "test")
-    probability_path(a, "x").unlink()
-    with pytest.raises(
-        PredictionsError, match=r"no probability map of x.*masks cannot be averaged"
-    ):
-        fuse(a, a, tmp_path / "out")
-
-
-def test_different_tasks_are_refused(tmp_path: Path) -> None:
-    scores = write_folder_of_scores(tmp_path / "a", {"x": 0.2})
-    maps = write_folder_of_maps(tmp_path / "b", {"x": flat(1)}, "test")
-    with pytest.raises(PredictionsError, match="no task in common"):
-        fuse(scores, maps, tmp_path / "out")
-    with pytest.raises(
-        PredictionsError, match=r"is for segmentation. Expected: predictions for cl"
-    ):
-        fuse(scores, scores, tmp_path / "out", fit=FitOn(maps, maps, tmp_path))
-
-
-def test_scores_and_masks_are_fused_together_but_no_weight_is_fitted_for_both(
-    tmp_path: Path,
+@pytest.mark.parametrize("together", [_fuse, average])
+def test_folders_that_do_not_match_are_not_averaged(
+    together: Any, write: Write, tmp_path: Path
 ) -> None:
-    for name, level in (("a", 255), ("b", 0)):
-        write_folder_of_maps(tmp_path / name, {"x": flat(level)}, "test")
-        write_folder_of_scores(tmp_path / name, {"x": level / 255})
-        write_manifest(tmp_path / name, Manifest("joint", split="test"))
-    a, b = tmp_path / "a", tmp_path / "b"
+    a, b = write("a", {"x": 0.2, "y": 0.3}), write("b", {"x": 0.6})
+    maps, other = write("c", maps=X), write("d", maps={"x": flat(1, 2)})
+    lone = write("e", maps=X)
+    probability_path(lone, "x").unlink()
+    joint, half = write("f", {"x": 1.0}, X), write("g", {"x": 1.0, "y": 1.0}, X)
+    for folders, message in (
+        ([a, b], r"y: predicted in .*/a and not in .*/b"),
+        ([a, maps], r"/a and .*/c have no task in common"),
+        ([maps, other], r"x\.png is 16 x 16 pixels and .* is 32 x 16"),
+        ([maps, lone], r"e holds no probability map of x.*masks cannot be averaged"),
+        ([joint, half], r"g holds a score or a mask alone of y"),
+    ):
+        with pytest.raises(PredictionsError, match=message):
+            together(folders, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_scores_and_masks_are_fused_together(write: Write, tmp_path: Path) -> None:
+    a, b = write("a", {"x": 1.0}, {"x": flat(255)}), write("b", {"x": 0.0}, {"x": flat(0)})
     assert fuse(a, b, tmp_path / "out", weight=0.75).task == "joint"
     fused = read_predictions(tmp_path / "out")
     assert fused.score_by_id() == {"x": 0.75}
     assert read_mask(fused.masks["x"]).all()
-    with pytest.raises(PredictionsError, match=r"a holds scores and masks\. Expected: predictions"):
-        fuse(a, b, tmp_path / "other", fit=FitOn(a, b, tmp_path))
+    assert fuse(a, write("c", {"x": 0.5}), tmp_path / "scores").task == "classification"
 
 
-def test_a_weight_is_not_chosen_on_the_test_set(tmp_path: Path) -> None:
-    test = write_folder_of_scores(tmp_path / "a", {"x": 0.2})
-    with pytest.raises(PredictionsError, match="holds predictions of the test split"):
-        fuse(test, test, tmp_path / "out", fit=FitOn(test, test, tmp_path))
+def test_folds_are_joined_to_one_score_for_each_image(write: Write, tmp_path: Path) -> None:
+    details = {"preset": "net", "epoch": 3}
+    a = write("a", {"x": 0.2, "z": 1.0}, source="net, seed 0", details=details)
+    b = write("b", {"y": 0.4}, source="net, seed 0", details={**details, "epoch": 5})
+    report = join([a, b], tmp_path / "out")
+    joined = read_predictions(tmp_path / "out")
+    assert joined.score_by_id() == {"x": 0.2, "y": 0.4, "z": 1.0}
+    assert joined.manifest.split == "validation"
+    assert joined.manifest.source == "net, seed 0, 2 folders joined"
+    assert joined.manifest.details["preset"] == "net"
+    assert "epoch" not in joined.manifest.details  # the folds differ in it
+    assert [member["folder"] for member in joined.manifest.details["members"]] == ["a", "b"]
+    assert report.to_dict().items() >= {
+        *(("kind", "join"), ("task", "classification"), ("split", "validation")),
+        *(("folder_count", 2), ("image_count", 3)),
+    }
 
 
-def test_a_weight_is_not_chosen_on_the_images_it_is_for(tmp_path: Path) -> None:
-    test = write_folder_of_scores(tmp_path / "a", {"x": 0.2, "y": 0.3})
-    claimed = write_folder_of_scores(tmp_path / "b", {"y": 0.2}, "validation")
-    with pytest.raises(PredictionsError, match=r"b predicts y, as .*a does. Expected: validation"):
-        fuse(test, test, tmp_path / "out", fit=FitOn(claimed, claimed, tmp_path))
+def test_masks_and_maps_are_taken_along_byte_for_byte(write: Write, tmp_path: Path) -> None:
+    a = write("a", maps={"x": flat(0, 255)}, threshold=0.4)
+    b = write("b", maps={"y": flat(255, 100, 0)}, threshold=0.4)
+    report = join([a, b], tmp_path / "out")
+    joined = read_predictions(tmp_path / "out")
+    assert (report.task, report.image_count) == ("segmentation", 2)
+    assert joined.manifest.threshold == 0.4
+    assert sorted(joined.masks) == sorted(joined.probabilities) == ["x", "y"]
+    for files, before in ((joined.masks, mask_path), (joined.probabilities, probability_path)):
+        assert files["x"].read_bytes() == before(a, "x").read_bytes()
+        assert files["y"].read_bytes() == before(b, "y").read_bytes()
 
 
-def test_a_fit_without_truth_for_its_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "truth").mkdir()
-    (tmp_path / "truth" / "labels.csv").write_text("image_id,label\nz,benign\n")
-    test = write_folder_of_scores(tmp_path / "a", {"x": 0.2})
-    val = write_folder_of_scores(tmp_path / "v", {"y": 0.2}, "validation")
-    with pytest.raises(DataError, match="no label of any of the 1 images to fit on"):
-        fuse(test, test, tmp_path / "out", fit=FitOn(val, val, tmp_path / "truth"))
+def test_folds_of_a_joint_network_are_joined_with_both(write: Write, tmp_path: Path) -> None:
+    folds = [write(key, {key: 0.5}, {key: flat(0, 255)}) for key in "xy"]
+    assert join(folds, tmp_path / "out").task == "joint"
+    joined = read_predictions(tmp_path / "out")
+    assert list(joined.masks) == list(joined.score_by_id()) == ["x", "y"]
+    with pytest.raises(PredictionsError, match=r"/x holds scores and masks, other folders only"):
+        join([*folds, write("z", maps={"z": flat(1)})], tmp_path / "other")
 
 
-def test_a_true_mask_of_another_size_is_refused(tmp_path: Path) -> None:
-    write_mask(tmp_path / "truth" / "masks" / "v.png", np.eye(16, dtype=bool))
-    test = write_folder_of_maps(tmp_path / "a", {"x": flat(1)}, "test")
-    val = write_folder_of_maps(tmp_path / "v", {"v": flat(1, 2)}, "validation")
-    with pytest.raises(PredictionsError, match=r"is 32 x 16 pixels. Expected: 16 x 16 pixels"):
-        fuse(test, test, tmp_path / "out", fit=FitOn(val, val, tmp_path / "truth"))
+def test_parts_of_the_test_split_stay_test_predictions(write: Write, tmp_path: Path) -> None:
+    folders = [write(key, {key: 0.2}, split="test") for key in "xy"]
+    assert join(folders, tmp_path / "out").split == "test"
 
 
-def test_a_folder_that_holds_something_is_never_touched(tmp_path: Path) -> None:
-    a = write_folder_of_scores(tmp_path / "a", {"x": 0.2})
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"split": "test"}, r"predicts the test split.*out-of-fold"),
+        ({"split": "train"}, r"predicts the train split.*out-of-fold"),
+        ({"threshold": 0.4}, r"threshold is 0\.5 in .* and 0\.4 in"),
+        ({"calibrated": True}, "calibrated is False in .* and True in"),
+        ({"scores": {"x": 0.3, "y": 0.3, "z": 0.3}}, r"x: predicted in .*/a and in .*/b"),
+        ({"scores": None, "maps": {"y": flat(1)}}, "have no task in common"),
+    ],
+)
+def test_folders_that_are_no_folds_are_not_joined(
+    said: dict[str, Any], message: str, write: Write, tmp_path: Path
+) -> None:
+    a, b = write("a", {"x": 0.2}), write("b", **{"scores": {"y": 0.2}, **said})
+    with pytest.raises(PredictionsError, match=message):
+        join([a, b], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("together", [join, average])
+def test_one_folder_is_no_ensemble_even_if_given_twice(
+    together: Any, write: Write, tmp_path: Path
+) -> None:
+    a = write("a", {"x": 0.2})
+    with pytest.raises(PredictionsError, match="1 predictions folders are given"):
+        together([a], tmp_path / "out")
+    with pytest.raises(PredictionsError, match="is given twice"):
+        together([a, tmp_path / "b" / ".." / "a"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("together", [join, average, _fuse])
+def test_a_folder_that_holds_something_is_never_touched(together: Any, write: Write) -> None:
+    a, b = write("a", {"x": 0.2}), write("b", {"y" if together is join else "x": 0.2})
     with pytest.raises(RunError, match="not empty"):
-        fuse(a, a, a)
+        together([a, b], a)
+
+
+def test_the_scores_of_three_networks_are_averaged(write: Write, tmp_path: Path) -> None:
+    folders = [
+        write(name, {"x": x, "y": 1.0}, source=f"seed {x}", split="test")
+        for name, x in (("a", 0.1), ("b", 0.2), ("c", 0.6))
+    ]
+    report = average(folders, tmp_path / "out")
+    mean = read_predictions(tmp_path / "out")
+    assert mean.score_by_id() == pytest.approx({"x": 0.3, "y": 1.0})
+    assert mean.manifest.source == "mean of 3: seed 0.1, seed 0.2, seed 0.6"
+    assert mean.manifest.split == report.split == "test"
+    assert (report.kind, report.folder_count, report.image_count) == ("average", 3, 2)
+
+
+def test_a_mean_of_exactly_one_half_is_lesion_whatever_the_number(
+    write: Write, tmp_path: Path
+) -> None:
+    # A half is level 127.5: only an even number of maps can lie on it exactly.
+    levels = [[0, 0], [0, 1], [255, 254], [255, 254], [0, 0], [255, 255]]  # 765 and 764 of 1530
+    average([write(f"{n}", maps={"x": flat(*row)}) for n, row in enumerate(levels)], tmp_path / "o")
+    mean = read_predictions(tmp_path / "o")
+    assert read_mask(mean.masks["x"])[0, ::16].tolist() == [True, False]
+
+
+def test_a_mean_of_maps_is_rounded_to_the_nearest_level(write: Write, tmp_path: Path) -> None:
+    rows = {"a": (0, 10), "b": (1, 20), "c": (0, 40)}
+    average([write(name, maps={"x": flat(*row)}) for name, row in rows.items()], tmp_path / "out")
+    mean = read_predictions(tmp_path / "out")
+    assert levels_of(mean.probabilities["x"]) == [0, 23]  # 1 / 3 and 70 / 3

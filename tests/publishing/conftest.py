@@ -73,7 +73,6 @@ TINY = (
     "train.precision=float32",
     "train.threads=1",
 )
-Plant = Callable[[Config, Path, Path], None]
 
 
 @pytest.fixture(scope="session")
@@ -111,13 +110,8 @@ def _export(
     return card, card
 
 
-@pytest.fixture(scope="session")
-def plant() -> Plant:
+def plant(config: Config, data: Path, run: Path) -> None:
     """Leaves a run as a training would, with weights that learnt nothing."""
-    return _plant
-
-
-def _plant(config: Config, data: Path, run: Path) -> None:
     folder, chosen = RunFolder(run), select_lesions(data, config)
     with torch.random.fork_rng():
         torch.manual_seed(zlib.crc32(config.name.encode()))

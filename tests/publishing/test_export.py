@@ -70,10 +70,9 @@ def test_calibration_images_are_the_runs_training_images_in_a_seeded_choice(
     made_run: Path, drawn: Path
 ) -> None:
     trained = load_run(made_run)
-    chosen = load_calibration(trained, drawn, count=6, seed=1)
+    chosen = load_calibration(trained, drawn, count=6)
     assert (chosen.shape, chosen.dtype) == ((6, 32, 32, 3), np.dtype(np.uint8))
-    assert np.array_equal(chosen, load_calibration(trained, drawn, count=6, seed=1))
-    assert not np.array_equal(chosen, load_calibration(trained, drawn, count=6, seed=2))
+    assert np.array_equal(chosen, load_calibration(trained, drawn, count=6))
     lesions = load_isic2016(drawn, "train").lesions
     seen = {squeeze(read_image(lesion.image_path), 32).tobytes() for lesion in lesions[10:]}
     assert all(image.tobytes() in seen for image in chosen)

@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from dermfuse.errors import ExportError
-from dermfuse.folders import NOTICE
-from dermfuse.models.backbones import BACKBONES
+from dermfuse.folders import NOTICE, write_json
+from dermfuse.models.backbones import BACKBONES, build_backbone
+from dermfuse.models.backbones.base import Normalise
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.publishing import onnx as network_module
+from dermfuse.publishing.graphs import Pixels
 from dermfuse.publishing.onnx import export_network, open_session, run_onnx
 from dermfuse.release.cards import read_card
-from dermfuse.training.prediction import TrainedNetwork
 
 from .conftest import MakeTrained
 
@@ -60,8 +60,8 @@ def test_every_kind_of_network_has_its_outputs_for_any_number_of_images(
     images: NDArray[np.uint8],
     tmp_path: Path,
 ) -> None:
-    card = export_network(make_trained(kind, backbone), tmp_path, images=images, name="net")
-    session = open_session(tmp_path / "net.onnx")
+    card = export_network(make_trained(kind, backbone), tmp_path, images=images)
+    session = open_session(tmp_path / "tiny-run.onnx")
     assert list(card.outputs) == [output.name for output in session.get_outputs()] == outputs
     assert session.get_inputs()[0].shape == ["N", 32, 32, 3]
     together = session.run(None, {"image": images})
@@ -76,8 +76,8 @@ def test_the_activation_map_and_the_embedding_explain_the_logits(
     make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     trained = make_trained("classifier", "mobilenet_v1")
-    export_network(trained, tmp_path, images=images, name="net")
-    answers = run_onnx(open_session(tmp_path / "net.onnx"), images)
+    export_network(trained, tmp_path, images=images)
+    answers = run_onnx(open_session(tmp_path / "tiny-run.onnx"), images)
     benign, malignant = trained.network.head.bias.tolist()
     from_map = answers["activation_map"].mean(axis=(1, 2)) + malignant - benign
     log_odds = answers["logits"][:, 1] - answers["logits"][:, 0]
@@ -103,42 +103,42 @@ def test_batch_normalisation_lies_in_the_convolutions_and_the_network_stays_as_i
     assert type(trained.network.normalise).__name__ == "Normalise"
 
 
-def test_the_card_says_what_the_run_was(
+def test_the_card_says_what_the_run_was_and_where_its_weights_began(
     make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     trained = make_trained("discriminant", "mobilenet_v1")
-    trained.run.mkdir()
     record = {"seed": 4, "epochs": 9, "device": "CPU", "data": {"summary": "717 images"}}
-    (trained.run / "run.json").write_text(json.dumps(record))
-    card = export_network(trained, tmp_path, images=images, weights_licence="CC0")
+    write_json(trained.run / "run.json", record)
+    card = export_network(trained, tmp_path, images=images)
     assert read_card(tmp_path / "tiny-run.json") == card
     assert (card.name, card.preset, card.epoch) == ("tiny-run", "tiny", 7)
     assert card.parameters == 3_206_976 + 2 * 1024 + 2
     expected = {"data": "717 images", "init": "random", "seed": 4, "epochs": 9, "device": "CPU"}
     assert card.training == expected
-    assert card.weights_licence == "CC0"
     assert card.parity.images == 5
     assert card.notice == NOTICE
-
-
-def test_where_the_weights_began_is_said(
-    make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    trained = make_trained("classifier", "squeezenet1_1")
-    assert "random" in export_network(trained, tmp_path, images=images).weights_licence
-    model = replace(trained.config.model, init="imagenet")
-    imagenet = replace(trained, config=replace(trained.config, model=model))
+    assert "random" in card.weights_licence
+    imagenet = replace(trained, config=trained.config.override(["model.init=imagenet"]))
     licence = export_network(imagenet, tmp_path, images=images).weights_licence
-    assert "ImageNet weights of squeezenet1_1" in licence
+    assert "ImageNet weights of mobilenet_v1" in licence
 
 
-def test_an_export_that_answers_otherwise_than_torch_is_refused(
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     make_trained: MakeTrained,
     images: NDArray[np.uint8],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained = make_trained("classifier", "squeezenet1_1")
+    for shape in ((2, 64, 64, 3), (2, 3, 32, 32), (0, 32, 32, 3)):
+        with pytest.raises(ExportError, match=r"Expected: uint8 of shape \(N, 32, 32, 3\)"):
+            export_network(trained, tmp_path, images=np.zeros(shape, np.uint8))
+    letterboxed = replace(trained, config=trained.config.override(["data.fit=letterbox"]))
+    with pytest.raises(ExportError, match=r"data\.fit letterbox\. Expected: squeeze"):
+        export_network(letterboxed, tmp_path, images=images)
+    uncut = replace(trained, network=DiscriminantNetwork(trained.network.backbone).eval())
+    with pytest.raises(ExportError, match="DiscriminantNetwork cannot be exported"):
+        export_network(uncut, tmp_path, images=images)
     true_answers = network_module.run_torch(trained.network, images)
     shifted = {**true_answers, "malignant": true_answers["malignant"] + np.float32(2e-4)}
     monkeypatch.setattr(network_module, "run_torch", lambda *_: shifted)
@@ -147,32 +147,7 @@ def test_an_export_that_answers_otherwise_than_torch_is_refused(
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_the_uncut_pair_network_is_refused(
-    make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    trained = make_trained("classifier", "mobilenet_v1")
-    pair = DiscriminantNetwork(trained.network.backbone).eval()
-    uncut = TrainedNetwork(pair, trained.config, 1, trained.run)
-    with pytest.raises(ExportError, match="DiscriminantNetwork cannot be exported"):
-        export_network(uncut, tmp_path, images=images)
-
-
-@pytest.mark.parametrize("shape", [(2, 64, 64, 3), (2, 3, 32, 32), (0, 32, 32, 3)])
-def test_images_of_another_shape_are_refused(
-    shape: tuple[int, ...], make_trained: MakeTrained, tmp_path: Path
-) -> None:
-    trained = make_trained("classifier", "squeezenet1_1")
-    with pytest.raises(ExportError, match=r"Expected: uint8 of shape \(N, 32, 32, 3\)"):
-        export_network(trained, tmp_path, images=np.zeros(shape, np.uint8))
-
-
 def test_bytes_are_scaled_plane_by_plane_to_the_numbers_that_pixel_by_pixel_gives() -> None:
-    import torch
-
-    from dermfuse.models.backbones import build_backbone
-    from dermfuse.models.backbones.base import Normalise
-    from dermfuse.publishing.graphs import Pixels
-
     normalise = Normalise(build_backbone("mobilenet_v1").normalisation)
     image = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
     pixels = Pixels(normalise)

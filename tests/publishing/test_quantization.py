@@ -22,8 +22,8 @@ def exported(
 ) -> tuple[Path, NetworkCard]:
     """A joint network in float32: its card's path and its card."""
     trained = make_trained("joint", "mobilenet_v1")
-    card = export_network(trained, tmp_path / "float", images=images, name="net")
-    return tmp_path / "float" / "net.json", card
+    card = export_network(trained, tmp_path / "float", images=images)
+    return tmp_path / "float" / "tiny-run.json", card
 
 
 @pytest.mark.parametrize(("precision", "most"), [("int8", 0.1), ("int8-weights", 0.05)])
@@ -36,13 +36,13 @@ def test_eight_bits_answer_nearly_as_float32_in_a_third_of_its_size(
 ) -> None:
     path, float_card = exported
     card = quantize_network(path, tmp_path / "out", images, precision=precision)
-    assert read_card(tmp_path / "out" / f"net-{precision}.json") == card
+    assert read_card(tmp_path / "out" / f"tiny-run-{precision}.json") == card
     assert card.bytes < float_card.bytes / 3
     answers = run_onnx(open_session(tmp_path / "out" / card.file), images)
     expected = run_onnx(open_session(path.parent / float_card.file), images)
     difference = float(np.abs(answers["lesion"] - expected["lesion"]).mean())
     assert 0 < difference < most
-    assert card.parity.against == "net"
+    assert card.parity.against == "tiny-run"
     assert card.parity.largest_difference["lesion"] == pytest.approx(
         float(np.abs(answers["lesion"] - expected["lesion"]).max()), abs=1e-6
     )
@@ -54,16 +54,17 @@ def test_eight_bits_answer_nearly_as_float32_in_a_third_of_its_size(
 def test_weights_in_int8_computation_keep_to_seven_bits_and_the_first_layers_to_float32(
     exported: tuple[Path, NetworkCard], images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    card = quantize_network(exported[0], tmp_path, images, name="q", float_convolutions=2)
+    card = quantize_network(exported[0], tmp_path, images)
     graph = onnx.load(tmp_path / card.file).graph
     levels = [numpy_helper.to_array(t) for t in graph.initializer if t.data_type == 3 and t.dims]
     weights = [level for level in levels if level.ndim == 4]
-    assert len(weights) == 38 - 3  # the two first and the mask's last one are left out
+    assert len(weights) == 38 - 14  # the first 13 and the mask's last one are left out
     assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
     constants = {tensor.name for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert [node.input[1] in constants for node in convolutions[:3]] == [True, True, False]
-    assert card.quantization["float_convolutions"] == 2
+    in_float = [node.input[1] in constants for node in convolutions]
+    assert in_float[:14] == [True] * 13 + [False]
+    assert card.quantization["float_convolutions"] == 13
     assert card.quantization["images"] == 5
 
 
@@ -96,9 +97,9 @@ def test_networks_are_timed_in_turns(
 def test_only_a_float32_network_with_its_card_is_quantized(
     exported: tuple[Path, NetworkCard], images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    quantize_network(exported[0], tmp_path, images, precision="int8-weights", name="w")
+    quantize_network(exported[0], tmp_path, images, precision="int8-weights")
     with pytest.raises(ExportError, match="is of a network in int8-weights"):
-        quantize_network(tmp_path / "w.json", tmp_path, images)
+        quantize_network(tmp_path / "tiny-run-int8-weights.json", tmp_path, images)
     with pytest.raises(ExportError, match=r"Expected: uint8 of shape \(N, 32, 32, 3\)"):
         quantize_network(exported[0], tmp_path, images[:, :16])
     with pytest.raises(ReleaseError, match="is missing"):

@@ -10,7 +10,7 @@ import pytest
 
 from dermfuse.errors import ReleaseError
 from dermfuse.release.cards import (
-    Measured,
+    HeldOutMetrics,
     NetworkCard,
     NetworkInput,
     Parity,
@@ -42,7 +42,7 @@ def card(tmp_path: Path) -> NetworkCard:
         training={"seed": 0, "versions": {"torch": "2.6"}},
         weights_licence="CC0",
         parity=Parity(against="float", images=4, largest_difference={"malignant": 0.25}),
-        measured=Measured(
+        measured=HeldOutMetrics(
             split="validation", n=10, metrics={"float32": {"auc": 0.75}, "int8": {"auc": 0.5}}
         ),
         quantization={"weights": "int8"},
@@ -64,21 +64,24 @@ def test_what_was_not_measured_is_absent(card: NetworkCard, tmp_path: Path) -> N
     assert record["input"]["layout"] == "NHWC"
 
 
-def test_a_changed_network_is_refused(card: NetworkCard, tmp_path: Path) -> None:
-    (tmp_path / card.file).write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(ReleaseError, match=r"SHA-256 .* Do not use it"):
-        read_card(tmp_path / "net.json")
-
-
-def test_a_network_of_another_size_is_refused(card: NetworkCard, tmp_path: Path) -> None:
-    (tmp_path / card.file).write_bytes(b"a")
-    with pytest.raises(ReleaseError, match=r"has 1 bytes\. Expected: 9"):
-        read_card(tmp_path / "net.json")
-
-
-def test_a_card_without_its_network_is_refused(card: NetworkCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CONTENT[:-1] + b"x", r"SHA-256 .* Do not use it"),
+        (b"a", r"has 1 bytes\. Expected: 9"),
+        (None, r"net\.onnx is missing"),
+    ],
+)
+def test_a_changed_network_is_refused(
+    content: bytes | None, message: str, card: NetworkCard, tmp_path: Path
+) -> None:
     (tmp_path / card.file).unlink()
-    with pytest.raises(ReleaseError, match=r"net\.onnx is missing"):
+    if content is not None:
+        (tmp_path / card.file).write_bytes(content)
+    with pytest.raises(ReleaseError, match=message):
+        read_card(tmp_path / "net.json")
+    (tmp_path / "net.json").unlink()
+    with pytest.raises(ReleaseError, match=r"net\.json is missing.*dermfuse export"):
         read_card(tmp_path / "net.json")
 
 
@@ -86,16 +89,25 @@ def test_a_card_without_its_network_is_refused(card: NetworkCard, tmp_path: Path
     ("change", "said"),
     [
         (lambda r: r.update(format=3), "has format 3"),
-        (lambda r: r.update(task="guessing"), "task is 'guessing'"),
+        (lambda r: r.update(task="guessing"), "task is 'guessing'. Expected: one of class"),
         (lambda r: r.update(precision="float16"), "precision is 'float16'"),
         (lambda r: r.update(bytes=True), "bytes is True"),
-        (lambda r: r.update(epoch=-1), "epoch is -1"),
+        (lambda r: r.update(bytes=1 << 60), "bytes is"),
+        (lambda r: r.update(epoch=-1), "epoch is -1. Expected: a whole number from 0 to"),
         (lambda r: r.pop("sha256"), "sha256 is missing"),
+        (lambda r: r.update(sha256="x"), "sha256 is 'x'. Expected: a SHA-256"),
         (lambda r: r.update(file="../net.onnx"), "file is '../net.onnx'"),
+        (lambda r: r.update(file="net.json"), "that ends in .onnx"),
         (lambda r: r["input"].update(size="224"), "input.size is '224'"),
+        (lambda r: r["input"].update(size=10**6), "input.size is 1000000. Expected: a whole"),
+        (lambda r: r["input"].update(size=0), "input.size is 0"),
+        (lambda r: r["input"].update(dtype="float32"), "input.dtype is 'float32'"),
+        (lambda r: r["input"].update(layout="NCHW"), "input.layout is 'NCHW'"),
         (lambda r: r.update(outputs=["malignant"]), "outputs is"),
-        (lambda r: r["outputs"].update(malignant=1), "outputs.malignant is 1"),
+        (lambda r: r["outputs"].update({"\x1b": 1}), "outputs.'\\x1b' is 1"),
         (lambda r: r["parity"]["largest_difference"].update(x="0"), "largest_difference.x is '0'"),
+        (lambda r: r["parity"]["largest_difference"].update(x=1e400), "difference.x is inf"),
+        (lambda r: r["parity"]["largest_difference"].update(x=10**400), "a finite number"),
         (lambda r: r["measured"]["metrics"].update(int8=None), "metrics.int8 is None"),
         (lambda r: r.update(quantization=[]), "quantization is"),
     ],
@@ -111,11 +123,6 @@ def test_a_card_with_a_wrong_value_is_refused_by_its_key(
         read_card(path)
     assert said in str(caught.value)
     assert "Expected: " in str(caught.value)
-
-
-def test_no_card_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match=r"is missing.*dermfuse export"):
-        read_card(tmp_path / "net.json")
 
 
 def test_reading_a_card_imports_neither_torch_nor_onnx(card: NetworkCard, tmp_path: Path) -> None:

@@ -53,13 +53,10 @@ def test_one_feature_is_measured_in_its_deviations() -> None:
     assert cloud.distance(np.array([[3.0], [0.0]])).tolist() == pytest.approx([3.0, 0.0], abs=1e-5)
 
 
-def test_embeddings_are_joined_at_length_one() -> None:
+def test_embeddings_are_joined_at_length_one_and_both_distances_added_in_squares() -> None:
     joined = join_embeddings([np.array([[3.0, 4.0]]), np.array([[0.0, 7.0]])])
     assert joined[0].tolist() == pytest.approx([0.6, 0.8, 0.0, 1.0])
     assert np.isfinite(join_embeddings([np.zeros((1, 2))])).all()
-
-
-def test_both_distances_are_added_in_squares() -> None:
     rng = np.random.default_rng(1)
     a, b = fit_cloud(_flat(rng, 100), axes=3), fit_cloud(_flat(rng, 100), axes=2)
     x, y = _flat(rng, 5), _flat(rng, 5) + 1
@@ -106,10 +103,6 @@ def _zipped(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_gate_of_one_feature_is_read() -> None:
-    assert parse_dermoscopy(_zipped(_arrays()), "gate.npz").embedding.mean.tolist() == [1.0]
-
-
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
@@ -144,7 +137,13 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(length: int) -> None:
         parse_dermoscopy(buffer.getvalue(), "gate.npz")
 
 
-def test_arrays_that_unpack_to_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_archive_or_unpacks_to_too_much_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = _zipped(_arrays())
+    for content in (b"", b"no zip", whole[:-30], whole[:40] + b"xxxx" + whole[44:]):
+        with pytest.raises(ReleaseError, match=r"gate\.npz"):
+            parse_dermoscopy(content, "gate.npz")
     monkeypatch.setattr(gate_module, "_MOST_BYTES", 100_000)
     packed = _zipped({**_arrays(), "embedding.mean": np.zeros(1_000_000, np.float32)})
     assert len(packed) < 10_000
@@ -152,13 +151,8 @@ def test_arrays_that_unpack_to_too_much_are_refused(monkeypatch: pytest.MonkeyPa
         parse_dermoscopy(packed, "gate.npz")
 
 
-def test_what_is_no_archive_is_refused() -> None:
-    whole = _zipped(_arrays())
-    for content in (b"", b"no zip", whole[:-30], whole[:40] + b"xxxx" + whole[44:]):
-        with pytest.raises(ReleaseError, match=r"gate\.npz"):
-            parse_dermoscopy(content, "gate.npz")
-
-
 def test_a_cloud_of_other_features_is_refused() -> None:
+    cloud = parse_dermoscopy(_zipped(_arrays()), "gate.npz").embedding
+    assert cloud.mean.tolist() == [1.0]
     with pytest.raises(ReleaseError, match=r"for 1 features\. Expected: 2"):
-        parse_dermoscopy(_zipped(_arrays()), "gate.npz").embedding.distance(np.ones((3, 2)))
+        cloud.distance(np.ones((3, 2)))

@@ -2,7 +2,7 @@
 
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,27 +41,10 @@ def without_test_truth(drawn: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-@pytest.fixture(scope="session")
-def request_for() -> Callable[..., Request]:
-    """Makes the request for some tables in small."""
-    return _request_for
-
-
-@pytest.fixture(scope="session")
-def train_here() -> Callable[..., list[Run]]:
-    """Trains the runs of a request in this process, which is quicker than one for each."""
-    return _train_here
-
-
-@pytest.fixture(scope="session")
-def plant_here() -> Callable[..., list[Run]]:
-    """Leaves the runs of some presets as a training would, with weights that learnt nothing."""
-    return _plant_here
-
-
-def _request_for(
+def request_for(
     data: Path, out: Path, tables: Sequence[str], *more: str, **options: int
 ) -> Request:
+    """Returns the request for some tables in small."""
     return Request(
         data=data,
         out=out,
@@ -72,14 +55,16 @@ def _request_for(
     )
 
 
-def _train_here(request: Request, leave_out: Sequence[str] = ()) -> list[Run]:
+def train_here(request: Request, leave_out: Sequence[str] = ()) -> list[Run]:
+    """Trains the runs of a request in this process, which is quicker than one for each."""
     trained = [run for run in plan_request(request).runs if run.preset not in leave_out]
     for run in trained:
         train(run.config, data=request.data, run=request.run_folder(run))
     return trained
 
 
-def _plant_here(request: Request, presets: Sequence[str]) -> list[Run]:
+def plant_here(request: Request, presets: Sequence[str]) -> list[Run]:
+    """Leaves the runs of some presets as a training would, with weights that learnt nothing."""
     planted = [run for run in plan_request(request).runs if run.preset in presets]
     for run in planted:
         folder = RunFolder(request.run_folder(run))

@@ -46,9 +46,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[LineReport, list[str
     return report, stages
 
 
-def test_a_demo_leaves_data_runs_predictions_and_a_page(
-    demo: tuple[LineReport, list[str]],
-) -> None:
+def test_a_demo_leaves_data_runs_predictions_and_a_page(demo: tuple[LineReport, list[str]]) -> None:
     report, stages = demo
     out = report.page.parent
     assert {entry.name for entry in out.iterdir()} == {"data", "runs", "predictions", "report.html"}

@@ -108,10 +108,10 @@ def test_a_table_s_number_names_no_file_elsewhere(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_is_refused_by_its_place(tmp_path: Path) -> None:
     record = json.loads(JSON.read_text())
-    record["tables"][0]["metrics"][0] = "praise"
+    record["tables"][0]["metrics"][0] = "applause"
     file = tmp_path / "other.json"
     file.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"tables.0.metrics.0 is 'praise'\. Expected: one of"):
+    with pytest.raises(DataError, match=r"tables.0.metrics.0 is 'applause'\. Expected: one of"):
         read_outcome(file)
 
 

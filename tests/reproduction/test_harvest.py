@@ -1,5 +1,4 @@
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from dermfuse.reproduction.harvest import (
 )
 from dermfuse.reproduction.plan import make_plan
 from dermfuse.reproduction.reproduce import Request, plan_request, reproduce
+
+from .conftest import plant_here, request_for
 
 CLASSES, MASKS, OTHER = "dc-mobilenetv1", "u-mobilenetv1", "u-densenet121"
 QUICK = (
@@ -42,10 +43,7 @@ def _levels(predicted: Predictions, image_id: str) -> np.ndarray:
 
 
 def test_two_seeds_are_reported_with_more_looks_and_their_mean(
-    without_test_truth: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
+    without_test_truth: Path, tmp_path: Path
 ) -> None:
     options = {"seeds": 2, "folds": 2, "mask_folds": 0}
     out = tmp_path / "out"
@@ -68,12 +66,7 @@ def test_two_seeds_are_reported_with_more_looks_and_their_mean(
     assert (f"{CLASSES} with the mean of 2 seeds", base) in tests
 
 
-def test_masks_are_fused_by_the_mean_of_both_maps(
-    without_test_truth: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
-) -> None:
+def test_masks_are_fused_by_the_mean_of_both_maps(without_test_truth: Path, tmp_path: Path) -> None:
     request = request_for(without_test_truth, tmp_path / "out", ["XI"], *QUICK, folds=0)
     harvest = _harvest(request, plant_here(request, (MASKS, OTHER)))
     report = reproduce(request, report_only=True)
@@ -98,10 +91,7 @@ def test_masks_are_fused_by_the_mean_of_both_maps(
 
 
 def test_on_the_test_set_every_network_counts_and_folds_and_seeds_have_a_mean(
-    drawn: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
+    drawn: Path, tmp_path: Path
 ) -> None:
     request = request_for(drawn, tmp_path / "out", ["beyond", "VII"], *QUICK, seeds=2, folds=2)
     assert tasks_with_test_truth(load_truth(drawn)) == {"classification", "segmentation"}
@@ -123,10 +113,7 @@ def test_on_the_test_set_every_network_counts_and_folds_and_seeds_have_a_mean(
 
 
 def test_a_row_that_lacks_a_run_has_no_predictions_and_no_failure(
-    without_test_truth: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
+    without_test_truth: Path, tmp_path: Path
 ) -> None:
     tables = ["VII", "XI"]
     request = request_for(without_test_truth, tmp_path / "out", tables, *QUICK, folds=2)
@@ -141,10 +128,7 @@ def test_a_row_that_lacks_a_run_has_no_predictions_and_no_failure(
 
 
 def test_damaged_weights_are_a_failure_that_is_told_and_new_ones_are_predicted_anew(
-    without_test_truth: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
+    without_test_truth: Path, tmp_path: Path
 ) -> None:
     request = request_for(without_test_truth, tmp_path / "out", ["VII"], *QUICK, folds=0)
     (run,) = plant_here(request, (CLASSES,))

@@ -140,6 +140,17 @@ def test_several_seeds_are_named_and_their_deviation_explained() -> None:
     assert "over the images, of the mean over the seeds, whose standard deviation" in said
 
 
+def test_a_row_says_what_its_numbers_come_from() -> None:
+    stopped = replace(MADE, epochs=(7, 9), planned_epochs=50, init="random", settings=("a = 1",))
+    rows = replace(row("a", 0.5, 0.6), provenance=stopped), row("b", 0.5, 0.6)
+    made = build_page(replace(outcome(), tables=(table(*rows),))).tables[0]
+    assert made.note == "All rows: seed 0; n = 100, 20 malignant."
+    assert [cells[0] for cells in made.rows] == [
+        "a\n7 to 9 of 50 epochs\nrandom weights to start from\na = 1",
+        "b\n3 epochs; the paper trains 50",
+    ]
+
+
 def test_the_block_names_data_seed_and_count() -> None:
     said = render_block(outcome(TEST))
     assert said.startswith("**1 of 2 rows of Tables III to XI have a number of ours.**")

@@ -2,7 +2,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,31 +12,26 @@ from dermfuse.errors import DataError, RunError
 from dermfuse.folders import NOTICE, RunFolder, write_json
 from dermfuse.jobs import queue
 from dermfuse.jobs.queue import Pace
-from dermfuse.jobs.trainings import Run, Workplace, train_all
+from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.predictions.folder import read_predictions
 from dermfuse.report import Picture
 from dermfuse.reproduction.page import JSON_NAME, MARKDOWN_NAME
-from dermfuse.reproduction.reproduce import ReproductionReport, Request, plan_request, reproduce
+from dermfuse.reproduction.reproduce import ReproductionReport, plan_request, reproduce
 from dermfuse.training import prediction
+
+from .conftest import plant_here, request_for, train_here
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")
 def folded(
-    without_test_truth: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    request_for: Callable[..., Request],
-    train_here: Callable[..., list[Run]],
+    without_test_truth: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, ReproductionReport]:
     """Table VII in two folds, with a quicker backbone for DC-DenseNet121."""
     out = tmp_path_factory.mktemp("folded") / "out"
     request = request_for(
-        without_test_truth,
-        out,
-        ["VII"],
-        "dc-densenet121:model.backbone=shufflenet_v1",
-        folds=2,
+        without_test_truth, out, ["VII"], "dc-densenet121:model.backbone=shufflenet_v1", folds=2
     )
     train_here(request)
 
@@ -75,24 +70,18 @@ def test_every_row_that_was_run_stands_beside_the_papers(
     assert rows["Fusion"]["file_mb"] > 12, "measured on the networks that were fused"
 
 
-def test_the_fusion_is_tested_against_both_networks(
+def test_the_fusion_is_tested_against_both_networks_and_weighed_on_the_other_folds(
     folded: tuple[Path, ReproductionReport],
 ) -> None:
-    tests = folded[1].outcome.tables[0].tests
+    out, report = folded
+    tests = report.outcome.tables[0].tests
     assert [(test.control, test.metric) for test in tests] == [
-        ("DC-MobileNetV1", "average_precision"),
-        ("DC-MobileNetV1", "auc"),
-        ("DC-DenseNet121", "average_precision"),
-        ("DC-DenseNet121", "auc"),
+        (control, metric)
+        for control in ("DC-MobileNetV1", "DC-DenseNet121")
+        for metric in ("average_precision", "auc")
     ]
     assert all(test.p_value <= test.corrected <= 1 for test in tests)
     assert tests[0].paper_difference == pytest.approx(0.724 - 0.665)
-
-
-def test_the_weight_of_a_fold_is_chosen_on_the_other_folds(
-    folded: tuple[Path, ReproductionReport],
-) -> None:
-    out, _ = folded
     for fold, other in ((1, 2), (2, 1)):
         fused = read_predictions(out / f"predictions/fusion-dc-seed0-fold{fold}/validation")
         fitted_on = read_predictions(
@@ -106,14 +95,10 @@ def test_test_predictions_are_packed_for_scoring_elsewhere(
     folded: tuple[Path, ReproductionReport],
 ) -> None:
     out, report = folded
+    networks = ("dc-mobilenetv1-seed0", "dc-densenet121-seed0")
     assert set(report.outcome.blind) == {
-        "dc-mobilenetv1-seed0-fold1of2",
-        "dc-mobilenetv1-seed0-fold2of2",
-        "dc-densenet121-seed0-fold1of2",
-        "dc-densenet121-seed0-fold2of2",
-        "dc-mobilenetv1-seed0",
-        "dc-densenet121-seed0",
         "fusion-dc-seed0",
+        *(f"{name}{part}" for name in networks for part in ("", "-fold1of2", "-fold2of2")),
     }
     for name in report.outcome.blind:
         files = {path.name for path in (out / "blind" / name).iterdir()}
@@ -121,12 +106,13 @@ def test_test_predictions_are_packed_for_scoring_elsewhere(
         assert len((out / "blind" / name / "scores.csv").read_text().splitlines()) == 7
 
 
-def test_the_page_is_whole_in_itself_and_says_what_a_number_must_name(
+def test_page_csv_and_markdown_say_what_a_number_must_name(
     folded: tuple[Path, ReproductionReport],
 ) -> None:
-    _, report = folded
-    page = report.page.read_text()
+    out, report = folded
+    page, markdown = report.page.read_text(), (out / MARKDOWN_NAME).read_text()
     assert NOTICE in page
+    assert NOTICE in markdown
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "data:image/png;base64," in page
@@ -141,28 +127,18 @@ def test_the_page_is_whole_in_itself_and_says_what_a_number_must_name(
         "corrected p",
     ):
         assert said in page, said
-
-
-def test_csv_and_markdown_hold_the_same_numbers(folded: tuple[Path, ReproductionReport]) -> None:
-    out, report = folded
-    with (out / "tables" / "VII.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    row = report.outcome.tables[0].rows[-1]
-    ours = row.cell("auc").ours
+    ours = report.outcome.tables[0].rows[-1].cell("auc").ours
     assert ours
-    found = next(r for r in rows if (r["row"], r["metric"]) == ("Fusion", "auc"))
+    with (out / "tables" / "VII.csv").open(newline="") as file:
+        rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
+    found = rows["Fusion", "auc"]
     assert float(found["ours"]) == ours.value
-    assert found["paper"] == "0.854"
-    assert found["epochs"] == "1"
-    markdown = (out / MARKDOWN_NAME).read_text()
+    assert (found["paper"], found["epochs"]) == ("0.854", "1")
     assert f"{ours.value:.3f}<br>{ours.low:.3f} to {ours.high:.3f}<br>paper 0.854" in markdown
-    assert NOTICE in markdown
 
 
 def test_what_is_there_is_not_predicted_again(
-    folded: tuple[Path, ReproductionReport],
-    without_test_truth: Path,
-    request_for: Callable[..., Request],
+    folded: tuple[Path, ReproductionReport], without_test_truth: Path
 ) -> None:
     out, first = folded
     made = {path: path.stat().st_mtime_ns for path in out.rglob("predictions.json")}
@@ -176,10 +152,7 @@ def test_what_is_there_is_not_predicted_again(
 
 
 def test_a_hold_out_is_measured_on_the_test_set_where_that_has_truth(
-    drawn: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    train_here: Callable[..., list[Run]],
+    drawn: Path, tmp_path: Path
 ) -> None:
     request = request_for(drawn, tmp_path / "out", ["V", "leakage"])
     others = ("densenet121", "dc-densenet121", "u-mobilenetv1")
@@ -203,10 +176,7 @@ def test_a_hold_out_is_measured_on_the_test_set_where_that_has_truth(
 
 
 def test_cross_validation_is_the_default_where_truth_is_missing(
-    drawn: Path,
-    without_test_truth: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
+    drawn: Path, without_test_truth: Path, tmp_path: Path
 ) -> None:
     with_truth, without = (
         plan_request(request_for(data, tmp_path / "out", ["V"]))
@@ -216,30 +186,21 @@ def test_cross_validation_is_the_default_where_truth_is_missing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_something_else_is_refused_and_left_alone(
-    drawn: Path, tmp_path: Path, request_for: Callable[..., Request]
+def test_a_folder_of_something_else_and_one_without_images_are_refused_and_left_alone(
+    drawn: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("kept")
     with pytest.raises(RunError, match="is no reproduction"):
         reproduce(request_for(drawn, tmp_path, ["V"]))
     with pytest.raises(RunError, match="is missing"):
         reproduce(request_for(drawn, tmp_path / "none", ["V"]), report_only=True)
+    with pytest.raises(DataError, match="no train images"):
+        reproduce(request_for(tmp_path, tmp_path / "out", ["V"]))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_a_folder_without_images_is_refused_before_anything_is_written(
-    tmp_path: Path, request_for: Callable[..., Request]
-) -> None:
-    with pytest.raises(DataError, match="no train images"):
-        reproduce(request_for(tmp_path, tmp_path / "out", ["V"]))
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_failed_run_marks_its_rows_and_a_stopped_one_is_told_by_its_epochs(
-    drawn: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
+    drawn: Path, tmp_path: Path
 ) -> None:
     four = "train.epochs=4"
     request = request_for(drawn, tmp_path / "out", ["V", "VII", "leakage"], four)
@@ -266,11 +227,7 @@ def test_a_failed_run_marks_its_rows_and_a_stopped_one_is_told_by_its_epochs(
 
 
 def test_a_run_that_fails_leaves_the_rest_alone_and_the_deadline_leaves_what_it_does_not_end(
-    drawn: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    plant_here: Callable[..., list[Run]],
-    monkeypatch: pytest.MonkeyPatch,
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(1e-4, 1e-4, 1_000_000))
     request = replace(request_for(drawn, tmp_path / "out", ["V"]), minutes=0.08, jobs=3)
@@ -304,10 +261,7 @@ def test_a_run_that_fails_leaves_the_rest_alone_and_the_deadline_leaves_what_it_
 
 @pytest.mark.slow
 def test_processes_predict_and_a_loss_that_is_no_number_is_one_line(
-    drawn: Path,
-    tmp_path: Path,
-    request_for: Callable[..., Request],
-    monkeypatch: pytest.MonkeyPatch,
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measuring reads; the runs have predicted")
@@ -324,24 +278,3 @@ def test_processes_predict_and_a_loss_that_is_no_number_is_one_line(
     folder = tmp_path / "out" / "predictions" / "mobilenetv1-seed0-holdout"
     assert {path.name for path in folder.iterdir()} == {"validation", "test"}
     assert report.outcome.tables[0].rows[0].provenance
-
-
-@pytest.mark.slow
-def test_processes_train_what_this_process_would(
-    without_test_truth: Path, tmp_path: Path, request_for: Callable[..., Request]
-) -> None:
-    request = request_for(
-        without_test_truth,
-        tmp_path / "out",
-        ["V"],
-        "dc-densenet121:model.backbone=mobilenet_v1",
-        "densenet121:model.init=imagenet",
-        folds=0,
-    )
-    request = replace(request, imagenet=tmp_path, jobs=2)
-    plan = plan_request(request)
-    (tmp_path / "out" / "runs").mkdir(parents=True)
-    ended = train_all(plan.runs, request, jobs=2)
-    assert [run.preset for run in plan.runs] == ["mobilenetv1", "densenet121", "dc-mobilenetv1"]
-    assert [run.state for run in ended] == ["trained", "failed", "trained"]
-    assert "densenet121" in ended[1].error

@@ -54,7 +54,7 @@ def test_the_interface_lies_before_the_app(client: Client, built: Path) -> None:
     assert missing.json()["error"]["found"]
 
 
-def test_a_folder_without_its_stroke_is_led_on_to_by_a_relative_address(
+def test_a_folder_without_its_trailing_slash_is_redirected_to_by_a_relative_address(
     client: Client, built: Path
 ) -> None:
     (built / "more").mkdir()

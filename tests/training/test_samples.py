@@ -11,6 +11,7 @@ from dermfuse.errors import DataError
 from dermfuse.training.samples import Samples, load_samples, select_lesions
 
 from ..two_folders import write_halves
+from .tiny import IMAGES, training_ids
 
 ALL = ["data.split=all", "train.schedule=cosine", "data.input_size=32"]
 
@@ -52,7 +53,7 @@ def test_training_on_all_images_leaves_out_test_duplicates_alone(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(drawn, data)
-    twin = next((data / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    twin = next((data / IMAGES).iterdir())
     shutil.copy(twin, next((data / "ISBI2016_ISIC_Part3_Test_Data").iterdir()))
     config = load_preset("dc-mobilenetv1").override(ALL)
     chosen = select_lesions(data, config)
@@ -76,7 +77,7 @@ def test_a_listed_mask_label_or_image_is_not_used_and_the_others_stay_where_they
     masks, classes = (
         load_preset(name).override(["data.folds=3"]) for name in ("u-mobilenetv1", "mobilenetv1")
     )
-    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    ids = training_ids(drawn)
     listed = _listed(tmp_path / "list.csv", f"{ids[0]},mask", f"{ids[1]},label", f"{ids[2]},image")
     for config, lacking in ((masks, {ids[0], ids[2]}), (classes, {ids[1], ids[2]})):
         whole, chosen = (select_lesions(drawn, config, leave_out=x) for x in (None, listed))
@@ -86,27 +87,16 @@ def test_a_listed_mask_label_or_image_is_not_used_and_the_others_stay_where_they
         assert whole.fingerprint != chosen.fingerprint
         assert f"1 masks left out (named by list.csv): {ids[0]}" in chosen.left_out
     assert chosen.leave_out is not None
-    said = chosen.leave_out.to_dict()
-    assert {key: said[key] for key in ("file", "images", "masks", "labels")} == {
-        "file": "list.csv",
-        "images": 1,
-        "masks": 1,
-        "labels": 1,
-    }
-    assert said["sha256"] == hashlib.sha256(listed.read_bytes()).hexdigest()
-
-
-def test_a_list_that_changes_changes_the_fingerprint(drawn: Path, tmp_path: Path) -> None:
-    config = load_preset("mobilenetv1")
-    image_id = next((drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir()).stem
-    listed = _listed(tmp_path / "list.csv", f"{image_id},mask")
-    whole, chosen = (select_lesions(drawn, config, leave_out=x) for x in (None, listed))
-    assert whole.fingerprint != chosen.fingerprint
+    digest = hashlib.sha256(listed.read_bytes()).hexdigest()
+    counts = {"images": 1, "masks": 1, "labels": 1}
+    assert chosen.leave_out.to_dict() == {"file": "list.csv", **counts, "sha256": digest}
+    listed.write_text(listed.read_text().replace("label", "mask"))
+    assert select_lesions(drawn, classes, leave_out=listed).fingerprint != chosen.fingerprint
 
 
 def test_groups_stay_on_one_side_for_masks_and_for_classes(drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn, tmp_path / "data")
-    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    ids = training_ids(drawn)
     lines = [f"{image_id},g{number % 10}" for number, image_id in enumerate(ids)]
     before = select_lesions(tmp_path / "data", load_preset("mobilenetv1"))
     (tmp_path / "data" / "groups.csv").write_text("\n".join(["image_id,lesion_group", *lines]))
@@ -138,7 +128,7 @@ def test_two_folders_are_split_as_the_one_that_holds_what_they_hold(
 
 def test_images_in_a_group_with_a_test_image_are_left_out(drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn, tmp_path / "data")
-    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    ids = training_ids(drawn)
     tested = next((drawn / "ISBI2016_ISIC_Part3_Test_Data").iterdir()).stem
     lines = ["image_id,lesion_group", f"{ids[3]},x", f"{ids[4]},x", f"{tested},x", f"{ids[5]},y"]
     (tmp_path / "data" / "groups.csv").write_text("\n".join(lines))
@@ -156,7 +146,7 @@ def test_a_training_image_with_the_id_of_a_test_image_is_left_out(
     drawn: Path, tmp_path: Path
 ) -> None:
     a, b = write_halves(drawn, tmp_path)
-    first = sorted((b / "ISBI2016_ISIC_Part3_Training_Data").iterdir())[-1]
+    first = sorted((b / IMAGES).iterdir())[-1]
     shutil.copy(first, a / "ISBI2016_ISIC_Part3_Test_Data")
     first.write_bytes(first.read_bytes() + b"\0")  # the bytes differ, the id does not
     chosen = select_lesions([a, b], load_preset("mobilenetv1"))
@@ -164,7 +154,29 @@ def test_a_training_image_with_the_id_of_a_test_image_is_left_out(
 
 
 def test_a_folder_without_labels_trains_no_class_network(drawn: Path, tmp_path: Path) -> None:
-    images = "ISBI2016_ISIC_Part3_Training_Data"
-    (tmp_path / images).symlink_to(drawn / images)
+    (tmp_path / IMAGES).symlink_to(drawn / IMAGES)
     with pytest.raises(DataError, match="0 training images with a label"):
         select_lesions(tmp_path, load_preset("mobilenetv1").override(ALL))
+
+
+def test_the_joint_network_learns_from_images_with_label_and_mask_by_the_class_balanced_plan(
+    drawn: Path, tmp_path: Path
+) -> None:
+    joint, classes = (
+        load_preset(name).override(ALL) for name in ("joint-mobilenetv1", "mobilenetv1")
+    )
+    ours, theirs = (_samples(config, drawn) for config in (joint, classes))
+    assert ours.labels.tolist() == theirs.labels.tolist()
+    assert ours.source.cache.masks is not None
+    shutil.copytree(drawn, tmp_path / "data")
+    table = tmp_path / "data" / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
+    *lines, last = table.read_text().splitlines()
+    table.write_text("\n".join(lines) + "\n")
+    masks = tmp_path / "data" / "ISBI2016_ISIC_Part1_Training_GroundTruth"
+    sorted(masks.iterdir())[0].unlink()
+    chosen = select_lesions(tmp_path / "data", joint)
+    ids = {lesion.image_id for lesion in chosen.lesions}
+    assert len(ids) == 28
+    assert last.split(",")[0] not in ids
+    said = [sentence.split(":")[0] for sentence in chosen.left_out]
+    assert said == ["1 left out (no mask)", "1 left out (no label)"]

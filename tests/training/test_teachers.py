@@ -14,35 +14,21 @@ from dermfuse.training import train
 from dermfuse.training.samples import Lessons
 from dermfuse.training.teachers import HELD_OUT_NAME, ask_teachers
 
-TINY = [
-    "model.init=random",
-    "data.input_size=32",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "augment.benign_copies=1",
-    "augment.malignant_copies=2",
-    "augment.segmentation_draws=0",
-    "train.precision=float32",
-    "train.threads=1",
-]
+from .tiny import ALL, tiny
+
 FOLDS = 2
 
 
 def _fold(preset: str, fold: int, *more: str) -> Config:
     settings = [f"data.folds={FOLDS}", f"data.fold={fold}"]
-    return load_preset(preset).override([*TINY, *settings, *more])
-
-
-def _teachers(preset: str, drawn: Path, folder: Path) -> list[Path]:
-    runs = [folder / f"{preset}-{fold}" for fold in range(FOLDS)]
-    for fold, run in enumerate(runs):
-        train(_fold(preset, fold), data=drawn, run=run)
-    return runs
+    return tiny(preset, "augment.segmentation_draws=0", *settings, *more)
 
 
 @pytest.fixture(scope="module")
 def teachers(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return _teachers("joint-mobilenetv1", drawn, tmp_path_factory.mktemp("teachers"))
+    folder = tmp_path_factory.mktemp("teachers")
+    configs = [_fold("joint-mobilenetv1", fold) for fold in range(FOLDS)]
+    return [train(c, data=drawn, run=folder / str(c.data.fold)).run for c in configs]
 
 
 def _named(runs: list[Path]) -> str:
@@ -99,31 +85,19 @@ def test_a_pupil_learns_something_else_than_without_teachers(
     assert losses[0] != losses[1]
 
 
-def test_a_teacher_that_learnt_the_image_is_refused(
-    teachers: list[Path], drawn: Path, tmp_path: Path
+def test_a_teacher_that_learnt_the_image_or_answers_another_task_is_refused(
+    teachers: list[Path], classified: Path, drawn: Path, tmp_path: Path
 ) -> None:
-    config = _fold("mobilenetv1", 0, _named(teachers[:1]))  # it held back what is validated on
-    with pytest.raises(RunError, match="no teacher of a score held back ISIC_"):
-        train(config, data=drawn, run=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_teacher_of_all_images_is_refused(drawn: Path, tmp_path: Path) -> None:
-    everything = load_preset("mobilenetv1").override(
-        [*TINY, "data.split=all", "train.schedule=cosine"]
-    )
+    everything = tiny("mobilenetv1", *ALL, "train.epochs=1")
     train(everything, data=drawn, run=tmp_path / "all")
-    config = _fold("mobilenetv1", 0, _named([tmp_path / "all"]))
-    with pytest.raises(RunError, match="was trained on every image"):
-        train(config, data=drawn, run=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_teacher_of_another_task_is_refused(drawn: Path, tmp_path: Path) -> None:
-    runs = _teachers("mobilenetv1", drawn, tmp_path)
-    config = _fold("u-mobilenetv1", 0, _named(runs))
-    with pytest.raises(RunError, match="answers classification alone"):
-        train(config, data=drawn, run=tmp_path / "run")
+    for preset, named, message in (
+        ("mobilenetv1", teachers[:1], "no teacher of a score held back ISIC_"),  # its own fold
+        ("mobilenetv1", [tmp_path / "all"], "was trained on every image"),
+        ("u-mobilenetv1", [classified], "answers classification alone"),
+    ):
+        with pytest.raises(RunError, match=message):
+            train(_fold(preset, 0, _named(named)), data=drawn, run=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_run_or_a_release_without_answers_is_refused(

@@ -1,9 +1,11 @@
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset, preset_names
-from dermfuse.data.splits import read_split
+from dermfuse.data.splits import Split, read_split, write_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.folders import RunFolder, read_json
+from dermfuse.folders import RunFolder, read_json, write_json
+from dermfuse.predictions.folder import read_predictions
 from dermfuse.release.cards import digest_file
 from dermfuse.training import predict, train
+from dermfuse.training.distributed import explain_memory
 from dermfuse.training.modules import (
     ClassifierModule,
     PairModule,
@@ -26,35 +30,19 @@ from dermfuse.training.modules import (
     TrainingModule,
 )
 from dermfuse.training.prediction import load_run
-from dermfuse.training.recorder import read_weights
+from dermfuse.training.samples import select_lesions
 from dermfuse.training.shares import Share
 from dermfuse.training.train import accelerator_of, precision_of
 
 from ..two_folders import write_halves
+from .tiny import ALL, IMAGES, TINY, assert_same_run, rows, tiny, training_ids
 
-TINY = [
-    "model.init=random",
-    "train.backbone=trained",
-    "train.frozen_stages=0",
-    "data.input_size=32",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.learning_rate=0.001",
-    "augment.benign_copies=1",
-    "augment.malignant_copies=2",
-    "augment.segmentation_draws=4",
-    "train.precision=float32",
-    "train.threads=1",
-]
-
-
-def _tiny(preset: str, *more: str) -> Config:
-    return load_preset(preset).override([*TINY, *more])
+TRAIN = importlib.import_module("dermfuse.training.train")  # the function hides the module
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_builds_and_takes_an_epoch(preset: str, drawn: Path, tmp_path: Path) -> None:
-    config = _tiny(preset, "data.validation_fraction=0.9", "train.batch_size=4")
+    config = tiny(preset, "data.validation_fraction=0.9", "train.batch_size=4")
     report = train(config, data=drawn, run=tmp_path / "run")
     folder = RunFolder(report.run)
     assert report.epochs == 1
@@ -88,17 +76,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     preset: str, more: tuple[str, ...], drawn: Path, tmp_path: Path
 ) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
-    train(_tiny(preset, "train.epochs=3", *more), data=drawn, run=once)
-    train(_tiny(preset, "train.epochs=1", *more), data=drawn, run=twice)
-    train(_tiny(preset, "train.epochs=3", *more), data=drawn, run=twice, resume=True)
-    assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
-    weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
-    assert all(torch.equal(weights[key], again[key]) for key in weights | again)
-
-
-def _rates(run: Path) -> list[float]:
-    lines = RunFolder(run).metrics.read_text().splitlines()
-    return [float(line.split(",")[1]) for line in lines[1:]]
+    train(tiny(preset, "train.epochs=3", *more), data=drawn, run=once)
+    train(tiny(preset, "train.epochs=1", *more), data=drawn, run=twice)
+    train(tiny(preset, "train.epochs=3", *more), data=drawn, run=twice, resume=True)
+    assert_same_run(once, twice)
 
 
 @pytest.mark.parametrize(
@@ -114,68 +95,56 @@ def _rates(run: Path) -> list[float]:
 def test_a_resumed_run_follows_the_plateau_rule(preset: str, drawn: Path, tmp_path: Path) -> None:
     plateaus = ("train.plateau_patience=1", "train.new_layer_factor=3", "train.learning_rate=0.01")
     once, often = tmp_path / "once", tmp_path / "often"
-    train(_tiny(preset, *plateaus, "train.epochs=9"), data=drawn, run=once)
+    train(tiny(preset, *plateaus, "train.epochs=9"), data=drawn, run=once)
     for epochs in (2, 3, 6, 9):
-        config = _tiny(preset, *plateaus, f"train.epochs={epochs}")
+        config = tiny(preset, *plateaus, f"train.epochs={epochs}")
         train(config, data=drawn, run=often, resume=epochs > 2)
-    assert len(set(_rates(once))) >= 3, "the rate falls twice"
-    assert RunFolder(once).metrics.read_text() == RunFolder(often).metrics.read_text()
-    weights, again = (load_file(RunFolder(run).weights) for run in (once, often))
-    assert all(torch.equal(weights[key], again[key]) for key in weights | again)
+    assert len({row["learning_rate"] for row in rows(once)}) >= 3, "the rate falls twice"
+    assert_same_run(once, often)
 
 
 def test_the_cosine_falls_over_the_epochs_and_its_length_is_fixed(
     drawn: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    cosine = ["train.schedule=cosine", "train.new_layer_factor=10", "train.epochs=2"]
-    train(_tiny("dc-mobilenetv1", *cosine), data=drawn, run=run)
-    rates = _rates(run)
-    assert rates[0] > rates[1]
+    cosine = ["train.schedule=cosine", "train.new_layer_factor=10"]
+    train(tiny("dc-mobilenetv1", *cosine, "train.epochs=2"), data=drawn, run=run)
+    first, second = rows(run)
+    assert first["learning_rate"] > second["learning_rate"]
+    longer = tiny("dc-mobilenetv1", *cosine, "train.epochs=3")
     with pytest.raises(RunError, match=r"train.epochs 2 -> 3"):
-        train(
-            _tiny("dc-mobilenetv1", *cosine[:2], "train.epochs=3"), data=drawn, run=run, resume=True
-        )
+        train(longer, data=drawn, run=run, resume=True)
 
 
-def test_frozen_batch_norms_keep_their_statistics(
+def test_what_is_frozen_stays_as_it_was_and_the_rest_moves(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("dermfuse.training.train")  # the function hides it
-    monkeypatch.setattr(module, "load_imagenet", lambda *_, **__: None)
-    frozen = ["model.init=imagenet", "train.batch_norm=frozen", "train.epochs=2"]
-    train(_tiny("u-mobilenetv1", *frozen), data=drawn, run=tmp_path / "run")
-    weights = load_file(RunFolder(tmp_path / "run").weights)
-    means = {key: value for key, value in weights.items() if key.endswith("running_mean")}
-    assert {bool(value.any()) for key, value in means.items() if "backbone" in key} == {False}
-    assert {bool(value.any()) for key, value in means.items() if "backbone" not in key} == {True}
-
-
-def test_a_frozen_backbone_stays_as_it_was_and_the_rest_moves(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = importlib.import_module("dermfuse.training.train")
     started: dict[str, torch.Tensor] = {}
 
     def remember(backbone: torch.nn.Module, **_: object) -> None:
-        started.update({key: value.clone() for key, value in backbone.state_dict().items()})
+        started.update({f"backbone.{k}": v.clone() for k, v in backbone.state_dict().items()})
 
-    monkeypatch.setattr(module, "load_imagenet", remember)
-    frozen = ["model.init=imagenet", "train.backbone=frozen", "train.epochs=2"]
-    report = train(_tiny("dc-mobilenetv1", *frozen), data=drawn, run=tmp_path / "run")
-    weights = load_file(RunFolder(report.run).weights)
-    kept = {key.removeprefix("backbone."): w for key, w in weights.items() if "backbone." in key}
-    assert kept.keys() == started.keys()
-    assert all(torch.equal(kept[key], started[key]) for key in kept), "weights and statistics"
-    still = _tiny("dc-mobilenetv1", *frozen, "train.learning_rate=1e-9")
-    unmoved = load_file(RunFolder(train(still, data=drawn, run=tmp_path / "still").run).weights)
-    assert not torch.allclose(weights["head_a.bias"], unmoved["head_a.bias"])
+    monkeypatch.setattr(TRAIN, "load_imagenet", remember)
+    for preset, what in (("u-mobilenetv1", "batch_norm"), ("dc-mobilenetv1", "backbone")):
+        frozen = ["model.init=imagenet", f"train.{what}=frozen"]
+        report = train(tiny(preset, *frozen), data=drawn, run=tmp_path / what)
+        weights = load_file(RunFolder(report.run).weights)
+        kept = [key for key in started if what == "backbone" or key.endswith("running_mean")]
+        assert all(torch.equal(weights[key], started[key]) for key in kept)
+        moved = (key for key in weights if "backbone" not in key and key.endswith("running_mean"))
+        assert all(bool(weights[key].any()) for key in moved)
+        still = tiny(preset, *frozen, "train.learning_rate=1e-9")
+        unmoved = load_file(
+            RunFolder(train(still, data=drawn, run=tmp_path / f"{what}0").run).weights
+        )
+        head = next(key for key in weights if key.startswith("head") and key.endswith("bias"))
+        assert not torch.allclose(weights[head], unmoved[head], rtol=0, atol=1e-7)
 
 
 def test_averaged_weights_are_those_that_are_validated_and_written(
     drawn: Path, tmp_path: Path
 ) -> None:
-    config = _tiny("dc-mobilenetv1", "train.ema_decay=0.99", "train.learning_rate=0.01")
+    config = tiny("dc-mobilenetv1", "train.ema_decay=0.99", "train.learning_rate=0.01")
     report = train(config, data=drawn, run=tmp_path / "run")
     folder = RunFolder(report.run)
     state = torch.load(folder.state, weights_only=True)["state_dict"]
@@ -190,15 +159,6 @@ def test_averaged_weights_are_those_that_are_validated_and_written(
     assert measured.average_precision.value == pytest.approx(report.best["average_precision"])
 
 
-def test_new_layers_may_learn_faster_than_the_backbone() -> None:
-    config = Config().override(["train.new_layer_factor=10"])
-    network = torch.nn.ModuleDict(
-        {"backbone": torch.nn.Linear(1, 1), "head": torch.nn.Linear(1, 1)}
-    )
-    groups = TrainingModule(network, None, config)._parameter_groups()  # type: ignore[arg-type]
-    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-3])
-
-
 def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     code = (
@@ -211,7 +171,7 @@ def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path
     process = subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     try:
         deadline = time.monotonic() + 120
-        while _epochs(run) < 2:
+        while not RunFolder(run).metrics.exists() or len(rows(run)) < 2:
             assert process.poll() is None, "the training ended by itself"
             assert time.monotonic() < deadline, "no two epochs in two minutes"
             time.sleep(0.05)
@@ -220,70 +180,57 @@ def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path
         process.wait()
     before = RunFolder(run).metrics.read_text().splitlines()
     epochs = len(before) + 1
-    report = train(_tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=run, resume=True)
+    report = train(tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=run, resume=True)
     after = RunFolder(run).metrics.read_text().splitlines()
     assert report.epochs == epochs
     assert after[: len(before) - 1] == before[:-1], "at most the last epoch is trained again"
     straight = tmp_path / "straight"
-    train(_tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=straight)
+    train(tiny("mobilenetv1", f"train.epochs={epochs}"), data=drawn, run=straight)
     assert RunFolder(straight).metrics.read_text().splitlines() == after
 
 
-def _epochs(run: Path) -> int:
-    path = RunFolder(run).metrics
-    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
-
-
 def test_a_training_learns(drawn: Path, tmp_path: Path) -> None:
-    config = _tiny("u-mobilenetv1", "train.epochs=6", "augment.segmentation_draws=30")
+    config = tiny("u-mobilenetv1", "train.epochs=6", "augment.segmentation_draws=30")
     train(config, data=drawn, run=tmp_path / "run")
-    _, first, *_, last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert float(last.split(",")[2]) < float(first.split(",")[2]), "the training loss falls"
+    first, *_, last = rows(tmp_path / "run")
+    assert last["train_loss"] < first["train_loss"]
 
 
-def test_the_run_folder_records_what_a_number_must_name(drawn: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    report = train(_tiny("dc-mobilenetv1"), data=drawn, run=run)
-    record = read_json(RunFolder(run).record)
+def test_the_run_folder_records_what_a_number_must_name(classified: Path) -> None:
+    folder = RunFolder(classified)
+    record = read_json(folder.record)
     assert {"preset", "seed", "init", "versions", "device", "precision", "commit"} <= set(record)
-    assert record["data"]["train_images"] == len(read_split(RunFolder(run).split).train)
+    assert record["data"]["train_images"] == len(read_split(folder.split).train)
     assert record["deployed_head"] in {"a", "b"}
-    assert record["validation"]["average_precision"] == report.best["average_precision"]
+    assert record["validation"]["average_precision"] == rows(classified)[0]["average_precision"]
     assert "not a medical device" in record["notice"]
-    assert report.to_dict()["run"] == str(run)
 
 
 def test_training_images_that_show_a_test_lesion_are_counted_in_the_words_on_the_data(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
-    module = importlib.import_module("dermfuse.training.train")  # the function hides it
-    monkeypatch.setattr(module, "TEST_DUPLICATES", (*known[:2], "ISIC_0000000"))
-    report = train(_tiny("mobilenetv1", *ALL), data=drawn, run=tmp_path / "run")
+    known = training_ids(drawn)
+    monkeypatch.setattr(TRAIN, "TEST_DUPLICATES", (*known[:2], "ISIC_0000000"))
+    report = train(tiny("mobilenetv1", *ALL), data=drawn, run=tmp_path / "run")
     said = read_json(RunFolder(report.run).record)["data"]["summary"]
     assert said == "data, all 30 usable images trained on (2 show a lesion of the test set)"
 
 
 def test_folders_and_what_a_list_leaves_out_are_recorded(drawn: Path, tmp_path: Path) -> None:
     halves, run, listed = write_halves(drawn, tmp_path), tmp_path / "run", tmp_path / "list.csv"
-    ids = sorted(path.stem for path in (drawn / "ISBI2016_ISIC_Part3_Training_Data").iterdir())
+    ids = training_ids(drawn)
     listed.write_text(f"image_id,part\n{ids[0]},mask\n{ids[1]},image\n")
-    config = _tiny("u-mobilenetv1")
+    config = tiny("u-mobilenetv1")
     report = train(config, data=halves, run=run, leave_out=listed)
     data = read_json(RunFolder(run).record)["data"]
     assert data["folders"] == ["a", "b"]
     assert data["summary"].startswith("a and b, ")
     assert data["train_images"] + data["validation_images"] == 28
-    assert data["leave_out"] == {
-        "file": "list.csv",
-        "images": 1,
-        "masks": 1,
-        "labels": 0,
-        "sha256": digest_file(listed),
-    }
+    counts = {"images": 1, "masks": 1, "labels": 0}
+    assert data["leave_out"] == {"file": "list.csv", **counts, "sha256": digest_file(listed)}
     assert f"1 masks left out (named by list.csv): {ids[0]}" in report.left_out
     assert list(report.left_out) == data["left_out"]
-    longer = _tiny("u-mobilenetv1", "train.epochs=2")
+    longer = tiny("u-mobilenetv1", "train.epochs=2")
     with pytest.raises(RunError, match=r"other images.*the same --data and --leave-out"):
         train(longer, data=halves, run=run, resume=True)
     train(longer, data=halves, run=run, leave_out=listed, resume=True)
@@ -295,24 +242,41 @@ def test_folders_and_what_a_list_leaves_out_are_recorded(drawn: Path, tmp_path: 
 
 
 def test_the_paper_split_validates_on_augmented_masks(drawn: Path, tmp_path: Path) -> None:
-    config = _tiny("u-mobilenetv1", "data.split=paper", "augment.segmentation_draws=60")
+    config = tiny("u-mobilenetv1", "data.split=paper", "augment.segmentation_draws=60")
     report = train(config, data=drawn, run=tmp_path / "run")
     assert 0 <= report.best["jaccard"] <= 1
 
 
-def test_early_stopping_is_off_unless_asked_for(drawn: Path, tmp_path: Path) -> None:
-    config = _tiny(
-        "mobilenetv1", "train.epochs=30", "train.early_stop_patience=1", "train.learning_rate=1e-9"
-    )
-    assert train(config, data=drawn, run=tmp_path / "run").epochs < 30
+def test_a_run_stops_early_if_asked_and_a_plateau_run_below_the_smallest_rate(
+    drawn: Path, tmp_path: Path
+) -> None:
+    early = ("train.epochs=30", "train.early_stop_patience=1", "train.learning_rate=1e-9")
+    assert train(tiny("mobilenetv1", *early), data=drawn, run=tmp_path / "early").epochs < 30
+    config = tiny("mobilenetv1", "train.epochs=4", "train.minimum_learning_rate=0.01")
+    assert train(config, data=drawn, run=tmp_path / "run").epochs == 1
+    again = train(config, data=drawn, run=tmp_path / "run", resume=True)
+    assert again.epochs == 1, "resumed after the epoch that ended it, it trains no other"
+
+
+def test_a_clipped_run_moves_otherwise_and_the_last_epoch_is_kept_if_asked(
+    drawn: Path, tmp_path: Path
+) -> None:
+    last = ("train.keep=last", "train.epochs=2")
+    free = train(tiny("mobilenetv1", *last), data=drawn, run=tmp_path / "free")
+    clip = tiny("mobilenetv1", *last, "train.gradient_clip=1e-9")
+    clipped = train(clip, data=drawn, run=tmp_path / "clipped")
+    assert free.best["train_loss"] != clipped.best["train_loss"]
+    record = read_json(RunFolder(free.run).record)
+    assert (record["kept_epoch"], record["kept_by"]) == (2, "last epoch")
+    assert "auc" in record["validation"]
 
 
 def test_an_existing_run_is_never_overwritten(drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     with pytest.raises(RunError, match="exists and is not empty"):
-        train(_tiny("mobilenetv1"), data=drawn, run=tmp_path)
+        train(tiny("mobilenetv1"), data=drawn, run=tmp_path)
     with pytest.raises(RunError, match="is no run folder"):
-        train(_tiny("mobilenetv1"), data=drawn, run=tmp_path, resume=True)
+        train(tiny("mobilenetv1"), data=drawn, run=tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
@@ -320,41 +284,22 @@ def test_another_configuration_or_other_images_cannot_resume_a_run(
     drawn: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(_tiny("mobilenetv1"), data=drawn, run=run)
+    train(tiny("mobilenetv1"), data=drawn, run=run)
     before = RunFolder(run).metrics.read_text()
     with pytest.raises(RunError, match=r"another configuration \(train.seed 0 -> 1\)"):
-        train(_tiny("mobilenetv1", "train.seed=1"), data=drawn, run=run, resume=True)
+        train(tiny("mobilenetv1", "train.seed=1"), data=drawn, run=run, resume=True)
     record = RunFolder(run).record
     text = record.read_text()
     record.write_text(text.replace(read_json(record)["data"]["fingerprint"], "0" * 64))
     with pytest.raises(RunError, match="trained on other images"):
-        train(_tiny("mobilenetv1", "train.epochs=2"), data=drawn, run=run, resume=True)
+        train(tiny("mobilenetv1", "train.epochs=2"), data=drawn, run=run, resume=True)
     assert RunFolder(run).metrics.read_text() == before
-
-
-def test_a_damaged_state_is_refused(drawn: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(_tiny("mobilenetv1"), data=drawn, run=run)
-    RunFolder(run).state.write_bytes(b"damaged")
-    with pytest.raises(RunError, match=r"training state .* cannot be read"):
-        train(_tiny("mobilenetv1", "train.epochs=2"), data=drawn, run=run, resume=True)
-
-
-def test_a_loss_that_is_not_finite_stops_the_training(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        PairModule, "step_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
-    )
-    with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
-        train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
-    assert not RunFolder(tmp_path / "run").weights.exists()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_epochs_before_it(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, folder = _tiny("mobilenetv1", "train.epochs=2"), RunFolder(tmp_path / "run")
+    config, folder = tiny("mobilenetv1", "train.epochs=2"), RunFolder(tmp_path / "run")
     step, taken = ClassifierModule.step_loss, list[int]()
 
     def spoilt(module: ClassifierModule, share: Share) -> torch.Tensor:
@@ -383,18 +328,7 @@ def test_answers_that_are_not_finite_in_validation_stop_the_training(
         TrainingModule, "on_validation_epoch_start", lambda self: _poison(self.network)
     )
     with pytest.raises(TrainingError, match="an answer of the network in validation is not finite"):
-        train(_tiny(preset), data=drawn, run=tmp_path / "run")
-    assert not RunFolder(tmp_path / "run").weights.exists()
-
-
-def test_a_head_alone_that_is_not_finite_in_validation_stops_the_training(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        TrainingModule, "on_validation_epoch_start", lambda self: _poison(self.network.head_b)
-    )
-    with pytest.raises(TrainingError, match="validation loss is nan in epoch 1"):
-        train(_tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "run")
+        train(tiny(preset), data=drawn, run=tmp_path / "run")
     assert not RunFolder(tmp_path / "run").weights.exists()
 
 
@@ -404,23 +338,28 @@ def _poison(network: torch.nn.Module) -> None:
             parameter.fill_(float("nan"))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_measure_that_is_not_finite_stops_the_training(
-    value: float, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        SegmentationModule, "measure", lambda *_: {"validation_loss": value, "rank": 0.5}
-    )
-    with pytest.raises(TrainingError, match=f"validation loss is {value} in epoch 1") as caught:
-        train(_tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run")
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            TrainingModule, "on_validation_epoch_start", lambda self: _poison(self.network.head_b)
+        )
+        with pytest.raises(TrainingError, match="validation loss is nan in epoch 1"):
+            train(tiny("dc-mobilenetv1"), data=drawn, run=tmp_path / "pair")
+    inf = {"validation_loss": float("inf"), "rank": 0.5}
+    monkeypatch.setattr(SegmentationModule, "measure", lambda *_: inf)
+    with pytest.raises(TrainingError, match="validation loss is inf in epoch 1") as caught:
+        train(tiny("u-mobilenetv1"), data=drawn, run=run)
     assert "\n" not in str(caught.value)
-    assert not RunFolder(tmp_path / "run").weights.exists()
+    assert not RunFolder(run).weights.exists()
 
 
 def test_a_side_without_one_of_the_classes_is_refused_before_anything_is_written(
     drawn: Path, tmp_path: Path
 ) -> None:
-    for name in ("ISBI2016_ISIC_Part3_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth"):
+    for name in (IMAGES, "ISBI2016_ISIC_Part1_Training_GroundTruth"):
         (tmp_path / name).symlink_to(drawn / name)
     labels = "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
     ids = [line.split(",")[0] for line in (drawn / labels).read_text().splitlines()]
@@ -431,36 +370,34 @@ def test_a_side_without_one_of_the_classes_is_refused_before_anything_is_written
 
     label(1)  # too few for both sides
     with pytest.raises(DataError, match=r"none of the \d+ images that are .* on is malignant"):
-        train(_tiny("mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+        train(tiny("mobilenetv1"), data=tmp_path, run=tmp_path / "run")
     label(len(ids))
     for preset in ("dc-mobilenetv1", "joint-mobilenetv1"):
         with pytest.raises(DataError, match="images that are trained on is benign"):
-            train(_tiny(preset), data=tmp_path, run=tmp_path / "run")
+            train(tiny(preset), data=tmp_path, run=tmp_path / "run")
     label(0)
     for split in ("paper", "all"):
-        config = _tiny("dc-mobilenetv1-cosine", f"data.split={split}")
+        config = tiny("dc-mobilenetv1-cosine", f"data.split={split}")
         with pytest.raises(DataError, match=r"images that are (used|trained on) is malignant"):
             train(config, data=tmp_path, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    train(_tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "masks")  # needs no class
+    train(tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "masks")  # needs no class
 
 
-def test_missing_weights_are_an_error_before_anything_is_written(
+def test_missing_weights_or_masks_are_refused_before_anything_is_written(
     drawn: Path, tmp_path: Path
 ) -> None:
-    config = _tiny("mobilenetv1", "model.init=imagenet")
+    run, images = tmp_path / "run", tmp_path / "data"
+    images.mkdir()
+    (images / IMAGES).symlink_to(drawn / IMAGES)
+    imagenet = tiny("mobilenetv1", "model.init=imagenet")
     with pytest.raises(WeightsError, match=r"model\.init"):
-        train(config, data=drawn, run=tmp_path / "run", imagenet=tmp_path)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_without_masks_cannot_train_a_unet(drawn: Path, tmp_path: Path) -> None:
-    images = "ISBI2016_ISIC_Part3_Training_Data"
-    (tmp_path / images).symlink_to(drawn / images)
+        train(imagenet, data=drawn, run=run, imagenet=tmp_path)
     with pytest.raises(DataError, match="0 training images with a mask"):
-        train(_tiny("u-mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+        train(tiny("u-mobilenetv1"), data=images, run=run)
     with pytest.raises(DataError, match="0 training images with both"):
-        train(_tiny("joint-mobilenetv1"), data=tmp_path, run=tmp_path / "run")
+        train(tiny("joint-mobilenetv1"), data=images, run=run)
+    assert not run.exists()
 
 
 def test_cuda_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,28 +409,11 @@ def test_cuda_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision_of(Config().override(["train.precision=float32"])) == "32-true"
 
 
-def test_weights_of_another_network_are_refused(drawn: Path, tmp_path: Path) -> None:
-    train(_tiny("mobilenetv1"), data=drawn, run=tmp_path / "run")
-    with pytest.raises(RunError, match="does not fit the run's network"):
-        read_weights(RunFolder(tmp_path / "run").weights, torch.nn.Linear(2, 2))
-
-
-def test_each_kind_of_network_must_say_its_loss_and_its_metrics() -> None:
-    module = TrainingModule(torch.nn.Linear(1, 1), None, Config())  # type: ignore[arg-type]
-    with pytest.raises(NotImplementedError):
-        module.step_loss(None)
-    with pytest.raises(NotImplementedError):
-        module.measure([])
-
-
-ALL = ["data.split=all", "train.schedule=cosine", "train.epochs=2"]
-
-
 @pytest.mark.parametrize("preset", ["mobilenetv1", "joint-mobilenetv1"])
 def test_training_on_all_images_keeps_the_last_epoch(
     preset: str, drawn: Path, tmp_path: Path
 ) -> None:
-    report = train(_tiny(preset, *ALL), data=drawn, run=tmp_path / "run")
+    report = train(tiny(preset, *ALL), data=drawn, run=tmp_path / "run")
     folder = RunFolder(report.run)
     record, split = read_json(folder.record), read_split(folder.split)
     assert (len(split.train), split.validation) == (30, ())
@@ -501,9 +421,8 @@ def test_training_on_all_images_keeps_the_last_epoch(
     assert record["kept_by"] == "last epoch, nothing is validated on"
     assert record["data"]["summary"] == "data, all 30 usable images trained on"
     assert "deployed_head" not in record
-    header, _, last = folder.metrics.read_text().splitlines()
-    assert header == "epoch,learning_rate,train_loss"
-    assert float(last.split(",")[2]) == report.best["train_loss"]
+    assert list(rows(report.run)[0]) == ["epoch", "learning_rate", "train_loss"]
+    assert rows(report.run)[-1]["train_loss"] == report.best["train_loss"]
     written = load_file(folder.weights)
     state = torch.load(folder.state, weights_only=True)["state_dict"]
     assert all(torch.equal(written[key], state[f"network.{key}"]) for key in written)
@@ -512,7 +431,7 @@ def test_training_on_all_images_keeps_the_last_epoch(
 def test_a_pair_network_without_validation_keeps_head_a_of_the_average(
     drawn: Path, tmp_path: Path
 ) -> None:
-    config = _tiny("dc-mobilenetv1", *ALL, "train.ema_decay=0.9")
+    config = tiny("dc-mobilenetv1", *ALL, "train.ema_decay=0.9")
     report = train(config, data=drawn, run=tmp_path / "run")
     folder = RunFolder(report.run)
     assert read_json(folder.record)["deployed_head"] == "a"
@@ -525,50 +444,40 @@ def test_a_pair_network_without_validation_keeps_head_a_of_the_average(
     assert torch.equal(deployed["head.weight"], written["head_a.weight"])
 
 
-def test_a_killed_training_on_all_images_goes_on_as_if_it_was_not(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stop", "raised", "status"),
+    [
+        (KeyError("killed"), KeyError, "running"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "interrupted"),
+        (SIGTERMException(), KeyboardInterrupt, "interrupted"),
+    ],
+)
+def test_a_training_that_is_stopped_says_so_and_continues_as_if_it_was_not(
+    stop: BaseException,
+    raised: type[BaseException],
+    status: str,
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = _tiny("dc-mobilenetv1", *ALL, "train.epochs=3", "train.ema_decay=0.9")
-    once, twice = tmp_path / "once", tmp_path / "twice"
+    config = tiny("dc-mobilenetv1", *ALL, "train.ema_decay=0.9")
+    once, twice, step = tmp_path / "once", tmp_path / "twice", PairModule.step_loss
     train(config, data=drawn, run=once)
-    step = PairModule.step_loss
 
-    def killed(module: PairModule, share: Share) -> torch.Tensor:
-        if module.current_epoch == 2:
-            raise KeyError("killed")
-        return step(module, share)
-
-    monkeypatch.setattr(PairModule, "step_loss", killed)
-    with pytest.raises(KeyError, match="killed"):
-        train(config, data=drawn, run=twice)
-    monkeypatch.setattr(PairModule, "step_loss", step)
-    record = read_json(RunFolder(twice).record)
-    assert (record["status"], record["kept_epoch"]) == ("running", 2)
-    train(config, data=drawn, run=twice, resume=True)
-    assert RunFolder(once).metrics.read_text() == RunFolder(twice).metrics.read_text()
-    weights, again = (load_file(RunFolder(run).weights) for run in (once, twice))
-    assert all(torch.equal(weights[key], again[key]) for key in weights | again)
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SIGTERMException])
-def test_a_training_that_is_told_to_stop_says_so_and_goes_on_later(
-    stop: type[BaseException], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, run = _tiny("mobilenetv1", "train.epochs=2"), tmp_path / "run"
-    step = ClassifierModule.step_loss
-
-    def stopped(module: ClassifierModule, share: Share) -> torch.Tensor:
+    def stopped(module: PairModule, share: Share) -> torch.Tensor:
         if module.current_epoch == 1:
             raise stop
         return step(module, share)
 
-    monkeypatch.setattr(ClassifierModule, "step_loss", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, data=drawn, run=run)
-    assert read_json(RunFolder(run).record)["status"] == "interrupted"
-    monkeypatch.setattr(ClassifierModule, "step_loss", step)
-    assert train(config, data=drawn, run=run, resume=True).epochs == 2
-    assert read_json(RunFolder(run).record)["status"] == "finished"
+    monkeypatch.setattr(PairModule, "step_loss", stopped)
+    with pytest.raises(raised):
+        train(config, data=drawn, run=twice)
+    monkeypatch.undo()
+    record = read_json(RunFolder(twice).record)
+    assert (record["status"], record["kept_epoch"]) == (status, 1)
+    assert train(config, data=drawn, run=twice, resume=True).epochs == 2
+    assert read_json(RunFolder(twice).record)["status"] == "finished"
+    assert_same_run(once, twice)
 
 
 def test_a_run_that_was_killed_over_its_first_file_begins_when_resumed(
@@ -577,6 +486,181 @@ def test_a_run_that_was_killed_over_its_first_file_begins_when_resumed(
     run = tmp_path / "run"
     run.mkdir()
     (run / ".config.toml.abcd1234.dermfuse").write_text("[mod")
-    config = _tiny("dc-mobilenetv1", "train.epochs=1")
+    config = tiny("dc-mobilenetv1", "train.epochs=1")
     assert train(config, data=drawn, run=run, resume=True).epochs == 1
     assert not list(run.glob(".*"))
+
+
+def test_a_warm_start_is_recorded_kept_by_a_resume_and_said_by_predictions(
+    segmented: Path, drawn: Path, tmp_path: Path
+) -> None:
+    slow = ["train.learning_rate=1e-9", "data.input_size=64"]
+    run = tmp_path / "second"
+    before = train(tiny("u-mobilenetv1", *slow), data=drawn, run=run, start=segmented)
+    weights, started = (load_file(RunFolder(r).weights) for r in (run, segmented))
+    learnt = [key for key in weights if key.endswith((".weight", ".bias"))]
+    assert all(torch.allclose(weights[key], started[key], atol=1e-6) for key in learnt)
+    train(tiny("u-mobilenetv1", *slow, "train.epochs=2"), data=drawn, run=run, resume=True)
+    record = read_json(RunFolder(run).record)
+    assert (record["init"], record["start"]["preset"]) == ("run u-mobilenetv1", "u-mobilenetv1")
+    assert record["start"]["config"]["data"]["input_size"] == 32
+    assert (before.epochs, record["epochs"]) == (1, 2)
+    predict(run, data=drawn, split="validation", out=tmp_path / "out")
+    assert read_predictions(tmp_path / "out").manifest.details["init"] == "run u-mobilenetv1"
+
+
+def test_a_run_of_another_network_or_that_saw_the_validation_images_is_no_start(
+    segmented: Path, drawn: Path, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tiny("u-mobilenetv1", "train.seed=1")
+    with pytest.raises(RunError, match=r"trained unet on mobilenet_v1.*classifier on mobilenet_v1"):
+        train(tiny("mobilenetv1"), data=drawn, run=run, start=segmented)
+    with pytest.raises(RunError, match=r"u-mobilenetv1 trained on ISIC_.*would be validated on"):
+        train(other, data=drawn, run=run, start=segmented)
+    with pytest.raises(RunError, match="is no run folder"):
+        train(tiny("mobilenetv1"), data=drawn, run=run, start=tmp_path)
+    assert not run.exists()
+
+
+def test_a_run_that_saw_another_image_of_a_validated_lesion_is_no_start(
+    segmented: Path, drawn: Path, tmp_path: Path
+) -> None:
+    data, start, listed = tmp_path / "data", tmp_path / "start", tmp_path / "list.csv"
+    shutil.copytree(drawn, data)
+    shutil.copytree(segmented, start)
+    ids = training_ids(drawn)
+    lines = [f"{image_id},g{number // 2}" for number, image_id in enumerate(ids)]
+    (data / "groups.csv").write_text("\n".join(["image_id,lesion_group", *lines]))
+    config = tiny("u-mobilenetv1")
+    seen = select_lesions(data, config).split.validation[0]
+    listed.write_text(f"image_id,part\n{seen},mask\n")
+    chosen = select_lesions(data, config, leave_out=listed)
+    assert seen in set(chosen.held_out) - set(chosen.split.validation)
+    write_split(RunFolder(start).split, Split(train=(seen,), validation=()))
+    with pytest.raises(RunError, match=f"start trained on {seen}, which would be validated on"):
+        train(config, data=data, run=tmp_path / "run", start=start, leave_out=listed)
+
+
+def test_a_warm_start_without_an_epoch_does_not_begin_anew_from_other_weights(
+    drawn: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    config = tiny("u-mobilenetv1")
+    run.path.mkdir()
+    run.config.write_text(config.to_toml())
+    write_json(run.record, {"init": "run u-mobilenetv1", "start": {"epoch": 1}})
+    with pytest.raises(RunError, match=r"began from run u-mobilenetv1 .* Give it with --from"):
+        train(config, data=drawn, run=run.path, resume=True)
+
+
+def test_a_run_on_all_images_may_start_from_any_and_be_no_start_for_one_that_validates(
+    segmented: Path, drawn: Path, tmp_path: Path
+) -> None:
+    everything = ["data.split=all", "train.schedule=cosine", "train.seed=5"]
+    run = tmp_path / "everything"
+    train(tiny("u-mobilenetv1", *everything), data=drawn, run=run, start=segmented)
+    record = read_json(RunFolder(run).record)
+    assert (record["init"], record["start"]["epoch"]) == ("run u-mobilenetv1", 1)
+    again = train(tiny("u-mobilenetv1", *everything), data=drawn, run=tmp_path / "two", start=run)
+    assert read_json(RunFolder(again.run).record)["start"]["validation"] == {}
+    with pytest.raises(RunError, match=r"everything trained on ISIC_.*would be validated on"):
+        train(tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run", start=run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["augment.mixup=0.2", "augment.cutmix=0.2"], "augment.mixup is 0.2 with augment.cut"),
+        (["augment.policy=label_blind", "augment.fresh=true"], "fresh is true with augment.policy"),
+        (["augment.policy=label_blind", "data.split=paper"], 'data.split "paper"'),
+        (
+            ["train.schedule=cosine", "train.minimum_learning_rate=1e-6"],
+            "the cosine ends by itself",
+        ),
+        (["train.keep=last", "train.early_stop_patience=2"], "keeps the best epoch"),
+        (["model.network=unet", "model.dropout=0.2"], "no class head to drop before"),
+        (["model.network=unet", "augment.mixup=0.2"], "masks cannot be mixed"),
+        (["train.teachers=3"], "train.teachers is 3. Expected: a list"),
+        (["model.dropout=1.5"], "model.dropout is 1.5"),
+        (["loss.label_smoothing=1.0"], "loss.label_smoothing is 1.0"),
+    ],
+)
+def test_contradictions_are_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config().override(settings)
+
+
+def test_the_paper_uses_none_of_them() -> None:
+    config = load_preset("dc-mobilenetv1")
+    assert (config.train.weight_decay, config.train.gradient_clip, config.model.dropout) == (0,) * 3
+    assert (config.loss.label_smoothing, config.augment.mixup, config.augment.cutmix) == (0,) * 3
+    assert (config.train.minimum_learning_rate, config.train.teachers) == (0, ())
+    assert config.augment.policy == "paper"
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise RuntimeError("no C++ compiler was found\nand more lines")
+
+
+def test_no_compiler_is_one_line_before_anything_is_written(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", _broken)
+    config = tiny("squeezenet", "train.compile=true")
+    with pytest.raises(ConfigError, match=r"does not work here \(no C\+\+ compiler was found\)"):
+        train(config, data=drawn, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")  # of torch itself
+@pytest.mark.parametrize(
+    ("backbone", "generates"), [("mobilenet_v1", False), ("squeezenet1_1", True)]
+)
+def test_a_compiled_epoch_equals_one_that_is_not(
+    backbone: str, generates: bool, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not generates:  # differentiating the trace; generating its code takes minutes
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    more = ("train.batch_size=12", "augment.enabled=false", "train.ema_decay=0.9")
+    rate = "train.learning_rate=1e-5"
+    base = tiny("dc-mobilenetv1", *more, rate, f"model.backbone={backbone}")
+    losses, weights = [], []
+    for compiled in (False, True):
+        config = base.override([f"train.compile={str(compiled).lower()}"])
+        run = RunFolder(tmp_path / str(compiled))
+        losses.append(train(config, data=drawn, run=run.path).best["train_loss"])
+        weights.append(load_file(run.weights))
+        assert read_json(run.record)["config"]["train"]["compile"] is compiled
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert list(weights[0]) == list(weights[1])
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=1e-3)
+    longer = base.override(["train.epochs=2"])
+    assert train(longer, data=drawn, run=tmp_path / "True", resume=True).epochs == 2
+
+
+MESSAGE = r"memory ran out with train\.batch_size 16 and data\.input_size 32.*Lower train\.batch_"
+
+
+def _take_an_exabyte(*_: object) -> torch.Tensor:
+    return torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def _fill_a_gpu() -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_too_little_memory_is_one_line_that_names_what_takes_it(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("squeezenet", "train.batch_size=16")
+    for take in (_take_an_exabyte, _fill_a_gpu):
+        with pytest.raises(TrainingError, match=MESSAGE), explain_memory(config):
+            take()
+    with pytest.raises(RuntimeError, match="shapes do not fit"), explain_memory(config):
+        raise RuntimeError("shapes do not fit")
+    monkeypatch.setattr(ClassifierModule, "step_loss", _take_an_exabyte)
+    with pytest.raises(TrainingError, match=MESSAGE):
+        train(config, data=drawn, run=tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").weights.exists()

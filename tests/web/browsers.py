@@ -1,9 +1,16 @@
-"""The programs that the tests in a real browser need."""
+"""The app in a real browser: the programs that its tests need, and a script that drives it."""
 
+import json
 import os
 import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+E2E = Path(__file__).parents[2] / "web" / "e2e"
+MOST_SECONDS = 1800
 
 
 def browser_tool(name: str) -> str:
@@ -12,3 +19,20 @@ def browser_tool(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
+
+
+def drive(script: str, work: Path, **plan: Any) -> dict[str, Any]:
+    """Runs a script of ``web/e2e`` with a plan and returns what it found."""
+    path = work / "plan.json"
+    plan |= {"chromium": browser_tool("chromium"), "work": work}
+    path.write_text(json.dumps(plan, default=str))
+    done = subprocess.run(
+        [browser_tool("node"), E2E / script, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=MOST_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.analysis.examples import example_images
 
-from .files import XMP, exif, png
-
 _ORIENTATION = 0x0112
+_ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+    b'syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+    b'tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
 
 
 def write_pictures(folder: Path) -> list[Path]:
@@ -33,6 +41,41 @@ def write_unreadable(folder: Path) -> list[Path]:
     return _write(folder, _UNREADABLE)
 
 
+def png(
+    values: NDArray[np.integer[Any]],
+    depth: int,
+    colour: int,
+    *chunks: tuple[bytes, bytes],
+    interlaced: bool = False,
+) -> bytes:
+    """Returns a PNG of samples (H, W, C) in its own depth."""
+    height, width = values.shape[:2]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    rows = b"".join(_rows(values[y::dy, x::dx], depth) for x, y, dx, dy in passes)
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*each)
+        for each in ((b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    )
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Returns one chunk of a PNG."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _rows(values: NDArray[np.integer[Any]], depth: int) -> bytes:
+    bits = (values.reshape(len(values), -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
+    rows = np.packbits(bits.astype(np.uint8).reshape(len(values), -1), axis=1)
+    return b"".join(b"\0" + row.tobytes() for row in rows)
+
+
+def exif(orientation: int) -> bytes:
+    """Returns an EXIF block, as it is without the name in front."""
+    entry = struct.pack(">HHIHxx", _ORIENTATION, 3, 1, orientation)
+    return b"MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+
+
 def _write(folder: Path, saves: Mapping[str, Callable[[Path], object]]) -> list[Path]:
     folder.mkdir(parents=True)
     for name, save in saves.items():
@@ -48,9 +91,7 @@ def _drawn(width: int, height: int) -> Image.Image:
 
 
 def _turned(path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[_ORIENTATION] = orientation
-    _drawn(480, 320).save(path, quality=90, exif=exif)
+    _drawn(480, 320).save(path, quality=90, exif=_exif(orientation))
 
 
 def _transparent(path: Path) -> None:

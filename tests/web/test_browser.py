@@ -3,14 +3,13 @@
 DERMFUSE_CHROMIUM names the browser where it is not called chromium.
 """
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.hosting import host_folder
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ImageError
 from dermfuse.folders import read_json, write_json
@@ -19,17 +18,15 @@ from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.report.words import say_share
 from dermfuse.web.build import add_release
-from dermfuse.web.hosting import host_folder
 
 from ..shipped_release import shipped_release
-from .browsers import browser_tool
+from .browsers import drive
 from .paper import read_sheets
 from .pictures import write_pictures, write_rarities, write_unreadable
 from .releases import write_release_for_drawings
 
 pytestmark = pytest.mark.browser
 
-WEB = Path(__file__).parents[2] / "web"
 MOST_APART = 1e-3
 """Largest difference of the probability from the library's."""
 LEAST_JACCARD = 0.99
@@ -60,29 +57,17 @@ def driven(
 ) -> dict[str, Any]:
     """What the driver found, served without the headers that would isolate the page."""
     work = tmp_path_factory.mktemp("driven")
-    app = work / "app"
-    shutil.copytree(compiled, app)
+    app = shutil.copytree(compiled, work / "app")
     add_release(app, release)
-    files = write_pictures(work / "files")
-    refused = []
+    files, refused = write_pictures(work / "files"), []
     if release.name == SMALL:  # whose networks take no time
         files += write_rarities(work / "rarities")
         refused = write_unreadable(work / "unreadable")
     with host_folder(app, isolated=False) as host:
-        plan = {"url": host.url, "chromium": browser_tool("chromium"), "out": str(work)}
-        plan |= {"looks": OTHER_LOOKS, "files": [str(path) for path in files]}
-        plan |= {"refused": [str(path) for path in refused]}
-        (work / "plan.json").write_text(json.dumps(plan))
-        done = subprocess.run(
-            [browser_tool("node"), str(WEB / "e2e" / "drive.mjs"), str(work / "plan.json")],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+        return drive(
+            "drive.mjs", work, url=host.url, out=work, looks=OTHER_LOOKS,
+            files=files, refused=refused,
+        )  # fmt: skip
 
 
 def test_browser_and_library_agree_on_every_file(driven: dict[str, Any], release: Path) -> None:

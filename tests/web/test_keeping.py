@@ -1,8 +1,6 @@
 """The built app in real Chromium where files arrive damaged and where nothing may be kept."""
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +9,26 @@ import pytest
 from dermfuse.folders import read_json
 from dermfuse.web.build import add_release
 
-from .browsers import browser_tool
+from .browsers import drive
 from .pictures import write_pictures
 from .releases import write_release_for_drawings
 
 pytestmark = pytest.mark.browser
-
-DRIVER = Path(__file__).parents[2] / "web" / "e2e" / "keep.mjs"
 
 
 @pytest.fixture(scope="module")
 def tried(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What became of each try, with a release of tiny networks."""
     work = tmp_path_factory.mktemp("tried")
-    app = work / "app"
-    shutil.copytree(compiled, app)
+    app = shutil.copytree(compiled, work / "app")
     add_release(app, write_release_for_drawings(work / "small", threshold=40_000.0))
     build = read_json(app / "build.json")
     paths = [file["path"] for file in (*build["shell"], *build["heavy"])]
     kinds = ("index-*.js", "worker-*.js", "*.mjs", "*.wasm", "release.json", "greens.*", "derm*")
     damaged = [path for path in paths if any(Path(path).match(kind) for kind in kinds)]
-    file = write_pictures(work / "files")[0]
-    plan = {
-        "app": str(app),
-        "chromium": browser_tool("chromium"),
-        "file": str(file),
-        "work": str(work),
-    }
-    (work / "plan.json").write_text(json.dumps(plan | {"damaged": ["build.json", *damaged]}))
-    done = subprocess.run(
-        [browser_tool("node"), str(DRIVER), str(work / "plan.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) | {"heavy": [file["path"] for file in build["heavy"]]}
+    file, damaged = write_pictures(work / "files")[0], ["build.json", *damaged]
+    found = drive("keep.mjs", work, app=app, file=file, damaged=damaged)
+    return found | {"heavy": [file["path"] for file in build["heavy"]]}
 
 
 @pytest.mark.parametrize(

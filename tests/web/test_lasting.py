@@ -1,8 +1,6 @@
 """The built app in real Chromium where things end: connections, builds, workers, memory."""
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ from dermfuse.release.folder import RELEASE_NAME
 from dermfuse.web.build import add_release
 
 from ..small_release import write_small_release
-from .browsers import browser_tool
+from .browsers import drive
 from .pictures import write_pictures
 
 pytestmark = pytest.mark.browser
 
-DRIVER = Path(__file__).parents[2] / "web" / "e2e" / "last.mjs"
 MEMBERS = {"first": 2, "newer": 3, "second": 1}
 """Class networks of each app's release, of the same kinds."""
 
@@ -33,18 +30,9 @@ def tried(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         release = write_small_release(work / f"{name}-release", members=members)
         write_json(release / RELEASE_NAME, read_json(release / RELEASE_NAME) | {"name": name})
         builds[name] = add_release(work / name, release).build
-    plan = {name: str(work / name) for name in MEMBERS}
-    plan |= {"chromium": browser_tool("chromium"), "file": str(write_pictures(work / "files")[0])}
-    (work / "plan.json").write_text(json.dumps(plan))
-    done = subprocess.run(
-        [browser_tool("node"), str(DRIVER), str(work / "plan.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) | {"builds": builds}
+    file = write_pictures(work / "files")[0]
+    found = drive("last.mjs", work, file=file, **{name: work / name for name in MEMBERS})
+    return found | {"builds": builds}
 
 
 def test_apps_of_one_origin_leave_each_other_alone(tried: dict[str, Any]) -> None:

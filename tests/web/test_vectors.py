@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from dermfuse.imaging.preprocess import squeeze
 from dermfuse.release.folder import read_release
-from dermfuse.web.build import pack_bytes, unpack_bytes
+from dermfuse.web.build import pack_bytes
 from dermfuse.web.vectors import make_vectors, write_vectors
 
 from ..small_release import SIZE
@@ -43,7 +44,7 @@ def test_the_kept_vectors_are_those_of_today(vectors: dict[str, Any]) -> None:
         assert old.keys() == new.keys()
         assert old["analysis"].keys() == new["analysis"].keys()
         for key in ("rgb", "mask"):
-            np.testing.assert_array_equal(unpack_bytes(old[key]), unpack_bytes(new[key]))
+            np.testing.assert_array_equal(_bytes(old[key]), _bytes(new[key]))
         assert old["reduced_sha256"] == new["reduced_sha256"]
         assert old["appearance"] == pytest.approx(new["appearance"], abs=1e-5)
         measures = [_numbers(each["analysis"]["measures"]) for each in (old, new)]
@@ -52,10 +53,10 @@ def test_the_kept_vectors_are_those_of_today(vectors: dict[str, Any]) -> None:
 
 def test_every_stage_follows_from_the_pixels(vectors: dict[str, Any]) -> None:
     for image in vectors["images"]:
-        pixels = unpack_bytes(image["rgb"])
-        square = unpack_bytes(image["squeezed"][str(SIZE)])
+        pixels = _bytes(image["rgb"])
+        square = _bytes(image["squeezed"][str(SIZE)])
         np.testing.assert_array_equal(square, squeeze(pixels, SIZE))
-        assert unpack_bytes(image["mask"]).shape == pixels.shape[:2]
+        assert _bytes(image["mask"]).shape == pixels.shape[:2]
         assert image["answers"].keys() == {"reds-a", "reds-b", "greens"}
     kinds = {image["analysis"]["dermoscopy"] for image in vectors["images"]}
     assert kinds == {True, False}
@@ -91,16 +92,21 @@ def test_answers_are_means_over_looks_from_which_the_record_follows(tmp_path: Pa
 def test_the_file_holds_what_is_made(
     vectors: dict[str, Any], release: Path, tmp_path: Path
 ) -> None:
-    written = write_vectors(tmp_path / "out", release=release)
-    assert json.loads(written.path.read_text()) == json.loads(json.dumps(vectors))
-    assert written.images == len(vectors["images"])
+    path, images = write_vectors(tmp_path / "out", release=release)
+    assert json.loads(path.read_text()) == json.loads(json.dumps(vectors))
+    assert images == len(vectors["images"])
 
 
 def test_bytes_survive_the_packing() -> None:
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     packed = pack_bytes(values)
-    np.testing.assert_array_equal(unpack_bytes(packed), values)
+    np.testing.assert_array_equal(_bytes(packed), values)
     assert packed["shape"] == [2, 3, 4]
+
+
+def _bytes(packed: dict[str, Any]) -> np.ndarray:
+    content = zlib.decompress(base64.b64decode(packed["zlib"]))
+    return np.frombuffer(content, np.uint8).reshape(packed["shape"])
 
 
 def _floats(packed: dict[str, Any]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from dermfuse.imaging.preprocess import WHOLE_VALUES
 from dermfuse.imaging.quality import appearance, assess_quality
 from dermfuse.imaging.reading import Source, read_any
 from dermfuse.imaging.symmetries import Answers, Looks, check_looks, mean_looks
-from dermfuse.release.folder import OperatingPoint, Release, choose_release, read_release
+from dermfuse.release.folder import choose_release, read_release
 from dermfuse.release.gate import join_embeddings, read_dermoscopy
 from dermfuse.release.networks import ask_all, join_activations, join_masks, load_networks
 
@@ -34,13 +34,22 @@ class Analyzer:
             if left out.
         looks: At how many orientations of an image each network looks: 1, 4 or 8, averaged
             (``dermfuse.imaging.symmetries``); as many as the release was measured with if left out.
-        threads: That one image may use.
-        max_pixels: Of an image; more are refused before any is decoded.
+        threads: How many one image may use.
+        max_pixels: The most an image may have; more are refused before any is decoded.
         score_all: Whether images unlike those the networks learnt from are scored and outlined
             too, as an evaluation on images that are known to be dermoscopy needs it; the warning
             stays.
         isolate: Whether files are decoded in processes of their own, which bounds what a hostile
             one can do: True for one per core at most, or the processes, whose limits hold then.
+
+    Attributes:
+        folder: Where the release lies.
+        release: What the networks are and what was measured of them.
+        operating_point: The threshold in use.
+        looks: At how many orientations of an image each network looks.
+        max_pixels: The most that an image may have.
+        score_all: Whether images unlike those the networks learnt from are scored, too.
+        decoders: The processes that decode; None if this one does.
 
     Raises:
         ReleaseError: The release cannot be used, or has no such operating point.
@@ -62,60 +71,23 @@ class Analyzer:
         max_pixels: int = MAX_PIXELS,
         isolate: bool | Decoders = False,
     ) -> None:
-        self._max_pixels = check_max_pixels(max_pixels)
+        check_max_pixels(max_pixels)
         if threads < 1:
             raise ConfigError(f"threads is {threads}", expected="1 or more")
         if looks is not None:
             check_looks(looks)
-        self._decoders = _decoders(isolate, max_pixels)
-        if self._decoders is not None:
-            self._max_pixels = self._decoders.limits.max_pixels
-        folder = choose_release(release)
-        self._folder = folder
-        self._release = read_release(folder)
-        self._point = self._release.classes.point(operating_point)
-        self._looks = check_looks(self._release.looks if looks is None else looks)
-        networks = load_networks(folder, self._release, threads=threads)
-        scoring = len(self._release.classes.members)
+        self.decoders = _decoders(isolate, max_pixels)
+        self.max_pixels = self.decoders.limits.max_pixels if self.decoders else max_pixels
+        self.folder = choose_release(release)
+        self.release = read_release(self.folder)
+        self.operating_point = self.release.classes.point(operating_point)
+        self.looks: Looks = check_looks(self.release.looks if looks is None else looks)
+        self.score_all = score_all
+        networks = load_networks(self.folder, self.release, threads=threads)
+        scoring = len(self.release.classes.members)
         self._classes, self._masks = networks[:scoring], networks[scoring:]
-        gate = self._release.gate
-        self._dermoscopy = read_dermoscopy(folder, gate) if gate else None
-        self._score_all = score_all
-
-    @property
-    def folder(self) -> Path:
-        """Where the release lies."""
-        return self._folder
-
-    @property
-    def release(self) -> Release:
-        """What the networks are and what was measured of them."""
-        return self._release
-
-    @property
-    def operating_point(self) -> OperatingPoint:
-        """The threshold in use."""
-        return self._point
-
-    @property
-    def looks(self) -> Looks:
-        """At how many orientations of an image each network looks."""
-        return self._looks
-
-    @property
-    def max_pixels(self) -> int:
-        """The most that an image may have."""
-        return self._max_pixels
-
-    @property
-    def score_all(self) -> bool:
-        """Whether an image unlike those the networks learnt from is scored and outlined too."""
-        return self._score_all
-
-    @property
-    def decoders(self) -> Decoders | None:
-        """The processes that decode; None if this one does."""
-        return self._decoders
+        gate = self.release.gate
+        self._dermoscopy = read_dermoscopy(self.folder, gate) if gate else None
 
     @property
     def digests(self) -> dict[str, str]:
@@ -144,7 +116,7 @@ class Analyzer:
         no measure, and the quality of the image is not looked at.
 
         Args:
-            source: As for ``analyze``.
+            source: Whatever ``analyze`` takes.
             name: For the record; the path if left out.
 
         Raises:
@@ -155,8 +127,8 @@ class Analyzer:
         """
         named = name or _path_of(source)
         image = _for_networks(self.read(source, name=named))
-        answers = ask_all(self._classes, image, looks=self._looks)
-        return self._score(answers, _means(answers), reduce_image(image), named)
+        answers = ask_all(self._classes, image, looks=self.looks)
+        return self._score(answers, reduce_image(image), named)
 
     def analyze_many(self, sources: Iterable[Source]) -> Iterator[Analysis]:
         """Yields the analysis of each image, as it is asked for.
@@ -171,15 +143,15 @@ class Analyzer:
         """Returns the pixels of an image, (H, W, 3), within this analyzer's limits.
 
         Args:
-            source: As for ``analyze``.
+            source: Whatever ``analyze`` takes.
             name: For messages.
 
         Raises:
             ImageError: The image cannot be read.
         """
-        if self._decoders is not None:
-            return self._decoders.read(source, name=name)
-        return read_any(source, name=name, max_pixels=self._max_pixels)
+        if self.decoders is not None:
+            return self.decoders.read(source, name=name)
+        return read_any(source, name=name, max_pixels=self.max_pixels)
 
     def analyze_pixels(self, pixels: NDArray[np.uint8], name: str) -> Analysis:
         """Returns the analysis of what ``read`` returned, which is not copied again.
@@ -190,92 +162,80 @@ class Analyzer:
         """
         image = _for_networks(pixels)
         reduced = reduce_image(image)
-        answers = ask_all([*self._classes, *self._masks], image, looks=self._looks)
+        answers = ask_all([*self._classes, *self._masks], image, looks=self.looks)
         del image
-        means, scoring = _means(answers), len(self._classes)
-        score = self._score(answers[:scoring], means[:scoring], reduced, name)
-        about = {field.name: getattr(score, field.name) for field in fields(score)}
-        if score.is_withheld:
-            return Analysis(
-                **about,
-                image=pixels,
-                mask=None,
-                activation=None,
-                measures=None,
-                quality=assess_quality(reduced),
-            )
-        height, width = pixels.shape[:2]
-        mask = join_masks(means[scoring:], self._release.masks, height=height, width=width)
-        measures = measure_lesion(pixels, mask)
+        scoring = len(self._classes)
+        score = self._score(answers[:scoring], reduced, name)
+        mask = activation = measures = None
+        if not score.is_withheld:
+            means, (height, width) = [mean_looks(each) for each in answers], pixels.shape[:2]
+            mask = join_masks(means[scoring:], self.release.masks, height=height, width=width)
+            activation = join_activations(means[:scoring], self.release.classes.members)
+            measures = measure_lesion(pixels, mask)
+        contact = None if measures is None else measures.frame_contact
         return Analysis(
-            **about,
+            **{field.name: getattr(score, field.name) for field in fields(score)},
             image=pixels,
             mask=mask,
-            activation=join_activations(means[:scoring], self._release.classes.members),
+            activation=activation,
             measures=measures,
-            quality=assess_quality(reduced, frame_contact=measures.frame_contact),
+            quality=assess_quality(reduced, frame_contact=contact),
         )
 
-    def _score(
-        self, answers: list[Answers], means: list[Answers], reduced: Reduced, name: str
-    ) -> Score:
+    def _score(self, answers: list[Answers], reduced: Reduced, name: str) -> Score:
         """Returns the score that the class networks' answers make, or withholds it.
 
         Args:
-            answers: Of each class network, looks apart.
-            means: The same in the mean over looks.
+            answers: Those of each class network, looks apart.
             reduced: The image.
-            name: Of it.
+            name: For the record.
         """
-        distance, is_dermoscopy = self._recognise(means, reduced)
-        withheld = is_dermoscopy is False and not self._score_all
-        fused = _NO_SCORE if withheld else self._fuse(answers)
+        distance, is_dermoscopy = self._recognise(answers, reduced)
+        probability, scores, uncertainty = None, dict[str, float](), None
+        if self.score_all or is_dermoscopy is not False:
+            probability, scores, uncertainty = self._fuse(answers)
         return Score(
             name=name,
-            release=self._release.name,
-            malignant_probability=fused.probability,
-            operating_point=self._point,
-            scores=fused.by_network,
-            uncertainty=fused.uncertainty,
-            looks=self._looks,
-            measured_looks=self._release.looks,
+            release=self.release.name,
+            malignant_probability=probability,
+            operating_point=self.operating_point,
+            scores=scores,
+            uncertainty=uncertainty,
+            looks=self.looks,
+            measured_looks=self.release.looks,
             is_dermoscopy=is_dermoscopy,
             dermoscopy_distance=distance,
         )
 
-    def _fuse(self, answers: list[Answers]) -> "_Fused":
-        classes = self._release.classes
+    def _fuse(self, answers: list[Answers]) -> tuple[float, dict[str, float], float | None]:
+        """Returns the calibrated probability, each network's score, and how far they deviate.
+
+        The deviation is the standard one over looks and networks; None of one look of one network.
+        """
+        classes = self.release.classes
         apart = np.stack([answer["malignant"] for answer in answers]).astype(np.float64)
-        weights = np.array([member.weight for member in classes.members])
+        weights = np.array([member.weight for member in classes.members])  # they add up to 1
         scores = apart.mean(axis=1)  # (networks, looks) -> (networks,)
         names = [member.name for member in classes.members]
-        return _Fused(
-            float(classes.calibration(float(scores @ weights))),
-            dict(zip(names, scores.tolist(), strict=True)),
-            _deviation(classes.calibration(apart), weights) if apart.size > 1 else None,
-        )
+        deviation = None
+        if apart.size > 1:
+            each = classes.calibration(apart)
+            mean = weights @ each.mean(axis=1)
+            deviation = float(np.sqrt(weights @ ((each - mean) ** 2).mean(axis=1)))
+        probability = float(classes.calibration(float(scores @ weights)))
+        return probability, dict(zip(names, scores.tolist(), strict=True)), deviation
 
     def _recognise(
-        self, means: list[Answers], reduced: Reduced
+        self, answers: list[Answers], reduced: Reduced
     ) -> tuple[float | None, bool | None]:
         """Returns the distance from the images learnt from, and whether it is near enough."""
-        gate = self._release.gate
+        gate = self.release.gate
         if gate is None or self._dermoscopy is None:
             return None, None
-        embeddings = join_embeddings([answer["embedding"] for answer in means])
+        embeddings = join_embeddings([mean_looks(answer)["embedding"] for answer in answers])
         found = self._dermoscopy.distance(embeddings[None], appearance(reduced)[None])
         distance = float(found[0])
         return distance, distance <= gate.threshold
-
-
-@dataclass(frozen=True, slots=True)
-class _Fused:
-    probability: float | None
-    by_network: dict[str, float]
-    uncertainty: float | None
-
-
-_NO_SCORE = _Fused(None, {}, None)
 
 
 def _decoders(isolate: bool | Decoders, max_pixels: int) -> Decoders | None:
@@ -293,21 +253,6 @@ def _decoders(isolate: bool | Decoders, max_pixels: int) -> Decoders | None:
 def _for_networks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | Image.Image:
     """Returns pixels as what is resized fastest; large ones, which would not fit twice, as is."""
     return Image.fromarray(pixels) if pixels.size <= WHOLE_VALUES else pixels
-
-
-def _means(answers: list[Answers]) -> list[Answers]:
-    return [mean_looks(answer) for answer in answers]
-
-
-def _deviation(apart: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Returns the standard deviation over looks and networks.
-
-    Args:
-        apart: Calibrated probabilities. (networks, looks)
-        weights: Of the networks; they add up to 1.
-    """
-    mean = weights @ apart.mean(axis=1)
-    return float(np.sqrt(weights @ ((apart - mean) ** 2).mean(axis=1)))
 
 
 def _path_of(source: Source) -> str:

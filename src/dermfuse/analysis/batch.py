@@ -53,7 +53,7 @@ from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
 from dermfuse.report.words import MISSED
 
 FORMAT = 2
-"""From 2 on nothing is said about the lesion of an image that is withheld."""
+"""From 2 on an image that is withheld has no outline and no measures."""
 MANIFEST_NAME = "analysis.json"
 RESULTS_NAME = "results.jsonl"
 State = Literal["analysed", "reused", "failed"]
@@ -162,7 +162,7 @@ def analyze_paths(
     """Analyses files, folders and lists and leaves what was found in a results folder.
 
     Args:
-        analyzer: With one thread per image, as the images are spread over threads here.
+        analyzer: Asked about each image; give it one thread, for images are spread over threads.
         paths: Files, folders, lists, or ``-`` for standard input.
         out: The results folder; see ``dermfuse.analysis.batch``.
         options: What is written, and where the work is done.

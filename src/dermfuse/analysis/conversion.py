@@ -31,7 +31,7 @@ def convert_results(results: str | Path, out: str | Path) -> Manifest:
 
     An image's id is its name without folder and suffix, its score the calibrated probability, and
     the manifest's threshold that of the operating point: a score above it is called malignant
-    where the analysis said so, and nowhere else.
+    where the analysis called it so, and nowhere else.
 
     Args:
         results: A results folder; masks are taken along where all images have one that are not

@@ -9,7 +9,7 @@
                 perhaps ``name``
     ``-``       the bytes of one image on standard input
 
-Names are those a reader would use: relative to the folder if one is given, as the list says if
+Names are those a reader would use: relative to the folder if one is given, those of the list if
 one is given, else with as many parts of the paths as tell them apart. What is named twice comes
 once; what a list names is not looked for elsewhere.
 
@@ -123,7 +123,7 @@ class _Given:
     """One argument.
 
     Attributes:
-        path: As it was given.
+        path: The path that was given.
         real: Its absolute path, links resolved.
         is_folder: Whether it is one.
         is_list: Whether it is one.
@@ -283,7 +283,7 @@ def _is_image(name: str) -> bool:
 def _is_ours(folder: Path) -> bool:
     try:
         return any((folder / name).exists() for name in _OUR_FOLDERS)
-    except OSError:  # too deep, or closed to us: reading it says so
+    except OSError:  # too deep, or closed to us: reading it fails with a reason
         return False
 
 

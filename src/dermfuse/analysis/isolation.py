@@ -45,11 +45,12 @@ REQUEST = struct.Struct("<?IQ")
 """Whether a path follows, or the file itself; bytes of the name; bytes of path or file."""
 ANSWER = struct.Struct("<BII")
 """What follows; of pixels height and width, else how many bytes of JSON, and 0."""
-PIXELS, REFUSAL, FAULT, NO_MEMORY, READY = range(5)
+PIXELS, REFUSAL, NO_MEMORY, READY = range(4)
 """What an answer may be. After ``NO_MEMORY`` the process ends, and its memory is free."""
 
 _MODULE = "dermfuse.analysis.isolation"
 _REFUSALS = {each.__name__: each for each in (ImageError, DependencyError)}
+_PARTS = ("found", "expected", "action")
 _OWN_MB = 250  # its own code 70, a file of 25 MB and what looking through it takes
 _LEAST_MB = 100
 _MOST_JSON_BYTES = 1_000_000
@@ -69,9 +70,9 @@ class DecoderLimits:
     """What decoding one file may take.
 
     Args:
-        max_pixels: Of an image; more are refused from its header.
-        seconds: Of processor time; by the clock three times as long, for the machine may be busy.
-        memory_mb: That a decoder may take, where the system bounds it (Linux); what so many
+        max_pixels: The most an image may have; more are refused from its header.
+        seconds: Processor time; by the clock three times as long, for the machine may be busy.
+        memory_mb: The most a decoder may take, where the system bounds it (Linux); what so many
             pixels take if left out.
 
     Raises:
@@ -102,7 +103,7 @@ class Decoders:
 
     Args:
         count: Processes at most, each with the memory that the limits allow.
-        limits: Of one file.
+        limits: What decoding one file may take.
 
     Raises:
         ConfigError: ``count`` is below 1.
@@ -136,13 +137,13 @@ class Decoders:
         """Returns what ``read_any`` returns; pixels, which need no decoder, are read here.
 
         Args:
-            source: As for ``read_any``.
+            source: Whatever ``read_any`` takes.
             name: For messages; by default the path or the open file's name.
 
         Raises:
             DecoderError: It takes more memory or time than it may, or ends its decoder.
-            ImageError: As ``read_any``.
-            DependencyError: As ``read_any``.
+            ImageError: It cannot be read.
+            DependencyError: A package that reads it is not installed.
             StorageError: No decoder can be started.
         """
         request = _request(source, name)
@@ -213,7 +214,7 @@ def _refusal(request: _Request, found: str) -> DecoderError:
 
 
 class _Decoder:
-    """One process that decodes, and what is said to it."""
+    """One process that decodes, and the pipes to it."""
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits
@@ -302,9 +303,9 @@ class _Decoder:
             return pixels
         if kind == NO_MEMORY:
             raise _refusal(request, f"decoding it takes more than {self._limits.memory_mb} MB")
-        if kind not in (REFUSAL, FAULT) or first > _MOST_JSON_BYTES:
+        if kind != REFUSAL or first > _MOST_JSON_BYTES:
             raise EOFError
-        raise _said(kind, self._read(first))
+        raise _said(self._read(first))
 
     def _give_up(self) -> None:
         self._is_late = True
@@ -324,19 +325,16 @@ class _Decoder:
         return found
 
 
-def _said(kind: int, found: bytes) -> Exception:
-    """Returns the error that a decoder tells of: nothing is made of it but one of ours."""
+def _said(found: bytes) -> Exception:
+    """Returns the error that a decoder reports: nothing is made of it but one of ours."""
     try:
-        record = json.loads(found)
-        named = str(record["kind"])
-        if kind == FAULT:
-            return RuntimeError(f"{named} in a decoder: {' '.join(map(str, record['trace']))}")
-        made = _REFUSALS.get(named, ImageError)
-        return made(
-            str(record["found"]), expected=str(record["expected"]), action=str(record["action"])
-        )
+        kind, *parts = (str(json.loads(found)[key]) for key in ("kind", *_PARTS))
     except (ValueError, KeyError, TypeError, RecursionError):
         return EOFError()
+    made = _REFUSALS.get(kind)
+    if made is None:
+        return RuntimeError(f"{kind} in a decoder: {parts[0]}")
+    return made(parts[0], expected=parts[1], action=parts[2])
 
 
 def _describe(status: int) -> str:
@@ -404,12 +402,13 @@ def _decode(
     except Exception as error:
         if _is_of_memory(error):
             return NO_MEMORY, b""
-        if isinstance(error, DermfuseError):
-            parts = {key: getattr(error, key) for key in ("found", "expected", "action")}
-            return REFUSAL, json.dumps({"kind": type(error).__name__, **parts}).encode()
         places = traceback.extract_tb(error.__traceback__)
-        trace = [f"{Path(place.filename).name}:{place.lineno}" for place in places]
-        return FAULT, json.dumps({"kind": type(error).__name__, "trace": trace}).encode()
+        parts = [" ".join(f"{Path(each.filename).name}:{each.lineno}" for each in places), "", ""]
+        kind = type(error).__name__
+        if isinstance(error, DermfuseError):
+            kind = kind if kind in _REFUSALS else ImageError.__name__
+            parts = [getattr(error, part) for part in _PARTS]
+        return REFUSAL, json.dumps({"kind": kind, **dict(zip(_PARTS, parts, strict=True))}).encode()
 
 
 def _is_of_memory(error: BaseException | None) -> bool:

@@ -1,6 +1,6 @@
 """``results.jsonl``: a line for each image, made once, appended when it is done, found again.
 
-A line is a JSON object: ``name``; ``file`` with what tells whether the image has changed (its
+A line is a JSON object: ``name``; ``file`` with what shows whether the image has changed (its
 size, and its time or, without a path, its sha256); then either the record or ``error``, and
 ``final`` where the image ended its decoder, and would do so again. The process may be killed at
 any time: a line is whole or, at the very end, torn, and a torn line is cut off when the file is
@@ -42,7 +42,7 @@ class Work:
 
     Attributes:
         item: The image.
-        facts: What tells whether it has changed; empty if it cannot be told.
+        facts: What shows whether it has changed; empty if nothing does.
         place: Where its line lies already; None if it has to be analysed.
     """
 
@@ -215,7 +215,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def file_facts(item: Item) -> dict[str, Any]:
-    """Returns what tells whether an image has changed; empty if it cannot be told."""
+    """Returns what shows whether an image has changed; empty if nothing does."""
     if isinstance(item.source, bytes):
         digest = hashlib.sha256(item.source).hexdigest()
         return {"bytes": len(item.source), "sha256": digest}

@@ -13,7 +13,7 @@ import warnings
 from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import groupby
 from operator import itemgetter
@@ -168,9 +168,13 @@ def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIX
     """
 
     def produce(works: Iterator[Work]) -> Generator[bytes | int, None, None]:
-        sent = _send(works, workers=workers)
-        lines = _score(sent.blocks, (build, max_pixels), workers=workers)
-        for place in sent.places:
+        import ray
+
+        places = array("q")
+        new = enumerate(_new(works, places, workers=workers))
+        blocks = [ray.put(_pack(block, number)) for number, block in new]
+        lines = _score(blocks, (build, max_pixels), workers=workers)
+        for place in places:
             yield next(lines) if place == _NEW else place
 
     return produce
@@ -222,37 +226,29 @@ class _Scorer:
         return pa.table({"block": block["block"], "line": pa.array(lines, pa.large_binary())})
 
 
-@dataclass(slots=True)
-class _Sent:
-    """The blocks of images in the object store, and where the lines of others lie already."""
+def _new(works: Iterator[Work], places: "array[int]", *, workers: int) -> Iterator[list[Work]]:
+    """Yields what has to be analysed in blocks, none more than a small share of a worker's.
 
-    blocks: list[Any] = field(default_factory=list)
-    places: "array[int]" = field(default_factory=lambda: array("q"))
-
-
-def _send(works: Iterator[Work], *, workers: int) -> _Sent:
-    """Puts the images into blocks: none is more than a small share of what a worker will do."""
-    import ray
-
-    sent, waiting, count = _Sent(), list[Work](), 0
-
-    def put() -> None:
-        sent.blocks.append(ray.put(_pack(waiting, block=len(sent.blocks))))
-        waiting.clear()
-
+    Args:
+        works: All images.
+        places: Is given where the line of each lies already, or ``_NEW``.
+        workers: How many there are.
+    """
+    waiting: list[Work] = []
+    sent = 0
     for work in works:
-        sent.places.append(_NEW if work.place is None else work.place)
+        places.append(_NEW if work.place is None else work.place)
         if work.place is None:
             waiting.append(work)
-        if len(waiting) >= min(MOST_IN_BLOCK, 1 + count // (_SHARES * workers)):
-            count += len(waiting)
-            put()
+        if len(waiting) >= min(MOST_IN_BLOCK, 1 + sent // (_SHARES * workers)):
+            sent += len(waiting)
+            yield waiting
+            waiting = []
     if waiting:
-        put()
-    return sent
+        yield waiting
 
 
-def _pack(works: list[Work], *, block: int) -> "pa.Table":
+def _pack(works: list[Work], block: int) -> "pa.Table":
     """Returns a row per image, its path absolute: another process has another folder."""
     import pyarrow as pa
 

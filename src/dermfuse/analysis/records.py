@@ -28,19 +28,19 @@ class Score:
     """How likely one image is melanoma. Research software: this is not a diagnosis.
 
     Args:
-        name: Of the image.
-        release: Of the networks.
-        malignant_probability: Of melanoma, calibrated, in [0, 1]; None where it is withheld: the
-            image is unlike those the networks learnt from, and the analyzer was not told to score
+        name: The image's name.
+        release: The name of the networks' release.
+        malignant_probability: Calibrated, in [0, 1]; None where it is withheld: the image is
+            unlike those the networks learnt from, and the analyzer was not asked to score
             all.
         operating_point: At whose threshold the probability becomes a call.
-        scores: Of each class network by name, its mean over looks, not calibrated; empty where the
+        scores: The mean over looks of each class network, by name, not calibrated; empty where the
             probability is None.
         uncertainty: Weighted standard deviation of the probabilities of all looks and networks,
             each calibrated like their mean, in [0, 0.5]; None where the probability is, and with
             one look of one network.
         looks: At how many orientations of the image each network looked.
-        measured_looks: With how many the release was calibrated and measured.
+        measured_looks: How many the release was calibrated and measured with.
         is_dermoscopy: Whether the image is like those the networks learnt from; None where the
             release has no means to tell.
         dermoscopy_distance: How far it is from them, about 1 for what is typical; as above.
@@ -59,7 +59,7 @@ class Score:
 
     @property
     def is_withheld(self) -> bool:
-        """Whether nothing is said about the lesion, as the image is unlike those learnt from."""
+        """Whether there is no call and no outline, as the image is unlike those learnt from."""
         return self.malignant_probability is None
 
     @property
@@ -126,11 +126,11 @@ class Analysis(Score):
     follows from them: an outline of what no network has met deserves no trust.
 
     Args:
-        image: As it was analysed: RGB, upright, (H, W, 3).
+        image: The pixels that were analysed: RGB, upright, (H, W, 3).
         mask: Where the lesion is, (H, W).
         activation: What each place adds to the log-odds of malignancy before calibration, (h, w):
             above 0 speaks for melanoma, below 0 against it, on one scale for all images.
-        measures: Of the lesion; those that an empty mask has not are None.
+        measures: What was measured of the lesion; those that an empty mask lacks are None.
         quality: What may spoil the answer, and what was checked; without ``lesion_cut`` where
             there is no mask.
     """

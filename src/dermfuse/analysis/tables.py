@@ -68,7 +68,7 @@ class Tables:
     """What the tables of a results folder need to know of all its records.
 
     Attributes:
-        columns: Of the flat table, in the order they appear.
+        columns: Those of the flat table, in the order they appear.
         ranks: The probability of each line; infinite where it was withheld, which needs eyes
             first, and below all others where the image failed.
         malignant: How many were called malignant.
@@ -135,8 +135,8 @@ class Tables:
         """Writes ``report.html`` and, beyond 1,000 images, ``report-2.html`` and so on.
 
         Args:
-            journal: As for ``write_sheets``.
-            offsets: As for ``write_sheets``.
+            journal: Holds the lines.
+            offsets: Where they begin, in the order they were added.
             out: The results folder.
             facts: What the networks and settings were, in words.
 

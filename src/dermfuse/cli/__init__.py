@@ -37,18 +37,30 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(serve.app, name="web")
-analyze.register(app)
-release.register_card(app)
-models.register(app)
-demo.register(app)
-results.register(app)
-results.register_ensembles(app)
-results.register_publish(app)
-results.register_figures(app)
-release.register_export(app)
-release.register(app)
-reproduce.register(app)
-serve.register(app)
+for command in (
+    analyze.analyze,
+    analyze.stress,
+    release.card,
+    models.presets,
+    models.train,
+    models.predict,
+    demo.demo,
+    results.fuse,
+    results.evaluate,
+    results.compare,
+    results.join,
+    results.average,
+    results.submit,
+    results.convert,
+    results.tabulate,
+    results.ablate,
+    results.figures,
+    release.export,
+    release.release,
+    reproduce.reproduce,
+    serve.serve,
+):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,8 +3,6 @@
 exit    3 where some files could not be analysed; the others were
 """
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 import json as json_format
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ from dermfuse.cli.console import (
     say_progress,
     say_table,
 )
-from dermfuse.cli.models import LooksOption, ReleaseFolder
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -43,13 +41,7 @@ SOME_FAILED = 3
 _NAMED = 20  # withheld images on a line; the report has all
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    app.command()(analyze)
-    app.command()(stress)
-
-
-def analyze(  # noqa: PLR0913 — an option each
+def analyze(
     paths: Annotated[
         list[str],
         typer.Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -."),
@@ -64,7 +56,7 @@ def analyze(  # noqa: PLR0913 — an option each
         str | None,
         typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
-    looks: LooksOption = None,
+    looks: Looks = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
@@ -282,12 +274,12 @@ def stress(
         list[str], typer.Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     release: ReleaseFolder = None,
-    looks: LooksOption = None,
+    looks: Looks = None,
     images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
     seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure how far hair, blur, light, JPEG, orientation and others move an analysis."""
     from itertools import islice

@@ -1,13 +1,12 @@
 """``dermfuse data ...``: verify, download, synthesize and audit a dataset folder."""
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dermfuse.cli.console import file_progress, progress, say, say_json, say_notice, say_table
+from dermfuse.cli.options import Json
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,14 +18,13 @@ app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.
 _SHOWN_IDS = 50
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset folder.")]
-Folders = Annotated[
+Datasets = Annotated[
     list[Path], typer.Argument(metavar="DIR...", help="A dataset folder; several are joined.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
-def verify(folders: Folders, *, json: Json = False) -> None:
+def verify(folders: Datasets, *, json: Json = False) -> None:
     """Read every file of a folder in the layout of ISIC 2016, or of several.
 
     Says how many images, labels and masks there are, which are missing and which are odd; and,
@@ -117,7 +115,7 @@ def synthesize(
 
 
 @app.command()
-def audit(folders: Folders, *, json: Json = False) -> None:
+def audit(folders: Datasets, *, json: Json = False) -> None:
     """Find exact and near duplicates.
 
     Within and across the splits: by perceptual hash, then correlation.

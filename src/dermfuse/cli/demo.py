@@ -1,7 +1,5 @@
 """``dermfuse demo``: what dermfuse does, on images that it drew itself."""
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +17,7 @@ from dermfuse.cli.console import (
     say_progress,
     say_table,
 )
-from dermfuse.cli.models import ReleaseFolder
+from dermfuse.cli.options import Out, ReleaseFolder
 from dermfuse.errors import ConfigError, DependencyError
 from dermfuse.estimates import estimate_cells
 from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
@@ -30,14 +28,9 @@ if TYPE_CHECKING:
 _SHOWN_METRICS = ("average precision", "AUC", "Jaccard", "Dice")
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(demo)
-
-
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     release: ReleaseFolder = None,
     train: Annotated[
         bool, typer.Option("--train", help="Run the whole line instead: train, fuse, evaluate.")

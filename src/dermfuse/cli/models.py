@@ -3,8 +3,6 @@
 All but ``presets`` need the extra ``train``; it is imported inside the commands.
 """
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -21,39 +19,20 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
+from dermfuse.cli.options import (
+    Assignments,
+    Data,
+    Imagenet,
+    Json,
+    LeaveOut,
+    Out,
+    Parts,
+    Preset,
+    Tta,
+)
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.errors import ConfigError
 from dermfuse.folders import NOTICE
-
-Preset = Annotated[
-    str,
-    typer.Argument(
-        metavar="PRESET", help="As `dermfuse presets` lists it, or a TOML file of your own."
-    ),
-]
-Data = Annotated[
-    list[Path], typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined.")
-]
-ReleaseFolder = Annotated[
-    Path | None,
-    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
-]
-LooksOption = Annotated[
-    int | None,
-    typer.Option(
-        "--looks", metavar="N", help="Orientations averaged: 1, 4 or 8; else the release's."
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),
-]
-Parts = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PART,...", help="Of validation, test, and both with -tta for all symmetries."
-    ),
-]
 
 
 class Split(StrEnum):
@@ -64,16 +43,10 @@ class Split(StrEnum):
     TEST = "test"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    for command in (presets, train, predict):
-        app.command()(command)
-
-
 def presets(
     name: Annotated[str | None, typer.Argument(help="Print this preset as TOML.")] = None,
     *,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """List the presets, or print one as TOML.
 
@@ -96,23 +69,17 @@ def presets(
     say_notice()
 
 
-def train(  # noqa: PLR0913 — one parameter for each option
+def train(
     preset: Preset,
     *,
     data: Data,
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run folder to write.")],
-    imagenet: Annotated[
-        Path | None,
-        typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
-    ] = None,
+    imagenet: Imagenet = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", metavar="RUN", help="Start from this run's best weights."),
     ] = None,
-    leave_out: Annotated[
-        Path | None,
-        typer.Option("--leave-out", metavar="FILE", help="CSV of image_id,part not to be used."),
-    ] = None,
+    leave_out: LeaveOut = None,
     assignments: Assignments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
     devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
@@ -169,15 +136,13 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     *,
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     split: Annotated[Split | None, typer.Option("--split", help="Which images.")] = None,
     parts: Parts = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
-    ] = False,
+    tta: Tta = False,
 ) -> None:
     """Predict a split with a trained network.
 

@@ -26,10 +26,19 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
-from dermfuse.cli.models import Data
-from dermfuse.cli.reproduce import (
+from dermfuse.cli.options import (
+    Data,
     Deadline,
-    JobsOption,
+    Imagenet,
+    Jobs,
+    Json,
+    LeaveOut,
+    Pages,
+    ReleaseFolder,
+    ReportOn,
+    ResumedOut,
+)
+from dermfuse.cli.reproduce import (
     say_left,
     show_queue,
     watch_lines,
@@ -96,53 +105,30 @@ def _share(of: Mapping[str, int]) -> str:
     return f"{of['withheld']} of {of['images']}"
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
 NOT_ALL_TRAINED = 3
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(release)
-
-
-def release(  # noqa: PLR0913 — an option each
+def release(
     plan: Annotated[
         str, typer.Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
     ],
     *,
     data: Data,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
-    ],
-    imagenet: Annotated[
-        Path | None,
-        typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
-    ] = None,
-    leave_out: Annotated[
-        Path | None,
-        typer.Option("--leave-out", metavar="FILE", help="CSV of image_id,part not to be used."),
-    ] = None,
-    report_on: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--report-on",
-            metavar="DIR|CSV",
-            help="Also measure these images alone: a folder, or a list of ids; may be repeated.",
-        ),
-    ] = None,
-    jobs: JobsOption = None,
+    out: ResumedOut,
+    imagenet: Imagenet = None,
+    leave_out: LeaveOut = None,
+    report_on: ReportOn = None,
+    jobs: Jobs = None,
     deadline: Deadline = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, in which order, how long.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Train a plan's networks and make a release of them, with its card.
 
     Folds and the networks that ship are trained side by side, teachers first; what is finished in
-    OUT/runs is reused and what was interrupted gone on with. Then they are exported, fused,
+    OUT/runs is reused and what was interrupted is continued. Then they are exported, fused,
     calibrated and measured out of fold.
     """
     require_export_extra("dermfuse release")
@@ -190,9 +176,6 @@ def _show_report(report: "MakeReport", request: "MakeRequest") -> None:
     show_release(report.release, request.out / "release")
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
 class Precision(StrEnum):
     """How the networks of a release store and compute."""
 
@@ -201,12 +184,7 @@ class Precision(StrEnum):
     INT8_WEIGHTS = "int8-weights"
 
 
-def register_export(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(export)
-
-
-def export(  # noqa: PLR0913 — an option each
+def export(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")
     ] = None,
@@ -250,7 +228,7 @@ def export(  # noqa: PLR0913 — an option each
         Path | None,
         typer.Option("--release", metavar="DIR", help="With --vectors: else the package's."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Export trained networks to ONNX.
 
@@ -314,11 +292,11 @@ def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, 
         raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
     from dermfuse.web.vectors import write_vectors
 
-    written = write_vectors(out, release=release)
+    path, images = write_vectors(out, release=release)
     if json:
-        say_json({"path": str(written.path), "images": written.images})
+        say_json({"path": str(path), "images": images})
         return
-    say(f"{written.images} images and what each stage makes of them lie in {written.path}.")
+    say(f"{images} images and what each stage makes of them lie in {path}.")
     say_notice()
 
 
@@ -332,23 +310,12 @@ def _export_release(request: "ReleaseRequest", *, json: bool) -> None:
     show_release(release, request.out)
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
 _BLOCK = "release"
-
-
-def register_card(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(card)
 
 
 def card(
     *,
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="A release folder; else the package's."),
-    ] = None,
+    release: ReleaseFolder = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -370,15 +337,8 @@ def card(
         Path | None,
         typer.Option("--out", metavar="FILE", help="A .md file; its content as .json beside it."),
     ] = None,
-    summary: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--summary",
-            metavar="PAGE",
-            help="Replace the release's table in this page; repeatable.",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    summary: Pages = None,
+    json: Json = False,
 ) -> None:
     """Write the model card of a release: every number from a file, the rest "not measured".
 

@@ -34,6 +34,7 @@ from dermfuse.cli.console import (
     say_progress,
     say_table,
 )
+from dermfuse.cli.options import Deadline, Imagenet, Jobs, Json, MaybeData, ResumedOut
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,23 +43,6 @@ if TYPE_CHECKING:
     from dermfuse.reproduction.outcome import Outcome
     from dermfuse.reproduction.reproduce import Draw
 
-JobsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--jobs",
-        metavar="N|auto",
-        help="Trainings side by side; auto (the default on a GPU): one per core, up to what fits"
-        " the memory.",
-    ),
-]
-Deadline = Annotated[
-    float | None,
-    typer.Option(
-        "--deadline",
-        metavar="MINUTES",
-        help="End training at the last whole epoch then; the same command goes on.",
-    ),
-]
 Watch = Callable[["Sequence[RunProgress]"], None]
 
 _MOST_ROWS = 20
@@ -107,7 +91,7 @@ def say_left(runs: "Sequence[RunProgress]") -> None:
     for run in runs:
         say(f"{run.name}: {run.epoch} of {run.epochs} epochs are trained")
     if runs:
-        say(f"{len(runs)} runs are left. The same command goes on with them.")
+        say(f"{len(runs)} runs are left. The same command continues them.")
 
 
 def show_queue(queue: "Queue", *, head: str = "") -> None:
@@ -171,30 +155,14 @@ def _duration(seconds: float) -> str:
     return duration_in_words(seconds)
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
 SOME_FAILED = 3
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(reproduce)
-
-
-def reproduce(  # noqa: PLR0913 — an option each
+def reproduce(
     *,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to go on with.")
-    ],
-    data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined."),
-    ] = None,
-    imagenet: Annotated[
-        Path | None,
-        typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
-    ] = None,
+    out: ResumedOut,
+    data: MaybeData = None,
+    imagenet: Imagenet = None,
     tables: Annotated[
         str | None,
         typer.Option(
@@ -219,7 +187,7 @@ def reproduce(  # noqa: PLR0913 — an option each
             help="Train these alone, patterns like dc-* too; report whatever is finished.",
         ),
     ] = None,
-    jobs: JobsOption = None,
+    jobs: Jobs = None,
     deadline: Deadline = None,
     minimum_learning_rate: Annotated[
         float,
@@ -263,12 +231,12 @@ def reproduce(  # noqa: PLR0913 — an option each
             help="Also put the summary between <!-- paper:begin --> and <!-- paper:end -->.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Train and evaluate all that Tables III to XI need.
 
-    The longest runs begin first. Finished runs in OUT are reused and interrupted ones gone on with.
-    A run that fails is reported; the rest go on, and the exit status is 3.
+    The longest runs begin first. Finished runs in OUT are reused and interrupted ones continued. A
+    run that fails is reported, the rest are trained, and the exit status is 3.
     """
     if render is not None:
         if data:

@@ -21,7 +21,7 @@ from dermfuse.cli.console import (
     say_notice,
     say_table,
 )
-from dermfuse.cli.models import Data
+from dermfuse.cli.options import Data, Draws, Folders, Json, Out, Partial, Seed, Truth, Tta
 from dermfuse.errors import ConfigError
 from dermfuse.estimates import estimate_cells
 from dermfuse.folders import NOTICE, RunFolder, require_free
@@ -32,33 +32,14 @@ if TYPE_CHECKING:
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
     from dermfuse.predictions.packing import SubmissionReport
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-Truth = Annotated[
-    list[Path],
-    typer.Option("--truth", metavar="DIR", help="Labels and masks; several folders are joined."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Draws = Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap.")]
-Partial = Annotated[
-    bool, typer.Option("--partial", help="Evaluate what is there if test images are missing.")
-]
 _SHOWN_IDS = 5
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    for command in (fuse, evaluate, compare):
-        app.command()(command)
 
 
 def fuse(
     a: Annotated[Path, typer.Argument(metavar="A", help="A predictions folder.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same images.")],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     weight: Annotated[float | None, typer.Option(help="Weight of A, from 0 to 1.")] = None,
     fit_a: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A's predictions of its validation images.")
@@ -233,19 +214,6 @@ def _say_coverage(coverage: "Coverage") -> None:
             say(f"{len(ids)} images {what}: {', '.join(ids[:_SHOWN_IDS])}{more}")
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
-
-
-def register_ensembles(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    for command in (join, average):
-        app.command()(command)
-
-
 def join(
     folders: Folders,
     *,
@@ -291,20 +259,6 @@ def _show(report: "EnsembleReport", out: Path, *, json: bool) -> None:
     say_notice()
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def register_publish(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    app.command()(submit)
-    app.command()(convert)
-    app.command()(tabulate)
-    app.command()(ablate)
-
-
 def submit(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
@@ -314,11 +268,9 @@ def submit(
         list[Path] | None,
         typer.Option("--data", metavar="DIR", help="A dataset folder, for a run; repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
-    ] = False,
-    json: _Json = False,
+    out: Out,
+    tta: Tta = False,
+    json: Json = False,
 ) -> None:
     """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
     report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
@@ -352,7 +304,7 @@ def _pack_results(results: Path, out: Path) -> "SubmissionReport":
 def convert(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
 ) -> None:
     """Turn results of analyze into predictions, for evaluate, compare and fuse."""
     from dermfuse.analysis.conversion import convert_results
@@ -377,8 +329,8 @@ def tabulate(
         list[Path] | None,
         typer.Option("--write", metavar="PAGE", help="Replace the table in this page; repeatable."),
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
-    json: _Json = False,
+    draws: Draws = 2000,
+    json: Json = False,
 ) -> None:
     """Print a Markdown table of measured numbers, or write it into pages."""
     from dermfuse.evaluation.tables import BLOCK, measure, render_tables
@@ -411,8 +363,8 @@ def ablate(
         Path | None, typer.Option("--write", metavar="PAGE", help="Replace the table in this page.")
     ] = None,
     block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
-    json: _Json = False,
+    draws: Draws = 2000,
+    json: Json = False,
 ) -> None:
     """Print what each step of a recipe gains over the one before, on the same images."""
     from dermfuse.evaluation.tables import measure_steps, render_ablation
@@ -437,22 +389,14 @@ def _named_folder(step: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
-
-def register_figures(app: typer.Typer) -> None:
-    """Adds the command to the program."""
-    app.command()(figures)
-
-
-def figures(  # noqa: PLR0913 — an option each
+def figures(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
     ],
     *,
     data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    draws: Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")] = 2000,
+    out: Out,
+    draws: Draws = 2000,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,
     paper: Annotated[
         bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
@@ -460,7 +404,7 @@ def figures(  # noqa: PLR0913 — an option each
     webp: Annotated[
         bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw the paper's Figs. 8 to 14 and diagnostic plots.
 

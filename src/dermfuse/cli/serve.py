@@ -1,7 +1,5 @@
 """``dermfuse serve``: a release behind HTTP. ``dermfuse web``: the app that runs in a browser."""
 
-# ruff: noqa: PLC0415 — a command imports what it runs, so that --help stays fast
-
 import os
 import sys
 from pathlib import Path
@@ -10,19 +8,14 @@ from typing import Annotated
 import typer
 
 from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice
-from dermfuse.cli.models import LooksOption, ReleaseFolder
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
 
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the program."""
-    app.command()(serve)
-
-
-def serve(  # noqa: PLR0913 — an option each
+def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for a free one.")] = 8000,
@@ -31,7 +24,7 @@ def serve(  # noqa: PLR0913 — an option each
         int | None, typer.Option(min=1, help="Images side by side in each process; else by cores.")
     ] = None,
     release: ReleaseFolder = None,
-    looks: LooksOption = None,
+    looks: Looks = None,
     app: Annotated[
         Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
     ] = None,
@@ -102,13 +95,13 @@ def root() -> None:
 @app.command()
 def build(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Out,
     release: ReleaseFolder = None,
     compiled: Annotated[
         Path | None,
         typer.Option("--compiled", metavar="DIR", help="What npm run build in web/ wrote."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Build the app as a static folder for any web server.
 

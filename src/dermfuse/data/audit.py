@@ -18,10 +18,9 @@ the two 64 x 64 thumbnails confirms them. A crop that changes the framing is not
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations, count
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ from dermfuse.data.isic2016 import (
     SplitName,
     Totals,
     find_split,
+    in_threads,
     join_files,
     read_files,
 )
@@ -113,16 +113,12 @@ class AuditReport:
         image_count: Images compared, of both splits.
         pairs: The duplicates, those across the splits first, then by falling correlation.
         unreadable: A sentence for each image that could not be compared.
-        near_correlation: The correlation from which a pair counts.
-        candidate_bits: The greatest difference of two hashes that was looked at.
     """
 
     folders: tuple[Path, ...]
     image_count: int
     pairs: tuple[DuplicatePair, ...]
     unreadable: tuple[str, ...]
-    near_correlation: float
-    candidate_bits: int
 
     @property
     def test_duplicates(self) -> tuple[str, ...]:
@@ -131,14 +127,13 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON has it."""
-        pairs = [{**asdict(pair), "across_splits": pair.across_splits} for pair in self.pairs]
         return {
             "folders": [str(folder) for folder in self.folders],
             "image_count": self.image_count,
-            "near_correlation": self.near_correlation,
-            "candidate_bits": self.candidate_bits,
+            "near_correlation": NEAR_CORRELATION,
+            "candidate_bits": CANDIDATE_BITS,
             "test_duplicates": list(self.test_duplicates),
-            "pairs": pairs,
+            "pairs": [{**asdict(x), "across_splits": x.across_splits} for x in self.pairs],
             "unreadable": list(self.unreadable),
         }
 
@@ -238,36 +233,28 @@ def verify_isic2016(
     present = [split for split in SPLITS if has_split(folder, split)]
     if not present:
         find_split(folder, "train")  # raises, saying where it looked
-    files = {split: read_files(folder, split) for split in present}
-    numbers, total = count(1), sum(len(each.images) for each in files.values())
-
-    def advance() -> None:
-        if progress:
-            progress(next(numbers), total)
-
+    files = [read_files(folder, split) for split in present]
+    parts = [
+        join_files((folder,), split, [each], {}) for split, each in zip(present, files, strict=True)
+    ]
+    lesions = [lesion for part in parts for lesion in part.lesions]
+    found = in_threads(_inspect, lesions, progress=progress)
     return VerificationReport(
         folder=folder,
         splits=tuple(
-            _report(join_files((folder,), split, [each], {}), each.errors, advance)
-            for split, each in files.items()
+            _report(part, each.errors, list(islice(found, len(part.lesions))))
+            for part, each in zip(parts, files, strict=True)
         ),
         absent_splits=tuple(split for split in SPLITS if split not in present),
     )
 
 
 def _report(
-    data: Dataset, label_errors: tuple[DataError, ...], advance: Callable[[], None]
+    data: Dataset, label_errors: Sequence[DataError], found: Sequence[tuple[list[OddFile], str]]
 ) -> SplitReport:
-    odd: list[OddFile] = []
-    rules: dict[str, str] = {}
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
-        for lesion, (found, rule) in zip(
-            data.lesions, pool.map(_inspect, data.lesions), strict=True
-        ):
-            odd += found
-            if rule:
-                rules[lesion.image_id] = rule
-            advance()
+    odd = [one for each, _ in found for one in each]
+    ids = (lesion.image_id for lesion in data.lesions)
+    rules = {image_id: rule for image_id, (_, rule) in zip(ids, found, strict=True) if rule}
     counts = Counter(rules.values())
     usual = counts.most_common(1)[0][0] if counts else ""
     odd += [
@@ -351,23 +338,13 @@ def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = No
     if not splits:
         require_split(data, "train")  # raises, saying where it looked
     lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
-    prints: list[_Print] = []
-    unreadable: list[str] = []
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
-        for done, result in enumerate(pool.map(_fingerprint, lesions), start=1):
-            if isinstance(result, _Print):
-                prints.append(result)
-            else:
-                unreadable.append(result)
-            if progress:
-                progress(done, len(lesions))
+    found = list(in_threads(_fingerprint, lesions, progress=progress))
+    prints = [one for one in found if isinstance(one, _Print)]
     return AuditReport(
         folders=list_folders(data),
         image_count=len(prints),
         pairs=_pairs(prints),
-        unreadable=tuple(unreadable),
-        near_correlation=NEAR_CORRELATION,
-        candidate_bits=CANDIDATE_BITS,
+        unreadable=tuple(one for one in found if isinstance(one, str)),
     )
 
 

@@ -24,7 +24,7 @@ They alternate 1 : 4 over the iterations.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
@@ -35,31 +35,17 @@ from dermfuse.config import AugmentConfig
 from dermfuse.data.labels import Label
 
 _DIHEDRAL = 8
+# How often a label-blind draw moves or recolours, and how often it degrades or hides.
 _OFTEN, _SELDOM = 0.5, 0.25
-"""How often a label-blind draw moves or recolours, and how often it degrades or hides."""
-_NEUTRAL = {
-    "mirror": False,
-    "rotation": 0,
-    "crop": 1,
-    "angle": 0,
-    "stretch": 1,
-    "shift": 0,
-    "resolution": 1,
-    "blur": 0,
-    "brightness": 1,
-    "contrast": 1,
-    "saturation": 1,
-    "hue": 0,
-    "noise": 0,
-    "quality": 100,
-    "occlusion": 0,
-}
-"""The value of each column that leaves the image as it is."""
-
+# The value of each column that leaves the image as it is.
+_NEUTRAL: Mapping[str, float] = (
+    dict.fromkeys(("mirror", "rotation", "angle", "shift", "blur", "hue", "noise", "occlusion"), 0)
+    | dict.fromkeys(("crop", "stretch", "resolution", "brightness", "contrast", "saturation"), 1)
+    | {"quality": 100}
+)
 
 _Column = NDArray[np.float64] | NDArray[np.int64]
-_Table = dict[str, Any]
-"""Columns of a plan by name, as they are drawn."""
+_Table = dict[str, Any]  # columns of a plan by name, as they are drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +104,23 @@ class Plan:
             differs |= (column != neutral).any(axis=1)
         return ~differs
 
+    def _columns(self) -> list[NDArray[Any]]:
+        return [getattr(self, field.name) for field in fields(self)]
+
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """Returns the plan of some rows, by index or by mask."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(*(column[rows] for column in self._columns()))
 
     def joined(self, other: Self) -> Self:
         """Returns the rows of this plan and, after them, those of ``other``."""
-        return type(self)(
-            *(
-                np.concatenate([getattr(self, field.name), getattr(other, field.name)])
-                for field in fields(self)
-            )
-        )
+        return type(self)(*map(np.concatenate, zip(self._columns(), other._columns(), strict=True)))
 
     def replace_rows(self, rows: NDArray[np.int64], other: Self) -> Self:
         """Returns this plan with ``rows`` as in ``other``, a plan over the same samples."""
-        columns = {field.name: getattr(self, field.name).copy() for field in fields(self)}
-        for name, column in columns.items():
-            column[rows] = getattr(other, name)[rows]
-        return type(self)(**columns)
+        columns = [column.copy() for column in self._columns()]
+        for column, fresh in zip(columns, other._columns(), strict=True):
+            column[rows] = fresh[rows]
+        return type(self)(*columns)
 
 
 def originals(count: int) -> Plan:

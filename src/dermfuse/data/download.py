@@ -179,27 +179,39 @@ def _fetch(url: str, path: Path, progress: Progress | None, attempts: int) -> li
     except ImportError as error:
         raise DependencyError("pooch is not installed", action=installing("train")) from error
     pooch.get_logger().setLevel("ERROR")
-    known = ""
-    try:
+    with _network_faults(url, attempts):
         head = requests.head(url, headers=_HEADERS, timeout=_TIMEOUT_SECONDS, allow_redirects=True)
         if head.status_code in _REFUSALS:
             head.raise_for_status()
         headers = head.headers if head.ok else {}
         size_bytes, known = int(headers.get("Content-Length", 0)), published_sum(headers)
         _check_space(path.parent, size_bytes)
+        registry = {path.name: known or None}
         source = pooch.create(
             path.parent,
             url.removesuffix(path.name),
-            registry={path.name: known or None},
+            registry=registry,
             retry_if_failed=attempts - 1,
         )
+        bar = _Bar(path.name, progress) if progress else False
         transfer = pooch.HTTPDownloader(
-            progressbar=_Bar(path.name, progress) if progress else False,
-            chunk_size=_CHUNK_BYTES,
-            timeout=_TIMEOUT_SECONDS,
-            headers=_HEADERS,
+            bar, _CHUNK_BYTES, headers=_HEADERS, timeout=_TIMEOUT_SECONDS
         )
         source.fetch(path.name, downloader=transfer)
+    if size_bytes:
+        _compare(path.name, "size", path.stat().st_size, size_bytes, "the server")
+    sums = {"sha256": "SHA-256", "md5": "MD5"}
+    checks = ["size"] if size_bytes else []
+    return checks + [name for kind, name in sums.items() if known.startswith(kind)]
+
+
+@contextmanager
+def _network_faults(url: str, attempts: int) -> Iterator[None]:
+    """Turns what requests and pooch raise into a DataError."""
+    import requests  # noqa: PLC0415
+
+    try:
+        yield
     except requests.HTTPError as error:
         raise DataError(
             f"{url}: the server answers {str(error).partition(' for url')[0]}",
@@ -214,13 +226,10 @@ def _fetch(url: str, path: Path, progress: Progress | None, attempts: int) -> li
         ) from error
     except ValueError as error:  # raised by pooch for another sum
         raise DataError(
-            f"{path.name} is not what the server states", expected=known, action=_AFRESH
+            str(error).partition(". ")[0],
+            expected="the file that the server states",
+            action=_AFRESH,
         ) from error
-    if size_bytes:
-        _compare(path.name, "size", path.stat().st_size, size_bytes, "the server")
-    sums = {"sha256": "SHA-256", "md5": "MD5"}
-    checks = ["size"] if size_bytes else []
-    return checks + [name for kind, name in sums.items() if known.startswith(kind)]
 
 
 class _Bar:

@@ -18,7 +18,6 @@ Suffixes count in either case.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import chain
@@ -37,6 +36,7 @@ from dermfuse.data.isic2016 import (
     find_split,
     first_of,
     folder_entries,
+    in_threads,
     in_words,
     join_files,
     load_files,
@@ -249,10 +249,7 @@ def _pixel_conflicts(files: Sequence[SplitFiles]) -> Iterator[DataError]:
         for image_id, path in each.images.items()
         if path != first[image_id]
     ]
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
-        for error in pool.map(_compare, sorted(pairs)):
-            if error:
-                yield error
+    yield from filter(None, in_threads(_compare, sorted(pairs)))
 
 
 def same_photograph(one: Path, other: Path) -> bool:

@@ -19,7 +19,8 @@ A ``groups.csv`` may say which images show one lesion (see ``dermfuse.data.folde
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -30,6 +31,7 @@ from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 SplitName = Literal["train", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "test")
@@ -213,6 +215,26 @@ def name_some(ids: Sequence[str], *, shown: int = _SHOWN_IDS) -> str:
         ('a, b', 'a, b, c, d, e ...')
     """
     return ", ".join(ids[:shown]) + " ..." * (len(ids) > shown)
+
+
+def in_threads(
+    function: Callable[[_T], _R],
+    items: Sequence[_T],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[_R]:
+    """Yields what a function that decodes images returns of each item, in order.
+
+    Args:
+        function: Called in threads: decoders release the interpreter's lock.
+        items: What it is called with.
+        progress: Called with (done, all).
+    """
+    with ThreadPoolExecutor() as pool:
+        for done, result in enumerate(pool.map(function, items), start=1):
+            if progress:
+                progress(done, len(items))
+            yield result
 
 
 def load_isic2016(folder: str | Path, split: SplitName) -> Dataset:
@@ -515,15 +537,13 @@ def _without_header(
     id_index = 0
     if rows and _begins_with_header([row for _, row in rows]):
         names = [field.lower() for field in rows[0][1]]
-        for name in _COLUMNS:
-            if name not in names:
-                unknown = " and ".join(each for each in names if each not in _COLUMNS) or "it"
-                verb = "mean" if " and " in unknown else "means"
-                raise DataError(
-                    f"{path}, line {rows[0][0]}: no {name} column in the header {','.join(names)}",
-                    expected=f"the header {','.join(_COLUMNS)}, or none",
-                    action=f"Correct the header; what {unknown} {verb} is not guessed",
-                )
+        if missing := [name for name in _COLUMNS if name not in names]:
+            raise DataError(
+                f"{path}, line {rows[0][0]}: no {missing[0]} column in the header "
+                f"{','.join(names)}",
+                expected=f"the header {','.join(_COLUMNS)}, or none",
+                action="Correct the header; what another column means is not guessed",
+            )
         id_index, rows = names.index(ID_COLUMN), rows[1:]
     if not rows:
         raise DataError(

@@ -12,9 +12,7 @@ nothing are left out.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Self
@@ -26,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dermfuse.data.augment import Plan, match_same_class, pairing_method
-from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.isic2016 import Lesion, in_threads
 from dermfuse.errors import ImageError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import (
@@ -41,9 +39,10 @@ from dermfuse.imaging.preprocess import (
 )
 
 _GREY = (0.299, 0.587, 0.114)
+# NTSC: brightness, and two axes of colour that a turn of the hue runs in.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-"""NTSC: brightness, and two axes of colour that a turn of the hue runs in."""
 _BLOCK = 8
+# ISO/IEC 10918-1, Table K.1.
 _LUMINANCE_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -54,7 +53,6 @@ _LUMINANCE_TABLE = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-"""ISO/IEC 10918-1, Table K.1."""
 
 
 class Effects(NamedTuple):
@@ -124,7 +122,8 @@ class PlanTable:
         """
         source = torch.from_numpy(plan.source)
         aspect = aspects.expand(len(source)) if len(aspects) == 1 else aspects[source]
-        one = {name: torch.from_numpy(getattr(plan, name)) for name in _FACTORS}
+        factors = ("brightness", "contrast", "saturation", "hue", "resolution", "blur", "quality")
+        one = {name: torch.from_numpy(getattr(plan, name)) for name in (*factors, "noise")}
         columns = Draws(
             place=_places(plan, aspect),
             colours=_colour_matrix(one) / 255,
@@ -149,18 +148,6 @@ class PlanTable:
         return type(self)(self.source.to(device), self.numbers.to(device), self.effects)
 
 
-_FACTORS = (
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-    "resolution",
-    "blur",
-    "quality",
-    "noise",
-)
-
-
 def _effects(plan: Plan) -> Effects:
     def differs(**neutral: float) -> bool:
         return any(bool((getattr(plan, name) != value).any()) for name, value in neutral.items())
@@ -173,11 +160,6 @@ def _effects(plan: Plan) -> Effects:
         noise=differs(noise=0),
         hides=bool((plan.occlusion[:, 2:] > 0).any()),
     )
-
-
-def effects_of(plan: Plan, rows: NDArray[np.int64]) -> Effects:
-    """Returns what any of some rows asks for."""
-    return _effects(plan.select(rows))
 
 
 def _places(plan: Plan, aspects: Tensor) -> Tensor:
@@ -353,7 +335,7 @@ def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
 
     Each is a matrix on the columns and the same one on the rows. Two triangles take resolution:
     one as wide as a pixel of the small image, which averages, and one as wide as a pixel of the
-    large one, which interpolates. The Gaussian ends after three deviations, and the image goes on
+    large one, which interpolates. The Gaussian ends after three deviations, and the image continues
     behind its border as its reflection.
     """
     frame, size = frame_of(x.shape[-1], x.device), x.shape[-1]
@@ -481,13 +463,10 @@ def load_cache(
     images = np.empty((len(lesions), 3, size, size), np.uint8)
     truth = np.empty((len(lesions), 1, size, size), np.uint8) if masks else None
     aspects = np.ones(len(lesions), np.float32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for index, (image, mask, aspect) in enumerate(pool.map(load, lesions)):
-            images[index], aspects[index] = image, aspect
-            if truth is not None and mask is not None:
-                truth[index, 0] = mask
-            if progress:
-                progress(index + 1, len(lesions))
+    for index, found in enumerate(in_threads(load, lesions, progress=progress)):
+        images[index], mask, aspects[index] = found
+        if truth is not None and mask is not None:
+            truth[index, 0] = mask
     return ImageCache(
         torch.from_numpy(images),
         None if truth is None else torch.from_numpy(truth),
@@ -510,18 +489,17 @@ def fit_mask(mask: NDArray[np.bool_] | None, size: int, fit: Fit) -> NDArray[np.
 
 def fit_probability(probability: NDArray[np.float32], size: int, fit: Fit) -> NDArray[np.float32]:
     """Returns a map (H, W) as its image is fitted, (S, S)."""
-    if fit == "squeeze":
-        return resize_probability(probability, size, size)
-    return letterbox_probability(probability, size)
+    if fit == "letterbox":
+        return letterbox_probability(probability, size)
+    return resize_probability(probability, size, size)
 
 
 def fit_back(
     probability: NDArray[np.float32], height: int, width: int, fit: Fit
 ) -> NDArray[np.float32]:
     """Returns a map (S, S) at the frame's own size, (H, W)."""
-    if fit == "squeeze":
-        return resize_probability(probability, height, width)
-    return resize_letterboxed(probability, height, width)
+    resize = resize_letterboxed if fit == "letterbox" else resize_probability
+    return resize(probability, height, width)
 
 
 def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -542,14 +520,14 @@ class SampleSource:
     """Turns rows of a plan into augmented samples, on the device the images are on.
 
     Attributes:
-        cache: The decoded images; its tensors are planes of ``planes``.
         planes: Images, masks and what teachers say of these, side by side, (N, 3 to 5, S, S) uint8.
+        aspects: As ``ImageCache.aspects``, on the CPU.
         plan: The plan over them.
         table: The plan as numbers on the device.
     """
 
-    cache: ImageCache
     planes: Tensor
+    aspects: Tensor
     plan: Plan
     table: PlanTable
 
@@ -558,17 +536,27 @@ class SampleSource:
         """Returns the source of a plan's samples, on the cache's device."""
         parts = [part for part in (cache.images, cache.masks, cache.taught) if part is not None]
         planes = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return cls(*_sides(cache, planes), plan, _table(cache, plan))
+        return cls._drawn(planes, cache.aspects, plan)
+
+    @classmethod
+    def _drawn(cls, planes: Tensor, aspects: Tensor, plan: Plan) -> Self:
+        table = PlanTable.from_plan(plan, aspects, planes.shape[-1])
+        return cls(planes, aspects, plan, table.to(planes.device))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks were loaded with the images."""
+        return self.planes.shape[1] > 3
 
     def to(self, device: torch.device) -> Self:
         """Returns the source on another device."""
-        planes, table = self.planes.to(device), self.table.to(device)
+        planes = self.planes.to(device)
         frame_of(planes.shape[-1], planes.device)
-        return type(self)(*_sides(self.cache, planes), self.plan, table)
+        return replace(self, planes=planes, table=self.table.to(device))
 
     def redrawn(self, plan: Plan) -> Self:
         """Returns the source of another plan over the same images."""
-        return replace(self, plan=plan, table=_table(self.cache, plan))
+        return self._drawn(self.planes, self.aspects, plan)
 
     def in_place_of(self, other: Self) -> Self:
         """Returns this source with its table in the memory of another's, where a graph looks."""
@@ -578,17 +566,17 @@ class SampleSource:
 
     def narrowed(self, rows: NDArray[np.int64]) -> Self:
         """Returns the source for some rows alone: what none of them asks for is left out."""
-        return replace(self, table=replace(self.table, effects=effects_of(self.plan, rows)))
+        effects = _effects(self.plan.select(rows))
+        return replace(self, table=replace(self.table, effects=effects))
 
     def images(self, rows: Tensor) -> Tensor:
         """Returns the images of ``rows``, (B, 3, S, S) float32 in [0, 1]."""
-        with self._in_float32():
-            draws = self.table[rows]
-            return self._coloured(self._moved(self.planes[:, :3], rows, draws), draws)
+        return self._coloured(*self._moved(self.planes[:, :3], rows))
 
     def masks(self, rows: Tensor) -> Tensor:
         """Returns the masks of ``rows``, (B, 1, S, S) float32 of 0 and 1."""
-        return self._masks_of(self._moved_maps(rows), distillation=0)
+        self._require_masks()
+        return _truth(self._moved(self.planes[:, 3:], rows)[0], distillation=0)
 
     def images_and_masks(self, rows: Tensor, *, distillation: float) -> tuple[Tensor, Tensor]:
         """Returns the images of ``rows``, and what a mask network learns for them.
@@ -601,52 +589,36 @@ class SampleSource:
             distillation: Weight of the teachers.
         """
         self._require_masks()
+        moved, draws = self._moved(self.planes, rows)
+        return self._coloured(moved[:, :3], draws), _truth(moved[:, 3:], distillation=distillation)
+
+    def _moved(self, planes: Tensor, rows: Tensor) -> tuple[Tensor, Draws]:
+        """Returns planes of ``rows``, moved and otherwise as they are, and the rows' numbers."""
         with self._in_float32():
-            draws = self.table[rows]
-            moved = self._moved(self.planes, rows, draws)
-            images = self._coloured(moved[:, :3], draws)
-            return images, self._masks_of(moved[:, 3:], distillation=distillation)
+            draws, found = self.table[rows], planes[self.table.source[rows]].float()
+            return warp(found, draws.place) if self.table.effects.moves else found, draws
+
+    def _coloured(self, moved: Tensor, draws: Draws) -> Tensor:
+        effects = self.table.effects
+        with self._in_float32():
+            x = spoil(recolour(moved, draws, effects), draws, effects)
+            return hide_(x, draws.box) if effects.hides else x
 
     def _in_float32(self) -> torch.autocast:
         """Returns a context in which pixels are augmented in float32, as everywhere."""
         return torch.autocast(self.planes.device.type, enabled=False)
 
-    def _moved(self, planes: Tensor, rows: Tensor, draws: Draws) -> Tensor:
-        """Returns planes (B, C, S, S) of ``rows``, moved; their values stay."""
-        found = planes[self.table.source[rows]].float()
-        return warp(found, draws.place) if self.table.effects.moves else found
-
-    def _moved_maps(self, rows: Tensor) -> Tensor:
-        self._require_masks()
-        with self._in_float32():
-            return self._moved(self.planes[:, 3:], rows, self.table[rows])
-
-    def _coloured(self, moved: Tensor, draws: Draws) -> Tensor:
-        effects = self.table.effects
-        x = spoil(recolour(moved, draws, effects), draws, effects)
-        return hide_(x, draws.box) if effects.hides else x
-
-    def _masks_of(self, maps: Tensor, *, distillation: float) -> Tensor:
-        masks = (maps[:, :1] >= 0.5).float()
-        if self.cache.taught is None or not distillation:
-            return masks
-        return masks.lerp(maps[:, 1:] / 255, distillation)
-
     def _require_masks(self) -> None:
-        if self.cache.masks is None:
+        if not self.has_masks:
             raise ValueError("the cache holds no masks")
 
 
-def _sides(cache: ImageCache, planes: Tensor) -> tuple[ImageCache, Tensor]:
-    """Returns the cache whose tensors are planes of ``planes``, and these."""
-    masks = None if cache.masks is None else planes[:, 3:4]
-    taught = None if cache.taught is None else planes[:, 4:]
-    return replace(cache, images=planes[:, :3], masks=masks, taught=taught), planes
-
-
-def _table(cache: ImageCache, plan: Plan) -> PlanTable:
-    table = PlanTable.from_plan(plan, cache.aspects, cache.images.shape[-1])
-    return table.to(cache.images.device)
+def _truth(maps: Tensor, *, distillation: float) -> Tensor:
+    """Returns masks of 0 and 1, with a share of what teachers say, if they do."""
+    masks = (maps[:, :1] >= 0.5).float()
+    return (
+        masks.lerp(maps[:, 1:] / 255, distillation) if distillation and maps.shape[1] > 1 else masks
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,16 +78,13 @@ _MOST_IMAGES = FIRST_TEST_ID - FIRST_TRAIN_ID
 _JPEG_QUALITY = 92
 _README = """\
 These images are SYNTHETIC: drawn by dermfuse from a seed, not photographs of anyone's skin.
-
 They have the file names and folders of ISIC 2016 so that every command runs on them; their ids
 (ISIC_99xxxxx) do not exist in the ISIC archive. A network trained on them knows nothing about
 skin cancer.
 
-seed: {seed}
+seed {seed}, {width} x {height} px, difficulty {difficulty}
 training images: {train_count}, of which malignant: {train_malignant}
 test images: {test_count}, of which malignant: {test_malignant}
-size: {width} x {height} px
-difficulty: {difficulty}
 """
 
 

@@ -120,8 +120,8 @@ def bands(network: ScoredNetwork, *, draws: int, seed: int) -> tuple[Values, Val
 
     Args:
         network: Scores of both classes.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: How many draws the bootstrap has.
+        seed: The seed of the bootstrap.
 
     Returns:
         Of AUC and average precision (2, 2), of the sensitivity at each 1 - specificity of
@@ -169,8 +169,8 @@ def draw_rankings(
     Args:
         networks: One or more, scored on the same images.
         name: The file's name without its ending.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap.
+        draws: How many draws the bootstrap has.
+        seed: The seed of the bootstrap.
 
     Raises:
         DataError: A class is missing.

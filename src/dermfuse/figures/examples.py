@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ from dermfuse.figures.style import (
     house_style,
     new_figure,
 )
+from dermfuse.imaging.outlines import outline
 from dermfuse.imaging.preprocess import read_probability, resize_probability
 from dermfuse.predictions.folder import Predictions
 from dermfuse.report import Picture
@@ -57,6 +59,10 @@ _MAPPED_IMAGES = 4
 _COLOURS = "viridis"
 _BINS = 32
 _ROW_LETTERS = 80  # of a row of one image; more images are lower
+_CONTOURS: tuple[dict[str, Any], ...] = (
+    {"label": "true", "color": TRUTH, "linestyle": "-"},
+    {"label": "predicted", "color": PREDICTED, "linestyle": "--"},
+)
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3.2, foreground="white")]
 
 Hardness = Mapping[str, Mapping[str, float]]
@@ -175,8 +181,8 @@ def draw_panels(
 ) -> Picture:
     """Returns rows of images, with the true contour in red and the predicted one in blue.
 
-    The true contour is a solid line and the predicted one is dashed, so that they are told
-    apart without colour.
+    The true contour is a solid line and the predicted one is dashed, so that they can be
+    distinguished without colour.
 
     Args:
         rows: What is shown; an empty row is left out.
@@ -205,7 +211,7 @@ def draw_panels(
         for axes, panel in zip(cells, panels, strict=False):
             draw_panel(axes, panel)
     if any(panel.truth is not None for _, panels in rows for panel in panels):
-        figure.legend(handles=contour_keys(), loc="outside upper right", ncols=2)
+        _add_legend(figure)
     return encode(figure, name, basis, words, **values)
 
 
@@ -213,36 +219,23 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     """Draws one image, its contours and its lines."""
     hide(axes)
     axes.imshow(panel.image, cmap=_COLOURS, vmin=0, vmax=1)
-    draw_contour(axes, panel.truth, colour=TRUTH, dashes="-")
-    draw_contour(axes, panel.predicted, colour=PREDICTED, dashes="--")
+    for mask, look in zip((panel.truth, panel.predicted), _CONTOURS, strict=True):
+        if mask is not None:
+            draw_contour(axes, mask, look)
     axes.set_title("\n".join(panel.lines), fontsize=9.5)
 
 
-def draw_contour(axes: Axes, mask: Mask | None, *, colour: str, dashes: str) -> None:
-    """Draws the border of a mask, closed at the frame, with a white halo; nothing for None."""
-    if mask is None or not mask.any():
-        return
-    height, width = mask.shape
-    lines = axes.contour(
-        np.arange(-1, width + 1),
-        np.arange(-1, height + 1),
-        np.pad(mask.astype(np.float64), 1),
-        levels=[0.5],
-        colors=[colour],
-        linestyles=[dashes],
-        linewidths=1.7,
-    )
-    lines.set_path_effects(_HALO)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+def draw_contour(axes: Axes, mask: Mask, look: Mapping[str, Any]) -> None:
+    """Draws the outline of a mask, closed at the frame, with a white halo."""
+    for ring in outline(mask):
+        x, y = np.array([*ring, ring[0]]).T - 0.5  # a pixel's centre is half a pixel from its edge
+        style = {**look, "linewidth": 1.7, "path_effects": _HALO}
+        axes.plot(x, y, scalex=False, scaley=False, **style)
 
 
-def contour_keys() -> list[Line2D]:
-    """Returns what the legend says about the contours."""
-    keys: tuple[tuple[str, str, Literal["-", "--"]], ...] = (
-        ("true", TRUTH, "-"),
-        ("predicted", PREDICTED, "--"),
-    )
-    return [Line2D([], [], color=c, linestyle=d, label=label) for label, c, d in keys]
+def _add_legend(figure: Figure) -> None:
+    keys = [Line2D([], [], **look) for look in _CONTOURS]
+    figure.legend(handles=keys, loc="outside upper right", ncols=2)
 
 
 def mapped_networks(sources: Sources) -> list[list[Predictions]]:
@@ -305,7 +298,7 @@ def draw_probability_maps(
     bar = figure.colorbar(scale, ax=list(grid[:, 1:].flat), fraction=0.02, pad=0.01)
     bar.set_label("probability of lesion")
     if any(photograph.truth is not None for photograph, _ in shown):
-        figure.legend(handles=contour_keys(), loc="outside upper right", ncols=2)
+        _add_legend(figure)
     basis = Basis(networks[0].manifest.split, len(common), tuple(names))
     return encode(figure, name, basis, "probability_maps", images=len(chosen))
 

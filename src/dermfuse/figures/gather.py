@@ -69,8 +69,8 @@ def draw_figures(
         runs: Run folders, of class networks and of U-Nets.
         predictions: Predictions folders, of networks and of fusions.
         data: The dataset folder, or several.
-        draws: Of the bootstrap.
-        seed: Of the bootstrap and of t-SNE.
+        draws: How many draws the bootstrap has.
+        seed: The seed of the bootstrap and of t-SNE.
         paper: Whether the paper's figures alone are drawn.
         skipped: Called with each figure that is not drawn, and why; else it is logged.
 

@@ -87,7 +87,7 @@ def look(sources: Sources, *, seed: int) -> Looked:
 
     Args:
         sources: With one class network or more, and their images.
-        seed: Of the choice where there are too many images.
+        seed: The seed of the choice where there are too many images.
 
     Raises:
         DataError: There is no class network, or no image in common.

@@ -1,7 +1,5 @@
 """What figures are drawn from: run folders, predictions folders and a dataset folder, read."""
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +117,7 @@ class ScoredNetwork:
         split: The images' split.
         image_ids: In the order of the scores.
         malignant: Labels. (N,)
-        scores: Of malignancy, in [0, 1]. (N,)
+        scores: Scores of malignancy, in [0, 1]. (N,)
         threshold: A score above it is called malignant.
         is_fusion: Whether it stands for two others.
     """
@@ -215,28 +213,25 @@ def read_columns(path: Path) -> dict[str, Values]:
     Raises:
         RunError: The file is missing, holds no epoch, or is not such a table.
     """
+    text = read_plain(path, most_bytes=MOST_RECORD_BYTES)
     try:
-        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
-        names, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
-        columns = {
-            name: np.array([_number(row[i]) for row in rows], dtype=np.float64)
-            for i, name in enumerate(names)
-        }
-        odd = len(columns) != len(names) or any(len(row) != len(names) for row in rows)
-    except (csv.Error, ValueError, IndexError) as error:
+        head, *lines = [line for line in text.decode("utf-8").splitlines() if line] or [""]
+        if not lines:
+            raise RunError(
+                f"{path} holds no epoch",
+                expected="a row for each finished epoch",
+                action="Train it, or continue with --resume",
+            )
+        table = np.loadtxt(lines, delimiter=",", converters=_number, comments=None, ndmin=2)
+        columns = dict(zip(head.split(","), table.T, strict=True))
+    except ValueError as error:
         raise RunError(
             f"{path} cannot be read ({error})", expected="the table of a run's epochs"
         ) from error
-    if odd or np.isnan(columns.get("epoch", np.zeros(0))).any():
+    if len(columns) < len(table.T) or np.isnan(columns.get("epoch", np.nan)).any():
         raise RunError(
-            f"{path} has rows or columns that do not fit its header",
+            f"{path} has no epoch in a row, or a column twice",
             expected="the table of a run's epochs, each column once",
-        )
-    if not len(columns.get("epoch", ())):
-        raise RunError(
-            f"{path} holds no epoch",
-            expected="a row for each finished epoch",
-            action="Train it, or continue with --resume",
         )
     return columns
 

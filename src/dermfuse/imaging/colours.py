@@ -1,11 +1,10 @@
-"""CIE L*a*b* of sRGB pixels, and the six colours of dermoscopy.
+"""CIE L*a*b* of sRGB pixels, the six colours of dermoscopy, and the tone of the skin around.
 
-The tone of the skin around a lesion, as an individual typology angle.
-
-The angle is ``ITA = arctan((L* - 50) / b*)`` in degrees (Chardon, Cretois and Hourseau, Skin colour
-typology and suntanning pathways, Int J Cosmet Sci 13(4), 1991), defined for skin under a known
-light. The light, polarisation and white balance of a dermatoscope are not known, so here it is a
-rough proxy: it says which photographs a network has met, and nothing about a person.
+The tone is an individual typology angle, ``ITA = arctan((L* - 50) / b*)`` in degrees (Chardon,
+Cretois and Hourseau, Skin colour typology and suntanning pathways, Int J Cosmet Sci 13(4), 1991),
+defined for skin under a known light. The light, polarisation and white balance of a dermatoscope
+are not known, so here it is a rough proxy: it says which photographs a network has met, and nothing
+about a person.
 """
 
 import math
@@ -132,7 +131,7 @@ def colour_shares(lesion: Lab, skin: Lab) -> dict[str, float]:
     lighter than that skin, as the ABCD rule demands.
 
     Args:
-        lesion: Its pixels, (N, 3), after ``skin_gains``.
+        lesion: The lesion's pixels, (N, 3), after ``skin_gains``.
         skin: The pixels around it, likewise, (M, 3); without any, ``SKIN`` stands for them.
 
     Example:
@@ -190,7 +189,7 @@ class SkinTone:
     Args:
         lightness: L*, in [0, 100].
         b: b*, blue below 0 and yellow above.
-        share: Of the frame that was looked at, in (0, 1].
+        share: The share of the frame that is skin, in (0, 1].
     """
 
     lightness: float
@@ -208,7 +207,7 @@ def measure_skin(image: NDArray[np.uint8] | Reduced, lesion: Mask) -> SkinTone |
 
     Args:
         image: (H, W, 3) uint8, RGB, or what ``reduce_image`` made of it.
-        lesion: Its mask. (H, W)
+        lesion: The mask of the lesion. (H, W)
 
     Example:
         >>> image, lesion = np.full((60, 80, 3), 132, np.uint8), np.zeros((60, 80), bool)

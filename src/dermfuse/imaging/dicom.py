@@ -1,8 +1,5 @@
 """DICOM files of one frame to pixels: any storage class that holds an image.
 
-What a compressed stream says of its own colours, depth and size stands above the header
-(``analysis.dicom_streams``).
-
 Only the elements that describe the pixels are ever looked at. Patient data is neither decoded
 nor quoted: every fault is said in words of our own, and pydicom's are dropped.
 
@@ -13,10 +10,8 @@ What may be there, besides uncompressed pixels of either byte order:
     JPEG-LS                               decoded by pyjpegls, part of the extra ``dicom``
     other codings                         decoded if pydicom finds a decoder, else refused
 
-Stored DICOM values to what a screen shows: windows, inversion, palettes, depth.
-
-Every rule is a table with one entry per stored value, so that memory and time depend on the
-image's size alone:
+Stored values become what a screen shows by a table with one entry per stored value, so that memory
+and time depend on the image's size alone:
 
     colour          the full range of the bits stored, to 0 to 255
     MONOCHROME2     rescaled (slope, intercept); then the first window, LINEAR, LINEAR_EXACT or
@@ -25,18 +20,16 @@ image's size alone:
     PALETTE COLOR   looked up; entries of 16 bits over 0 to 65,535, or, if none exceeds 255, over
                     0 to 255
 
-What a compressed stream in a DICOM file says of itself stands above the file's header.
+What a compressed stream says of itself stands above the file's header:
 
-colours     JPEG: a JFIF or Adobe segment, or channels called R, G, B; only where it is silent,
-            the header. JPEG 2000: if the codestream transforms its channels, they are RGB
-            whatever the header says; if not, the header tells YBR_FULL from RGB
-depth       the stream's bits per sample
-size        has to be the header's, and so has the number of channels
+    colours     JPEG: a JFIF or Adobe segment, or channels called R, G, B; only where it is silent,
+                the header. JPEG 2000: if the codestream transforms its channels, they are RGB
+                whatever the header says; if not, the header tells YBR_FULL from RGB
+    depth       the stream's bits per sample
+    size        has to be the header's, and so has the number of channels
 
-DICOM's RLE coding (PS3.5, Annex G), decoded to no more bytes than the image has.
-
-A run of two bytes stands for up to 128 bytes: a small file may claim a very large image, so that
-decoding stops at the size that the header announced.
+DICOM's RLE coding (PS3.5, Annex G) is decoded to no more bytes than the image has: a run of two
+bytes stands for up to 128, so that a small file may claim a very large image.
 """
 
 import io
@@ -69,36 +62,63 @@ from dermfuse.imaging.jpeg import find_damage, read_frame
 from dermfuse.imaging.limits import MAX_PIXELS, check_size, refusal, too_many
 from dermfuse.imaging.preprocess import silent_decoders
 
+_SUBSAMPLED = "YBR_FULL_422"
 _AS_RGB = "Export the image as RGB"
 _PALETTES = tuple(
     f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How the pixels of a file are laid out.
+
+    Attributes:
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples: Channels: 1 or 3.
+        photometric: What the channels mean.
+        allocated: Bits of a stored value, 8 or 16.
+        stored: Bits of it that count.
+        signed: Whether stored values are two's complement.
+        planar: Whether the channels are stored one after the other.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    signed: bool
+    planar: bool
+
+    @property
+    def native_bytes(self) -> int:
+        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
+        samples = 2 if self.photometric == _SUBSAMPLED else self.samples
+        return self.rows * self.columns * samples * self.allocated // 8
+
+
 def to_display(
-    stored: NDArray[np.generic],
-    header: Dataset,
-    *,
-    bits: int,
-    signed: bool,
-    little_endian: bool,
-    name: str,
+    stored: NDArray[np.generic], header: Dataset, frame: Frame, *, little_endian: bool, name: str
 ) -> NDArray[np.uint8]:
     """Returns stored values as 8-bit grey or RGB.
 
     Args:
         stored: (H, W) grey or indices, or (H, W, 3) RGB.
         header: Window, rescaling, palette and photometric interpretation are read from it.
-        bits: Bits stored, 8 to 16; higher ones are ignored.
-        signed: Whether stored values are two's complement.
+        frame: Says how many bits are stored, 8 to 16 (higher ones are ignored), and whether they
+            are two's complement.
         little_endian: The byte order of the palette.
-        name: The name of the image, for messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
     """
+    bits = frame.stored
     values = np.arange(2**bits, dtype=np.int64)  # what each pattern of bits stands for
-    if signed:
+    if frame.signed:
         values[2 ** (bits - 1) :] -= 2**bits
     if stored.ndim == 3:
         table = _over_full_range(values)
@@ -212,39 +232,6 @@ _OWN_PRECINCTS = 1  # a bit of the coding style
 _MOST_CHANNELS = 3
 _HOLE_BYTES = 64  # of zeros: coded data has no such run
 _SYCC = 18  # of a JP2 header: Pillow converts it
-_SUBSAMPLED = "YBR_FULL_422"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How the pixels of a file are laid out.
-
-    Attributes:
-        rows: Height in pixels.
-        columns: Width in pixels.
-        samples: Channels: 1 or 3.
-        photometric: What the channels mean.
-        allocated: Bits of a stored value, 8 or 16.
-        stored: Bits of it that count.
-        signed: Whether stored values are two's complement.
-        planar: Whether the channels are stored one after the other.
-    """
-
-    rows: int
-    columns: int
-    samples: int
-    photometric: str
-    allocated: int
-    stored: int
-    signed: bool
-    planar: bool
-
-    @property
-    def native_bytes(self) -> int:
-        """What the pixels take up uncompressed; YBR_FULL_422 shares colour between two."""
-        shared = self.photometric == "YBR_FULL_422"
-        samples = 2 if shared else self.samples
-        return self.rows * self.columns * samples * self.allocated // 8
 
 
 def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Frame:
@@ -254,7 +241,7 @@ def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Fra
         stream: The compressed frame.
         frame: What the header says.
         syntax: The transfer syntax.
-        name: For messages.
+        name: The name of the image in messages.
 
     Raises:
         ImageError: Size or channels are not the header's, or the depth cannot be decoded.
@@ -272,17 +259,8 @@ def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Fra
     return _deep(frame, header.precision)
 
 
-def decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
-    """Returns the pixels of a JPEG stream of 8 bits: grey, or RGB.
-
-    Args:
-        stream: The compressed frame, after ``stream_frame``.
-        frame: What ``stream_frame`` returned.
-        name: For messages.
-
-    Raises:
-        ImageError: The stream is damaged inside.
-    """
+def _decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
+    """Returns the pixels of a JPEG stream of 8 bits, whose layout its frame says: grey, or RGB."""
     if damage := find_damage(stream):
         found = f"the JPEG image is damaged or cut off: {damage}"
         raise _refused(name, found, "a whole picture")
@@ -314,7 +292,7 @@ def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
 def has_hole(stream: bytes) -> bool:
     """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
 
-    OpenJPEG decodes them without a word. An empty packet is a byte of zero, so that as many of
+    OpenJPEG decodes them without a warning. An empty packet is a byte of zero, so that as many of
     them as there are may lie side by side; where pictures are cut into precincts nothing is told.
 
     Raises:
@@ -375,43 +353,20 @@ def _unread(found: str, name: str) -> ImageError:
     return _refused(name, f"the DICOM file holds {found}", "8 bits per channel", action)
 
 
-_RLE_HEADER_BYTES = 64
-
-
-def decode_run_lengths(
-    frame: bytes, *, rows: int, columns: int, samples: int, sample_bytes: int
-) -> NDArray[np.generic]:
-    """Returns one frame of run-length coded pixels.
-
-    Args:
-        frame: The frame, its header of segment offsets included.
-        rows: Height.
-        columns: Width.
-        samples: Channels; each is a plane of its own.
-        sample_bytes: 1 or 2; the bytes of a sample are segments of their own, highest first.
-
-    Returns:
-        uint8 or uint16, (H, W) or (H, W, samples).
-
-    Raises:
-        ValueError: The frame is cut off or does not have the segments expected.
-    """
-    if len(frame) < _RLE_HEADER_BYTES:
-        raise ValueError("the frame ends within its header")
-    count, *offsets = struct.unpack_from("<16L", frame)
-    if count != samples * sample_bytes:
-        raise ValueError(f"{count} segments. Expected: {samples * sample_bytes}.")
-    ends = [*offsets[1:count], len(frame)]
+def _run_lengths(stream: bytes, frame: Frame) -> NDArray[np.generic]:
+    """Returns run-length coded pixels: each byte of each sample is a segment, highest first."""
+    sample_bytes = frame.allocated // 8
+    count, *offsets = struct.unpack_from("<16L", stream)
+    if count != frame.samples * sample_bytes:
+        raise ValueError(f"{count} segments. Expected: {frame.samples * sample_bytes}.")
+    ends = [*offsets[1:count], len(stream)]
     planes = [
-        unpack_bits(frame[start:end], rows * columns)
+        unpack_bits(stream[start:end], frame.rows * frame.columns)
         for start, end in zip(offsets[:count], ends, strict=True)
     ]
-    stacked = np.stack(planes).reshape(samples, sample_bytes, rows, columns)
-    if sample_bytes == 1:
-        values: NDArray[np.generic] = stacked[:, 0]  # (samples, H, W)
-    else:
-        values = stacked[:, 0].astype(np.uint16) * np.uint16(256) + stacked[:, 1]
-    return values[0] if samples == 1 else np.ascontiguousarray(np.moveaxis(values, 0, -1))
+    values = np.stack(planes, axis=-1).view(f">u{sample_bytes}").astype(f"u{sample_bytes}")
+    shape = (frame.rows, frame.columns, frame.samples)
+    return values.reshape(shape if frame.samples > 1 else shape[:2])
 
 
 def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
@@ -491,8 +446,8 @@ def read_dicom(
 
     Args:
         data: The whole file, with or without its preamble.
-        name: For messages.
-        max_pixels: That are allowed.
+        name: The name of the image in messages.
+        max_pixels: The number of pixels allowed.
 
     Returns:
         (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
@@ -507,18 +462,17 @@ def read_dicom(
             body = _inflate(body, name, max_pixels)
         header, start = _header(body, syntax)
         frame = described = _frame(header, name, syntax, max_pixels)
-        pixel_data = _pixel_data(body[start:], syntax)
-        data, vr, body = *_value(pixel_data, name), b""
+        data, vr = _pixel_data(body[start:], syntax, name)
+        body = b""
         if syntax.is_encapsulated:
             _check_frames(data, name)
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _decoder(syntax, name)
             frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
         stored = _decode(data, vr, frame, syntax, name=name)
-        return to_display(
-            stored, header, bits=_bits(stored, frame, described), signed=frame.signed,
-            little_endian=syntax.is_little_endian, name=name,
-        )  # fmt: skip
+        frame = replace(frame, stored=_bits(stored, frame, described))
+        little_endian = syntax.is_little_endian
+        return to_display(stored, header, frame, little_endian=little_endian, name=name)
 
 
 @contextmanager
@@ -606,10 +560,14 @@ def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
     return kept
 
 
-def _pixel_data(rest: bytes, syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's element
-    """Returns the element that the rest of a file begins with, if it is the pixels."""
+def _pixel_data(rest: bytes, syntax: uid.UID, name: str) -> tuple[bytes, str]:
+    """Returns the bytes and the type of the pixels, which the rest of a file begins with."""
     found, _ = _elements(rest, lambda tag: tag > _PIXELS_TAG, syntax)
-    return found.get_item(_PIXELS_TAG)
+    element = found.get_item(_PIXELS_TAG)
+    if element is None or not element.value:  # there may be none, or floating-point ones
+        missing = "the DICOM file holds no pixel data, or is cut off before it"
+        raise _refused(name, missing)
+    return bytes(element.value), str(element.VR)
 
 
 def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Frame:
@@ -661,15 +619,6 @@ def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
     raise _refused(name, found, f"8 to 16 bits in {known_kinds}", _AS_RGB)
 
 
-def _value(element: Any, name: str) -> tuple[bytes, str]:  # noqa: ANN401 — pydicom's element
-    """Returns the bytes and the type of the pixels; there may be none, or floating-point ones."""
-    value = None if element is None else element.value
-    if not value:
-        found = "the DICOM file holds no pixel data, or is cut off before it"
-        raise _refused(name, found)
-    return bytes(value), element.VR
-
-
 def _decode(
     data: bytes, vr: str, frame: Frame, syntax: uid.UID, *, name: str
 ) -> NDArray[np.generic]:
@@ -677,17 +626,13 @@ def _decode(
     if not syntax.is_encapsulated:
         _check_length(len(data), frame, name)
     if syntax == uid.RLELossless:
-        values = decode_run_lengths(
-            get_frame(data, 0, number_of_frames=1),
-            rows=frame.rows, columns=frame.columns,
-            samples=frame.samples, sample_bytes=frame.allocated // 8,
-        )  # fmt: skip
+        values = _run_lengths(get_frame(data, 0, number_of_frames=1), frame)
         if frame.photometric.startswith("YBR"):
             values = convert_color_space(values, frame.photometric, "RGB")
         return values
     decoder = _decoder(syntax, name)
     if syntax in JPEG_8_BIT:
-        return decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
+        return _decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
     decoded, _ = decoder.as_array(
         data, raw=False, index=0,
         rows=frame.rows, columns=frame.columns, number_of_frames=1,

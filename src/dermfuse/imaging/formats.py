@@ -37,27 +37,16 @@ _PHONE = (
     "Most Compatible)"
 )
 _MAGIC = (
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"II\xbc\x01", "a JPEG XR image"),
-    (b"8BPS", "a Photoshop document"),
-    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
-    (b"IIRO", "an Olympus raw photograph"),
-    (b"IIU\0", "a Panasonic raw photograph"),
-    (b"v/1\x01", "an OpenEXR image"),
-    (b"#?RADIANCE", "a Radiance HDR image"),
-    (b"SIMPLE  =", "a FITS image"),
-    (b"\0\0\x01\0", "an icon"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a NumPy array"),
-)
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"), (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"\xff\x0a", "a JPEG XL image"),
+    (b"II\xbc\x01", "a JPEG XR image"), (b"8BPS", "a Photoshop document"),
+    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"), (b"IIRO", "an Olympus raw photograph"),
+    (b"IIU\0", "a Panasonic raw photograph"), (b"v/1\x01", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"), (b"SIMPLE  =", "a FITS image"),
+    (b"\0\0\x01\0", "an icon"), (b"%PDF", "a PDF document"), (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"), (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"\x89HDF", "an HDF5 file"), (b"\x93NUMPY", "a NumPy array"),
+)  # fmt: skip
 _ARCHIVE = "Unpack it and name the images in it"
 
 
@@ -128,13 +117,12 @@ class Claim:
     """What a file says of its picture before a pixel is decoded.
 
     Attributes:
-        width: In pixels; the largest that any part of the file claims.
-        height: The same.
+        width: The largest width that a part of the file claims, in pixels; 0 if none does.
+        height: The largest height, in pixels.
         plain: The file as Pillow may see it; of a GIF its first picture alone.
         pixel_bytes: What decoding takes for each pixel.
         several: Whether another picture follows the first.
         unread: What keeps Pillow from reading it, in words; empty if nothing does.
-        may_be_silent: Whether a width of 0 says that no part of the file claims a size.
     """
 
     width: int
@@ -143,7 +131,6 @@ class Claim:
     pixel_bytes: float = PIXEL_BYTES
     several: bool = False
     unread: str = ""
-    may_be_silent: bool = False
 
 
 def is_png(head: bytes) -> bool:
@@ -177,7 +164,7 @@ def read_claim(data: bytes, name: str) -> Claim | None:
         ]
         width, height = (max((size[i] for _, size in chunks), default=0) for i in (0, 1))
         frames = sum(kind == b"ANMF" for kind, _ in chunks)
-        return Claim(width, height, data, WEBP_BYTES, several=frames > 1, may_be_silent=True)
+        return Claim(width, height, data, WEBP_BYTES, several=frames > 1)
     return _read_gif(data, name) if data.startswith((b"GIF87a", b"GIF89a")) else None
 
 
@@ -319,7 +306,7 @@ def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) ->
     Args:
         strips: From the uppermost down.
         size: ``(width, height)`` of all of them.
-        mode: Of the image: as many channels as there are values, and one more for alpha.
+        mode: Pillow's mode: as many channels as there are values, and one more for alpha.
     """
     return picture((_levels(strip) for strip in strips), size, mode)
 

@@ -1,8 +1,6 @@
-"""Geometry of one connected mask: moments, perimeter, hull, folding; NumPy alone.
+"""Geometry of masks: moments, perimeter, hull, folding, pieces and growth; NumPy alone.
 
-Connected pieces of a mask, by union of runs, and its growth; NumPy alone.
-
-Small working copies of images and masks: what is measured at a few hundred pixels.
+Images and masks are measured on small working copies of a few hundred pixels.
 
 Every measure of this package is one of the whole lesion or the whole frame, which a copy with a
 longer side of 256 px holds; reading it costs a few milliseconds whatever the camera.
@@ -30,11 +28,11 @@ class Axes:
     """The centroid and principal axes of a shape: those of the ellipse with its second moments.
 
     Args:
-        x: Of the centroid, in pixels from the left edge of the frame.
-        y: Of the centroid, in pixels from the upper edge.
+        x: The centroid's distance from the left edge of the frame, in pixels.
+        y: The centroid's distance from the upper edge, in pixels.
         major: Full length of the longer axis, in pixels.
         minor: Full length of the shorter axis, in pixels.
-        angle: Of the longer axis, from the x axis towards the (downward) y axis, in radians.
+        angle: The longer axis's angle, from the x axis towards the (downward) y axis, in radians.
     """
 
     x: float
@@ -338,8 +336,8 @@ class Reduced:
 
     Args:
         image: (h, w, 3) uint8, RGB.
-        height_px: Of the original.
-        width_px: Of the original.
+        height_px: The height of the original.
+        width_px: The width of the original.
     """
 
     image: NDArray[np.uint8]

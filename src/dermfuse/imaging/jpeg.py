@@ -69,11 +69,11 @@ class Frame:
     Attributes:
         coding: In a word, like ``baseline``.
         precision: Bits per sample.
-        width: In pixels.
-        height: In pixels.
-        components: Its channels.
+        width: Width in pixels.
+        height: Height in pixels.
+        components: The channels.
         has_jfif: Whether there is a JFIF segment: YCbCr.
-        adobe_transform: Of an Adobe segment: 0 for RGB or CMYK, 1 for YCbCr, 2 for YCCK.
+        adobe_transform: What an Adobe segment says: 0 for RGB or CMYK, 1 for YCbCr, 2 for YCCK.
     """
 
     coding: str

@@ -41,9 +41,9 @@ def check_size(
     """Refuses images that are too large to be decoded, or too small to show a lesion.
 
     Args:
-        width: In pixels.
-        height: In pixels.
-        name: For messages.
+        width: Width in pixels.
+        height: Height in pixels.
+        name: The name of the image in messages.
         max_pixels: The number of pixels allowed.
         pixel_bytes: What the decoder of this kind takes for each; more than ``PIXEL_BYTES``
             lowers the limit.

@@ -12,20 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dermfuse.imaging import geometry
 from dermfuse.imaging.colours import Lab, colour_shares, skin_gains, to_lab
-from dermfuse.imaging.geometry import (
-    Fold,
-    fold_both,
-    grow,
-    largest_piece,
-    longest_extent,
-    perimeter,
-    principal_axes,
-    reduce_mask,
-    shrink,
-    small_size,
-    solidity,
-)
+from dermfuse.imaging.geometry import Fold, largest_piece, reduce_mask
 
 Mask = NDArray[np.bool_]
 
@@ -62,12 +51,12 @@ class LesionMeasures:
         kept_share: The largest piece's share of the mask, in (0, 1].
         frame_contact: The share of the outline that lies on the frame, in [0, 1].
         centroid_px: (x, y) from the upper left corner of the frame.
-        equivalent_diameter_px: Of the disc with the lesion's area, 2 √(A/π).
+        equivalent_diameter_px: The diameter of the disc with the lesion's area, 2 √(A/π).
         longest_diameter_px: The largest distance between two points of the lesion (Feret's). The
             D of the clinical ABCD (diameter above 6 mm) but for the scale; the D of the ABCD rule
             of dermatoscopy is differential structures, which are not measured.
         axes_px: The principal axes, longer first: those of the ellipse with the same moments.
-        angle_degrees: Of the longer axis, from the x axis towards the downward y axis, in
+        angle_degrees: The longer axis's angle, from the x axis towards the downward y axis, in
             [0, 180).
         asymmetry_longer: The share of the lesion that its mirror image leaves uncovered when it
             is folded about its longer principal axis, in [0, 1] (Stoecker, Li and Moss, Comput
@@ -145,7 +134,7 @@ def measure_lesion(image: NDArray[np.uint8], mask: Mask) -> LesionMeasures:
         return LesionMeasures(pieces=0, cut_by_frame=False)
     small = piece.mask
     scale = max(mask.shape) / max(small.shape)
-    axes = principal_axes(small)
+    axes = geometry.principal_axes(small)
     contact = frame_contact(small)
     return LesionMeasures(
         pieces=piece.count,
@@ -154,7 +143,7 @@ def measure_lesion(image: NDArray[np.uint8], mask: Mask) -> LesionMeasures:
         frame_contact=contact,
         centroid_px=(axes.x * scale, axes.y * scale),
         equivalent_diameter_px=_diameter(small) * scale,
-        longest_diameter_px=longest_extent(small) * scale,
+        longest_diameter_px=geometry.longest_extent(small) * scale,
         axes_px=(axes.major * scale, axes.minor * scale),
         angle_degrees=math.degrees(axes.angle),
         **_close_up(image, mask, small, shaped=contact <= MAX_FRAME_CONTACT),
@@ -193,13 +182,13 @@ def _close_up(image: NDArray[np.uint8], mask: Mask, small: Mask, *, shaped: bool
     area = int(lesion.sum())
     if not shaped or area < MIN_AREA_PX:
         return found
-    folds = fold_both(lesion)
+    folds = geometry.fold_both(lesion)
     return found | {
         "asymmetry_longer": folds[0].uncovered,
         "asymmetry_shorter": folds[1].uncovered,
         "colour_asymmetry": _colour_asymmetry(lab, lesion, folds),
-        "compactness": max(1.0, perimeter(lesion) ** 2 / (4 * math.pi * area)),
-        "solidity": solidity(lesion),
+        "compactness": max(1.0, geometry.perimeter(lesion) ** 2 / (4 * math.pi * area)),
+        "solidity": geometry.solidity(lesion),
     }
 
 
@@ -214,9 +203,9 @@ def _cut(image: NDArray[np.uint8], mask: Mask, small: Mask) -> tuple[NDArray[np.
         stop = min(length, math.ceil((int(side[-1]) + 1 + margin) * factor))
         spans.append(slice(first, stop))
     patch, lesion = image[spans[0], spans[1]], mask[spans[0], spans[1]]
-    size = small_size(lesion.shape[0], lesion.shape[1], PATCH_SIDE_PX)
+    size = geometry.small_size(lesion.shape[0], lesion.shape[1], PATCH_SIDE_PX)
     lesion = reduce_mask(lesion, long_side_px=PATCH_SIDE_PX)
-    return shrink(patch, size), lesion
+    return geometry.shrink(patch, size), lesion
 
 
 def _colour_asymmetry(lab: Lab, lesion: Mask, folds: tuple[Fold, Fold]) -> float:
@@ -237,9 +226,9 @@ def _border_step(lightness: NDArray[np.float32], lesion: Mask) -> float | None:
         pigmented skin lesions, IEEE Trans Med Imaging 22(8), 2003, who follow the profile.
     """
     width = max(1, round(_RING * _diameter(lesion)))
-    outer = ~lesion & grow(lesion, width)
-    inner = lesion & grow(~lesion, width)
-    axes = principal_axes(lesion)
+    outer = ~lesion & geometry.grow(lesion, width)
+    inner = lesion & geometry.grow(~lesion, width)
+    axes = geometry.principal_axes(lesion)
     means = [_sector_means(lightness, ring, axes.x, axes.y) for ring in (outer, inner)]
     steps = means[0] - means[1]
     known = steps[~np.isnan(steps)]

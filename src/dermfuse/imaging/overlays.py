@@ -134,11 +134,11 @@ def _write(
     """Writes words on one line, smaller where they would not fit into the room.
 
     Args:
-        picture: On which.
-        words: What.
-        at: Their left or right end, and the middle of the line; in pixels.
-        line: Its height, in pixels.
-        room: Their greatest length, in pixels.
+        picture: The picture to write on.
+        words: The words.
+        at: The words' left or right end, and the middle of the line; in pixels.
+        line: The line's height, in pixels.
+        room: The greatest length of the words, in pixels.
         anchor: ``lm`` or ``rm``: the end that ``at`` is.
     """
     size = _LETTER_SHARE * line

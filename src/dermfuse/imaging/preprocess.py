@@ -2,7 +2,7 @@
 
 Training, prediction, the export check and the server all read images here, so a pixel means
 the same everywhere: RGB, 8 bit, upright, opaque. Embedded colour profiles are not applied.
-What Pillow reads wrongly or not at all is the business of ``dermfuse.decoding``.
+What Pillow reads wrongly or not at all is the business of ``formats``, ``jpeg`` and ``tiff``.
 """
 
 import io
@@ -23,32 +23,10 @@ from PIL import Image, UnidentifiedImageError
 
 from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.folders import atomic_write
-from dermfuse.imaging.formats import (
-    Samples,
-    find_png_damage,
-    has_own_samples,
-    image_samples,
-    is_jpeg,
-    is_png,
-    name_kind,
-    opaque_png,
-    png_samples,
-    read_claim,
-    scaled,
-    strips_of,
-)
+from dermfuse.imaging import formats, tiff
+from dermfuse.imaging.formats import Samples, is_jpeg, is_png, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
 from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, check_size, refusal
-from dermfuse.imaging.tiff import (
-    check_coding,
-    check_page,
-    embedded_jpegs,
-    is_tiff,
-    layout_of,
-    page_image,
-    page_samples,
-    read_page,
-)
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""
@@ -110,7 +88,7 @@ def image_pixels(
     """Returns a Pillow image as ``read_image`` would return its file; the image stays open.
 
     Args:
-        image: Of any mode; pixels that are still in a file are decoded.
+        image: An image of any mode; pixels that are still in a file are decoded.
         name: The name of the image in messages.
         max_pixels: The number of pixels allowed.
 
@@ -186,7 +164,7 @@ def one_refusal(name: str) -> Iterator[None]:
     """Turns whatever a decoder raises on damaged bytes into one ImageError.
 
     Args:
-        name: Of the image, for the message.
+        name: The name of the image in the message.
 
     Example:
         >>> with one_refusal("a.png"):
@@ -207,7 +185,7 @@ def one_refusal(name: str) -> Iterator[None]:
 def silent_decoders() -> Iterator[None]:
     """Ignores warnings within; one thread at a time, for Python's list of filters is shared.
 
-    Decoders warn of what is refused or mended here anyway. What is slow and does not warn
+    Decoders warn of what is refused or repaired here anyway. What is slow and does not warn
     belongs outside.
     """
     with _QUIET_LOCK, warnings.catch_warnings():
@@ -221,22 +199,17 @@ def read_samples(path: str | Path) -> Samples:
     Raises:
         ImageError: As ``read_image``.
     """
-    path = Path(path)
     name = str(path)
     with one_refusal(name):
-        return _samples(path, name)
-
-
-def _samples(path: Path, name: str) -> Samples:
-    data = read_file(path, name)
-    image = _upright_of_file(data, name)  # finds every fault
-    if is_tiff(data) and (page := read_page(data)).is_ours:
-        return page_samples(data, page, name).upright(page.orientation)
-    if is_png(data) and has_own_samples(data):
-        samples, stored = png_samples(data)
-        return samples.upright(_orientation(stored))
-    samples = image_samples(image)
-    return replace(samples, lossy=is_jpeg(data) or data[:4] in _MAY_BE_LOSSY)
+        data = read_file(Path(path), name)
+        image = _upright_of_file(data, name)  # finds every fault
+        if tiff.is_tiff(data) and (page := tiff.read_page(data)).is_ours:
+            return tiff.page_samples(data, page, name).upright(page.orientation)
+        if is_png(data) and formats.has_own_samples(data):
+            samples, stored = formats.png_samples(data)
+            return samples.upright(_orientation(stored))
+        lossy = is_jpeg(data) or data[:4] in _MAY_BE_LOSSY
+        return replace(formats.image_samples(image), lossy=lossy)
 
 
 def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
@@ -270,7 +243,7 @@ def resize_image(
     Args:
         image: RGB, (H, W, 3), or a Pillow image of it.
         size: ``(width, height)``.
-        reducing_gap: As Pillow's ``resize`` has it.
+        reducing_gap: The option of Pillow's ``resize``.
     """
     bilinear = Image.Resampling.BILINEAR
     if isinstance(image, Image.Image) or image.size <= WHOLE_VALUES:
@@ -358,8 +331,8 @@ def resize_probability(
 
     Args:
         probability: (h, w), in [0, 1].
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height: The result's height, in pixels.
+        width: The result's width, in pixels.
 
     Example:
         >>> resize_probability(np.full((4, 4), 0.25, np.float32), 6, 8).shape
@@ -374,8 +347,8 @@ def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[
 
     Args:
         values: (h, w)
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height: The result's height, in pixels.
+        width: The result's width, in pixels.
 
     Example:
         >>> resize_map(np.array([[-3.0, 1.0]], np.float32), 2, 4).round(2).tolist()[0]
@@ -391,8 +364,7 @@ def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
-    _write_png(path, np.where(mask, np.uint8(255), np.uint8(0)))
+    _write_png(Path(path), np.where(mask, np.uint8(255), np.uint8(0)))
 
 
 def write_probability(path: str | Path, probability: NDArray[np.float32]) -> None:
@@ -405,8 +377,7 @@ def write_probability(path: str | Path, probability: NDArray[np.float32]) -> Non
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
-    _write_png(path, np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
+    _write_png(Path(path), np.rint(np.clip(probability, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def read_probability(path: str | Path) -> NDArray[np.float32]:
@@ -446,7 +417,7 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
 
 def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
-    if is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
+    if tiff.is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
         return page
     plain, exif = _within_limits(data, name, max_pixels)
     image = _identified(plain, name, max_pixels)
@@ -456,7 +427,7 @@ def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Im
     if is_jpeg(data):
         _refuse_damage("JPEG", find_damage(plain), name)
     if is_png(data):
-        _refuse_damage("PNG", find_png_damage(data), name)
+        _refuse_damage("PNG", formats.find_png_damage(data), name)
     return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
 
 
@@ -467,18 +438,16 @@ def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, byte
         ImageError: It claims more pixels, or has more parts, than are read.
     """
     try:
-        claim = read_claim(data, name)
+        claim = formats.read_claim(data, name)
         if claim is None:
             return data, None
         if claim.unread:
             raise refusal(name, claim.unread, action="Save it as PNG")
         if claim.several:
             raise _several_pages(name)
-        if claim.width or not claim.may_be_silent:
-            check_size(
-                claim.width, claim.height, name,
-                max_pixels=max_pixels, pixel_bytes=claim.pixel_bytes,
-            )  # fmt: skip
+        if claim.width:
+            size, pixel_bytes = (claim.width, claim.height), claim.pixel_bytes
+            check_size(*size, name, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
         return without_remarks(data) if is_jpeg(data) else (claim.plain, None)
     except (ValueError, IndexError, struct.error) as error:
         raise _damaged_header(name, error) from error
@@ -491,16 +460,16 @@ def _refuse_damage(kind: str, damage: str, name: str) -> None:
 
 def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
     """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
-    page = read_page(data)
-    check_page(page, name)
+    page = tiff.read_page(data)
+    tiff.check_page(page, name)
     limit = partial(check_size, name=name, max_pixels=max_pixels)
     limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
     if page.more_pages:
         raise _several_pages(name)
-    check_coding(data, page, name)
+    tiff.check_coding(data, page, name)
     if page.is_ours:
-        return _turned(page_image(data, page, name), page.orientation)
-    for jpeg in embedded_jpegs(data, page):
+        return _turned(tiff.page_image(data, page, name), page.orientation)
+    for jpeg in tiff.embedded_jpegs(data, page):
         frame = read_frame(jpeg)
         sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
         limit(*sides, pixel_bytes=frame.pixel_bytes)
@@ -539,7 +508,7 @@ def _upright_pixels(
     """
     _check(image, name, max_pixels)
     image.load()
-    pixels = opaque_png(image, png) if png else _without_blank_alpha(image)
+    pixels = formats.opaque_png(image, png) if png else _without_blank_alpha(image)
     upright = _turned(pixels, _orientation(image))
     if upright.mode == "I":  # Pillow opens 16-bit and 32-bit grey alike as mode I
         values = np.asarray(upright)
@@ -587,9 +556,9 @@ def _damaged_header(name: str, error: Exception) -> ImageError:
 
 def _unknown(data: bytes, name: str) -> ImageError:
     """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
-    found, action = name_kind(data[:64])
-    if is_tiff(data):
-        found, action = layout_of(read_page(data)), AS_PNG
+    found, action = formats.name_kind(data[:64])
+    if tiff.is_tiff(data):
+        found, action = tiff.layout_of(tiff.read_page(data)), AS_PNG
     if not found:
         found = "not an image, or cut off in its header" if data else "the file is empty"
     return refusal(name, found, action=action or "Fetch the file again")
@@ -641,7 +610,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
-        return Image.fromarray(scaled(wide, 65_535)).convert("RGB")
+        return Image.fromarray(formats.scaled(wide, 65_535)).convert("RGB")
     if image.has_transparency_data:
         opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))

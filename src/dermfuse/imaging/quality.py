@@ -2,9 +2,8 @@
 
 Each check has a threshold that about one in a hundred of the ISIC 2016 training images fails (300
 drawn at random; short side 320 px; docs/analysis.md has the table). They say what may make a
-result less trustworthy, and refuse nothing.
-
-Cheap statistics of a whole image that tell dermoscopy from other pictures.
+result less trustworthy, and refuse nothing. Cheap statistics of the whole image, its appearance,
+tell dermoscopy from other pictures.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,9 +24,9 @@ class Limit:
     """What a quality is checked against.
 
     Args:
-        name: Of the check.
+        name: The check's name.
         threshold: The last value that passes.
-        fails: On which side of it an image fails.
+        fails: The side of the threshold on which an image fails.
         sentence: What is said of an image that fails.
         passed: What is said of one that passes.
     """
@@ -50,7 +49,7 @@ class QualityFlag:
     """One check of an image's quality.
 
     Args:
-        name: Of the check, as in ``LIMITS``.
+        name: The check's name, as in ``LIMITS``.
         value: What was measured.
         threshold: What it was compared with.
         raised: Whether the image failed.
@@ -71,41 +70,27 @@ class QualityFlag:
 LIMITS = {
     limit.name: limit
     for limit in (
-        Limit(
-            "too_small", 224, "below",
-            "The image is smaller than what the networks look at: details are missing.",
-            "The image is large enough.",
-        ),
-        Limit(
-            "blurred", 0.6, "below",
-            "The image is blurred: fine structures cannot be seen.",
-            "The image is in focus.",
-        ),
-        Limit(
-            "too_dark", 95, "below",
-            "The image is very dark.",
-            "The image is not too dark.",
-        ),
-        Limit(
-            "too_bright", 236, "above",
-            "The image is very bright: pale structures may be lost.",
-            "The image is not too bright.",
-        ),
-        Limit(
-            "low_contrast", 20, "below",
-            "The image has very little contrast: the lesion hardly differs from the skin.",
-            "The image has enough contrast.",
-        ),
-        Limit(
-            "dark_corners", 0.14, "above",
-            "Much of the image is dark corners, the edge of the lens.",
-            "The image has few dark corners or none.",
-        ),
-        Limit(
-            "lesion_cut", 0.3, "above",
-            "The lesion runs out of the image: its shape cannot be judged.",
-            "The lesion lies within the image, or nearly.",
-        ),
+        Limit("too_small", 224, "below",
+              "The image is smaller than what the networks look at: details are missing.",
+              "The image is large enough."),
+        Limit("blurred", 0.6, "below",
+              "The image is blurred: fine structures cannot be seen.",
+              "The image is in focus."),
+        Limit("too_dark", 95, "below",
+              "The image is very dark.",
+              "The image is not too dark."),
+        Limit("too_bright", 236, "above",
+              "The image is very bright: pale structures may be lost.",
+              "The image is not too bright."),
+        Limit("low_contrast", 20, "below",
+              "The image has very little contrast: the lesion hardly differs from the skin.",
+              "The image has enough contrast."),
+        Limit("dark_corners", 0.14, "above",
+              "Much of the image is dark corners, the edge of the lens.",
+              "The image has few dark corners or none."),
+        Limit("lesion_cut", 0.3, "above",
+              "The lesion runs out of the image: its shape cannot be judged.",
+              "The lesion lies within the image, or nearly."),
     )
 }  # fmt: skip
 """The checks, in the order in which they are reported."""

@@ -54,13 +54,13 @@ def read_any(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) ->
     """Returns one image as upright, opaque 8-bit RGB.
 
     Image files are read by the rules of ``preprocess.read_image``, DICOM files by those of
-    ``analysis.dicom``. Pixels in an array are RGB, RGBA (laid on white) or grey: 8-bit as they
-    are, 16-bit over the range 0 to 65,535, floating-point over the range 0 to 1.
+    ``dermfuse.imaging.dicom``. Pixels in an array are RGB, RGBA (laid on white) or grey: 8-bit as
+    they are, 16-bit over the range 0 to 65,535, floating-point over the range 0 to 1.
 
     Args:
         source: A path, the bytes of a file, a file open for reading, a Pillow image of any mode,
             or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
-        name: For messages; by default the path or the open file's name.
+        name: The name of the image in messages; by default the path or the open file's name.
         max_pixels: Images with more are refused before any is decoded; those whose decoder takes
             much memory for each (``dermfuse.imaging.limits``) may have fewer.
 

@@ -45,7 +45,7 @@ def spread_looks(squares: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
 
     Args:
         squares: (N, S, S, 3).
-        looks: How many.
+        looks: How many orientations.
 
     Shape:
         (N, S, S, 3) -> (looks * N, S, S, 3)
@@ -55,7 +55,8 @@ def spread_looks(squares: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
         >>> spread_looks(square, 4)[1, :, :, 0].tolist()
         [[2, 4], [1, 3]]
     """
-    moved = [_move(squares, mirror=m, turns=t) for m, t in SYMMETRIES[:looks]]
+    sides = squares, squares[:, :, ::-1]
+    moved = [np.rot90(sides[mirror], turns, (1, 2)) for mirror, turns in SYMMETRIES[:looks]]
     return np.ascontiguousarray(np.concatenate(moved))
 
 
@@ -64,7 +65,7 @@ def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> 
 
     Args:
         answer: What a network says about ``spread_looks``: (looks * N, ...).
-        looks: How many.
+        looks: How many orientations.
         is_map: Whether the last two axes are rows and columns of a square.
 
     Shape:
@@ -73,11 +74,9 @@ def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> 
     apart = answer.reshape(looks, -1, *answer.shape[1:])
     if not is_map:
         return apart
-    back = [
-        _move_back(one, mirror=m, turns=t)
-        for one, (m, t) in zip(apart, SYMMETRIES[:looks], strict=True)
-    ]
-    return np.stack(back)
+    looked = zip(apart, SYMMETRIES[:looks], strict=True)
+    upright = [(np.rot90(one, -turns, (-2, -1)), mirror) for one, (mirror, turns) in looked]
+    return np.stack([one[..., ::-1] if mirror else one for one, mirror in upright])
 
 
 def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]:
@@ -86,7 +85,7 @@ def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]
     Args:
         answers: By output, (looks * N, ...); those of rows and columns, (looks * N, h, w), are
             maps.
-        looks: How many.
+        looks: How many orientations.
 
     Returns:
         By output, (looks, N, ...).
@@ -123,7 +122,7 @@ def describe_other_looks(looks: int, *, measured: int) -> str:
     """Returns what a reader must know where the looks are not those of the release; else nothing.
 
     Args:
-        looks: That are used.
+        looks: How many orientations are used.
         measured: With which the release was calibrated and measured.
 
     Example:
@@ -137,14 +136,3 @@ measured with 1.'
         f"Each network looked at {describe_looks(looks)}; probability, operating points and the "
         f"gate were measured with {measured}."
     )
-
-
-def _move(x: NDArray[np.uint8], *, mirror: bool, turns: int) -> NDArray[np.uint8]:
-    """Returns images (N, S, S, C) mirrored left to right, then turned counter-clockwise."""
-    return np.rot90(x[:, :, ::-1] if mirror else x, turns, (1, 2))
-
-
-def _move_back(x: NDArray[np.float32], *, mirror: bool, turns: int) -> NDArray[np.float32]:
-    """Returns maps (N, H, W) as they were before ``_move``."""
-    back = np.rot90(x, -turns, (-2, -1))
-    return back[..., ::-1] if mirror else back

@@ -58,8 +58,8 @@ class Page:
     """The first page of a TIFF file, as its directory describes it.
 
     Attributes:
-        width: In pixels, as stored.
-        height: In pixels, as stored.
+        width: Width in pixels, as stored.
+        height: Height in pixels, as stored.
         order: Byte order, ``<`` or ``>``.
         tags: Integer values by tag.
         more_pages: Whether other pages follow.

@@ -3,16 +3,15 @@
 What trainings would cost is known before they begin: time from timed steps, memory and disk.
 """
 
-import heapq
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +92,7 @@ class Queue:
         runs: The trainings.
         estimates: What each costs.
         jobs: How many are trained side by side.
-        seconds: Of all, side by side and each after those it waits for, at the least.
+        seconds: Of all at the least: the longest chain, or all of them shared by the jobs.
         most_seconds: The same at the pace of the slowest steps.
         disk_mb: Of their folders, in 10^6 bytes.
         spent: Seconds that it took to find that out; they count towards a deadline.
@@ -161,7 +160,8 @@ def make_queue(
         by_name[run.name] = _estimate_run(run.config, state, known, images, time_steps)
         if progress:
             progress(number, len(runs))
-    ordered = order_runs(runs, {name: each.seconds for name, each in by_name.items()})
+    hanging = chains(runs, {name: each.seconds for name, each in by_name.items()})
+    ordered = tuple(sorted(runs, key=lambda run: -hanging[run.name]))
     estimates = tuple(by_name[run.name] for run in ordered)
     if jobs == "auto":
         jobs = _fitting(estimates)
@@ -227,8 +227,8 @@ def require_sides(runs: Sequence[Run], place: Workplace) -> None:
         require_classes(chosen, config, run=run.name)
 
 
-def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, ...]:
-    """Returns runs in the order to begin them: those that the longest work hangs on come first.
+def chains(runs: Sequence[Run], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Returns how long the work takes that hangs on each run: itself, and the runs after it.
 
     Args:
         runs: In any order.
@@ -241,30 +241,17 @@ def order_runs(runs: Sequence[Run], seconds: Mapping[str, float]) -> tuple[Run, 
             (chain(run.name) for run in runs if name in run.after), default=0
         )
 
-    return tuple(sorted(runs, key=lambda run: -chain(run.name)))
+    return {run.name: chain(run.name) for run in runs}
 
 
 def _seconds_of_all(runs: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
-    """Returns how long all runs take, by giving each to the first free job in their order."""
-    waiting = list(runs)
-    ended: dict[str, float] = {}
-    going: list[tuple[float, str]] = []  # when a run ends, and which
-    now = 0.0
-    while waiting or going:
-        ready = [run for run in waiting if all(name in ended for name in run.after)]
-        for run in ready[: jobs - len(going)]:
-            waiting.remove(run)
-            heapq.heappush(going, (now + seconds[run.name], run.name))
-        if not going:
-            break  # what is left waits for runs that are not among these
-        now, name = heapq.heappop(going)
-        ended[name] = now
-    shared = _CARD_SHARE * sum(seconds.values()) if torch.cuda.is_available() else 0.0
-    return max(now, shared)
+    """Returns how long all runs take at the least: the longest chain, or all shared by the jobs."""
+    total = sum(seconds.values())
+    shared = total * max(1 / jobs, _CARD_SHARE if torch.cuda.is_available() else 0.0)
+    return max([shared, *chains(runs, seconds).values()])
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What is free, or what one training takes.
 
     Attributes:
@@ -299,9 +286,8 @@ def fitting_jobs(needs: Sequence[Memory], free: Memory, *, cores: int) -> int:
 
     def fits(count: int) -> bool:
         return all(
-            sum(sorted((getattr(need, what) for need in needs), reverse=True)[:count])
-            <= _USABLE * getattr(free, what)
-            for what in ("gpu_mb", "ram_mb")
+            sum(sorted(sizes, reverse=True)[:count]) <= _USABLE * usable
+            for sizes, usable in zip(zip(*needs, strict=True), free, strict=True)
         )
 
     return max((count for count in range(1, min(cores, len(needs)) + 1) if fits(count)), default=1)
@@ -332,8 +318,7 @@ def _bytes_free(meminfo: Path, cgroups: Path) -> Iterator[float]:
             continue
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingImages:
+class TrainingImages(NamedTuple):
     """What a data set has to train on.
 
     Attributes:
@@ -350,11 +335,17 @@ class TrainingImages:
 def _count_images(data: DataFolders) -> TrainingImages:
     lesions = load_dataset(data, "train").lesions
     labels = [lesion.label for lesion in lesions]
-    return TrainingImages(
-        benign=labels.count(Label.BENIGN),
-        malignant=labels.count(Label.MALIGNANT),
-        masks=sum(lesion.mask_path is not None for lesion in lesions),
-    )
+    masks = sum(lesion.mask_path is not None for lesion in lesions)
+    return TrainingImages(labels.count(Label.BENIGN), labels.count(Label.MALIGNANT), masks)
+
+
+def count_samples(config: Config, images: TrainingImages) -> int:
+    """Returns how many samples an epoch's plan makes of a data set's images."""
+    augment = config.augment
+    if config.model.task == "segmentation":
+        return images.masks + (augment.segmentation_draws if augment.enabled else 0)
+    copies = (augment.benign_copies, augment.malignant_copies) if augment.enabled else (1, 1)
+    return images.benign * copies[0] + images.malignant * copies[1]
 
 
 def passes_per_epoch(config: Config, images: TrainingImages) -> float:
@@ -363,21 +354,13 @@ def passes_per_epoch(config: Config, images: TrainingImages) -> float:
     Method 1 shows a pair network each image of a batch once, Method 2 twice as many; they
     alternate 1 : 4. A validation image counts as the third that its forward pass is.
     """
-    data, augment = config.data, config.augment
+    data, is_mask = config.data, config.model.task == "segmentation"
     held_out = _share(data.folds) or data.validation_fraction
     held_out = held_out if data.validates else 0.0
-    if config.model.task == "segmentation":
-        plain = images.masks
-        samples = plain + (augment.segmentation_draws if augment.enabled else 0)
-    else:
-        plain = images.benign + images.malignant
-        benign, malignant = (
-            (augment.benign_copies, augment.malignant_copies) if augment.enabled else (1, 1)
-        )
-        samples = images.benign * benign + images.malignant * malignant
+    plain = images.masks if is_mask else images.benign + images.malignant
     streams = (1 + 2 * (CYCLE - 1)) / CYCLE if config.model.network == "discriminant" else 1.0
-    passes = samples * (1 - held_out) * streams + plain * held_out * _FORWARD_SHARE
-    return passes * (1 - _share(data.outer_folds))
+    trained = count_samples(config, images) * (1 - held_out) * streams
+    return (trained + plain * held_out * _FORWARD_SHARE) * (1 - _share(data.outer_folds))
 
 
 def _share(folds: int) -> float:
@@ -412,23 +395,20 @@ def _estimate_run(
 ) -> RunEstimate:
     left = 0 if state.state == "reused" else config.train.epochs - state.epoch
     basis = "finished" if state.state == "reused" else state.error
-    if state.state == "waiting":
-        try:
-            pace = time_steps()
-        except DermfuseError as error:
-            basis = f"not timed: {error}"
-        else:
-            rate = state.seconds_per_epoch or known.get(_kind(config))
-            passes = passes_per_epoch(config, images)
-            least, most = (rate or per_image * passes for per_image in (pace.least, pace.most))
-            memory = _memory_of(config, pace, images)
-            return RunEstimate(
-                *(state.name, state.state, left, round(left * least, 1), round(left * most, 1)),
-                *("a finished run" if rate else "timed steps", _disk_mb(pace.parameters)),
-                *(round(memory.gpu_mb, 1), round(memory.ram_mb, 1)),
-            )
-    disk = _disk_mb(_count(config.model))
-    return RunEstimate(state.name, state.state, left, 0.0, 0.0, basis, disk)
+    head = (state.name, state.state, left)
+    try:
+        pace = time_steps() if state.state == "waiting" else None
+    except DermfuseError as error:
+        pace, basis = None, f"not timed: {error}"
+    if pace is None:
+        return RunEstimate(*head, 0.0, 0.0, basis, _disk_mb(_count(config.model)))
+    rate = state.seconds_per_epoch or known.get(_kind(config))
+    passes = passes_per_epoch(config, images)
+    least, most = (left * (rate or each * passes) for each in (pace.least, pace.most))
+    basis = "a finished run" if rate else "timed steps"
+    memory = [round(each, 1) for each in _memory_of(config, pace, images)]
+    disk = _disk_mb(pace.parameters)
+    return RunEstimate(*head, round(least, 1), round(most, 1), basis, disk, *memory)
 
 
 def _disk_mb(parameters: int) -> float:
@@ -490,7 +470,8 @@ def _time_steps(config: Config, *, threads: int) -> Pace:
             # The discriminant branch costs next to nothing beside the backbone.
             paired = isinstance(network, DiscriminantNetwork)
             answer = network.embed(images) if paired else network(images)
-        loss = torch.stack([part.float().mean() for part in _tensors(answer)]).sum()
+        parts = [answer] if isinstance(answer, Tensor) else answer
+        loss = torch.stack([part.float().mean() for part in parts]).sum()
         torch.autograd.backward(loss)
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -500,7 +481,7 @@ def _time_steps(config: Config, *, threads: int) -> Pace:
     taken = sum(kept.values())
     if device.type == "cuda":  # what was measured has the workspaces in it
         taken = max(taken, torch.cuda.max_memory_reserved())
-        del network, images, answer, loss
+        del network, images, answer, parts, loss
         torch.cuda.empty_cache()
     return Pace(min(timed) / batch, max(timed) / batch, parameters, taken / 1e6)
 
@@ -510,11 +491,3 @@ def _note(kept: dict[int, int], tensor: Tensor) -> Tensor:
     storage = tensor.untyped_storage()
     kept[storage.data_ptr()] = storage.nbytes()
     return tensor
-
-
-def _tensors(answer: Any) -> list[Tensor]:  # noqa: ANN401 — a network's own record
-    """Returns the tensors of what a network answers: one, or the fields of a record."""
-    if isinstance(answer, Tensor):
-        return [answer]
-    parts = [getattr(answer, f.name) for f in fields(answer)] if is_dataclass(answer) else answer
-    return [part for part in parts if isinstance(part, Tensor)]

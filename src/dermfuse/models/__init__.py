@@ -21,10 +21,7 @@ def count_parameters(module: nn.Module, *, trainable: bool) -> int:
     parameters = sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
     if trainable:
         return parameters
+    statistics = ("running_mean", "running_var")
     return parameters + sum(
-        buffer.numel() for key, buffer in module.named_buffers() if _is_running_statistic(key)
+        buffer.numel() for key, buffer in module.named_buffers() if key.endswith(statistics)
     )
-
-
-def _is_running_statistic(key: str) -> bool:
-    return key.rpartition(".")[2] in {"running_mean", "running_var"}

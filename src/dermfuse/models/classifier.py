@@ -1,10 +1,8 @@
-"""The baseline classifier: backbone, global average pooling, one dense layer.
+"""The networks with a class head: the classifier, the pair network and the joint network.
 
-The pair network: one backbone sees two images and also tells whether their classes agree.
-
-The joint network: one backbone, one pass, a class and a mask.
-
-It is not in the paper, which trains a network for each task.
+The classifier is the paper's baseline: backbone, global average pooling, one dense layer. The pair
+network sees two images with one backbone and also answers whether their classes agree. The joint
+network, which is not in the paper, answers class and mask in one pass.
 """
 
 import copy
@@ -106,7 +104,7 @@ DISCRIMINANT_UNITS = 512
 
 
 class PairLogits(NamedTuple):
-    """What the pair network answers, each (B, 2).
+    """Logits of the pair network, each (B, 2).
 
     Attributes:
         class_a: Benign, malignant of stream a.
@@ -175,26 +173,23 @@ class DiscriminantNetwork(nn.Module):
             head: The class head that did better on validation, as in the paper; or ``mean``, whose
                 logits are the mean of both heads', which needs no validation to choose by.
         """
-        kept = {"a": self.head_a, "b": self.head_b}.get(head) or self._mean_head()
+        kept = self.head_b if head == "b" else self.head_a
+        if head == "mean":  # both heads read the same embedding, and both are linear
+            kept = copy.deepcopy(self.head_a)
+            with torch.no_grad():
+                kept.weight.lerp_(self.head_b.weight, 0.5)
+                kept.bias.lerp_(self.head_b.bias, 0.5)
         classifier = Classifier(self.backbone, head=kept)
         classifier.normalise = self.normalise
         return classifier.train(self.training)
 
-    def _mean_head(self) -> nn.Linear:
-        """Returns one head for two: both read the same embedding, and both are linear."""
-        head = copy.deepcopy(self.head_a)
-        with torch.no_grad():
-            head.weight.lerp_(self.head_b.weight, 0.5)
-            head.bias.lerp_(self.head_b.bias, 0.5)
-        return head
-
 
 class JointLogits(NamedTuple):
-    """What the joint network answers.
+    """Logits of the joint network.
 
     Attributes:
         class_logits: Benign, malignant, (B, 2).
-        mask_logits: Of the lesion at each pixel, (B, 1, H, W).
+        mask_logits: Logit of lesion at each pixel, (B, 1, H, W).
     """
 
     class_logits: Tensor

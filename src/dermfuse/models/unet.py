@@ -1,13 +1,11 @@
-"""The U-Net on any backbone: its five maps joined, deep to shallow, up to the image's size.
+"""The U-Net on any backbone, and the original one, the paper's baseline.
 
-The original U-Net (Ronneberger et al., 2015, arXiv:1505.04597), the paper's baseline.
-
-Its channels, 64 to 1024, and its 2x2 transposed convolutions are the original's. Two things
-differ: 3x3 convolutions are padded, so that the mask has the image's size, and each is
-followed by a BatchNorm instead of having a bias, as in the paper's other decoders; from random
-weights it would hardly train without. That makes 31,037,633 parameters (31,049,409 values with
-the BatchNorm statistics: 124.2 MB or 118.4 MiB as a float32 file; the paper states 31 M and
-120 MB).
+The original's channels (Ronneberger et al., 2015, arXiv:1505.04597), 64 to 1024, and its 2x2
+transposed convolutions are kept. Two things differ: 3x3 convolutions are padded, so that the mask
+has the image's size, and each is followed by a BatchNorm instead of having a bias, as in the
+paper's other decoders; from random weights it would hardly train without. That makes 31,037,633
+parameters (31,049,409 values with the BatchNorm statistics: 124.2 MB or 118.4 MiB as a float32
+file; the paper states 31 M and 120 MB).
 """
 
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dermfuse.errors import ConfigError
-from dermfuse.models.backbones.base import STRIDES, SYMMETRIC, Backbone, Normalise
+from dermfuse.models.backbones.base import STRIDES, SYMMETRIC, Backbone, Normalise, initialise
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Channels of the decoder at strides 16, 8, 4, 2 and 1."""
@@ -66,7 +64,7 @@ class Decoder(nn.ModuleList):
     """Five stages from the map at stride 32 up to the image's size.
 
     Args:
-        channels: Of the maps at strides 2, 4, 8, 16 and 32.
+        channels: Channels of the maps at strides 2, 4, 8, 16 and 32.
 
     Shape:
         five maps, (B, C, H/2, W/2) to (B, C, H/32, W/32) -> (B, 16, H, W)
@@ -184,9 +182,8 @@ class OriginalUNet(nn.Module):
             DoubleConv(2 * shallow, shallow) for _, shallow in deep_to_shallow
         )
         self.head = nn.Conv2d(CHANNELS[0], 1, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module is not self.head:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        initialise(self.encoder, mode="fan_in")
+        initialise(self.decoder, mode="fan_in")
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns mask logits at the image's size.

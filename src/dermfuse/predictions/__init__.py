@@ -1,1 +1,1 @@
-"""What networks answer for a data set: its folder, the metrics on it, and its fusion."""
+"""What models predict: folders of scores and masks, their fusion, and the counting metrics."""

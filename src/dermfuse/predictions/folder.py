@@ -9,22 +9,22 @@
 programs can be: without ``predictions.json`` nothing is assumed about where they come from.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
-from dermfuse.errors import PredictionsError, RunError
+from dermfuse.errors import PredictionsError
 from dermfuse.folders import NAME_BYTES, NOTICE, read_json, short_name, whole_folder, write_json
 from dermfuse.imaging.masks import MASK_SUFFIX, image_of_mask
 from dermfuse.imaging.preprocess import image_files
 from dermfuse.predictions.scores import ScoreTable, read_scores
+from dermfuse.records import build_record, require_format
 
 FORMAT = 1
 """The version of the folder's layout."""
@@ -34,13 +34,10 @@ SCORES_NAME = "scores.csv"
 MASKS_NAME = "masks"
 PROBABILITIES_NAME = "probabilities"
 
-_TASKS: tuple[Task, ...] = get_args(Task)
-_NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ``predictions.json`` says.
+    """The content of ``predictions.json``.
 
     Args:
         task: What was predicted; None where there is no manifest to say so.
@@ -49,7 +46,7 @@ class Manifest:
         threshold: The score, or probability of a pixel, that was taken for "lesion".
         calibrated: Whether scores were calibrated after training.
         withheld: Images of which nothing is predicted, as they are unlike those learnt from.
-        details: What else shall be kept, as JSON values: seed, epochs, weights of a fusion.
+        details: Other JSON values to keep: seed, epochs, weights of a fusion.
     """
 
     task: Task | None = None
@@ -58,21 +55,13 @@ class Manifest:
     threshold: float = 0.5
     calibrated: bool = False
     withheld: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=lambda: _NO_DETAILS)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON object; details stand beside the fixed keys."""
-        fixed = {
-            "format": FORMAT,
-            "task": self.task,
-            "source": self.source,
-            "split": self.split,
-            "threshold": self.threshold,
-            "calibrated": self.calibrated,
-            "withheld": list(self.withheld),
-            "notice": NOTICE,
-        }
-        return {**self.details, **fixed}
+        fixed = asdict(self)
+        details = fixed.pop("details")
+        return {**details, "format": FORMAT, **fixed, "notice": NOTICE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +165,8 @@ def probability_path(folder: Path, image_id: str) -> Path:
     return folder / PROBABILITIES_NAME / f"{_file_id(image_id)}.png"
 
 
-@contextmanager
-def new_predictions(out: Path) -> Iterator[Path]:
-    """Yields a folder to write into that becomes ``out`` at the end, whole or not at all.
-
-    Args:
-        out: The predictions folder; it may exist if it is empty.
-
-    Raises:
-        RunError: ``out`` exists and is not empty.
-        StorageError: The folder cannot be written.
-    """
-    with whole_folder(out, what="predictions") as folder:
-        yield folder
+new_predictions = partial(whole_folder, what="predictions")
+"""A context whose folder becomes the predictions folder at the end, whole or not at all."""
 
 
 def name_some(image_ids: Sequence[str], *, most: int = 3) -> str:
@@ -223,36 +201,13 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     if not path.exists():
         return Manifest()
-    try:
-        record = read_json(path)
-    except RunError as error:
-        raise PredictionsError(str(error)) from error
-    if record.get("format") != FORMAT:
-        raise PredictionsError(
-            f"{path} has format {record.get('format')!r}",
-            expected=f"format {FORMAT}",
-            action="Predict again with this version of dermfuse",
-        )
-    fixed = Manifest(task=_TASKS[0]).to_dict()
-    values = {key: record.pop(key, default) for key, default in fixed.items()}
-    for key, default in fixed.items():
-        if not isinstance(values[key], (int, float) if key == "threshold" else type(default)):
-            raise PredictionsError(
-                f"{path}: {key} is {values[key]!r}", expected=f"a value such as {default!r}"
-            )
-    if not all(isinstance(one, str) for one in values["withheld"]):
-        raise PredictionsError(f"{path}: withheld is {values['withheld']!r}", expected="image ids")
-    if values["task"] not in _TASKS:
-        raise PredictionsError(f"{path}: task is {values['task']!r}", expected=" or ".join(_TASKS))
-    return Manifest(
-        task=values["task"],
-        source=values["source"],
-        split=values["split"],
-        threshold=float(values["threshold"]),
-        calibrated=values["calibrated"],
-        withheld=tuple(values["withheld"]),
-        details=record,
-    )
+    record = read_json(path, error=PredictionsError)
+    again = "Predict again with this version of dermfuse"
+    details = require_format(record, FORMAT, str(path), error=PredictionsError, action=again)
+    kept = {each.name for each in fields(Manifest)} & details.keys()
+    values = {key: details.pop(key) for key in kept}
+    values |= {"details": details, "task": record.get("task") or ""}  # who writes names the task
+    return build_record(Manifest, values, str(path), error=PredictionsError)
 
 
 def _check_task(predictions: Predictions) -> None:

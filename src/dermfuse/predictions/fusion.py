@@ -5,16 +5,15 @@ Paper:
     networks. The paper does not name the weight; here it is chosen on validation predictions, or
     given. Section 3: the fused map is the mean of the two probability maps.
 
-The weighted mean of predictions folders: what fusion and ensembles have in common.
-
-Many predictions folders as one: the folds of a cross-validation joined, or networks averaged.
+Many predictions folders become one, too: the folds of a cross-validation joined, or networks
+averaged.
 
 join      disjoint images    every image once, predicted by the network that never saw it
 average   the same images    the plain mean of several folds, seeds or networks
 """
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +24,8 @@ from numpy.typing import NDArray
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.data.labels import Label
-from dermfuse.errors import ConfigError, DataError, PredictionsError, StorageError
-from dermfuse.folders import NOTICE
+from dermfuse.errors import ConfigError, DataError, PredictionsError
+from dermfuse.folders import NOTICE, storage_faults
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability, write_mask, write_probability
 from dermfuse.predictions.folder import (
@@ -90,9 +89,13 @@ def match_folders(predicted: Sequence[Predictions]) -> tuple[Task, tuple[str, ..
         PredictionsError: They share no task, predict different images, or lack a map to average.
     """
     task = shared_task(predicted)
-    if has_masks(task):
-        for one in predicted:
-            _require_maps(one)
+    for one in predicted if has_masks(task) else ():
+        if lacking := sorted(one.masks.keys() - one.probabilities.keys()):
+            raise PredictionsError(
+                f"{one.folder} holds no probability map of {name_some(lacking)}",
+                expected="probabilities/*.png, as masks cannot be averaged",
+                action="Predict again with probability maps",
+            )
     ids = [images_of(one, task) for one in predicted]
     for other, other_ids in zip(predicted[1:], ids[1:], strict=True):
         check_same_images(predicted[0], other, ids[0], other_ids)
@@ -106,7 +109,7 @@ def scores_of(predictions: Predictions, ids: Sequence[str]) -> NDArray[np.float6
 
 
 def is_lesion(mean_level: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns where the weighted mean of maps, in levels of 0 to 255, stands for 0.5 or more."""
+    """Returns where the weighted mean of maps, in levels of 0 to 255, is 0.5 or more."""
     # The margin holds what is exactly 0.5 on the lesion's side, however its sum is rounded.
     return np.asarray(mean_level >= (LEVELS - 1) / 2 - 1e-9)
 
@@ -141,12 +144,12 @@ def write_mean(
         folder: Where to; new.
         task: What the folders have in common.
         predicted: The folders.
-        ids: Their images.
+        ids: The images of the folders.
         weights: One for each folder; they add up to 1.
     """
     if has_scores(task):
-        scores = _weighted([scores_of(one, ids) for one in predicted], weights)
-        write_scores(folder / SCORES_NAME, ScoreTable(tuple(ids), np.clip(scores, 0.0, 1.0)))
+        scores = mean_scores([scores_of(one, ids) for one in predicted], weights)
+        write_scores(folder / SCORES_NAME, ScoreTable(tuple(ids), scores))
     for image_id in ids if has_masks(task) else ():
         mean = _weighted(read_levels(predicted, image_id), weights)
         probability = (mean / (LEVELS - 1)).astype(np.float32)
@@ -161,14 +164,16 @@ def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArra
     return mean
 
 
-def _require_maps(predictions: Predictions) -> None:
-    lacking = sorted(set(predictions.masks) - set(predictions.probabilities))
-    if lacking:
-        raise PredictionsError(
-            f"{predictions.folder} holds no probability map of {name_some(lacking)}",
-            expected="probabilities/*.png, as masks cannot be averaged",
-            action="Predict again with probability maps",
-        )
+def mean_scores(
+    parts: Sequence[NDArray[np.float64]], weights: Sequence[float]
+) -> NDArray[np.float64]:
+    """Returns the weighted mean of scores, in [0, 1] as all are.
+
+    Example:
+        >>> mean_scores([np.array([0.2]), np.array([0.6])], [0.25, 0.75])
+        array([0.5])
+    """
+    return np.clip(_weighted(parts, weights), 0.0, 1.0)
 
 
 WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
@@ -222,7 +227,7 @@ class FusionReport:
 
     Args:
         task: What was fused: ``classification``, ``segmentation``, or ``joint`` for both.
-        weight: Of A; B has the rest.
+        weight: The weight of A; B has the rest.
         image_count: How many images were fused.
         fit: How the weight was chosen; None where it was given, or is the plain mean.
     """
@@ -265,9 +270,6 @@ def fuse(
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    a = Path(a)
-    b = Path(b)
-    out = Path(out)
     if weight is not None and fit is not None:
         raise ConfigError(
             "both a weight and predictions to fit it on", expected="one of them, or neither"
@@ -278,25 +280,19 @@ def fuse(
     task, ids = match_folders((predicted_a, predicted_b))
     found: Fit | None = None
     if fit is not None:
-        _refuse_fit_of_both(task, predicted_a)
         weight, found = _fit(fit, task, predicted_a, ids)
     weight = 0.5 if weight is None else weight
-    with new_predictions(out) as folder:
+    first, second = (one.manifest.source or one.folder.name for one in (predicted_a, predicted_b))
+    manifest = Manifest(
+        task,
+        source=f"fusion of {first} and {second}",
+        split=_shared_split((predicted_a, predicted_b)),
+        details={"weight": weight, "fit": asdict(found) if found else None},
+    )
+    with new_predictions(Path(out)) as folder:
         write_mean(folder, task, (predicted_a, predicted_b), ids, (weight, 1.0 - weight))
-        write_manifest(folder, _manifest(task, predicted_a, predicted_b, weight, found))
+        write_manifest(folder, manifest)
     return FusionReport(task=task, weight=weight, image_count=len(ids), fit=found)
-
-
-def fuse_scores(
-    a: NDArray[np.float64], b: NDArray[np.float64], weight: float
-) -> NDArray[np.float64]:
-    """Returns ``weight * a + (1 - weight) * b``, in [0, 1] as both are.
-
-    Example:
-        >>> fuse_scores(np.array([0.2]), np.array([0.6]), 0.25)
-        array([0.5])
-    """
-    return np.clip(weight * a + (1.0 - weight) * b, 0.0, 1.0)
 
 
 def fit_score_weight(
@@ -312,8 +308,8 @@ def fit_score_weight(
     Raises:
         DataError: No image is malignant.
     """
-    precisions = [average_precision(labels, fuse_scores(a, b, float(w))) for w in WEIGHTS]
-    return _best_weight(np.array(precisions))
+    fused = (mean_scores([a, b], [weight, 1.0 - weight]) for weight in WEIGHTS.tolist())
+    return _best_weight(np.array([average_precision(labels, scores) for scores in fused]))
 
 
 def count_fused(
@@ -352,6 +348,12 @@ def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64
 def _fit(
     fit: FitOn, task: Task, target: Predictions, target_ids: tuple[str, ...]
 ) -> tuple[float, Fit]:
+    if task == "joint":  # the best weight for scores need not be the best for masks
+        raise PredictionsError(
+            f"{target.folder} holds scores and masks",
+            expected="predictions for one task to fit a weight for",
+            action="Give the weight, or take the plain mean",
+        )
     a, b = read_predictions(fit.validation_a), read_predictions(fit.validation_b)
     fit_task, ids = match_folders((a, b))
     if fit_task != task:
@@ -374,16 +376,6 @@ def _fit(
         b=float(values[0]),
         fused=float(values.max()),
     )
-
-
-def _refuse_fit_of_both(task: Task, target: Predictions) -> None:
-    """Refuses one weight for two tasks: the best for scores need not be the best for masks."""
-    if task == "joint":
-        raise PredictionsError(
-            f"{target.folder} holds scores and masks",
-            expected="predictions for one task to fit a weight for",
-            action="Give the weight, or take the plain mean",
-        )
 
 
 def _check_is_validation(
@@ -433,19 +425,7 @@ def _mean_jaccards(
     return totals / len(ids)
 
 
-def _manifest(
-    task: Task, a: Predictions, b: Predictions, weight: float, fit: Fit | None
-) -> Manifest:
-    sources = [one.manifest.source or one.folder.name for one in (a, b)]
-    same_split = a.manifest.split == b.manifest.split
-    return Manifest(
-        task=task,
-        source=f"fusion of {sources[0]} and {sources[1]}",
-        split=a.manifest.split if same_split else "",
-        details={"weight": weight, "fit": asdict(fit) if fit else None},
-    )
-
-
+_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
 _OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
 
 
@@ -490,16 +470,14 @@ def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    out = Path(out)
     predicted = _read_all([Path(each) for each in folders])
-    task = _only_task(predicted)
-    split = _joined_split(predicted)
-    _refuse_overlaps(predicted, task)
-    _refuse_mixed_scales(predicted)
+    task, split = _check_folds(predicted)
     first = predicted[0].manifest
-    with new_predictions(out) as folder:
+    scores = {key: score for one in predicted for key, score in one.score_by_id().items()}
+    with new_predictions(Path(out)) as folder:
         if has_scores(task):
-            _join_scores(folder, predicted)
+            table = ScoreTable(tuple(scores), np.array(list(scores.values())))
+            write_scores(folder / SCORES_NAME, table)
         if has_masks(task):
             _copy_maps(folder, predicted)
         manifest = Manifest(
@@ -529,21 +507,13 @@ def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         RunError: ``out`` exists and is not empty.
         StorageError: ``out`` cannot be written.
     """
-    out = Path(out)
     predicted = _read_all([Path(each) for each in folders])
     task, ids = match_folders(predicted)
-    splits = {one.manifest.split for one in predicted}
-    split = splits.pop() if len(splits) == 1 else ""
-    count = len(predicted)
-    with new_predictions(out) as folder:
+    split, count = _shared_split(predicted), len(predicted)
+    source, details = f"mean of {count}: {_sources(predicted)}", _details(predicted, "average")
+    with new_predictions(Path(out)) as folder:
         write_mean(folder, task, predicted, ids, [1 / count] * count)
-        manifest = Manifest(
-            task,
-            source=f"mean of {count}: {_sources(predicted)}",
-            split=split,
-            details=_details(predicted, "average"),
-        )
-        write_manifest(folder, manifest)
+        write_manifest(folder, Manifest(task, source=source, split=split, details=details))
     return EnsembleReport("average", task, split, count, len(ids))
 
 
@@ -559,82 +529,51 @@ def _read_all(folders: Sequence[Path]) -> list[Predictions]:
     return [read_predictions(folder) for folder in folders]
 
 
-def _only_task(predicted: Sequence[Predictions]) -> Task:
-    """Returns the one task of all folders: what only some of them predict cannot be joined."""
-    task = shared_task(predicted)
-    for one in predicted:
-        if task != "joint" and one.scores is not None and one.masks:
-            raise PredictionsError(
-                f"{one.folder} holds scores and masks, other folders only one of them",
-                expected="folders of one task",
-                action="Join folders of the same preset",
-            )
-    return task
-
-
-def _joined_split(predicted: Sequence[Predictions]) -> str:
-    splits = {one.manifest.split for one in predicted}
-    if splits == {"test"}:
-        return "test"
-    for one in predicted:
-        if one.manifest.split not in _OUT_OF_FOLD:
-            raise PredictionsError(
-                f"{one.folder} predicts the {one.manifest.split} split",
-                expected="out-of-fold predictions: each run's own validation split",
-                action="Predict with: dermfuse predict RUN --split validation",
-            )
-    return "validation"
-
-
-def _refuse_overlaps(predicted: Sequence[Predictions], task: Task) -> None:
+def _check_folds(predicted: Sequence[Predictions]) -> tuple[Task, str]:
+    """Returns the task and the split of folders that can be joined, or refuses them."""
+    task, split = shared_task(predicted), _shared_split(predicted)
+    first = predicted[0]
     seen: dict[str, Path] = {}
     for one in predicted:
-        ids = images_of(one, task)
-        if both := sorted(ids & seen.keys()):
-            raise PredictionsError(
-                f"{name_some(both)}: predicted in {seen[both[0]]} and in {one.folder}",
-                expected="each image in one folder, as with the folds of a cross-validation",
-                action="Average folders of the same images with: dermfuse average",
-            )
-        seen |= dict.fromkeys(ids, one.folder)
-
-
-def _refuse_mixed_scales(predicted: Sequence[Predictions]) -> None:
-    """Refuses scores, or masks, that do not mean the same from folder to folder."""
-    first = predicted[0]
-    for one in predicted[1:]:
-        for key in ("threshold", "calibrated"):
-            before, now = getattr(first.manifest, key), getattr(one.manifest, key)
-            if before != now:
-                raise PredictionsError(
-                    f"{key} is {before} in {first.folder} and {now} in {one.folder}",
-                    expected=f"the same {key} in all",
-                )
-
-
-def _join_scores(folder: Path, predicted: Sequence[Predictions]) -> None:
-    tables = [one.scores for one in predicted if one.scores is not None]
-    ids = tuple(image_id for table in tables for image_id in table.image_ids)
-    scores = np.concatenate([table.scores for table in tables])
-    write_scores(folder / SCORES_NAME, ScoreTable(ids, scores))
+        action = ""
+        pairs = [(k, getattr(first.manifest, k), getattr(one.manifest, k)) for k in _SCALES]
+        differing = [pair for pair in pairs if pair[1] != pair[2]]
+        if task != "joint" and one.scores is not None and one.masks:
+            found = f"{one.folder} holds scores and masks, other folders only one of them"
+            expected, action = "folders of one task", "Join folders of the same preset"
+        elif split != "test" and one.manifest.split not in _OUT_OF_FOLD:
+            found = f"{one.folder} predicts the {one.manifest.split} split"
+            expected = "out-of-fold predictions: each run's own validation split"
+            action = "Predict with: dermfuse predict RUN --split validation"
+        elif differing:
+            key, before, now = differing[0]
+            found = f"{key} is {before} in {first.folder} and {now} in {one.folder}"
+            expected = f"the same {key} in all"
+        elif both := sorted(images_of(one, task) & seen.keys()):
+            found = f"{name_some(both)}: predicted in {seen[both[0]]} and in {one.folder}"
+            expected = "each image in one folder, as with the folds of a cross-validation"
+            action = "Average folders of the same images with: dermfuse average"
+        else:
+            seen |= dict.fromkeys(images_of(one, task), one.folder)
+            continue
+        raise PredictionsError(found, expected=expected, action=action)
+    return task, "test" if split == "test" else "validation"
 
 
 def _copy_maps(folder: Path, predicted: Sequence[Predictions]) -> None:
-    copies = [
-        (path, place(folder, image_id))
-        for one in predicted
-        for files, place in ((one.masks, mask_path), (one.probabilities, probability_path))
-        for image_id, path in files.items()
-    ]
-    for source, target in copies:
-        target.parent.mkdir(exist_ok=True)
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise StorageError(
-                f"{source} cannot be copied ({error.strerror or error})",
-                expected="a readable file and free space",
-            ) from error
+    for one in predicted:
+        for files, place in ((one.masks, mask_path), (one.probabilities, probability_path)):
+            for image_id, source in files.items():
+                target = place(folder, image_id)
+                with storage_faults(f"{source} cannot be copied"):
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(source, target)
+
+
+def _shared_split(predicted: Sequence[Predictions]) -> str:
+    """Returns the split of all folders; empty where they are of different ones."""
+    splits = {one.manifest.split for one in predicted}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def _sources(predicted: Sequence[Predictions]) -> str:
@@ -645,7 +584,7 @@ def _sources(predicted: Sequence[Predictions]) -> str:
 def _details(predicted: Sequence[Predictions], kind: str) -> dict[str, Any]:
     """Returns the details that all folders have in common, and where each prediction is from."""
     first, *others = (one.manifest.details for one in predicted)
-    common: Mapping[str, Any] = {
+    common = {
         key: value
         for key, value in first.items()
         if all(key in other and other[key] == value for other in others)

@@ -30,8 +30,8 @@ class SubmissionReport:
         out: The folder.
         task: Classification, segmentation, or joint for both.
         images: How many were predicted.
-        size_mb: Of all files together.
-        notice: That this is research software.
+        size_mb: The size of all files together.
+        notice: The notice that this is research software.
     """
 
     out: Path

@@ -46,10 +46,11 @@ class ScoreTable:
                 f"{len(self.image_ids)} images and scores of shape {self.scores.shape}",
                 expected="one score for each image",
             )
-        repeated = [a for a, b in _neighbours(sorted(self.image_ids)) if a == b]
+        ordered = sorted(self.image_ids)
+        repeated = [a for a, b in pairwise(ordered) if a == b]
         if repeated:
             raise PredictionsError(
-                f"{repeated[0]} stands more than once in the score table",
+                f"{repeated[0]} is in the score table more than once",
                 expected="each image once",
             )
         outside = ~((self.scores >= 0.0) & (self.scores <= 1.0))  # NaN is outside, too
@@ -89,7 +90,12 @@ def read_scores(path: str | Path) -> ScoreTable:
                 path, line, f"{image_id} again, first on line {seen[image_id]}", "each image once"
             )
         seen[image_id] = line
-        scores.append(_parse_score(path, line, text))
+        try:
+            scores.append(float(text))
+        except ValueError as error:
+            raise _line_error(path, line, f"score '{text}'", "a number in [0, 1]") from error
+        if not 0.0 <= scores[-1] <= 1.0:  # NaN fails this, too
+            raise _line_error(path, line, f"score {text}", "a number in [0, 1]")
     if not seen:
         raise PredictionsError(
             f"{path} has no rows", expected=f"the header {_HEADER} and a row for each image"
@@ -147,19 +153,5 @@ def _read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         ) from error
 
 
-def _parse_score(path: Path, line: int, text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError as error:
-        raise _line_error(path, line, f"score '{text}'", "a number in [0, 1]") from error
-    if not 0.0 <= score <= 1.0:  # NaN fails this, too
-        raise _line_error(path, line, f"score {text}", "a number in [0, 1]")
-    return score
-
-
 def _line_error(path: Path, line: int, found: str, expected: str) -> PredictionsError:
     return PredictionsError(f"{path}, line {line}: {found}", expected=expected)
-
-
-def _neighbours(ordered: list[str]) -> Iterator[tuple[str, str]]:
-    return pairwise(ordered)

@@ -5,9 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import ExportError
 from dermfuse.folders import NOTICE
@@ -22,7 +19,7 @@ from dermfuse.publishing.onnx import (
     time_networks,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
-from dermfuse.release.cards import Measured, NetworkCard, write_card
+from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
 from dermfuse.training.prediction import TrainedNetwork, load_run
 
 _PARITY_IMAGES = 16
@@ -63,17 +60,15 @@ class ExportReport:
     Attributes:
         out: The folder.
         networks: Each file, float32 before its 8-bit forms.
-        notice: That this is research software.
     """
 
     out: Path
     networks: tuple[ExportedNetwork, ...]
-    notice: str = NOTICE
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values."""
         networks = [network.to_dict() for network in self.networks]
-        return {"out": str(self.out), "networks": networks, "notice": self.notice}
+        return {"out": str(self.out), "networks": networks, "notice": NOTICE}
 
 
 def export_runs(
@@ -121,32 +116,30 @@ def _export_run(
         cards += [quantize_network(card_path, out, seen, precision=each) for each in EIGHT_BITS]
     if held_out is not None:
         cards = _measure(cards, out, held_out)
-    return _timed(cards, out, compared[0])
+    times = time_networks([out / card.file for card in cards], compared[0])
+    return [
+        ExportedNetwork(card, milliseconds, times[0] / milliseconds, _cost(card))
+        for card, milliseconds in zip(cards, times, strict=True)
+    ]
 
 
 def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list[NetworkCard]:
     """Writes into each card what it and the float32 network, the first, do on the same images."""
     metrics = [measure(open_session(out / card.file), held_out) for card in cards]
-    measured = []
-    for card, own in zip(cards, metrics, strict=True):
-        table: dict[str, Mapping[str, float]] = {
-            cards[0].precision: metrics[0],
-            card.precision: own,
-        }
-        of = Measured(split="validation", n=len(held_out.images), metrics=table)
-        measured.append(replace(card, measured=of))
-        write_card(out, measured[-1])
-    return measured
-
-
-def _timed(
-    cards: Sequence[NetworkCard], out: Path, image: NDArray[np.uint8]
-) -> list[ExportedNetwork]:
-    times = time_networks([out / card.file for card in cards], image)
-    return [
-        ExportedNetwork(card, milliseconds, times[0] / milliseconds, _cost(card))
-        for card, milliseconds in zip(cards, times, strict=True)
+    measured = [
+        replace(
+            card,
+            measured=HeldOutMetrics(
+                split="validation",
+                n=len(held_out.images),
+                metrics={cards[0].precision: metrics[0], card.precision: own},
+            ),
+        )
+        for card, own in zip(cards, metrics, strict=True)
     ]
+    for card in measured:
+        write_card(out, card)
+    return measured
 
 
 def _cost(card: NetworkCard) -> dict[str, float]:

@@ -75,7 +75,7 @@ class Pixels(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """All that is said about a class, from the map that is pooled.
+    """All outputs about the class, from the map that is pooled.
 
     The activation map is a 1x1 convolution with ``log_odds_row`` of the head.
 
@@ -288,7 +288,7 @@ def trace_network(graph: nn.Module, *, size: int, outputs: Sequence[str]) -> onn
     PyTorch's older exporter writes it: for networks without control flow both give the same
     operators once simplified, this one in about a second, the newer one in a minute. It folds
     each BatchNorm into the convolution before it. Its own warnings say that it is the older one,
-    and that sizes become constants, as they shall.
+    and that sizes become constants, which is intended.
 
     Args:
         graph: Of ``build_graph``; in evaluation mode.

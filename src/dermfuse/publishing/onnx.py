@@ -1,14 +1,11 @@
-"""From a trained network to ``NAME.onnx`` and its card.
+"""From a trained network to ``RUN.onnx`` and its card: exported, compared with torch, timed.
 
-Runs exported networks with ONNX Runtime, compares them, times them.
-
-What torch answers: the yardstick of an export, by the networks' own code.
-
-The images an export needs: some to calibrate on, others to measure on.
+What torch answers, by the networks' own code, is the yardstick of an export. The images it needs
+are some of the run's training images to calibrate on, and its validation images to measure on.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +29,7 @@ from dermfuse.imaging.preprocess import resize_probability
 from dermfuse.models import count_parameters
 from dermfuse.models.classifier import Classifier, JointNetwork, log_odds_row
 from dermfuse.predictions.metrics import auc, average_precision, count, jaccard
-from dermfuse.publishing.graphs import INPUT, build_graph, trace_network
+from dermfuse.publishing.graphs import CLASS_OUTPUTS, INPUT, build_graph, trace_network
 from dermfuse.release.cards import (
     NetworkCard,
     NetworkInput,
@@ -47,7 +44,7 @@ from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, split_l
 Answers = dict[str, NDArray[np.float32]]
 """What a network answers, by output, an image a row."""
 
-IMAGES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8
 
 
 def run_torch(network: nn.Module, images: NDArray[np.uint8]) -> Answers:
@@ -57,12 +54,17 @@ def run_torch(network: nn.Module, images: NDArray[np.uint8]) -> Answers:
         network: A classifier, U-Net or joint network in evaluation mode.
         images: (N, S, S, 3), RGB.
     """
-    parts = []
     with torch.inference_mode():
-        for first in range(0, len(images), IMAGES_AT_ONCE):
-            batch = torch.from_numpy(images[first : first + IMAGES_AT_ONCE].copy())
-            parts.append(_ask(network, batch.permute(0, 3, 1, 2).float() / 255))
+        parts = [
+            _ask(network, torch.from_numpy(batch.copy()).permute(0, 3, 1, 2).float() / 255)
+            for batch in _batches(images)
+        ]
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
+def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    for first in range(0, len(images), _IMAGES_AT_ONCE):
+        yield images[first : first + _IMAGES_AT_ONCE]
 
 
 def _ask(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -81,12 +83,7 @@ def _ask(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 def _classes(logits: Tensor, activation_map: Tensor, embedding: Tensor) -> dict[str, Tensor]:
     malignant = logits.softmax(1)[:, Label.MALIGNANT]
-    return {
-        "logits": logits,
-        "malignant": malignant,
-        "activation_map": activation_map,
-        "embedding": embedding,
-    }
+    return dict(zip(CLASS_OUTPUTS, (logits, malignant, activation_map, embedding), strict=True))
 
 
 PROBABILITIES = frozenset({"malignant", "lesion"})
@@ -105,10 +102,7 @@ def open_session(network: Path | bytes) -> onnxruntime.InferenceSession:
 def run_onnx(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> Answers:
     """Returns what a network answers about images (N, S, S, 3), a few at a time."""
     names = [output.name for output in session.get_outputs()]
-    parts = [
-        session.run(names, {INPUT: images[first : first + IMAGES_AT_ONCE]})
-        for first in range(0, len(images), IMAGES_AT_ONCE)
-    ]
+    parts = [session.run(names, {INPUT: batch}) for batch in _batches(images)]
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
@@ -142,14 +136,13 @@ def time_networks(
         repeats: Runs of each, after one that is not counted.
     """
     sessions = [open_session(path) for path in networks]
-    took: list[list[float]] = [[] for _ in sessions]
-    for turn in range(repeats + 1):
-        for session, seconds in zip(sessions, took, strict=True):
+    took = np.zeros((repeats + 1, len(sessions)))
+    for turn in took:
+        for number, session in enumerate(sessions):
             start = time.thread_time()
             session.run(None, {INPUT: image[None]})
-            if turn:
-                seconds.append(time.thread_time() - start)
-    return [1000 * float(np.median(seconds)) for seconds in took]
+            turn[number] = time.thread_time() - start
+    return [float(median) for median in 1000 * np.median(took[1:], axis=0)]
 
 
 TOLERANCE = 1e-4
@@ -158,22 +151,13 @@ TOLERANCE = 1e-4
 _FROM_RECORD = ("init", "epochs", "seed", "device", "precision", "versions", "commit")
 
 
-def export_network(
-    trained: TrainedNetwork,
-    out: Path,
-    *,
-    images: NDArray[np.uint8],
-    name: str = "",
-    weights_licence: str = "",
-) -> NetworkCard:
-    """Writes ``NAME.onnx`` in float32 and ``NAME.json``, once its answers are those of torch.
+def export_network(trained: TrainedNetwork, out: Path, *, images: NDArray[np.uint8]) -> NetworkCard:
+    """Writes ``RUN.onnx`` in float32 and ``RUN.json``, once its answers are those of torch.
 
     Args:
         trained: As ``load_run`` returns it.
         out: The folder; files of the same name are replaced.
         images: To compare on, (N, S, S, 3), RGB; such as the network will see.
-        name: Of the files; else the run folder's.
-        weights_licence: For the card; else what is known of where the weights began.
 
     Raises:
         ExportError: The network is of a kind that is not served; ``images`` are not of its size;
@@ -195,7 +179,7 @@ def export_network(
     _require_parity(parity, trained.run)
     model_config = trained.config.model
     draft = NetworkCard(
-        name=name or trained.run.resolve().name,
+        name=trained.run.resolve().name,
         task=model_config.task,
         file="",
         sha256="",
@@ -208,7 +192,7 @@ def export_network(
         parameters=count_parameters(trained.network, trainable=True),
         epoch=trained.epoch,
         training=_training(trained),
-        weights_licence=weights_licence or _licence(model_config),
+        weights_licence=_licence(model_config),
         parity=parity,
     )
     return write_network(out, model, draft)
@@ -300,8 +284,6 @@ def load_calibration(
     data: DataFolders,
     *,
     count: int = CALIBRATION_IMAGES,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Returns some of a run's training images as the network sees them, (N, S, S, 3).
 
@@ -309,23 +291,16 @@ def load_calibration(
         trained: Its run says which images it was trained on.
         data: The dataset folder, or several.
         count: How many at most.
-        seed: Of the choice.
-        progress: Called with (done, all).
 
     Raises:
         DermfuseError: The run has no split, or the folder lacks its images.
     """
     lesions = split_lesions(trained, data, "train")
-    order = np.random.default_rng(seed).permutation(len(lesions))[:count]
-    return load_squares(trained, [lesions[i] for i in sorted(order)], progress)
+    order = np.random.default_rng(0).permutation(len(lesions))[:count]
+    return _load_squares(trained, [lesions[i] for i in sorted(order)])
 
 
-def load_held_out(
-    trained: TrainedNetwork,
-    data: DataFolders,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> HeldOut | None:
+def load_held_out(trained: TrainedNetwork, data: DataFolders) -> HeldOut | None:
     """Returns the validation images of a run; None where it has none of which it saw no copy.
 
     Raises:
@@ -337,7 +312,7 @@ def load_held_out(
     lesions = split_lesions(trained, data, "validation")
     malignant = np.array([bool(lesion.label) for lesion in lesions]) if has_scores(task) else None
     masks = [lesion.mask_path for lesion in lesions if lesion.mask_path] if has_masks(task) else []
-    return HeldOut(load_squares(trained, lesions, progress), malignant, masks)
+    return HeldOut(_load_squares(trained, lesions), malignant, masks)
 
 
 def measure(session: onnxruntime.InferenceSession, held_out: HeldOut) -> Mapping[str, float]:
@@ -365,20 +340,7 @@ def _jaccard(lesion: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return jaccard(count(resize_probability(lesion, *mask.shape) >= MASK_THRESHOLD, mask))
 
 
-def load_squares(
-    trained: TrainedNetwork,
-    lesions: Sequence[Lesion],
-    progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.uint8]:
-    """Returns images as a network sees them, (N, S, S, 3).
-
-    Args:
-        trained: Its run says how large it sees them.
-        lesions: The images.
-        progress: Called with (done, all).
-
-    Raises:
-        ImageError: An image cannot be read.
-    """
-    cache = load_cache(lesions, trained.config.data.input_size, progress=progress)
+def _load_squares(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArray[np.uint8]:
+    """Returns images as a network sees them, (N, S, S, 3)."""
+    cache = load_cache(lesions, trained.config.data.input_size)
     return np.ascontiguousarray(cache.images.permute(0, 2, 3, 1).numpy())

@@ -19,11 +19,9 @@ set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import resources
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from dermfuse.config import Config, find_config
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.jobs.trainings import Run, Workplace
-from dermfuse.records import build_record, did_you_mean, read_toml
+from dermfuse.records import build_record, did_you_mean, packaged_names, read_packaged, read_toml
 from dermfuse.release.cards import Precision
 
 _AS_PLANNED = -1
@@ -48,7 +46,7 @@ class PlannedNetwork:
     """One network of a plan.
 
     Attributes:
-        preset: A shipped preset, or a TOML file of one's own.
+        preset: A shipped preset, or your own TOML file.
         name: Of its runs; the preset's if empty.
         ships: Whether it is part of the release.
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
@@ -73,34 +71,33 @@ class PlannedNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleasePlan:
-    """What a plan says.
+class PlanHead:
+    """A plan's own keys.
 
     Attributes:
         name: Of the release.
         precision: Of the networks that ship.
         looks: At how many orientations of an image they look.
         folds: Of every network that says nothing else.
-        networks: Each with a name and folds of its own.
-        configs: The recipe of each network by its name, its teachers not yet in it.
     """
 
     name: str
     precision: Precision = "int8-weights"
     looks: Looks = 8
     folds: int = 3
-    networks: tuple[PlannedNetwork, ...] = ()
-    configs: Mapping[str, Config] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
-    """The plan's own keys."""
+class ReleasePlan(PlanHead):
+    """What a plan says.
 
-    name: str
-    precision: Precision = "int8-weights"
-    looks: Looks = 8
-    folds: int = 3
+    Attributes:
+        networks: Each with a name and folds of its own.
+        configs: The recipe of each network by its name, its teachers not yet in it.
+    """
+
+    networks: tuple[PlannedNetwork, ...]
+    configs: Mapping[str, Config]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +127,11 @@ class NetworkRuns:
 
 def plan_names() -> tuple[str, ...]:
     """Returns the names of the plans that are part of the package."""
-    folder = resources.files("dermfuse") / "plans"
-    names = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return packaged_names("plans")
 
 
 def read_plan(name: str) -> ReleasePlan:
-    """Returns a plan of the package by its name, or one of one's own by its path.
+    """Returns a plan of the package by its name, or your own by its path.
 
     Args:
         name: Of a plan, or a path that ends in ``.toml``.
@@ -147,15 +142,7 @@ def read_plan(name: str) -> ReleasePlan:
     """
     if name.endswith(".toml"):
         return parse_plan(read_toml(Path(name)), folder=Path(name).parent)
-    known = plan_names()
-    if name not in known:
-        raise ConfigError(
-            f'no plan is called "{name}"',
-            expected=f"one of {', '.join(known)}, or a file that ends in .toml",
-            action=did_you_mean(name, known),
-        )
-    text = (resources.files("dermfuse") / "plans" / f"{name}.toml").read_text(encoding="utf-8")
-    return parse_plan(tomllib.loads(text))
+    return parse_plan(read_packaged("plans", name))
 
 
 def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> ReleasePlan:
@@ -169,20 +156,13 @@ def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> Rel
     head = {key: value for key, value in mapping.items() if key != "network"}
     if "name" not in head:
         raise ConfigError("the plan has no name", expected='name = "..." of the release')
-    own = build_record(_Head, head, within="plan")
+    own = build_record(PlanHead, head, within="plan")
     _check_folds("plan.folds", own.folds)
     if not isinstance(tables, list) or not tables:
         raise ConfigError("the plan has no network", expected="a table [[network]] or more")
     networks = tuple(_read_network(table, own.folds) for table in tables)
     configs = {network.name: _config(network, folder) for network in networks}
-    plan = ReleasePlan(
-        name=own.name,
-        precision=own.precision,
-        looks=own.looks,
-        folds=own.folds,
-        networks=networks,
-        configs=configs,
-    )
+    plan = ReleasePlan(**asdict(own), networks=networks, configs=configs)
     _check(plan)
     return plan
 
@@ -204,72 +184,51 @@ def plan_runs(
     Raises:
         ConfigError: A recipe cannot be trained in folds, or not on all images.
     """
-    make = partial(_run, plan, place=place, leave_out=leave_out)
     by_name = {one.name: one for one in plan.networks}
     begun = {one.start for one in plan.networks if one.start and one.whole}
     found = []
     for network in plan.networks:
+        listed = leave_out if network.leave_out else None
+        make = partial(_run, network, plan.configs[network.name], place, listed)
         starts = _fold_names(by_name[network.start]) if network.start else repeat("")
         folds = tuple(
-            make(
-                *(network, name, start),
-                folds=network.folds,
-                fold=fold,
-                taught_by=_teachers(network, fold),
-            )
+            make(name, start, _teachers(network, fold), folds=network.folds, fold=fold)
             for fold, (name, start) in enumerate(zip(_fold_names(network), starts, strict=False))
         )
-        whole, ships = folds[0], network.ships
-        if network.whole and (ships or network.name in begun):
-            taught_by = [_fold_names(by_name[teacher]) for teacher in network.teachers]
-            taught = tuple(chain.from_iterable(taught_by))
-            whole = make(
-                *(network, network.name, network.start),
-                split="all",
-                folds=0,
-                fold=0,
-                taught_by=taught,
-            )
-        pupils = sorted({one.folds for one in plan.networks if network.name in one.teachers})
-        inner = tuple(
-            make(
-                *(network, name, ""),
-                folds=_INNER_FOLDS,
-                fold=fold,
-                outer_folds=folds_of,
-                outer_fold=outer,
-            )
-            for folds_of in pupils
+        whole = folds[0]
+        if network.whole and (network.ships or network.name in begun):
+            teachers = chain.from_iterable(_fold_names(by_name[each]) for each in network.teachers)
+            whole = make(network.name, network.start, tuple(teachers), split="all", folds=0, fold=0)
+        inner = [
+            make(name, folds=_INNER_FOLDS, fold=fold, outer_folds=folds_of, outer_fold=outer)
+            for folds_of in sorted({n.folds for n in plan.networks if network.name in n.teachers})
             for outer in range(folds_of)
             for fold, name in enumerate(_inner_names(network.name, folds_of, outer))
-        )
-        if not ships and whole is not folds[0]:
-            inner = (*inner, whole)
-        found.append(NetworkRuns(network, folds, whole if ships else None, inner))
+        ]
+        inner += [whole] if not network.ships and whole is not folds[0] else []
+        found.append(NetworkRuns(network, folds, whole if network.ships else None, tuple(inner)))
     return tuple(found)
 
 
 def _run(
-    plan: ReleasePlan,
     network: PlannedNetwork,
-    name: str,
-    start: str,
-    *,
+    config: Config,
     place: Workplace,
     leave_out: Path | None,
+    name: str,
+    start: str = "",
     taught_by: tuple[str, ...] = (),
     **images: str | int,
 ) -> Run:
     """Returns one training of a network; ``images`` are keys of ``data`` that say on which."""
     after = (*taught_by, start) if start else taught_by
     teachers = tuple(str((place.out / "runs" / teacher).resolve()) for teacher in taught_by)
-    config = plan.configs[network.name]
     config = replace(
         config,
         data=replace(config.data, **{"split": "source", **images}),  # type: ignore[arg-type]
         train=replace(config.train, teachers=teachers),
     )
-    return Run(name, network.preset, config, after, leave_out if network.leave_out else None, start)
+    return Run(name, network.preset, config, after, leave_out, start)
 
 
 def _teachers(network: PlannedNetwork, fold: int) -> tuple[str, ...]:
@@ -333,7 +292,7 @@ def _check(plan: ReleasePlan) -> None:
             raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
         _check_whole(network)
         _check_start(network, plan)
-        _check_teachers(network, plan.networks)
+        _check_teachers(network, plan)
     _check_circles(
         {one.name: (*one.teachers, *([one.start] if one.start else [])) for one in plan.networks}
     )
@@ -353,14 +312,7 @@ def _check_whole(network: PlannedNetwork) -> None:
 def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
     if not network.start:
         return
-    by_name = {one.name: one for one in plan.networks}
-    if network.start not in by_name:
-        raise ConfigError(
-            f'{network.name} starts from "{network.start}", which is no network of the plan',
-            expected=f"one of {', '.join(by_name)}",
-            action=did_you_mean(network.start, list(by_name)),
-        )
-    first = by_name[network.start]
+    first = _named(network.start, plan, f"{network.name} starts from")
     if network.folds != first.folds or (network.whole and not first.whole):
         raise ConfigError(
             f"{network.name} starts from {network.start}, and they hold back different images",
@@ -375,28 +327,34 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
         )
 
 
-def _check_teachers(network: PlannedNetwork, networks: Sequence[PlannedNetwork]) -> None:
-    by_name = {one.name: one for one in networks}
+def _check_teachers(network: PlannedNetwork, plan: ReleasePlan) -> None:
     for name in network.teachers:
-        if name not in by_name:
-            raise ConfigError(
-                f'{network.name} is taught by "{name}", which is no network of the plan',
-                expected=f"one of {', '.join(by_name)}",
-                action=did_you_mean(name, list(by_name)),
-            )
-        for one in (network, by_name[name]):
+        teacher = _named(name, plan, f"{network.name} is taught by")
+        for one in (network, teacher):
             if not one.folds:
                 raise ConfigError(
                     f"{network.name} is taught by {name}, and {one.name} has one hold-out",
                     expected="both in folds, so that every image has a teacher that held it back",
                     action=f"Set folds of {one.name} to 2 or more",
                 )
-        if by_name[name].teachers:
+        if teacher.teachers:
             raise ConfigError(
                 f"{network.name} is taught by {name}, which is taught itself",
                 expected="teachers that learn from labels alone",
                 action=f"Name the teachers of {name}",
             )
+
+
+def _named(name: str, plan: ReleasePlan, found: str) -> PlannedNetwork:
+    """Returns the network of that name, or refuses the plan that names it so."""
+    by_name = {one.name: one for one in plan.networks}
+    if name not in by_name:
+        raise ConfigError(
+            f'{found} "{name}", which is no network of the plan',
+            expected=f"one of {', '.join(by_name)}",
+            action=did_you_mean(name, by_name),
+        )
+    return by_name[name]
 
 
 def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ machine to machine. With 7 it cannot: 2 x 255 x 64 = 32,640 < 32,768.
 calibration, the same answer everywhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,21 +66,17 @@ def quantize_network(
     images: NDArray[np.uint8],
     *,
     precision: EightBits = "int8",
-    name: str = "",
-    float_convolutions: int = FLOAT_CONVOLUTIONS,
 ) -> NetworkCard:
-    """Writes an 8-bit form of an exported network, and its card.
+    """Writes an 8-bit form of an exported network, and its card, as ``NAME-PRECISION``.
 
-    Its parity is against the float32 network, on the first of the images; it is reported, and not
-    judged: what the 8 bits cost is told by ``Measured``.
+    Its parity is against the float32 network, on the first of the images; it is reported and
+    not judged: ``HeldOutMetrics`` holds what the 8 bits cost.
 
     Args:
         card_path: Of a float32 network.
         out: The folder; files of the same name are replaced.
         images: Training images to calibrate on, (N, S, S, 3), RGB.
         precision: ``int8`` or ``int8-weights``.
-        name: Of the files; else the network's name with the precision.
-        float_convolutions: How many of the first stay in float32.
 
     Raises:
         ReleaseError: The card or its network cannot be used.
@@ -98,21 +94,21 @@ def quantize_network(
     model = onnx.load_model_from_string(content)
     how: dict[str, Any] = {
         "weights": "int8 for each output channel",
-        "float_convolutions": float_convolutions,
+        "float_convolutions": FLOAT_CONVOLUTIONS,
     }
     if precision == "int8":
-        quantized = quantize_computation(model, images, float_convolutions=float_convolutions)
+        quantized = quantize_computation(model, images)
         how["weights"] += ", 7 bits"
         how |= {"activations": "uint8, range seen on training images", "images": len(images)}
     else:
-        quantized = quantize_weights(model, float_convolutions=float_convolutions)
+        quantized = quantize_weights(model)
     compared = images[:_MOST_COMPARED]
     answers, reference = (
         run_onnx(open_session(each.SerializeToString()), compared) for each in (quantized, model)
     )
     draft = replace(
         card,
-        name=name or f"{card.name}-{precision}",
+        name=f"{card.name}-{precision}",
         precision=precision,
         parity=measure_parity(answers, reference, against=card.name),
         measured=None,
@@ -121,12 +117,7 @@ def quantize_network(
     return write_network(out, quantized, draft)
 
 
-def quantize_computation(
-    model: onnx.ModelProto,
-    images: NDArray[np.uint8],
-    *,
-    float_convolutions: int = FLOAT_CONVOLUTIONS,
-) -> onnx.ModelProto:
+def quantize_computation(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
     """Returns the network with its convolutions, and what lies between them, in 8 bits.
 
     In QDQ form: each tensor is rounded by a pair of ONNX's own operators, which a runtime joins
@@ -135,7 +126,6 @@ def quantize_computation(
     Args:
         model: In float32, with shapes inferred.
         images: To see the range of each tensor on, (N, S, S, 3).
-        float_convolutions: How many of the first stay in float32.
     """
     with TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -149,7 +139,7 @@ def quantize_computation(
             _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_IN_8_BITS),
-            nodes_to_exclude=_kept_in_float(model.graph, float_convolutions),
+            nodes_to_exclude=_kept_in_float(model.graph),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
@@ -167,27 +157,24 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
     """Hands out images one by one, as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._images: Iterator[NDArray[np.uint8]] = iter(images[:, None])
+        self._images = ({INPUT: image} for image in images[:, None])
 
     def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
-        image = next(self._images, None)
-        return None if image is None else {INPUT: image}
+        return next(self._images, None)
 
 
-def _kept_in_float(graph: onnx.GraphProto, count: int) -> list[str]:
+def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
     """Returns the names of the first convolutions, of those with one output channel, of scaling."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    kept = convolutions[:count]
+    kept = convolutions[:FLOAT_CONVOLUTIONS]
     kept += [node for node in convolutions if constants[node.input[1]].dims[0] == 1]
     first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
     kept += graph.node[:first]
     return [node.name for node in kept]
 
 
-def quantize_weights(
-    model: onnx.ModelProto, *, float_convolutions: int = FLOAT_CONVOLUTIONS
-) -> onnx.ModelProto:
+def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the network with weights of convolutions and dense layers in int8.
 
     Each output channel has a scale of its own, the one of 21 between 80 and 100 % of its largest
@@ -195,13 +182,12 @@ def quantize_weights(
 
     Args:
         model: In float32.
-        float_convolutions: How many of the first stay in float32.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph = quantized.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    kept = set(_kept_in_float(graph, float_convolutions))
+    kept = set(_kept_in_float(graph))
     done: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -224,7 +210,7 @@ def _store(
     """Replaces a tensor by its int8 form; returns the nodes that give it back under its name.
 
     A cast and a product, which runtimes compute once, when they load a network, as they do with
-    all that is constant. A ``DequantizeLinear`` they leave alone unless told otherwise, and then
+    all that is constant. They leave a ``DequantizeLinear`` alone by default, and then
     every image pays for it.
     """
     levels, scale = round_weights(weights)
@@ -257,13 +243,9 @@ def round_weights(
     rows = weights.reshape(len(weights), -1).astype(np.float64)
     largest = np.abs(rows).max(axis=1, keepdims=True)
     largest[largest == 0] = MOST_WEIGHT
-    best = np.full((len(rows), 1), np.inf)
-    scale = largest / MOST_WEIGHT
-    for share in np.linspace(1.0, 0.8, 21):
-        candidate = largest * share / MOST_WEIGHT
-        error = ((_levels(rows, candidate) * candidate - rows) ** 2).sum(axis=1, keepdims=True)
-        better = error < best
-        best, scale = np.where(better, error, best), np.where(better, candidate, scale)
+    scales = [largest * share / MOST_WEIGHT for share in np.linspace(1.0, 0.8, 21)]
+    errors = [((_levels(rows, each) * each - rows) ** 2).sum(axis=1) for each in scales]
+    scale = np.choose(np.argmin(errors, axis=0)[:, None], scales)
     levels = _levels(rows, scale).astype(np.int8).reshape(weights.shape)
     return levels, scale[:, 0].astype(np.float32)
 

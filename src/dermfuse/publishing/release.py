@@ -1,17 +1,14 @@
-"""From a plan and data to a release: trained, exported, measured, written with its card.
+"""A release from runs: networks trained on all images, measured by those trained in folds.
+
+Or from a plan and data: trained, exported, measured, written with its card.
 
 OUT/configs/, runs/, logs/   the trainings; runs of the plan's names that lie there are reused
 OUT/release/                 the release, measured out of fold
 OUT/blind/                   what it predicts for the test images, packed for scoring elsewhere
 OUT/model-card.md, .json     its model card
-
-A release from runs: networks trained on all images, measured by those trained in folds.
-
-Images that are measured apart as well, named by a folder or a list of their ids.
 """
 
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -62,70 +59,12 @@ from dermfuse.release.folder import (
 from dermfuse.release.networks import load_network
 from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
 
-
-def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
-    """Returns the image ids of each subset by its name, that of the folder or of the list.
-
-    Args:
-        paths: Dataset folders, whose training images are meant, and CSV files with a column
-            ``image_id``, or whose first column holds ids.
-
-    Raises:
-        DataError: A path is neither, or names no image.
-    """
-    return {path.resolve().stem: _read_ids(path) for path in paths}
-
-
-def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
-    """Refuses a subset that nothing can be measured of, before anything is measured.
-
-    Args:
-        subsets: Names and ids.
-        labels: Of the images that are measured, whether they are malignant.
-
-    Raises:
-        DataError: A subset holds no malignant, or no benign image of those measured.
-    """
-    for name, ids in subsets.items():
-        malignant = sum(labels[image_id] for image_id in ids & labels.keys())
-        benign = len(ids & labels.keys()) - malignant
-        if not (malignant and benign):
-            raise DataError(
-                f"of {name} {malignant} malignant and {benign} benign images are measured",
-                expected="images of both classes",
-                action="Name a folder or a list of images that the networks were trained on",
-            )
-
-
-def _read_ids(path: Path) -> frozenset[str]:
-    if path.is_dir():
-        return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
-    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
-    column, rows = 0, [row for _, row in lines]
-    names = [field.lower() for field in rows[0]] if rows else []
-    if ID_COLUMN in names:
-        column, rows = names.index(ID_COLUMN), rows[1:]
-    elif names and OTHER_ID_COLUMNS.intersection(names):
-        raise DataError(
-            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
-            expected=f"a column {ID_COLUMN}, or ids alone",
-            action="Correct the header",
-        )
-    return _checked(path, [row[column] for row in rows if len(row) > column and row[column]])
-
-
-def _checked(path: Path, ids: Collection[str]) -> frozenset[str]:
-    if not ids:
-        raise DataError(f"{path} names no image", expected="an image id in each line")
-    return frozenset(ids)
-
-
 _STAGES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest:
-    """What shall be released.
+    """What to release.
 
     Args:
         runs: The networks that ship, any number: one or more score, one or more outline.
@@ -160,7 +99,7 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     is no better one to choose, and none is chosen in the folds either.
 
     Args:
-        request: What shall be released.
+        request: What to release.
         stage: Called when a stage begins.
 
     Raises:
@@ -170,37 +109,32 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     """
     announce = stage or (lambda *_: None)
     subsets = read_subsets(request.report_on)
-    finals = [load_run(run, mean_head=True) for run in request.runs]
-    folds = [load_run(run, mean_head=True) for run in request.folds]
+    finals, folds = (
+        [load_run(run, mean_head=True) for run in runs] for runs in (request.runs, request.folds)
+    )
     groups = {final.run: _folds_of(final, folds) for final in finals}
-    _require_names(finals)
-    classes = [final for final in finals if final.config.model.task == "classification"]
-    masks = [final for final in finals if final.config.model.task == "segmentation"]
-    _require_both(finals, classes, masks)
+    classes, masks = _by_task(finals)
     if subsets:
         require_subsets(subsets, _labels(groups[classes[0].run], request.data))
     with whole_folder(request.out, what="release") as out:
-        return _build_release(request, groups, classes, masks, out, announce, subsets)
+        return _build_release(request, (classes, masks), groups, subsets, out, announce)
 
 
 def _build_release(
     request: ReleaseRequest,
+    networks: tuple[Sequence[TrainedNetwork], Sequence[TrainedNetwork]],
     groups: Mapping[Path, Sequence[TrainedNetwork]],
-    classes: Sequence[TrainedNetwork],
-    masks: Sequence[TrainedNetwork],
+    subsets: Mapping[str, frozenset[str]],
     out: Path,
     announce: Stage,
-    subsets: Mapping[str, frozenset[str]],
 ) -> Release:
-    finals, looks = [*classes, *masks], request.looks
+    data, precision, looks = request.data, request.precision, request.looks
+    (classes, masks), finals = networks, [*networks[0], *networks[1]]
     announce("exporting the networks", 1, _STAGES)
-    cards = {
-        final.run: export_shipped(final, request.data, out, precision=request.precision)
-        for final in finals
-    }
-    with tempfile.TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
+    cards = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
+    with TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
         exported = {
-            run: export_folds(folds, request.data, Path(temporary), precision=request.precision)
+            run: export_folds(folds, data, Path(temporary), precision=precision)
             for run, folds in groups.items()
         }
         announce("asking the folds", 2, _STAGES)
@@ -210,9 +144,9 @@ def _build_release(
             [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
         )
     announce("fitting the gate", 4, _STAGES)
-    lesions = split_lesions(classes[0], request.data, "train")
-    networks = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
-    fitted = fit_gate(asked, networks, lesions, out, looks=looks)
+    lesions = split_lesions(classes[0], data, "train")
+    scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
+    fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
     scored, out_of_fold = make_class_release(
         [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
@@ -247,7 +181,14 @@ def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[Tr
     return sorted(chosen, key=lambda fold: fold.config.data.fold)
 
 
-def _require_names(finals: Sequence[TrainedNetwork]) -> None:
+def _by_task(
+    finals: Sequence[TrainedNetwork],
+) -> tuple[list[TrainedNetwork], list[TrainedNetwork]]:
+    """Returns those that score and those that outline.
+
+    Raises:
+        ExportError: Two have one name; there are none of a kind, or one is of both kinds.
+    """
     names = [final.config.name for final in finals]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ExportError(
@@ -255,20 +196,17 @@ def _require_names(finals: Sequence[TrainedNetwork]) -> None:
             expected="one network of each name, by which its folds are known",
             action="Give one of them another name in its config.toml",
         )
-
-
-def _require_both(
-    finals: Sequence[TrainedNetwork],
-    classes: Sequence[TrainedNetwork],
-    masks: Sequence[TrainedNetwork],
-) -> None:
-    if not classes or not masks or len(classes) + len(masks) < len(finals):
-        joint = len(finals) - len(classes) - len(masks)
+    classes, masks, joint = (
+        [final for final in finals if final.config.model.task == task]
+        for task in ("classification", "segmentation", "joint")
+    )
+    if not classes or not masks or joint:
         raise ExportError(
-            f"{len(classes)} networks that score, {len(masks)} that outline and {joint} that do"
-            " both",
+            f"{len(classes)} networks that score, {len(masks)} that outline and {len(joint)} that"
+            " do both",
             expected="one or more that score, one or more that outline, and none that does both",
         )
+    return classes, masks
 
 
 def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, bool]:
@@ -279,22 +217,71 @@ def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, boo
 def _facts(
     finals: Sequence[TrainedNetwork], request: ReleaseRequest, gate: Gate
 ) -> Mapping[str, Any]:
+    recipes = {final.config.name: final.config.to_mapping() for final in finals}
+    for recipe in recipes.values():  # teachers without their folders
+        recipe["train"]["teachers"] = [Path(each).name for each in recipe["train"]["teachers"]]
     return {
         "precision": request.precision,
         "data": name_folders(request.data),
         "fold_runs": [run.resolve().name for run in request.folds],
-        "recipes": {final.config.name: _recipe(final) for final in finals},
+        "recipes": recipes,
         "told_apart": dict(gate.measured),
         "measured_on": environment(),
     }
 
 
-def _recipe(trained: TrainedNetwork) -> dict[str, Any]:
-    """Returns a configuration whose teachers are named without their folders."""
-    mapping = trained.config.to_mapping()
-    teachers = trained.config.train.teachers
-    mapping["train"]["teachers"] = [Path(teacher).name for teacher in teachers]
-    return mapping
+def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
+    """Returns the image ids of each subset by its name, that of the folder or of the list.
+
+    Args:
+        paths: Dataset folders, whose training images are meant, and CSV files with a column
+            ``image_id``, or whose first column holds ids.
+
+    Raises:
+        DataError: A path is neither, or names no image.
+    """
+    return {path.resolve().stem: _read_ids(path) for path in paths}
+
+
+def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
+    """Refuses a subset that nothing can be measured of, before anything is measured.
+
+    Args:
+        subsets: Names and ids.
+        labels: Of the images that are measured, whether they are malignant.
+
+    Raises:
+        DataError: A subset holds no malignant, or no benign image of those measured.
+    """
+    for name, ids in subsets.items():
+        measured = [labels[image_id] for image_id in ids & labels.keys()]
+        malignant, benign = measured.count(True), measured.count(False)
+        if not (malignant and benign):
+            raise DataError(
+                f"of {name} {malignant} malignant and {benign} benign images are measured",
+                expected="images of both classes",
+                action="Name a folder or a list of images that the networks were trained on",
+            )
+
+
+def _read_ids(path: Path) -> frozenset[str]:
+    if path.is_dir():
+        return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
+    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
+    column, rows = 0, [row for _, row in lines]
+    names = [field.lower() for field in rows[0]] if rows else []
+    if ID_COLUMN in names:
+        column, rows = names.index(ID_COLUMN), rows[1:]
+    elif names and OTHER_ID_COLUMNS.intersection(names):
+        raise DataError(
+            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
+            expected=f"a column {ID_COLUMN}, or ids alone",
+            action="Correct the header",
+        )
+    ids = frozenset(row[column] for row in rows if len(row) > column and row[column])
+    if not ids:
+        raise DataError(f"{path} names no image", expected="an image id in each line")
+    return ids
 
 
 RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
@@ -302,10 +289,10 @@ RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRequest(Workplace):
-    """What shall be made, and where.
+    """What to make, and where.
 
     Args:
-        plan: The name of a plan of the package, or the path of one of one's own.
+        plan: The name of a plan of the package, or the path of your own.
         leave_out: A list of images, masks and labels that may not be used.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
     """
@@ -380,7 +367,7 @@ def prepare_release(
     """Returns what would be trained, in which order and how long; nothing is written.
 
     Args:
-        request: What shall be made.
+        request: What to make.
         progress: Called with (done, all) runs while steps are timed.
 
     Raises:
@@ -409,13 +396,13 @@ def make_release(
 ) -> MakeReport:
     """Trains what a plan needs, and writes the release, its blind predictions and its card.
 
-    Finished runs are reused and interrupted ones gone on with. A run that fails is reported and
-    what does not depend on it goes on. The release is written once all runs of the networks that
+    Finished runs are reused and interrupted ones continued. A run that fails is reported and what
+    does not depend on it is trained. The release is written once all runs of the networks that
     ship are there; it, the predictions and the card are each whole or not there, and what is
     there already is kept.
 
     Args:
-        request: What shall be made.
+        request: What to make.
         prepared: What ``prepare_release`` returned for it, where it was called before.
         watch: Called about once a second while runs are trained.
         stage: Called when a stage begins.
@@ -449,7 +436,10 @@ def make_release(
     if blind := _predict(request, announce):
         written["blind"] = blind
     announce("writing the model card", 4, 4)
-    written["card"] = _write_card(request)
+    written["card"] = page = request.out / CARD_NAME
+    if not page.is_file():
+        sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
+        write_card_page(gather_card(sources), page)
     return MakeReport(ended, release, written)
 
 
@@ -488,11 +478,3 @@ def _predict(request: MakeRequest, announce: Stage) -> Path | None:
         analyze_paths(analyzer, images, results, options=options)
         pack_results(results, out)
     return out
-
-
-def _write_card(request: MakeRequest) -> Path:
-    page = request.out / CARD_NAME
-    if not page.is_file():
-        sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
-        write_card_page(gather_card(sources), page)
-    return page

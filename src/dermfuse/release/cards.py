@@ -1,13 +1,9 @@
 """A network's card: what ``NAME.onnx`` takes and answers, where it comes from, how good it is.
 
 ``NAME.json`` lies beside ``NAME.onnx`` and names its SHA-256, so that a card is never read with
-another network than its own.
-
-The files of a release folder: plain names, plain files, and the content that was vouched for.
-
-Whether an ONNX file holds all of its numbers: others lie outside of its card's digest.
-
-Under which licences the ImageNet weights were published that trainings start from.
+another network than its own. Files of a release are read under plain names, as plain files, with
+the content that their record names; a network that takes numbers from other files, which no
+digest covers, is refused.
 """
 
 import hashlib
@@ -22,7 +18,14 @@ from msgspec import Meta
 from dermfuse.config import Task
 from dermfuse.errors import DermfuseError, ExportError, ReleaseError
 from dermfuse.folders import NAME_BYTES, NOTICE, write_json
-from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, read_plain, show_value
+from dermfuse.records import (
+    MOST_RECORD_BYTES,
+    build_record,
+    parse_object,
+    read_plain,
+    require_format,
+    show_value,
+)
 
 MOST_FILE_BYTES = 2 << 30
 """Of one file of a release: what ONNX allows for a network."""
@@ -43,7 +46,7 @@ def require_file_name(
     """Returns ``name`` if it is that of a file in its folder, on any system, and no path.
 
     Args:
-        name: As a record, or a user, says it.
+        name: The name in a record, or from a user.
         source: Which record and key, for the message.
         ending: What it ends in.
         error: What is raised.
@@ -80,10 +83,10 @@ def read_file(
 
     Args:
         folder: The release.
-        name: Of the file.
+        name: The file.
         sha256: What its digest must be; None where nothing vouches for it, as for the record.
         size: How many bytes it must have; None as for ``sha256``.
-        most_bytes: That it may have.
+        most_bytes: The largest size that is read.
         action: What the user can do where it is missing.
 
     Raises:
@@ -127,8 +130,8 @@ def refuse_external_data(content: bytes, name: str) -> None:
     without that key cannot be loaded. So no network that holds no such letters can reach a file.
 
     Args:
-        content: Of an ONNX file.
-        name: Of the file, for the message.
+        content: An ONNX file.
+        name: Its name, for the message.
 
     Raises:
         ReleaseError: It does.
@@ -167,8 +170,8 @@ class NetworkInput:
     """What the network takes.
 
     Attributes:
-        name: Of the graph's one input.
-        dtype: Of its numbers.
+        name: The graph's one input.
+        dtype: The type of its numbers.
         layout: Images, height, width, channels.
         size: S, the side of the square in pixels.
         colour: The order of the channels.
@@ -202,7 +205,7 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class HeldOutMetrics:
     """How good the file is beside its float32 form, on images it was not trained on.
 
     Attributes:
@@ -224,12 +227,12 @@ class NetworkCard:
         name: Of the network; the file is ``name.onnx``, the card ``name.json``.
         task: What it answers.
         file: The file's name, beside the card.
-        sha256: Of the file, in hexadecimal.
-        bytes: Of the file.
+        sha256: The digest of the file, in hexadecimal.
+        bytes: The size of the file.
         precision: How it stores and computes.
         input: What it takes.
         outputs: What it answers, each in words.
-        preset: Of its run.
+        preset: The preset of its run.
         backbone: Empty for the original U-Net.
         parameters: How many numbers training changed.
         epoch: The epoch, from 1, whose weights these are.
@@ -238,7 +241,7 @@ class NetworkCard:
         parity: Against what it was made from.
         measured: None where the run has no validation images.
         quantization: How 8 bits came about; empty for float32.
-        notice: That this is research software.
+        notice: The notice that this is research software.
     """
 
     name: str
@@ -258,7 +261,7 @@ class NetworkCard:
     training: Mapping[str, Any]
     weights_licence: str
     parity: Parity
-    measured: Measured | None = None
+    measured: HeldOutMetrics | None = None
     quantization: Mapping[str, Any] = field(default_factory=dict)
     notice: str = NOTICE
 
@@ -281,7 +284,7 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     """Returns a network's card and the content of the file that it describes, each checked.
 
     Args:
-        path: Of the card.
+        path: The card.
 
     Raises:
         ReleaseError: The card is missing, damaged or of another format; the network file is
@@ -291,12 +294,8 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     path = Path(path)
     content = read_file(path.parent, path.name, most_bytes=MOST_RECORD_BYTES, action=_EXPORT_AGAIN)
     record = parse_object(content, str(path), error=ReleaseError, action=_EXPORT_AGAIN)
-    if record.get("format") != FORMAT:
-        raise ReleaseError(
-            f"{path} has format {show_value(record.get('format'))}",
-            expected=f"format {FORMAT}",
-            action="Export the network with this version of dermfuse",
-        )
+    again = "Export the network with this version of dermfuse"
+    require_format(record, FORMAT, str(path), error=ReleaseError, action=again)
     card = build_record(
         NetworkCard, record, str(path), error=ReleaseError, open_ended=True, action=_EXPORT_AGAIN
     )

@@ -2,16 +2,12 @@
 
 release.json        this record
 NAME.onnx, .json    each network and its card
-dermoscopy.npz      where the images learnt from lie, to tell what is unlike them
+dermoscopy.npz      where the images learnt from lie, to recognise what is unlike them
 out_of_fold.csv     image_id,score: fused scores by networks not trained on the image (optional)
 
-What the numbers and names of a release's record must be before anything follows them.
-
-From the score of a network to a probability that can be taken at its word.
-
-Where a probability becomes a call: thresholds with what they find and what they cost.
-
-A release as bytes, for a machine that does not have its folder.
+A calibration turns the fused score into a probability, an operating point the probability into a
+call. Numbers and names of the record are checked before anything follows them. A ``Parcel`` is a
+release as bytes, for a machine that does not have its folder.
 """
 
 import hashlib
@@ -29,7 +25,13 @@ from dermfuse.errors import ReleaseError
 from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.records import MOST_RECORD_BYTES, build_record, parse_object, show_value
+from dermfuse.records import (
+    MOST_RECORD_BYTES,
+    build_record,
+    parse_object,
+    require_format,
+    show_value,
+)
 from dermfuse.release.cards import Digest, NetworkCard, read_file, read_network, require_file_name
 
 _CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit
@@ -128,7 +130,7 @@ class Member:
     """One network of a fusion.
 
     Args:
-        name: Of its ONNX file and card, without suffix.
+        name: Its ONNX file and card, without suffix.
         weight: Of its answer in the mean; the weights of a fusion add up to 1.
     """
 
@@ -147,7 +149,7 @@ class ClassRelease:
 
     Args:
         members: The networks; their malignant scores are averaged.
-        calibration: Of the mean.
+        calibration: The calibration of their mean.
         operating_points: To choose from.
         default_point: Name of the one that is used unless another is asked for.
         measured: What was measured on images that the networks were not trained on.
@@ -214,7 +216,7 @@ class MaskRelease:
     Args:
         members: The networks; their probability maps are averaged.
         threshold: A pixel is lesion at this probability or above.
-        measured: As for ``ClassRelease``.
+        measured: What was measured on images that the networks were not trained on.
     """
 
     members: Annotated[tuple[Member, ...], _FEW]
@@ -224,13 +226,13 @@ class MaskRelease:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How an image is told that is unlike those the networks learnt from.
+    """How images unlike those that the networks learnt from are recognised.
 
     Args:
-        file: Of the arrays, beside the record.
-        sha256: Of that file.
+        file: The file of the arrays, beside the record.
+        sha256: The digest of that file.
         threshold: An image that is farther from them than this is withheld.
-        measured: How many of what were told apart.
+        measured: How many images of each kind were flagged.
     """
 
     file: str
@@ -241,13 +243,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a release folder says.
+    """The record of a release folder.
 
     Args:
-        name: Of the release.
+        name: The name of the release.
         classes: How an image is scored.
         masks: How it is outlined.
-        gate: How other images are told; None where nothing tells them.
+        gate: How images of another kind are recognised; None where they are not.
         looks: At how many orientations of an image each network looks (see
             ``dermfuse.imaging.symmetries``); calibration, operating points, gate and all that
             is measured hold for so many.
@@ -297,7 +299,7 @@ def choose_release(folder: str | Path | None) -> Path:
 
 
 def read_release(folder: str | Path) -> Release:
-    """Returns what a release folder says.
+    """Returns the record of a release folder.
 
     Raises:
         ReleaseError: The folder or its record is missing, damaged, or does not add up.
@@ -315,10 +317,10 @@ def read_release(folder: str | Path) -> Release:
 
 
 def parse_release(content: bytes, source: str) -> Release:
-    """Returns what the content of ``release.json`` says.
+    """Returns the release in the content of ``release.json``.
 
     Args:
-        content: Of the file.
+        content: The file.
         source: Its path, for messages.
 
     Raises:
@@ -329,13 +331,9 @@ def parse_release(content: bytes, source: str) -> Release:
 
 def _build(record: Mapping[str, Any], source: str) -> Release:
     """Returns the release of a JSON object, or refuses one that does not add up."""
-    if record.get("format") != FORMAT:
-        raise ReleaseError(
-            f"{source} has format {show_value(record.get('format'))}",
-            expected=f"format {FORMAT}",
-            action="Use the dermfuse that wrote it",
-        )
-    kept = {key: value for key, value in record.items() if key not in ("format", "notice")}
+    kept = require_format(
+        record, FORMAT, source, error=ReleaseError, action="Use the dermfuse that wrote it"
+    )
     release = build_record(Release, kept, source, error=ReleaseError)
     texts = [("name", release.name)]
     points = [point.name for point in release.classes.operating_points]

@@ -193,7 +193,7 @@ def parse_dermoscopy(content: bytes, source: str) -> Dermoscopy:
     """Returns the arrays in the content of a gate's file; nothing is unpickled.
 
     Args:
-        content: Of the file.
+        content: The file.
         source: Its path, for messages.
 
     Raises:

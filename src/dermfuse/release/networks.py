@@ -1,6 +1,6 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out.
 
-From what the networks of a fusion answer to one mask and one activation map.
+The answers of a fusion's networks are joined to one mask and one activation map.
 """
 
 import sys
@@ -76,7 +76,7 @@ def load_network(card_path: Path, *, threads: int) -> Network:
 
     Args:
         card_path: Its card; the ONNX file lies beside it.
-        threads: That one question may use.
+        threads: CPU threads that one call may use.
 
     Raises:
         ReleaseError: The card or the file is missing or damaged, or ONNX Runtime refuses it.
@@ -89,8 +89,8 @@ def load_networks(folder: Path, release: Release, *, threads: int) -> list[Netwo
 
     Args:
         folder: The release.
-        release: What it says.
-        threads: As for ``load_network``.
+        release: Its record.
+        threads: CPU threads that one call may use.
 
     Raises:
         ReleaseError: As for ``load_network`` and ``dermfuse.release.folder.read_networks``.
@@ -120,7 +120,7 @@ def _open(card: NetworkCard, content: bytes, *, threads: int) -> Network:
 
 
 def _check_session(card: NetworkCard, session: ort.InferenceSession) -> None:
-    """Refuses a network that takes or answers something else than its card says."""
+    """Refuses a network whose inputs or outputs are not those of its card."""
     size = card.input.size
     wanted = (size, size, 3)
     inputs = session.get_inputs()
@@ -128,7 +128,7 @@ def _check_session(card: NetworkCard, session: ort.InferenceSession) -> None:
         isinstance(found, int) and found != side
         for found, side in zip(inputs[0].shape[1:], wanted, strict=False)
     ):
-        raise _refusal(card, "takes something else than its card says")
+        raise _refusal(card, "takes something else than its card states")
     floats = {one.name for one in session.get_outputs() if one.type == "tensor(float)"}
     if missing := sorted(set(card.outputs) - floats):
         raise _refusal(card, f"answers no {', '.join(map(show_value, missing))} in float32")
@@ -191,9 +191,9 @@ def join_masks(
 
     Args:
         answers: Of each mask network in the mean over looks, in the order of ``masks.members``.
-        masks: Their weights, and the threshold.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        masks: The weights of the networks, and the threshold.
+        height: The height of the image in pixels.
+        width: The width of the image in pixels.
 
     Returns:
         (H, W)
@@ -231,7 +231,7 @@ def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> N
 
     Args:
         answers: Of each class network in the mean over looks, in the order of ``members``.
-        members: Their weights, with sum 1.
+        members: The networks with their weights, whose sum is 1.
 
     Returns:
         (h, w), the size of the largest map; above 0 speaks for malignancy, below 0 against it.

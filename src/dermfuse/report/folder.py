@@ -19,7 +19,7 @@ class ImageRow:
 
     Args:
         name: The file's name.
-        probability: Of melanoma, 0 to 1; None where it was withheld.
+        probability: The probability of melanoma, 0 to 1; None where it was withheld.
         predicted: ``malignant``, ``benign`` or ``withheld``.
         area_fraction: The lesion share of the frame, 0 to 1; None where it is not known.
         flags: What to be careful about, in words.

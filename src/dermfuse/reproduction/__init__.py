@@ -2,7 +2,7 @@
 
     OUT/configs/                the resolved configuration of each run
     OUT/runs/                   the run folders
-    OUT/logs/                   what each training said
+    OUT/logs/                   the output of each training
     OUT/predictions/            of validation (out of fold, joined), of the test split, fused
     OUT/blind/                  test predictions for scoring elsewhere
     OUT/reproduction.json       every number of the report
@@ -10,7 +10,7 @@
     OUT/reproduction.md         the same, for documents
     OUT/report.html             the page
 
-Read it from ``paper`` (the published numbers) over ``plan`` (which runs) and ``execution``
-(training them) to ``harvest`` (their predictions), ``measurement`` (numbers), ``assembly``
+Read it from ``paper`` (the published numbers) over ``plan`` (which runs, which
+``jobs`` trains) to ``harvest`` (their predictions), ``measurement`` (numbers), ``assembly``
 (ours beside the paper's) and ``page`` (the report).
 """

@@ -11,6 +11,7 @@ from dermfuse.config import ModelConfig, Task
 from dermfuse.data.folders import Truth
 from dermfuse.errors import DermfuseError
 from dermfuse.folders import RunFolder
+from dermfuse.jobs.queue import TrainingImages, count_samples
 from dermfuse.jobs.trainings import Run
 from dermfuse.models import count_parameters
 from dermfuse.models.build import build_network
@@ -266,15 +267,11 @@ class Assembler:
 
 def validation_samples(run: Run, record: Mapping[str, Any]) -> int:
     """Returns how many augmented samples a run by the paper's split validates on."""
-    augment, data = run.config.augment, record["data"]
+    data = record["data"]
     images = int(data["train_images"]) + int(data["validation_images"])
-    if run.config.model.task == "segmentation":
-        samples = images + (augment.segmentation_draws if augment.enabled else 0)
-    else:
-        malignant = int(data["malignant_images"])
-        copies = (augment.benign_copies, augment.malignant_copies) if augment.enabled else (1, 1)
-        samples = (images - malignant) * copies[0] + malignant * copies[1]
-    return round(samples * run.config.data.validation_fraction)
+    malignant = int(data.get("malignant_images", 0))
+    counted = TrainingImages(images - malignant, malignant, masks=images)
+    return round(count_samples(run.config, counted) * run.config.data.validation_fraction)
 
 
 def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicate) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from dermfuse.config import Task
 from dermfuse.errors import DataError
 from dermfuse.folders import NOTICE, read_json
-from dermfuse.records import build_record
+from dermfuse.records import build_record, require_format
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
 from dermfuse.reproduction.plan import presets_of
@@ -73,21 +73,6 @@ class Provenance:
     seconds: float
     image_count: int
     malignant_count: int | None
-
-    def epochs_in_words(self) -> str:
-        """Returns how long was trained, of how long where that was less, and how long in the paper.
-
-        Example:
-            >>> made = Provenance((), 1, (9, 9), 50, "random", (), (), (), 1.0, 6, None)
-            >>> made.epochs_in_words()
-            '9 of 50 epochs'
-        """
-        fewest, most = self.epochs
-        said = f"{most}" if fewest == most else f"{fewest} to {most}"
-        said += f" of {self.planned_epochs}" if most < self.planned_epochs else ""
-        said += " epoch" if said == "1" else " epochs"
-        other = self.planned_epochs != PAPER_EPOCHS
-        return f"{said}; the paper trains {PAPER_EPOCHS}" if other else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +282,7 @@ def read_outcome(path: Path) -> Outcome:
         RunError: The file is missing or no JSON.
         DataError: It is of another format, or not what a reproduction writes.
     """
-    record = read_json(path)
-    if record.get("format") != FORMAT:
-        raise DataError(
-            f"{path} has format {record.get('format')!r}",
-            expected=f"format {FORMAT}",
-            action="Render it with the version of dermfuse that wrote it",
-        )
+    again = "Render it with the version of dermfuse that wrote it"
+    record = require_format(read_json(path), FORMAT, str(path), error=DataError, action=again)
     found = {key: value for key, value in record.items() if key not in _HEAD}
     return build_record(Outcome, found, str(path), error=DataError)

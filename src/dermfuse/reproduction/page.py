@@ -25,7 +25,6 @@ from dermfuse.report.page import (
     template,
 )
 from dermfuse.reproduction.outcome import (
-    Comparison,
     ContrastResult,
     Leakage,
     Outcome,
@@ -62,7 +61,8 @@ _CSV_COLUMNS = (
     "margin,within_noise,parameters,paper_parameters,file_mib,paper_file_mb,images,malignant,"
     "seeds,epochs,paper_epochs,settings,measured_on,devices"
 )
-_say = partial(say, template("reproduction", "words.txt"))
+_WORDS = template("reproduction", "words.txt")
+_say = partial(say, _WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,8 @@ def _provenances(outcome: Outcome) -> list[Provenance]:
 
 
 def _claim_row(table: TableResult, claim: Claim) -> tuple[str, ...]:
-    found = f"{len(claim.gains)} of {len(claim.tests)} gain"
-    if claim.gains:
-        found += ", p " + _say("p_value", value=max(test.corrected for test in claim.gains))
-    if claim.losses:
-        found += f", {len(claim.losses)} lose"
-    return f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}", claim.verdict, found
+    label = f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}"
+    return label, claim.verdict, _say("claim_found", found=claim)
 
 
 def _leakage_row(found: Leakage) -> tuple[str, ...]:
@@ -251,27 +247,20 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
     first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
     done, rows = count_rows(outcome)
+    facts = (line.partition(":") for line in _say_lines("facts", outcome=outcome))
     return Page(
         title="The paper, reproduced",
         lead=_say("lead", outcome=outcome, done=done, rows=rows, **_TEST_SET),
         summary=tuple(summary),
         tables=tuple(tables),
-        facts=_facts(outcome),
+        facts=tuple((name, said.strip()) for name, _, said in facts),
         pictures=tuple(pictures),
     )
 
 
 def _said_of_row(provenance: Provenance) -> list[str]:
     """Returns what a row's numbers come from, in words."""
-    count, malignant = provenance.image_count, provenance.malignant_count
-    weights = f"{provenance.init} weights to start from"
-    return [
-        provenance.epochs_in_words(),
-        f"{provenance.seeds} seeds" if provenance.seeds > 1 else "seed 0",
-        f"n = {count}" + (f", {malignant} malignant" if malignant is not None else ""),
-        *([weights] if "random" in provenance.init else []),
-        *(x for x in provenance.settings if not x.startswith(("train.epochs", "model.init"))),
-    ]
+    return _say_lines("row", made=provenance, paper=PAPER_EPOCHS)
 
 
 def _table(outcome: Outcome, table: TableResult) -> Table:
@@ -285,7 +274,11 @@ def _table(outcome: Outcome, table: TableResult) -> Table:
         ours = [_size(row.file_mb, row.paper_file_mb, ".1f") for row in table.rows]
         sizes["float32 file, MiB"] = ours
     rows = (
-        (_label(outcome, row, common), *map(_cell, row.cells), *(of[i] for of in sizes.values()))
+        (
+            _label(outcome, row, common),
+            *("\n".join(_say_lines("cell", cell=cell, ours=cell.ours)) for cell in row.cells),
+            *(of[i] for of in sizes.values()),
+        )
         for i, row in enumerate(table.rows)
     )
     return Table(
@@ -304,19 +297,6 @@ def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> str:
     return f"{row.label}\n{outcome.why_empty(row) if row.source else 'quoted by the paper'}"
 
 
-def _cell(cell: Comparison) -> str:
-    """Returns our value, and below it the interval, the paper's value and the difference."""
-    paper = [f"paper {cell.paper:.3f}"] if cell.paper is not None else []
-    if (ours := cell.ours) is None:
-        return "\n".join(["-", *paper])
-    spread = "" if ours.deviation is None else f", ±{ours.deviation:.3f}"
-    lines = [f"{ours.value:.3f}", f"{ours.interval('.3f')}{spread}"]
-    if paper and cell.difference is not None:
-        lines.append(f"{paper[0]}, {cell.difference:+.3f}")
-        lines += [] if cell.within_noise else ["beyond noise"]
-    return "\n".join(lines)
-
-
 def _size(ours: float | None, paper: int | None, form: str) -> str:
     value = "-" if ours is None else f"{ours:{form}}"
     return value if paper is None else f"{value}\npaper {paper:,}"
@@ -325,8 +305,8 @@ def _size(ours: float | None, paper: int | None, form: str) -> str:
 def _leakage_table(outcome: Outcome) -> Table:
     rows = (
         (
-            f"{each.preset}, {METRIC_NAMES[each.metric]}\n{each.epochs} epochs"
-            + ("" if each.epochs == PAPER_EPOCHS else f"; the paper trains {PAPER_EPOCHS}"),
+            f"{each.preset}, {METRIC_NAMES[each.metric]}\n"
+            + _say("epochs_of", trained=[each.epochs] * 2, planned=each.epochs, paper=PAPER_EPOCHS),
             f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
             f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
             f"n = {each.source_split_images}",
@@ -368,21 +348,10 @@ def _runs_table(outcome: Outcome) -> Table:
     )
 
 
-def _facts(outcome: Outcome) -> tuple[tuple[str, str], ...]:
-    environment = outcome.environment
-    versions = ", ".join(f"{name} {v}" for name, v in environment.get("versions", {}).items())
-    classes, masks = (
-        f"{count} folds" if count else "hold-out" for count in (outcome.folds, outcome.mask_folds)
-    )
-    outlined = "" if classes == masks else f"; of the networks that only outline, {masks}"
-    return (
-        ("Split", classes + outlined),
-        ("Changed settings", ", ".join(outcome.overrides) or "none"),
-        ("Training", f"{sum(run.seconds for run in outcome.runs):.0f} s over all runs"),
-        ("Measured on", str(environment.get("machine", ""))),
-        ("Versions", versions),
-        ("Commit", str(environment.get("commit") or "unknown")),
-    )
+def _say_lines(sentence: str, **values: object) -> list[str]:
+    """Returns the lines of a macro, without empty ones."""
+    lines = getattr(_WORDS.module, sentence)(**values).splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def render_csv(table: TableResult) -> str:

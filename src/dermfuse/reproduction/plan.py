@@ -10,7 +10,6 @@ A variation of a preset that needs no training of its own is written ``PRESET+HO
               image was seen by all folds but one
 """
 
-import difflib
 import fnmatch
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Literal, get_args
 from dermfuse.config import Task, load_preset, preset_names
 from dermfuse.errors import ConfigError
 from dermfuse.jobs.trainings import Run, identity
+from dermfuse.records import did_you_mean
 from dermfuse.reproduction.paper import METRICS, TABLES, Contrast, PaperRow, PaperTable, fusion_of
 
 How = Literal["tta", "seeds", "folds"]
@@ -298,11 +298,9 @@ def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> ConfigError:
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4) or [
-        choice for choice in known if choice.lower() == name.lower()
-    ]
+    same = [each for each in known if each.lower() == name.lower()]
     return ConfigError(
         f'no {what} is called "{name}"',
         expected=f"one of {', '.join(known)}",
-        action=f'Did you mean "{nearest[0]}"' if nearest else "",
+        action=did_you_mean(same[0] if same else name, known),
     )

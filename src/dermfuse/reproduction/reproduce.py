@@ -58,7 +58,7 @@ _DRAWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Workplace):
-    """What shall be reproduced, how, and where.
+    """What to reproduce, how, and where.
 
     Args:
         tables: Of ``dermfuse.reproduction.plan.CHOICES``.
@@ -142,7 +142,7 @@ def reproduce(
     deadline, say, is reported by its whole epochs, which the report states.
 
     Args:
-        request: What shall be reproduced.
+        request: What to reproduce.
         watch: Called about once a second while runs are trained.
         stage: Called when a stage begins.
         draw: Draws the figures.

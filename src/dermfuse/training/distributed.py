@@ -1,30 +1,24 @@
 """Training in several processes, one for each device, as if it were one.
 
 The batch of a configuration is that of all processes together. Each takes its share of it and
-weights its loss by that share, so that the mean gradient is the gradient of the whole batch;
-BatchNorm sees the whole batch (``dermfuse.training.distributed``). What differs from one process
-is the order of additions. Processes come from Lightning, which starts this program again for each
-further device, or from ``torchrun``, on one host or on several.
-
-BatchNorm over the whole batch where several processes hold shares of it.
-
-PyTorch's ``SyncBatchNorm`` does this on GPUs alone. On CPUs ``SharedBatchNorm2d`` does: there it
-serves to show that several processes train as one.
-
-What a training that does not fit into memory is told.
+weights its loss by that share, so that the mean gradient is the gradient of the whole batch.
+On GPUs BatchNorm sees the whole batch too (PyTorch's ``SyncBatchNorm``), and what differs from one
+process is the order of additions. On CPUs each process normalises by its own share, and the
+statistics that are validated with and kept are the first one's. Processes come from Lightning,
+which starts this program again for each further device, or from ``torchrun``, on one host or on
+several.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.autograd import Function
 
 from dermfuse.config import Config
 from dermfuse.data.loaders import PairRows
@@ -42,7 +36,7 @@ class Processes:
     """Where this process stands among those that train together.
 
     Attributes:
-        rank: Its number, from 0; the first one writes the files and speaks.
+        rank: Its number, from 0; the first one writes files and messages.
         count: How many there are.
         hosts: On how many machines they run, equally many on each.
     """
@@ -53,7 +47,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and messages for all."""
         return self.rank == 0
 
     @property
@@ -73,7 +67,7 @@ def find_processes(devices: int) -> Processes:
     """
     if devices < 1:
         raise ConfigError(f"devices is {devices}", expected="1 or more", action="Set --devices 1")
-    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+    if not _under_torchrun():
         rank = int(os.environ.get("LOCAL_RANK", "0")) if devices > 1 else 0
         return Processes(rank, devices)
     rank, count, local = (
@@ -101,8 +95,9 @@ def require_devices(processes: Processes, accelerator: str) -> None:
             expected="as many on each host",
             action="Lower --devices",
         )
-    started = distributed.is_available() and distributed.is_torchelastic_launched()
-    if processes.count > 1 and not started and not _can_start_again():
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    can_start_again = module is not None or Path(sys.argv[0]).is_file()
+    if processes.count > 1 and not (_under_torchrun() or can_start_again):
         raise ConfigError(
             f"{processes.count} devices are asked for from no script",
             expected="a program that can be started once for each device",
@@ -110,9 +105,8 @@ def require_devices(processes: Processes, accelerator: str) -> None:
         )
 
 
-def _can_start_again() -> bool:
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    return module is not None or Path(sys.argv[0]).is_file()
+def _under_torchrun() -> bool:
+    return distributed.is_available() and distributed.is_torchelastic_launched()
 
 
 def require_shares(smallest_batch: int, validation_rows: int, processes: Processes) -> None:
@@ -192,86 +186,15 @@ def as_the_first(values: dict[str, float], processes: Processes) -> dict[str, fl
     return message[0]
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose batch statistics are those of all processes together; any device.
-
-    Evaluation uses the running statistics, as ever.
-
-    Shape:
-        (B, C, H, W) -> (B, C, H, W); B may differ between the processes
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the normalised batch."""
-        if not self.training:
-            return super().forward(x)
-        values = x.to(torch.promote_types(x.dtype, torch.float32))
-        count = values.new_tensor(values.numel() / values.shape[1])
-        total = _sum(torch.cat([values.sum(dim=(0, 2, 3)), count.view(1)]))  # (C + 1,)
-        mean, count = total[:-1] / total[-1], total[-1].detach()
-        centred = values - mean.view(1, -1, 1, 1)
-        variance = _sum(centred.square().sum(dim=(0, 2, 3))) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
-        momentum = self.momentum if self.momentum is not None else 0.1
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance, momentum)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-
-
-def share_batch_norms(network: nn.Module, accelerator: str) -> nn.Module:
-    """Returns ``network`` with every BatchNorm over the batch of all processes.
-
-    Weights, statistics and their names stay; the network itself is changed.
-
-    Args:
-        network: With BatchNorms over images.
-        accelerator: ``cuda`` takes PyTorch's own layer.
-    """
-    if accelerator == "cuda":
-        convert = cast("Callable[[nn.Module], nn.Module]", nn.SyncBatchNorm.convert_sync_batchnorm)
-        return convert(network)
-    for module in network.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
-                shared = SharedBatchNorm2d(child.num_features, child.eps, child.momentum)
-                shared.to(child.weight).load_state_dict(child.state_dict())
-                setattr(module, name, shared)
-    return network
-
-
-class _Sum(Function):
-    """The sum over the processes, and of the gradients on the way back."""
-
-    @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:  # noqa: ANN401 — PyTorch's form
-        return _summed(values)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        return _summed(gradient)
-
-
-def _sum(values: Tensor) -> Tensor:
-    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
-    return total
-
-
-def _summed(values: Tensor) -> Tensor:
-    total = values.clone()
-    distributed.all_reduce(total)
-    return total
+def share_statistics(network: nn.Module, processes: Processes) -> None:
+    """Gives every process the first one's BatchNorm statistics."""
+    if processes.count > 1:
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, src=0)
 
 
 _CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""Names the CPU's lack of memory: its error has no class of its own, as that of CUDA has."""
+"""Names the CPU's lack of memory, whose error has no class of its own."""
 
 
 @contextmanager
@@ -279,7 +202,7 @@ def explain_memory(config: Config) -> Iterator[None]:
     """Says what to do where PyTorch runs out of memory, on a GPU or on the CPU.
 
     Args:
-        config: Of the training; its batch and its input size decide what it takes.
+        config: The training; its batch and its input size decide how much memory it takes.
 
     Raises:
         TrainingError: If it does; other errors pass.
@@ -287,7 +210,7 @@ def explain_memory(config: Config) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not (isinstance(error, torch.OutOfMemoryError) or _CPU_ALLOCATOR in str(error)):
             raise
         batch, size = config.train.batch_size, config.data.input_size
         raise TrainingError(
@@ -295,7 +218,3 @@ def explain_memory(config: Config) -> Iterator[None]:
             expected="a batch that fits beside the network and the decoded images",
             action="Lower train.batch_size, then data.input_size, or free the device",
         ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or _CPU_ALLOCATOR in str(error)

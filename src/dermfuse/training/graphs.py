@@ -58,7 +58,7 @@ class GraphedStep:
             self._warm[key] += 1
             return warm_up(partial(self._step, share))
         if key not in self._captured:
-            static = share.clone()
+            static = share.mapped(torch.clone)
             self._captured[key] = static, capture(partial(self._step, static))
         static, replay = self._captured[key]
         for there, part in zip(static.tensors(), share.tensors(), strict=True):
@@ -89,9 +89,8 @@ def capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise TrainingError(
-            f"a training step could not be captured as a CUDA graph ({reason.rstrip('.')})",
+            f"a training step could not be captured as a CUDA graph ({first_line(error)})",
             expected="operations that a graph can hold",
             action="Set train.graph=false",
         ) from error
@@ -101,6 +100,16 @@ def capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
         return loss
 
     return replay
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message.
+
+    Example:
+        >>> first_line(RuntimeError("no C++ compiler was found."))
+        'no C++ compiler was found'
+    """
+    return (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
 
 
 def settle_optimizer(optimizer: torch.optim.Optimizer, *, graph: bool) -> None:

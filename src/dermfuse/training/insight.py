@@ -1,6 +1,6 @@
-"""What a trained class network makes of images beside the score: embeddings, activation maps."""
+"""What a class network shows beside the score of an image: its embedding and activation map."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,26 +19,20 @@ class Insight:
     """One network's view of some images, in their order.
 
     Attributes:
-        embeddings: What its head sees. (N, E)
-        scores: Of malignancy. (N,)
+        embeddings: Inputs of its head, (N, E).
+        scores: Malignant probabilities, (N,).
     """
 
     embeddings: NDArray[np.float64]
     scores: NDArray[np.float64]
 
 
-def embed_images(
-    trained: TrainedNetwork,
-    lesions: Sequence[Lesion],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Insight:
+def embed_images(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> Insight:
     """Returns the embedding and the score of each image, in one pass over them.
 
     Args:
         trained: A classifier as ``load_run`` returns it.
         lesions: One or more.
-        progress: Called with (done, all).
 
     Raises:
         RunError: The network is no classifier.
@@ -46,7 +40,7 @@ def embed_images(
     """
     classifier = _classifier(trained)
     embeddings, scores = [], []
-    for batch in ask_in_batches(trained, lesions, classifier.embed, progress=progress):
+    for batch in ask_in_batches(trained, lesions, classifier.embed):
         with torch.inference_mode():
             probability = classifier.head(batch.answer).double().softmax(1)
         embeddings.append(batch.answer.double().numpy())

@@ -58,7 +58,7 @@ def focal(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float =
     p the softmax probability of malignant.
 
     Args:
-        logits: Of the class head.
+        logits: Logits of the class head.
         labels: 0 benign, 1 malignant, or in between.
         alpha: Weight of the malignant term, in [0, 1]; the benign one weighs ``1 - alpha``.
         gamma: How strongly easy samples are damped; 0 leaves a weighted cross-entropy.
@@ -98,7 +98,7 @@ def total_loss(
 
     Args:
         class_loss_a: Cross-entropy or focal loss of stream a.
-        class_loss_b: The same of stream b.
+        class_loss_b: Cross-entropy or focal loss of stream b.
         discriminant: Discriminant loss of the pairs.
         weights: The paper's (A, B, C).
 
@@ -118,7 +118,7 @@ def joint_loss(class_loss: Tensor, mask_loss: Tensor, *, class_weight: float = 1
     Args:
         class_loss: Cross-entropy or focal loss of the class head.
         mask_loss: Loss of the masks.
-        class_weight: Of the former.
+        class_weight: Weight of the class loss.
 
     Shape:
         (), () -> ()
@@ -150,7 +150,7 @@ def dice_loss(mask_logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Ten
     ``L_dice = 1 - (2 sum(P Y) + e) / (sum(Y) + sum(P) + e)``.
 
     Args:
-        mask_logits: Of the U-Net; P is their sigmoid.
+        mask_logits: Logits of the U-Net; P is their sigmoid.
         masks: Y, 1 on the lesion.
         smooth: e, in pixels; keeps an empty mask defined.
 
@@ -188,7 +188,7 @@ def mask_focal(
     ``FL = -alpha (1 - P)^gamma Y ln P - (1 - alpha) P^gamma (1 - Y) ln(1 - P)``.
 
     Args:
-        mask_logits: Of the U-Net; P is their sigmoid.
+        mask_logits: Logits of the U-Net; P is their sigmoid.
         masks: Y, 1 on the lesion.
         alpha: Weight of lesion pixels, in [0, 1]; the others weigh ``1 - alpha``.
         gamma: How strongly easy pixels are damped.

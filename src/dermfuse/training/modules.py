@@ -4,41 +4,24 @@ Every module measures ``validation_loss``, which the plateau rule watches, and `
 the best epoch is chosen: average precision for classes, the challenge's Jaccard for masks, the
 mean of both for a joint network. With ``data.split = "all"`` there is neither: nothing is validated
 on, and the last epoch is kept.
-
-The Lightning module of the joint network, which learns classes and masks at once.
-
-The paper's plateau rule, as a function of the validation losses that are written down.
-
-An exponential moving average of the weights, which is validated and kept in their place.
-
-The average lives inside the Lightning module: it moves to the device, is saved and resumed with
-everything else. It is a network of its own beside the one that is trained, so there is no moment
-at which one stands in for the other, and what is written is the object that was validated.
-
-``train.compile``: the forward pass of a training step as ``torch.compile`` makes it.
-
-What of a backbone stays as its ImageNet weights have it while the rest is trained.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from dermfuse.config import Config, LossConfig, TrainConfig
+from dermfuse.config import Config, LossConfig
 from dermfuse.data.loaders import PairRows, fit_back, pair_schedule, single_schedule
-from dermfuse.errors import ConfigError, TrainingError
-from dermfuse.models.backbones.base import Backbone
+from dermfuse.errors import TrainingError
 from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointNetwork, PairLogits
 from dermfuse.predictions import metrics
 from dermfuse.training import losses
@@ -48,183 +31,18 @@ from dermfuse.training.distributed import (
     as_the_first,
     gather_in_order,
     mean_over_processes,
+    share_statistics,
 )
 from dermfuse.training.graphs import GraphedStep, settle_optimizer
 from dermfuse.training.samples import Samples
 from dermfuse.training.shares import Share, draw_share
-
-KERAS_MIN_DELTA = 1e-4
-"""Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
-
-
-def count_plateaus(losses: Sequence[float], *, patience: int) -> int:
-    """Returns how often the learning rate has been lowered after some epochs.
-
-    It depends on nothing but the losses, so that a resumed run follows the rule as one that was
-    never interrupted.
-
-    Args:
-        losses: Of validation, one per epoch.
-        patience: After so many epochs in a row without a fall of the loss the rate is lowered,
-            and the epochs are counted anew.
-
-    Example:
-        >>> [count_plateaus([1.0, 1.0, 1.0, 1.0, 1.0][:epochs], patience=2) for epochs in range(6)]
-        [0, 0, 0, 1, 1, 2]
-
-    Paper:
-        The rate is halved when the validation loss has not fallen for 3 epochs.
-    """
-    best, waited, plateaus = math.inf, 0, 0
-    for loss in losses:
-        waited += 1
-        if loss < best - KERAS_MIN_DELTA:
-            best, waited = loss, 0
-        if waited == patience:
-            waited, plateaus = 0, plateaus + 1
-    return plateaus
-
-
-def average_weights(network: nn.Module) -> AveragedModel:
-    """Returns a copy of ``network`` for ``move_average`` to move."""
-    averaged = AveragedModel(network)
-    averaged.requires_grad_(requires_grad=False)
-    return averaged
-
-
-@torch.no_grad()
-def move_average(
-    averaged: AveragedModel, network: nn.Module, *, decay: float, updates: int
-) -> None:
-    """Moves the average towards the weights; the first update copies, later ones average.
-
-    The statistics of BatchNorm are averaged as the weights are: those of the last batches belong
-    to the last weights, and not to an average that lies some hundred steps behind them. Counters
-    are copied. ``AveragedModel`` would read its count from the device in every step.
-
-    Args:
-        averaged: What ``average_weights`` returned.
-        network: What is trained.
-        decay: Share of the average that a step leaves, from 0 to below 1.
-        updates: How many there were before.
-    """
-    weight = 1 - warm_decay(updates, decay) if updates else 1.0
-    floats, counters = _values(averaged.module)
-    current, current_counters = _values(network)
-    torch._foreach_lerp_(floats, current, weight)
-    if counters:
-        torch._foreach_copy_(counters, current_counters)
-    averaged.n_averaged.add_(1)
-
-
-def warm_decay(updates: int, decay: float) -> float:
-    """Returns the decay after ``updates`` updates: small at first, so that the start is forgotten.
-
-    Example:
-        >>> [round(warm_decay(updates, 0.9), 2) for updates in (0, 1, 10, 100)]
-        [0.1, 0.18, 0.55, 0.9]
-    """
-    return min(decay, (1 + updates) / (10 + updates))
-
-
-def _values(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the weights and statistics of a network, and its counters."""
-    values = list(chain(network.parameters(), network.buffers()))
-    floats = [value for value in values if value.is_floating_point()]
-    return floats, [value for value in values if not value.is_floating_point()]
-
-
-_Pass = TypeVar("_Pass", bound=Callable[..., Any])
-
-
-def compile_pass(function: _Pass, train: TrainConfig) -> _Pass | None:
-    """Returns ``function`` compiled, or None if the configuration does not ask for it.
-
-    A function is compiled and not its module: a compiled module is a wrapper whose parameters
-    have other names, and those of a state dict are a public format.
-    """
-    return cast("_Pass", torch.compile(function)) if train.compile else None
-
-
-def require_compiler(train: TrainConfig, accelerator: str) -> None:
-    """Refuses ``train.compile`` where nothing can be compiled, by compiling very little.
-
-    Args:
-        train: Whether it is asked for.
-        accelerator: ``cpu`` or ``cuda``; each needs compilers of its own.
-
-    Raises:
-        ConfigError: If there is no compiler, or it does not work.
-    """
-    if not train.compile:
-        return
-    try:
-        torch.compile(_double)(torch.ones(2, device=accelerator))
-    except (RuntimeError, ImportError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise ConfigError(
-            f"train.compile is true and torch.compile does not work here ({reason.rstrip('.')})",
-            expected="a C++ compiler, and Triton for CUDA",
-            action="Install them or set train.compile=false",
-        ) from error
-
-
-def _double(x: torch.Tensor) -> torch.Tensor:
-    return x + x
-
-
-_PROBE_PX = 64
-
-
-def freeze(network: nn.Module, train: TrainConfig) -> list[nn.Module]:
-    """Stops the gradients of what ``train`` keeps; returns what an epoch begins in eval mode.
-
-    Args:
-        network: Any network; one without a ``backbone`` keeps nothing.
-        train: ``backbone``, ``frozen_stages`` and ``batch_norm`` say what is kept.
-    """
-    backbone = getattr(network, "backbone", None)
-    if not isinstance(backbone, Backbone):
-        return []
-    norms = [layer for layer in backbone.modules() if isinstance(layer, _BatchNorm)]
-    if train.backbone == "frozen":
-        backbone.requires_grad_(requires_grad=False)
-        return [backbone]
-    kept = parameters_behind(backbone, train.frozen_stages)
-    for parameter in kept:
-        parameter.requires_grad_(False)
-    frozen = {id(parameter) for parameter in kept}
-    return [norm for norm in norms if train.batch_norm == "frozen" or id(norm.weight) in frozen]
-
-
-def parameters_behind(backbone: Backbone, stages: int) -> list[nn.Parameter]:
-    """Returns the parameters that a backbone's first maps depend on.
-
-    They are those that a map's gradient reaches, so no backbone needs to list them.
-
-    Args:
-        backbone: Any.
-        stages: How many of the five maps, from stride 2 on; 0 for none.
-
-    Example:
-        >>> from dermfuse.models.backbones.mobilenet_v1 import MobileNetV1
-        >>> [len(parameters_behind(MobileNetV1(), stages)) for stages in (0, 1, 5)]
-        [0, 3, 81]
-    """
-    if not stages:
-        return []
-    parameters = list(backbone.parameters())
-    training = backbone.training
-    with torch.enable_grad():
-        maps = backbone.eval().features(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
-        gradients = torch.autograd.grad(maps[stages - 1].sum(), parameters, allow_unused=True)
-    backbone.train(training)
-    return [
-        parameter
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-        if gradient is not None
-    ]
-
+from dermfuse.training.updates import (
+    average_weights,
+    count_plateaus,
+    freeze,
+    move_average,
+    warm_cosine,
+)
 
 Epoch = dict[str, float]
 
@@ -247,7 +65,9 @@ class TrainingModule(LightningModule):
         self.mask_loss = losses.choose_mask_loss(config.loss)
         self._kept = freeze(network, config.train)
         self.averaged = average_weights(network) if config.train.ema_decay else None
-        self._compiled_pass = compile_pass(self.plain_pass, config.train)
+        self.trained_pass = self.plain_pass
+        if config.train.compile:  # of a compiled module the weights would have other names
+            self.trained_pass = torch.compile(self.plain_pass)
         self._graphed = GraphedStep(self._whole_step) if config.train.graph else None
         self.measured: Epoch = {}
         self._rates: list[float] = []  # each parameter group's first
@@ -267,13 +87,10 @@ class TrainingModule(LightningModule):
         return self.network.forward
 
     @property
-    def trained_pass(self) -> Callable[..., Any]:
-        """The pass of a training step."""
-        return self._compiled_pass or self.plain_pass
-
-    @property
     def processes(self) -> Processes:
         """Where this process stands among those that train together."""
+        if self._trainer is None:  # a module is also looked at alone
+            return Processes()
         return Processes(self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> "DataLoader[Any]":
@@ -292,9 +109,8 @@ class TrainingModule(LightningModule):
 
     def share(self, batch: Batch, epoch: int = 0) -> Share:
         """Returns this process's share of a batch, on the device."""
-        alone = self._trainer is None
-        processes = Processes() if alone else self.processes
-        return draw_share(batch, processes, self.config, epoch=epoch).to(self.device)
+        share = draw_share(batch, self.processes, self.config, epoch=epoch)
+        return share.mapped(lambda part: part.to(self.device))
 
     def schedule(self, epoch: int) -> list[Any]:
         """Returns the batches of ``epoch``."""
@@ -308,16 +124,12 @@ class TrainingModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Moves the decoded images, the plan and the truth to the device the network is on."""
-        self.place_samples()
-
-    def place_samples(self) -> None:
-        """Moves all that is looked at to the device the network is on."""
         samples = self.samples = self.samples.to(self.device)
         targets = class_targets(samples.labels, samples.taught, self.config.loss)
         self._truth = self._on_device(np.stack([targets, samples.labels.astype(np.float32)]))
 
     def on_train_start(self) -> None:
-        """Takes up the optimiser of a run that goes on."""
+        """Prepares the optimiser, also that of a resumed run."""
         settle_optimizer(self._optimizer_in_use(), graph=self._graphed is not None)
 
     def on_train_epoch_start(self) -> None:
@@ -360,7 +172,7 @@ class TrainingModule(LightningModule):
         Both are the same unless labels are smoothed or a teacher has a say.
         """
         if self._truth is None:
-            self.place_samples()
+            self.on_fit_start()
         return cast("Tensor", self._truth)[:, rows]
 
     def labels(self, rows: Tensor) -> Tensor:
@@ -444,6 +256,7 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forgets the outputs of the last validation."""
         self._outputs = []
+        share_statistics(self.validated, self.processes)
 
     def on_validation_epoch_end(self) -> None:
         """Measures.
@@ -476,18 +289,21 @@ class TrainingModule(LightningModule):
             (``follow_plateaus``).
         """
         train = self.config.train
-        optimizer = self._optimizer()
+        adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
+        optimizer = adam(
+            self._parameter_groups(),
+            lr=train.learning_rate,
+            eps=1e-7,
+            fused=True,
+            capturable=train.graph,
+        )
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        if train.schedule == "cosine":
-            steps = train.epochs * len(self.schedule(0))
-            cosine = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, partial(warm_cosine, steps=steps, warmup=train.warmup)
-            )
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": cosine, "interval": "step"},
-            }
-        return optimizer
+        if train.schedule != "cosine":
+            return optimizer
+        steps = train.epochs * len(self.schedule(0))
+        factor = partial(warm_cosine, steps=steps, warmup=train.warmup)
+        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def follow_plateaus(self, epochs: Sequence[Epoch]) -> None:
         """Sets the learning rates of the epoch that begins, under the plateau rule.
@@ -512,64 +328,22 @@ class TrainingModule(LightningModule):
     def _optimizer_in_use(self) -> torch.optim.Optimizer:
         return cast("torch.optim.Optimizer", self.optimizers(use_pl_optimizer=False))
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        train = self.config.train
-        adam = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
-        groups = self._parameter_groups()
-        return adam(groups, lr=train.learning_rate, eps=1e-7, fused=True, capturable=train.graph)
-
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        train = self.config.train
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
-            (pretrained, decays): [] for decays in (True, False) for pretrained in (True, False)
-        }
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                decays = not train.weight_decay or parameter.ndim > 1
-                groups[name.startswith("backbone."), decays].append(parameter)
-        rate = train.learning_rate
-        return [
-            {
-                "params": parameters,
-                "lr": rate if pretrained else rate * train.new_layer_factor,
-                "weight_decay": train.weight_decay if decays else 0.0,
-            }
-            for (pretrained, decays), parameters in groups.items()
-            if parameters
-        ]
-
-
-def class_targets(
-    labels: NDArray[np.int64], taught: NDArray[np.float32] | None, config: LossConfig
-) -> NDArray[np.float32]:
-    """Returns what the class heads learn, (n,) in [0, 1].
-
-    Args:
-        labels: 0 benign, 1 malignant, (n,); moved towards one half by ``label_smoothing``.
-        taught: What the teachers say, (n,), and weigh by ``distillation``; None without teachers.
-        config: Both shares.
-
-    Example:
-        >>> smooth = LossConfig(label_smoothing=0.2, distillation=0.5)
-        >>> class_targets(np.array([0, 1]), np.array([0.5, 0.5], np.float32), smooth).round(2)
-        array([0.3, 0.7], dtype=float32)
-    """
-    smoothing, weight = config.label_smoothing, config.distillation
-    targets = labels * (1 - smoothing) + smoothing / 2
-    if taught is not None:
-        targets = (1 - weight) * targets + weight * taught
-    return targets.astype(np.float32)
-
-
-def warm_cosine(step: int, *, steps: int, warmup: float = 0.05) -> float:
-    """Returns the factor on the learning rate: up over a share of ``steps``, then down to 0.
-
-    Example:
-        >>> [round(warm_cosine(step, steps=100), 2) for step in (0, 4, 50, 100)]
-        [0.2, 1.0, 0.5, 0.0]
-    """
-    warm = max(1, int(steps * warmup))
-    return min(1.0, (step + 1) / warm) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
+        """Returns the backbone's parameters apart from new ones, and those that decay apart."""
+        train, groups = self.config.train, []
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        for decays, pretrained in itertools.product((True, False), (True, False)):
+            parameters = [
+                parameter
+                for name, parameter in named
+                if name.startswith("backbone.") == pretrained
+                and (not train.weight_decay or parameter.ndim > 1) == decays
+            ]
+            factor = 1 if pretrained else train.new_layer_factor
+            decay = train.weight_decay if decays else 0.0
+            group = {"lr": train.learning_rate * factor, "weight_decay": decay}
+            groups += [{"params": parameters, **group}] if parameters else []
+        return groups
 
 
 class ClassifierModule(TrainingModule):
@@ -709,53 +483,6 @@ class SegmentationModule(TrainingModule):
             yield metrics.jaccard(counts), metrics.dice(counts)
 
 
-def _not_finite(found: str, epoch: int, step: str = "") -> TrainingError:
-    return TrainingError(
-        f"{found} in epoch {epoch + 1}{step}",
-        expected="a finite number",
-        action="Lower train.learning_rate or set train.precision=float32",
-    )
-
-
-def deployed_head(measured: Epoch) -> Literal["a", "b"]:
-    """Returns the class head with the better validation AP; AUC decides a tie, then stream a.
-
-    Where nothing was validated on it is stream a: both learn from the same images with the same
-    loss, and a mean of their weights would be a third network that was never trained.
-    """
-    if "average_precision_a" not in measured:
-        return "a"
-    rank_a, rank_b = (
-        (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
-    )
-    return "b" if rank_b > rank_a else "a"
-
-
-def in_channels_last(images: Tensor) -> Tensor:
-    """Returns images in the layout convolutions run fastest in."""
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
-    return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
-
-
-def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
-    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,).
-
-    All are nan where a logit is not finite.
-    """
-    if not bool(torch.isfinite(logits).all()):
-        return dict.fromkeys(("average_precision", "auc", "accuracy"), math.nan)
-    scores = logits.double().softmax(1)[:, 1].numpy()
-    truth = labels.numpy()
-    return {
-        "average_precision": metrics.average_precision(truth, scores),
-        "auc": metrics.auc(truth, scores),
-        "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
-    }
-
-
 class JointModule(SegmentationModule):
     """Trains the joint network on images that have both a label and a mask.
 
@@ -796,3 +523,72 @@ class JointModule(SegmentationModule):
         ).item()
         rank = (measured["average_precision"] + measured["jaccard"]) / 2
         return {**measured, "validation_loss": loss, "rank": rank}
+
+
+def class_targets(
+    labels: NDArray[np.int64], taught: NDArray[np.float32] | None, config: LossConfig
+) -> NDArray[np.float32]:
+    """Returns what the class heads learn, (n,) in [0, 1].
+
+    Args:
+        labels: 0 benign, 1 malignant, (n,); moved towards one half by ``label_smoothing``.
+        taught: What the teachers say, (n,), and weigh by ``distillation``; None without teachers.
+        config: Both shares.
+
+    Example:
+        >>> smooth = LossConfig(label_smoothing=0.2, distillation=0.5)
+        >>> class_targets(np.array([0, 1]), np.array([0.5, 0.5], np.float32), smooth).round(2)
+        array([0.3, 0.7], dtype=float32)
+    """
+    smoothing, weight = config.label_smoothing, config.distillation
+    targets = labels * (1 - smoothing) + smoothing / 2
+    if taught is not None:
+        targets = (1 - weight) * targets + weight * taught
+    return targets.astype(np.float32)
+
+
+def class_metrics(logits: Tensor, labels: Tensor) -> Epoch:
+    """Returns average precision, AUC and accuracy of logits (B, 2) beside labels (B,).
+
+    All are nan where a logit is not finite.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        return dict.fromkeys(("average_precision", "auc", "accuracy"), math.nan)
+    scores = logits.double().softmax(1)[:, 1].numpy()
+    truth = labels.numpy()
+    return {
+        "average_precision": metrics.average_precision(truth, scores),
+        "auc": metrics.auc(truth, scores),
+        "accuracy": float(((scores > 0.5) == (truth == 1)).mean()),
+    }
+
+
+def deployed_head(measured: Epoch) -> Literal["a", "b"]:
+    """Returns the class head with the better validation AP; AUC decides a tie, then stream a.
+
+    Where nothing was validated on it is stream a: both learn from the same images with the same
+    loss, and a mean of their weights would be a third network that was never trained.
+    """
+    if "average_precision_a" not in measured:
+        return "a"
+    rank_a, rank_b = (
+        (measured[f"average_precision_{head}"], measured[f"auc_{head}"]) for head in "ab"
+    )
+    return "b" if rank_b > rank_a else "a"
+
+
+def in_channels_last(images: Tensor) -> Tensor:
+    """Returns images in the layout convolutions run fastest in."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _one_by_one(batches: list[Any]) -> "DataLoader[Any]":
+    return DataLoader(cast("Dataset[Any]", batches), batch_size=None)
+
+
+def _not_finite(found: str, epoch: int, step: str = "") -> TrainingError:
+    return TrainingError(
+        f"{found} in epoch {epoch + 1}{step}",
+        expected="a finite number",
+        action="Lower train.learning_rate or set train.precision=float32",
+    )

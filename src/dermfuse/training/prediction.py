@@ -1,14 +1,9 @@
-"""From a run folder and a dataset folder to a predictions folder.
-
-What a deployed network answers about a batch: probabilities, of one look or of eight.
-
-The test split, predicted by a finished run and packed; see ``dermfuse.predictions.packing``.
-"""
+"""From a run folder and a dataset folder to a predictions folder, or to a packed submission."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Literal, TypeVar
@@ -24,7 +19,7 @@ from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.folders import NOTICE, RunFolder, is_fresh, require_free
+from dermfuse.folders import RunFolder, is_fresh, require_free
 from dermfuse.imaging.preprocess import read_image, write_mask, write_probability
 from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models.build import build_network
@@ -42,96 +37,7 @@ from dermfuse.predictions.folder import (
 from dermfuse.predictions.packing import SubmissionReport, pack
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.training.distributed import explain_memory
-from dermfuse.training.recorder import read_weights
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Probabilities for a batch of images; None for what the network does not answer.
-
-    Attributes:
-        malignant: The softmax probability of malignant, (B,) float64.
-        lesion: The probability of lesion at each pixel, (B, S, S) float32.
-    """
-
-    malignant: Tensor | None
-    lesion: Tensor | None
-
-    def cpu(self) -> "Answer":
-        """Returns the same on the CPU."""
-        parts = (self.malignant, self.lesion)
-        return Answer(*(None if part is None else part.cpu() for part in parts))
-
-
-Look = Callable[[Tensor], Answer]
-"""From images (B, 3, S, S) to what a network answers."""
-
-
-def read_logits(logits: Tensor | JointLogits) -> Answer:
-    """Returns the probabilities of class logits (B, 2), mask logits (B, 1, S, S), or both."""
-    if isinstance(logits, JointLogits):
-        return Answer(_malignant(logits.class_logits), _lesion(logits.mask_logits))
-    if logits.ndim == 4:
-        return Answer(malignant=None, lesion=_lesion(logits))
-    return Answer(malignant=_malignant(logits), lesion=None)
-
-
-def look_eight_times(look: Look, images: Tensor) -> Answer:
-    """Returns the mean of what ``look`` answers to the eight symmetries of ``images``.
-
-    Probability maps are moved back before they are averaged. The mean does not depend on how a
-    photograph was turned.
-
-    Args:
-        look: Answers one batch.
-        images: (B, 3, S, S); square, for a quarter turn keeps their shape.
-    """
-    answers = []
-    for mirror, turns in SYMMETRIES:
-        answer = look(move(images, mirror=mirror, turns=turns))
-        back = answer.lesion
-        if back is not None:
-            back = move_back(back, mirror=mirror, turns=turns)
-        answers.append(Answer(answer.malignant, back))
-    return Answer(
-        malignant=_mean([answer.malignant for answer in answers]),
-        lesion=_mean([answer.lesion for answer in answers]),
-    )
-
-
-def move(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
-    """Returns squares (..., S, S) mirrored left to right, then turned counter-clockwise.
-
-    Example:
-        >>> move(torch.tensor([[1, 2], [3, 4]]), mirror=True, turns=1).tolist()
-        [[1, 3], [2, 4]]
-    """
-    return (x.flip(-1) if mirror else x).rot90(turns, (-2, -1))
-
-
-def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
-    """Returns what ``move`` was given, from what it returned.
-
-    Example:
-        >>> move_back(torch.tensor([[1, 3], [2, 4]]), mirror=True, turns=1).tolist()
-        [[1, 2], [3, 4]]
-    """
-    back = x.rot90(-turns, (-2, -1))
-    return back.flip(-1) if mirror else back
-
-
-def _malignant(class_logits: Tensor) -> Tensor:
-    return class_logits.double().softmax(1)[:, 1]
-
-
-def _lesion(mask_logits: Tensor) -> Tensor:
-    return mask_logits.float().sigmoid()[:, 0]
-
-
-def _mean(parts: list[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.stack(there).mean(dim=0) if there else None
-
+from dermfuse.training.recorder import load_weights
 
 _T = TypeVar("_T")
 
@@ -157,7 +63,7 @@ class TrainedNetwork:
 
     Attributes:
         network: In evaluation mode; the pair network is already cut down to one head.
-        config: Of its run.
+        config: Configuration of its run.
         epoch: The epoch, from 1, whose weights these are.
         run: Its run folder.
     """
@@ -177,18 +83,12 @@ class PredictionReport:
         task: Classification, segmentation, or joint for both.
         split: Which images.
         images: How many.
-        notice: That this is research software.
     """
 
     out: Path
     task: str
     split: str
     images: int
-    notice: str = NOTICE
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON-ready values."""
-        return {**asdict(self), "out": str(self.out)}
 
 
 def load_run(run: str | Path, *, mean_head: bool = False) -> TrainedNetwork:
@@ -207,7 +107,7 @@ def load_run(run: str | Path, *, mean_head: bool = False) -> TrainedNetwork:
     folder.require_run()
     config = load_config(folder.config)
     network = build_network(config.model)
-    metadata = read_weights(folder.weights, network)
+    metadata = load_weights(folder.weights, network)
     if isinstance(network, DiscriminantNetwork):
         best: Literal["a", "b"] = "b" if metadata.get("head") == "b" else "a"
         network = network.deploy("mean" if mean_head else best)
@@ -242,9 +142,7 @@ def predict(
     Raises:
         DermfuseError: If the run, the data or an image cannot be used.
     """
-    run = Path(run)
-    out = Path(out)
-    trained = load_run(run)
+    out, trained = Path(out), load_run(run)
     lesions = split_lesions(trained, data, split)
     task = trained.config.model.task
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -255,7 +153,7 @@ def predict(
 
     def ask(images: Tensor) -> Answer:
         there = images.to(device)
-        return (look_eight_times(look, there) if tta else look(there)).cpu()
+        return look_eight_times(look, there) if tta else look(there)
 
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with explain_memory(trained.config), new_predictions(out) as folder, exact:
@@ -263,12 +161,46 @@ def predict(
         for batch in ask_in_batches(trained, lesions, ask, progress=progress):
             _write_masks(folder, batch, trained.config.data.fit, probabilities=probabilities)
             if batch.answer.malignant is not None:
-                scores.append(batch.answer.malignant.numpy())
+                scores.append(batch.answer.malignant.cpu().numpy())
         if scores:
             ids = tuple(lesion.image_id for lesion in lesions)
             write_scores(folder / SCORES_NAME, ScoreTable(ids, np.concatenate(scores)))
         write_manifest(folder, _manifest(trained, split, tta=tta))
     return PredictionReport(out, task, split, len(lesions))
+
+
+def _write_masks(
+    folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
+) -> None:
+    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
+    if batch.answer.lesion is None:
+        return
+    maps = batch.answer.lesion.cpu().numpy()
+    for lesion, small, shape in zip(batch.lesions, maps, batch.shapes, strict=True):
+        probability = fit_back(small, *shape, fit)
+        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
+        if probabilities:
+            write_probability(probability_path(folder, lesion.image_id), probability)
+
+
+def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
+    config = trained.config
+    details: dict[str, Any] = {
+        "preset": config.name,
+        "seed": config.train.seed,
+        "init": config.model.init,
+        "epoch": trained.epoch,
+        "input_size": config.data.input_size,
+        "symmetries": len(SYMMETRIES) if tta else 1,
+    }
+    folder = RunFolder(trained.run)
+    if folder.record.is_file():
+        run = folder.read_record()
+        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
+        details["data"] = run.get("data", {}).get("summary")
+    mean = f", mean of {len(SYMMETRIES)} symmetries" if tta else ""
+    source = f"{config.name}, seed {config.train.seed}{mean}"
+    return Manifest(config.model.task, source=source, split=split, details=details)
 
 
 def require_parts(parts: Sequence[str]) -> None:
@@ -289,12 +221,12 @@ def predict_part(run: Path, part: str, *, data: DataFolders, out: Path) -> Path:
 
     Args:
         run: The run folder.
-        part: Of ``PARTS``.
+        part: A key of ``PARTS``.
         data: The dataset folder, or several.
         out: The folder of all predictions of this run.
 
     Raises:
-        DermfuseError: As for ``predict``.
+        DermfuseError: The run, the data or an image cannot be used.
     """
     split, tta = PARTS[part]
     folder, files = out / part, RunFolder(run)
@@ -315,25 +247,62 @@ def keep_predictions(out: Path, made_from: Sequence[Path], make: Callable[[], ob
     return out
 
 
-def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
-    config = trained.config
-    details: dict[str, Any] = {
-        "preset": config.name,
-        "seed": config.train.seed,
-        "init": config.model.init,
-        "epoch": trained.epoch,
-        "input_size": config.data.input_size,
-        "symmetries": len(SYMMETRIES) if tta else 1,
-    }
-    folder = RunFolder(trained.run)
-    if folder.record.is_file():
-        run = folder.read_record()
-        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
-        details["data"] = run.get("data", {}).get("summary")
-    source = f"{config.name}, seed {config.train.seed}"
-    if tta:
-        source += f", mean of {len(SYMMETRIES)} symmetries"
-    return Manifest(config.model.task, source=source, split=split, details=details)
+def submit(
+    run: str | Path,
+    *,
+    data: DataFolders,
+    out: str | Path,
+    tta: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SubmissionReport:
+    """Predicts the test split with a finished run and packs the predictions, all or nothing.
+
+    Args:
+        run: The run folder.
+        data: The dataset folder with the test images, or several.
+        out: Where to write; new or empty.
+        tta: Packs the mean over the eight symmetries of the square, as ``predict`` does; the
+            packed record says so.
+        progress: Called with (done, all).
+
+    Raises:
+        DermfuseError: If the run is not finished, or the run or the data cannot be used.
+    """
+    run = Path(run)
+    out = Path(out)
+    _finished_record(run)
+    require_free(out, what="predictions")
+    with TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / "test"
+        predict(run, data=data, split="test", out=unpacked, tta=tta, progress=progress)
+        return pack_run(unpacked, out, run=run)
+
+
+def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
+    """Packs what a finished run predicted, all or nothing.
+
+    Args:
+        predictions: A predictions folder.
+        out: Where to write; new or empty.
+        run: The run that predicted.
+
+    Raises:
+        DermfuseError: If the run is not finished, or the predictions cannot be read.
+    """
+    symmetries = read_predictions(predictions).manifest.details.get("symmetries", 1)
+    return pack(predictions, out, record={**_finished_record(run), "symmetries": symmetries})
+
+
+def _finished_record(run: Path) -> dict[str, Any]:
+    record = RunFolder(run).read_record()
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run} is {record.get('status', 'of unknown state')} after"
+            f" {record.get('epochs', 0)} epochs",
+            expected="a finished run",
+            action="Finish it with: dermfuse train ... --resume",
+        )
+    return record
 
 
 def split_lesions(
@@ -420,70 +389,75 @@ def ask_in_batches(
                 progress(done, len(lesions))
 
 
-def _write_masks(folder: Path, batch: AskedBatch[Answer], fit: Fit, *, probabilities: bool) -> None:
-    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
-    if batch.answer.lesion is None:
-        return
-    for lesion, small, shape in zip(batch.lesions, batch.answer.lesion, batch.shapes, strict=True):
-        probability = fit_back(small.numpy(), *shape, fit)
-        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
-        if probabilities:
-            write_probability(probability_path(folder, lesion.image_id), probability)
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Probabilities for a batch of images; None for what the network does not answer.
+
+    Attributes:
+        malignant: The softmax probability of malignant, (B,) float64.
+        lesion: The probability of lesion at each pixel, (B, S, S) float32.
+    """
+
+    malignant: Tensor | None
+    lesion: Tensor | None
 
 
-def submit(
-    run: str | Path,
-    *,
-    data: DataFolders,
-    out: str | Path,
-    tta: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> SubmissionReport:
-    """Predicts the test split with a finished run and packs the predictions, all or nothing.
+Look = Callable[[Tensor], Answer]
+"""From images (B, 3, S, S) to what a network answers."""
+
+
+def read_logits(logits: Tensor | JointLogits) -> Answer:
+    """Returns the probabilities of class logits (B, 2), mask logits (B, 1, S, S), or both."""
+    classes = masks = None
+    if isinstance(logits, JointLogits):
+        classes, masks = logits
+    elif logits.ndim == 4:
+        masks = logits
+    else:
+        classes = logits
+    return Answer(
+        malignant=None if classes is None else classes.double().softmax(1)[:, 1],
+        lesion=None if masks is None else masks.float().sigmoid()[:, 0],
+    )
+
+
+def look_eight_times(look: Look, images: Tensor) -> Answer:
+    """Returns the mean of what ``look`` answers to the eight symmetries of ``images``.
+
+    Probability maps are moved back before they are averaged. The mean does not depend on how a
+    photograph was turned.
 
     Args:
-        run: The run folder.
-        data: The dataset folder with the test images, or several.
-        out: Where to write; new or empty.
-        tta: Packs the mean over the eight symmetries of the square, as ``predict`` does; the
-            packed record says so.
-        progress: Called with (done, all).
-
-    Raises:
-        DermfuseError: If the run is not finished, or the run or the data cannot be used.
+        look: Answers one batch.
+        images: (B, 3, S, S); square, for a quarter turn keeps their shape.
     """
-    run = Path(run)
-    out = Path(out)
-    _finished_record(run)
-    require_free(out, what="predictions")
-    with TemporaryDirectory() as scratch:
-        unpacked = Path(scratch) / "test"
-        predict(run, data=data, split="test", out=unpacked, tta=tta, progress=progress)
-        return pack_run(unpacked, out, run=run)
+    malignant, lesion = [], []
+    for mirror, turns in SYMMETRIES:
+        answer = look(move(images, mirror=mirror, turns=turns))
+        if answer.malignant is not None:
+            malignant.append(answer.malignant)
+        if answer.lesion is not None:
+            lesion.append(move_back(answer.lesion, mirror=mirror, turns=turns))
+    means = (torch.stack(parts).mean(dim=0) if parts else None for parts in (malignant, lesion))
+    return Answer(*means)
 
 
-def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
-    """Packs what a finished run predicted, all or nothing.
+def move(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
+    """Returns squares (..., S, S) mirrored left to right, then turned counter-clockwise.
 
-    Args:
-        predictions: A predictions folder.
-        out: Where to write; new or empty.
-        run: The run that predicted.
-
-    Raises:
-        DermfuseError: If the run is not finished, or the predictions cannot be read.
+    Example:
+        >>> move(torch.tensor([[1, 2], [3, 4]]), mirror=True, turns=1).tolist()
+        [[1, 3], [2, 4]]
     """
-    symmetries = read_predictions(predictions).manifest.details.get("symmetries", 1)
-    return pack(predictions, out, record={**_finished_record(run), "symmetries": symmetries})
+    return (x.flip(-1) if mirror else x).rot90(turns, (-2, -1))
 
 
-def _finished_record(run: Path) -> dict[str, Any]:
-    record = RunFolder(run).read_record()
-    if record.get("status") != "finished":
-        raise RunError(
-            f"{run} is {record.get('status', 'of unknown state')} after"
-            f" {record.get('epochs', 0)} epochs",
-            expected="a finished run",
-            action="Finish it with: dermfuse train ... --resume",
-        )
-    return record
+def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
+    """Returns what ``move`` was given, from what it returned.
+
+    Example:
+        >>> move_back(torch.tensor([[1, 3], [2, 4]]), mirror=True, turns=1).tolist()
+        [[1, 2], [3, 4]]
+    """
+    back = x.rot90(-turns, (-2, -1))
+    return back.flip(-1) if mirror else back

@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
 from dermfuse.config import Config
-from dermfuse.errors import RunError, TrainingError, WeightsError
+from dermfuse.errors import RunError, WeightsError
 from dermfuse.folders import RunFolder, atomic_write, write_json
 from dermfuse.models.weights import load_strictly
 from dermfuse.training.modules import PairModule, TrainingModule, deployed_head
@@ -47,15 +47,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             RunError: If the file is damaged.
         """
         try:
-            require_whole_archive(Path(path))
-            state = torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
-            require_state(state)
-            # Lightning's own callbacks would go on with paths that another folder may not have.
-            own = Recorder.__qualname__
-            state["callbacks"] = {own: state["callbacks"][own]}
+            return _read_state(Path(path), map_location or "cpu")
         except Exception as error:
             raise refuse_state(path) from error
-        return state
 
 
 class Recorder(Callback):
@@ -67,10 +61,10 @@ class Recorder(Callback):
     Args:
         folder: The run folder.
         record: What ``run.json`` says from the start.
-        config: Of the run.
+        config: Configuration of the run.
 
     Attributes:
-        began: Whether an epoch has begun here: until then the state of a run is taken up.
+        began: Whether an epoch has begun here: until then the state of a run is read.
     """
 
     def __init__(self, folder: RunFolder, record: dict[str, Any], config: Config) -> None:
@@ -87,7 +81,7 @@ class Recorder(Callback):
         return {"history": self.history, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the table of the run that was interrupted."""
+        """Continues the table of the run that was interrupted."""
         history = [dict(row) for row in state_dict["history"]]
         if odd := [row for row in history if not all(map(_is_number, row.values()))]:
             raise ValueError(f"the table of epochs holds {odd[0]}")
@@ -106,7 +100,7 @@ class Recorder(Callback):
         return max(self.history, key=lambda row: row["rank"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends a run that is taken up after the epoch by which it was over early."""
+        """Ends a run that is resumed after the epoch by which it was over early."""
         if self.history and self._is_over_early():
             trainer.should_stop = True
 
@@ -171,7 +165,7 @@ class Recorder(Callback):
 
 
 def refuse_state(path: object) -> RunError:
-    """Returns the error of a training state that cannot be taken up."""
+    """Returns the error of a training state that cannot be read."""
     return RunError(
         f"the training state {path} cannot be read: it is damaged or of another network",
         expected="the file that the run left behind",
@@ -179,29 +173,22 @@ def refuse_state(path: object) -> RunError:
     )
 
 
-def require_whole_archive(path: Path) -> None:
-    """Refuses a training state one of whose parts has another checksum (torch checks none).
-
-    Raises:
-        ValueError: It has.
-        zipfile.BadZipFile: It is no archive.
-    """
-    with zipfile.ZipFile(path) as archive:
+def _read_state(path: Path, map_location: Any) -> dict[str, Any]:  # noqa: ANN401 — torch's own
+    with zipfile.ZipFile(path) as archive:  # torch compares no checksum
         if archive.testzip() is not None:
             raise ValueError("a part has another checksum")
+    state = torch.load(path, map_location=map_location, weights_only=True)
+    if not all(key in state for key in _STATE):
+        raise ValueError("a part is missing")
+    if not all(map(_is_finite, state["state_dict"].values())):
+        raise ValueError("a weight is not finite")
+    # Lightning's own callbacks would continue with paths that another folder may not have.
+    own = Recorder.__qualname__
+    return {**state, "callbacks": {own: state["callbacks"][own]}}
 
 
-def require_state(state: Any) -> None:  # noqa: ANN401 — what a file holds
-    """Refuses what is no training state, or one with weights that are not finite.
-
-    Raises:
-        ValueError: It is.
-    """
-    if not isinstance(state, dict) or (missing := [key for key in _STATE if key not in state]):
-        raise ValueError(f"{', '.join(missing) if isinstance(state, dict) else 'all'} missing")
-    for name, value in state["state_dict"].items():
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} is not finite")
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
 
 
 def _is_number(value: object) -> bool:
@@ -224,7 +211,7 @@ def _sorted(content: bytes) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]
 
 
-def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
+def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
     """Loads the weights that ``write_weights`` wrote into ``network``; returns their metadata.
 
     Raises:
@@ -235,7 +222,7 @@ def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
         raise RunError(
             f"{path} is missing",
             expected="a run that finished at least one epoch",
-            action="Train it, or go on with --resume",
+            action="Train it, or continue with --resume",
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -254,13 +241,3 @@ def read_weights(path: Path, network: nn.Module) -> dict[str, str]:
             action="Copy the run again, or train into a new folder",
         ) from error
     return metadata
-
-
-def require_history(recorder: Recorder) -> None:
-    """Refuses a training that ended without one whole epoch.
-
-    Raises:
-        TrainingError: If not one epoch was finished.
-    """
-    if not recorder.history:
-        raise TrainingError("the training was stopped before the end of its first epoch")

@@ -1,7 +1,4 @@
-"""From a dataset folder and a configuration to everything a training looks at.
-
-What teachers say about images, as a pupil's training reads it.
-"""
+"""From a dataset folder and a configuration to everything a training looks at."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +25,7 @@ from dermfuse.imaging.preprocess import read_probability
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """What the teachers say of each image, the mean of those that held it back.
+    """Predictions of the teachers for each image, means over those that held it back.
 
     Attributes:
         scores: Malignant probability by image id; None where only masks are learnt.
@@ -71,7 +68,7 @@ class Samples:
         own_masks: For every source image that is validated on, its mask at its own size.
         original: Which plan rows are the source image itself, (n,) bool.
         redraw: Returns the plan of an epoch, from 0; None where one plan serves all epochs.
-        taught: What the teachers say of every plan row; None without teachers.
+        taught: Teachers' score of every plan row; None without teachers.
     """
 
     source: SampleSource
@@ -156,7 +153,8 @@ def select_lesions(
         DataError: If there is nothing to train on, or the data or the list cannot be used.
     """
     dataset = load_dataset(data, "train")
-    listed = read_leave_out(leave_out, known=_known_ids(dataset)) if leave_out else None
+    known = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
+    listed = read_leave_out(leave_out, known=known) if leave_out else None
     task = config.model.task
     excluded = _test_duplicates(data, dataset.lesions, config)
     lesions = [lesion for lesion in dataset.lesions if lesion.image_id not in excluded]
@@ -165,9 +163,11 @@ def select_lesions(
     sides = {*whole.train, *whole.validation}
     usable = tuple(x for x in allowed if x.image_id in sides and _usable(x, task))
     ids = {lesion.image_id for lesion in usable}
-    split = Split(
-        tuple(i for i in whole.train if i in ids), tuple(i for i in whole.validation if i in ids)
+    train, validation = (
+        tuple(image_id for image_id in side if image_id in ids)
+        for side in (whole.train, whole.validation)
     )
+    split = Split(train, validation)
     validated = bool(split.validation) or not config.data.validates
     if not split.train or not validated:
         lacking = {"classification": "a label", "segmentation": "a mask"}.get(task, "both")
@@ -239,7 +239,7 @@ def load_samples(
     Args:
         chosen: The images.
         config: Says how large they are, and how they are augmented.
-        lessons: What the teachers say about them, if there are any.
+        lessons: The teachers' predictions, if there are teachers.
         progress: Called with (done, all).
     """
     lesions, seed = chosen.lesions, config.train.seed
@@ -279,21 +279,18 @@ def load_samples(
 def _plan(
     lesions: Sequence[Lesion], config: Config, held_out: NDArray[np.bool_], *, epoch: int
 ) -> Plan:
-    """Returns the plan of an epoch; what is validated on is in it as it is."""
-    plan = _drawn(lesions, config, epoch=epoch)
-    return hold_out(plan, held_out) if config.augment.policy == "label_blind" else plan
+    """Returns the plan of an epoch; what is validated on is in it as it is.
 
-
-def _drawn(lesions: Sequence[Lesion], config: Config, *, epoch: int) -> Plan:
-    """Returns the task's plan; the joint network learns from the class-balanced one.
-
-    Malignant images are the scarcer lesson, and the balanced plan holds every image, too.
+    The joint network learns from the class-balanced plan: malignant images are the scarcer
+    lesson, and that plan holds every image, too.
     """
     image_ids, seed = [lesion.image_id for lesion in lesions], config.train.seed
     if config.model.task == "segmentation":
-        return segmentation_plan(image_ids, config.augment, seed=seed, epoch=epoch)
-    labels = [lesion.label for lesion in lesions if lesion.label is not None]
-    return classification_plan(image_ids, labels, config.augment, seed=seed, epoch=epoch)
+        plan = segmentation_plan(image_ids, config.augment, seed=seed, epoch=epoch)
+    else:
+        labels = [lesion.label for lesion in lesions if lesion.label is not None]
+        plan = classification_plan(image_ids, labels, config.augment, seed=seed, epoch=epoch)
+    return hold_out(plan, held_out) if config.augment.policy == "label_blind" else plan
 
 
 def _test_duplicates(data: DataFolders, lesions: Sequence[Lesion], config: Config) -> set[str]:
@@ -339,10 +336,6 @@ def _left_out(dataset: Dataset, task: Task, duplicates: Sequence[str]) -> tuple[
     return tuple(
         f"{len(ids)} left out ({reason}): {name_some(ids)}" for ids, reason in reasons if ids
     )
-
-
-def _known_ids(dataset: Dataset) -> set[str]:
-    return {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
 
 
 def _fingerprint(lesions: Sequence[Lesion], leave_out: LeaveOut | None) -> str:

@@ -1,25 +1,23 @@
-"""Mixup and CutMix: images of a batch, and their labels, blended two by two.
+"""What a training step looks at: a batch, or a process's share of it, on the device.
 
-What a training step looks at: a batch, or a process's share of it, on the device.
-
-An epoch's shares are made before its first step, so that no step copies anything to the device.
+Mixup and CutMix blend its images, and their labels, two by two. An epoch's shares are made before
+its first step, so that no step copies anything to the device.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from dermfuse.config import AugmentConfig, Config
 from dermfuse.data.loaders import PairRows, inside_boxes
 from dermfuse.training.distributed import Batch, Processes, batch_length, take_share
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(NamedTuple):
     """How the images of one batch are blended.
 
     Attributes:
@@ -32,15 +30,6 @@ class Mixture:
     partner: Tensor
     share: Tensor
     boxes: Tensor | None
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Returns the mixture of its tensors after ``change``."""
-        boxes = None if self.boxes is None else change(self.boxes)
-        return type(self)(change(self.partner), change(self.share), boxes)
-
-    def tensors(self) -> list[Tensor]:
-        """Returns its tensors."""
-        return [self.partner, self.share, *([] if self.boxes is None else [self.boxes])]
 
     def images(self, x: Tensor) -> Tensor:
         """Returns the blended images, (B, C, S, S)."""
@@ -59,7 +48,7 @@ def draw_mixture(count: int, config: AugmentConfig, rng: np.random.Generator) ->
     Args:
         count: Images in the batch.
         config: ``mixup`` or ``cutmix``, the parameter of the beta distribution.
-        rng: Of the batch.
+        rng: Generator of the batch.
     """
     strength = config.mixup or config.cutmix
     if not strength:
@@ -74,8 +63,7 @@ def draw_mixture(count: int, config: AugmentConfig, rng: np.random.Generator) ->
     return Mixture(partner, torch.from_numpy(1 - side**2).float(), boxes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Share:
+class Share(NamedTuple):
     """This process's part of a batch.
 
     Attributes:
@@ -83,7 +71,7 @@ class Share:
             stream a's and then stream b's.
         partner: For pairs of Method 1, the permutation that makes stream b of stream a, (B,).
         mixture: How the images are blended; None where nothing is.
-        weight: Of its loss, so that the mean over the processes is the batch's.
+        weight: Weight of its loss, so that the mean over the processes is the batch's.
     """
 
     rows: Tensor
@@ -91,30 +79,21 @@ class Share:
     mixture: Mixture | None = None
     weight: float = 1.0
 
-    def to(self, device: torch.device) -> Self:
-        """Returns the share on another device."""
-        return self._mapped(lambda part: part.to(device))
-
-    def clone(self) -> Self:
-        """Returns a copy in memory of its own."""
-        return self._mapped(torch.clone)
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Share":
+        """Returns the share of its tensors after ``change``."""
+        changed: Share = tree_map_only(Tensor, change, self)
+        return changed
 
     def tensors(self) -> list[Tensor]:
         """Returns all its tensors; as many, and of the same shapes, for batches of one kind."""
-        mixed = [] if self.mixture is None else self.mixture.tensors()
-        return [self.rows, *([] if self.partner is None else [self.partner]), *mixed]
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        partner = None if self.partner is None else change(self.partner)
-        mixture = None if self.mixture is None else self.mixture.mapped(change)
-        return replace(self, rows=change(self.rows), partner=partner, mixture=mixture)
+        return [part for part in tree_leaves(self) if isinstance(part, Tensor)]
 
 
 def draw_share(batch: Batch, processes: Processes, config: Config, *, epoch: int) -> Share:
     """Returns a process's share of a batch; how its images are blended depends on it alone.
 
     Args:
-        batch: Of plan rows, or of pairs.
+        batch: Plan rows, or pairs of them.
         processes: Where this one stands.
         config: Says whether images are blended, and the seed.
         epoch: From 0.

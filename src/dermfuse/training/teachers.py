@@ -1,4 +1,4 @@
-"""What teachers say about images that they held back: a part of a pupil's target.
+"""What teachers predict for images that they held back: a part of a pupil's target.
 
 A network that learnt an image by heart has nothing to teach about it, and would carry what it
 remembers into the pupil's out-of-fold numbers. So a run teaches the images it validated on, and
@@ -26,10 +26,10 @@ HELD_OUT_NAME = "held-out"
 
 
 def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Lessons | None:
-    """Returns what ``train.teachers`` say of the images that are learnt from; None without any.
+    """Returns what ``train.teachers`` predict for the training images; None without teachers.
 
     Args:
-        config: Of the pupil.
+        config: Configuration of the pupil.
         data: The dataset folders the teachers were trained on.
         learnt: Ids of the images the pupil is trained on.
 
@@ -39,11 +39,10 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
     """
     if not config.train.teachers:
         return None
-    task = config.model.task
-    teachers = [Path(name) for name in config.train.teachers]
-    scores = _mean_scores(teachers, data) if has_scores(task) else None
-    maps = _map_files(teachers, data) if has_masks(task) else {}
-    for kind, taught in (("a score", scores), ("a mask", maps if has_masks(task) else None)):
+    teachers, task = [Path(name) for name in config.train.teachers], config.model.task
+    found = _scores(teachers, data) if has_scores(task) else None
+    maps = _maps(teachers, data) if has_masks(task) else None
+    for kind, taught in (("a score", found), ("a mask", maps)):
         untaught = [] if taught is None else sorted(set(learnt) - taught.keys())
         if untaught:
             raise RunError(
@@ -52,11 +51,12 @@ def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Le
                 expected="for every image a teacher that was not trained on it",
                 action="Name the runs of all folds in train.teachers",
             )
-    return Lessons(scores, maps)
+    scores = None if found is None else {key: float(np.mean(each)) for key, each in found.items()}
+    return Lessons(scores, maps or {})
 
 
-def _mean_scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, float]:
-    told: dict[str, list[float]] = {}
+def _scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[float]]:
+    by_image: dict[str, list[float]] = {}
     for teacher in teachers:
         if (teacher / RELEASE_NAME).is_file():
             table = read_scores(teacher / OUT_OF_FOLD_NAME)
@@ -64,20 +64,20 @@ def _mean_scores(teachers: Sequence[Path], data: DataFolders) -> dict[str, float
         else:
             found = _held_out(teacher, data, "scores").score_by_id()
         for image_id, score in found.items():
-            told.setdefault(image_id, []).append(score)
-    return {image_id: float(np.mean(scores)) for image_id, scores in told.items()}
+            by_image.setdefault(image_id, []).append(score)
+    return by_image
 
 
-def _map_files(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
-    told: dict[str, list[Path]] = {}
+def _maps(teachers: Sequence[Path], data: DataFolders) -> dict[str, list[Path]]:
+    by_image: dict[str, list[Path]] = {}
     for teacher in teachers:
         for image_id, path in _held_out(teacher, data, "masks").probabilities.items():
-            told.setdefault(image_id, []).append(path)
-    return told
+            by_image.setdefault(image_id, []).append(path)
+    return by_image
 
 
 def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
-    """Returns what a run says about the images it validated on, and keeps it in the run folder."""
+    """Returns what a run predicts for its validation images, and keeps it in the run folder."""
     folder = RunFolder(teacher)
     folder.require_run(expected="a run or a release that can teach")
     config = load_config(folder.config)
@@ -96,15 +96,9 @@ def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
         )
     out = teacher / HELD_OUT_NAME
     if not out.is_dir() or not any(out.iterdir()):
+        maps = has_masks(task)
         try:
-            predict(
-                teacher,
-                data=data,
-                split="validation",
-                out=out,
-                probabilities=has_masks(task),
-                tta=True,
-            )
+            predict(teacher, data=data, split="validation", out=out, probabilities=maps, tta=True)
         except DermfuseError:
             if not (out.is_dir() and any(out.iterdir())):  # else another pupil was faster
                 raise

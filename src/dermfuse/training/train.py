@@ -1,15 +1,10 @@
-"""One training, from a configuration to a run folder.
-
-A warm start: the best weights of one run as the initial ones of another.
-
-Which Lightning module trains each kind of network.
-"""
+"""One training, from a configuration to a run folder."""
 
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +18,7 @@ from dermfuse.config import Config, ModelConfig, load_config
 from dermfuse.data.folders import DataFolders, list_folders, name_folders
 from dermfuse.data.isic2016 import TEST_DUPLICATES
 from dermfuse.data.splits import read_split, write_split
-from dermfuse.errors import ConfigError, RunError
+from dermfuse.errors import ConfigError, RunError, TrainingError
 from dermfuse.folders import (
     NOTICE,
     RunFolder,
@@ -45,7 +40,6 @@ from dermfuse.training.distributed import (
     find_processes,
     require_devices,
     require_shares,
-    share_batch_norms,
 )
 from dermfuse.training.graphs import require_graph
 from dermfuse.training.modules import (
@@ -54,15 +48,8 @@ from dermfuse.training.modules import (
     PairModule,
     SegmentationModule,
     TrainingModule,
-    require_compiler,
 )
-from dermfuse.training.recorder import (
-    AtomicCheckpointIO,
-    Recorder,
-    read_weights,
-    refuse_state,
-    require_history,
-)
+from dermfuse.training.recorder import AtomicCheckpointIO, Recorder, load_weights, refuse_state
 from dermfuse.training.samples import (
     Samples,
     TrainingSet,
@@ -72,75 +59,18 @@ from dermfuse.training.samples import (
     select_lesions,
 )
 from dermfuse.training.teachers import ask_teachers
+from dermfuse.training.updates import require_compiler
 
+_LOG = logging.getLogger(__name__)
 _KEPT = ("preset", "config", "seed", "init", "start", "epochs", "validation")
 
-
-def load_start(
-    network: nn.Module, start: Path, *, model: ModelConfig, validation: Sequence[str]
-) -> dict[str, Any]:
-    """Loads the best weights of a run into ``network``; returns what a record says of it.
-
-    Args:
-        network: Changed in place.
-        start: A run folder.
-        model: What ``network`` was built from; where its weights come from may differ.
-        validation: Images of the lesions that are to be validated on; the other run must not have
-            seen them. Without any, every run of the same network will do.
-
-    Raises:
-        RunError: ``start`` is no run, is of another network, or trained on ``validation``.
-    """
-    folder = RunFolder(start)
-    folder.require_run(expected="a run to start from, with config.toml and best.safetensors")
-    theirs = load_config(folder.config).model
-    if (theirs.network, theirs.backbone) != (model.network, model.backbone):
-        raise RunError(
-            f"{start} trained {_named(theirs)}",
-            expected=f"a run of {_named(model)}",
-            action="Start from another run, or train the same network",
-        )
-    if seen := sorted(set(read_split(folder.split).train) & set(validation)):
-        raise RunError(
-            f"{start} trained on {name_some(seen)}, which would be validated on",
-            expected="a run that has not seen the validation images",
-            action="Set its train.seed and data settings",
-        )
-    metadata = read_weights(folder.weights, network)
-    record = folder.read_record()
-    return {
-        "init": f"run {start.resolve().name}",
-        "start": {
-            **{key: record[key] for key in _KEPT if key in record},
-            "epoch": int(metadata.get("epoch", 0)),
-        },
-    }
-
-
-def read_origin(folder: RunFolder) -> dict[str, Any]:
-    """Returns what a run's record says of where its weights came from, for one that goes on."""
-    record = folder.read_record() if folder.record.is_file() else {}
-    return {key: record[key] for key in ("init", "start") if key in record}
-
-
-def require_no_origin(folder: RunFolder) -> None:
-    """Refuses to begin a run anew, from other weights, that began from another run's.
-
-    Raises:
-        RunError: If it did.
-    """
-    origin = read_origin(folder)
-    if "start" in origin:
-        raise RunError(
-            f"{folder.path} began from {origin['init']} and has no finished epoch",
-            expected="that run, to begin from it again",
-            action="Give it with --from",
-        )
-
-
-def _named(model: ModelConfig) -> str:
-    return " on ".join(part for part in (model.network, model.backbone) if part)
-
+_ADVICE = (
+    ".*does not have many workers.*",  # batches are row numbers, not images
+    ".*Checkpoint directory .* exists and is not empty.*",  # it is the run folder
+    ".*LeafSpec.*",  # Lightning's own use of a deprecated class
+    ".*training_step` returned `None`.*",  # a captured step has its own backward pass
+    ".*capturable=True.*",  # the first steps before a capture
+)
 
 MODULES: dict[str, type[TrainingModule]] = {
     "classifier": ClassifierModule,
@@ -150,17 +80,6 @@ MODULES: dict[str, type[TrainingModule]] = {
     "joint": JointModule,
 }
 """By ``model.network``."""
-
-
-_LOG = logging.getLogger(__name__)
-
-_ADVICE = (
-    ".*does not have many workers.*",  # batches are row numbers, not images
-    ".*Checkpoint directory .* exists and is not empty.*",  # it is the run folder
-    ".*LeafSpec.*",  # Lightning's own use of a deprecated class
-    ".*training_step` returned `None`.*",  # a captured step has its own backward pass
-    ".*capturable=True.*",  # the first steps before a capture
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +92,12 @@ class TrainingReport:
         best: Metrics of the epoch that is kept: the one that validated best or, where nothing
             is validated on, the last, with its training loss alone.
         left_out: Sentences about images that could not be used.
-        notice: That this is research software.
     """
 
     run: Path
     epochs: int
     best: dict[str, float]
     left_out: tuple[str, ...]
-    notice: str = NOTICE
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON-ready values."""
-        return {**asdict(self), "run": str(self.run)}
 
 
 def train(  # noqa: PLR0913 — one keyword for each option of the command
@@ -212,7 +125,7 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
             A resumed run has its weights already and does not read it again.
         leave_out: A list, a CSV of ``image_id,part``, of the images, masks and labels that may
             not be used.
-        resume: Goes on after the last whole epoch of ``run``; the metrics are those of a run
+        resume: Continues after the last whole epoch of ``run``; the metrics are those of a run
             that was never interrupted. A run folder without a finished epoch starts anew.
         devices: Trains on so many GPUs, or CPU processes, of this host; each takes a share of
             every batch (see ``dermfuse.training.distributed``). The script that calls this is
@@ -221,53 +134,49 @@ def train(  # noqa: PLR0913 — one keyword for each option of the command
         show_bar: Draws a progress bar on standard error.
 
     Raises:
-        DermfuseError: For whatever a user can mend; see ``dermfuse.errors``.
+        DermfuseError: For whatever a user can correct; see ``dermfuse.errors``.
     """
-    run = Path(run)
-    imagenet = None if imagenet is None else Path(imagenet)
-    start = None if start is None else Path(start)
-    leave_out = None if leave_out is None else Path(leave_out)
-    processes = find_processes(devices)
-    require_devices(processes, accelerator_of(config))
-    require_compiler(config.train, accelerator_of(config))
-    require_graph(config.train, accelerator_of(config), processes)
+    folder = RunFolder(Path(run))
+    accelerator, processes = accelerator_of(config), find_processes(devices)
+    require_devices(processes, accelerator)
+    require_compiler(config.train, accelerator)
+    require_graph(config.train, accelerator, processes)
     if processes.first and not resume:
-        require_free(run, what="run")
-    chosen = _choose(data, config, leave_out)
+        require_free(folder.path, what="run")
+    chosen = select_lesions(data, config, leave_out=Path(leave_out) if leave_out else None)
+    require_classes(chosen, config)
     for sentence in chosen.left_out if processes.first else ():
         _LOG.warning("%s", sentence)
-    folder = RunFolder(run)
-    record = {**_record(config, chosen, data), "devices": processes.count}
-    going_on = resume and (
+    resumes = resume and (
         _can_resume(folder, config, chosen) if processes.first else folder.state.exists()
     )
-    if not going_on and start is None:
-        require_no_origin(folder)
-    network = _initial_network(config, imagenet, pretrained=not going_on and start is None)
-    if going_on:
-        record |= read_origin(folder)
-    elif start is not None:
-        record |= load_start(network, start, model=config.model, validation=chosen.held_out)
+    record = {**_record(config, chosen, data), "devices": processes.count}
+    if resumes or not start:
+        record |= _read_origin(folder, resumes=resumes)
+    weights = Path(imagenet) if imagenet else None
+    network = _initial_network(config, weights, pretrained=not (resumes or start))
+    if start and not resumes:
+        held_out = chosen.held_out
+        record |= load_start(network, Path(start), model=config.model, validation=held_out)
     lessons = ask_teachers(config, data, chosen.split.train)
     samples = load_samples(chosen, config, lessons=lessons, progress=progress)
     require_classes_of_rows(samples, config)
     module = _module(network, samples, config, processes)
-    if processes.first and not going_on:
-        _open_run(folder, config, record, chosen, resume=resume)
+    if processes.first and not resumes:
+        if not resume:
+            new_folder(folder.path, what="run")
+        write_text(folder.config, config.to_toml())
+        write_split(folder.split, chosen.split)
+        write_json(folder.record, {**record, "status": "running", "epochs": 0})
     recorder = Recorder(folder, record, config)
     with quiet(), explain_memory(config):
-        trainer = _trainer(config, folder, recorder, processes, show_bar=show_bar)
-        _fit(trainer, module, recorder, going_on=going_on)
-    require_history(recorder)
+        trainer = _trainer(config, recorder, processes, show_bar=show_bar)
+        _fit(trainer, module, recorder, resumes=resumes)
+    if not recorder.history:
+        raise TrainingError("the training was stopped before the end of its first epoch")
     if processes.first:
         recorder.write_record("finished")
-    return TrainingReport(run, len(recorder.history), recorder.kept, chosen.left_out)
-
-
-def _choose(data: DataFolders, config: Config, leave_out: Path | None) -> TrainingSet:
-    chosen = select_lesions(data, config, leave_out=leave_out)
-    require_classes(chosen, config)
-    return chosen
+    return TrainingReport(folder.path, len(recorder.history), recorder.kept, chosen.left_out)
 
 
 def precision_of(config: Config) -> str:
@@ -302,47 +211,106 @@ def _multiplies_bfloat16(accelerator: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _fit(trainer: Trainer, module: TrainingModule, recorder: Recorder, *, going_on: bool) -> None:
-    """Trains to the end, or until it is told to stop.
+def load_start(
+    network: nn.Module, start: Path, *, model: ModelConfig, validation: Sequence[str]
+) -> dict[str, Any]:
+    """Loads the best weights of a run into ``network``; returns its record for this one's.
+
+    Args:
+        network: Changed in place.
+        start: A run folder.
+        model: What ``network`` was built from; where its weights come from may differ.
+        validation: Images of the lesions that are to be validated on; the other run must not have
+            seen them. Without any, every run of the same network will do.
 
     Raises:
-        RunError: The state of the run that goes on cannot be taken up.
-        KeyboardInterrupt: It was told to stop.
+        RunError: ``start`` is no run, is of another network, or trained on ``validation``.
     """
-    state = recorder.folder.state
-    try:
-        trainer.fit(module, ckpt_path=state if going_on else None, weights_only=True)
-    except SystemExit as stopped:  # how Lightning ends on Ctrl-C and on a termination signal
-        if trainer.is_global_zero and recorder.history:
-            recorder.write_record("interrupted")
-        raise KeyboardInterrupt from stopped
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
-        if not going_on or recorder.began:
-            raise
-        raise refuse_state(state) from error
+    folder = RunFolder(start)
+    folder.require_run(expected="a run to start from, with config.toml and best.safetensors")
+    theirs = load_config(folder.config).model
+    if (theirs.network, theirs.backbone) != (model.network, model.backbone):
+        raise RunError(
+            f"{start} trained {_named(theirs)}",
+            expected=f"a run of {_named(model)}",
+            action="Start from another run, or train the same network",
+        )
+    if seen := sorted(set(read_split(folder.split).train) & set(validation)):
+        raise RunError(
+            f"{start} trained on {name_some(seen)}, which would be validated on",
+            expected="a run that has not seen the validation images",
+            action="Set its train.seed and data settings",
+        )
+    metadata = load_weights(folder.weights, network)
+    record = folder.read_record()
+    return {
+        "init": f"run {start.resolve().name}",
+        "start": {
+            **{key: record[key] for key in _KEPT if key in record},
+            "epoch": int(metadata.get("epoch", 0)),
+        },
+    }
 
 
-def _initial_network(config: Config, imagenet: Path | None, *, pretrained: bool) -> torch.nn.Module:
-    seed_everything(config.train.seed, verbose=False)
-    network = build_network(config.model)
-    backbone = getattr(network, "backbone", None)
-    if config.model.init == "imagenet" and pretrained and isinstance(backbone, Backbone):
-        load_imagenet(backbone, folder=imagenet)
-    return network
+def _read_origin(folder: RunFolder, *, resumes: bool) -> dict[str, Any]:
+    """Returns the entries of a run's record about the run that its weights came from.
+
+    Raises:
+        RunError: It began from another run's weights and would begin anew, from other ones.
+    """
+    record = folder.read_record() if folder.record.is_file() else {}
+    if "start" in record and not resumes:
+        raise RunError(
+            f"{folder.path} began from {record['init']} and has no finished epoch",
+            expected="that run, to begin from it again",
+            action="Give it with --from",
+        )
+    return {key: record[key] for key in ("init", "start") if key in record} if resumes else {}
 
 
-def _module(
-    network: torch.nn.Module, samples: Samples, config: Config, processes: Processes
-) -> TrainingModule:
-    if processes.count > 1:
-        network = share_batch_norms(network, accelerator_of(config))
-    module = MODULES[config.model.network](network, samples, config)
-    if processes.count > 1:
-        smallest = min(map(batch_length, module.schedule(0)))
-        require_shares(smallest, len(samples.validation_rows), processes)
-    return module.to(memory_format=torch.channels_last)
+def _named(model: ModelConfig) -> str:
+    return " on ".join(part for part in (model.network, model.backbone) if part)
+
+
+def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
+    """Returns whether there is an epoch to continue after; refuses another run's folder."""
+    sweep_unfinished(folder.path)  # of a run that was killed while it wrote
+    if not folder.path.exists() or not any(folder.path.iterdir()):
+        return False
+    folder.require_run(
+        expected="the folder of an interrupted run, with config.toml",
+        action="Choose the run's folder, or leave --resume out and choose a new one",
+    )
+    before, now = (_comparable(mapping) for mapping in (load_config(folder.config), config))
+    if changed := [
+        f"{key} {old!r} -> {now[key]!r}" for key, old in before.items() if now[key] != old
+    ]:
+        raise RunError(
+            f"{folder.path} was trained with another configuration ({', '.join(changed)})",
+            expected="the same one; only train.epochs may grow, under the plateau rule",
+            action="Resume with the run's own settings or choose a new folder",
+        )
+    if folder.record.exists():
+        fingerprint = folder.read_record().get("data", {}).get("fingerprint")
+        if fingerprint not in (None, chosen.fingerprint):
+            raise RunError(
+                f"{folder.path} was trained on other images",
+                expected="the data set the run began with",
+                action="Give the same --data and --leave-out, or choose a new folder",
+            )
+    if folder.state.exists():
+        write_text(folder.config, config.to_toml())
+    return folder.state.exists()
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    """Returns the settings that a run and its continuation share, ``table.key`` -> value."""
+    free = {"train.threads", "train.device", "train.compile", "train.graph"}
+    if config.train.schedule == "plateau":
+        free.add("train.epochs")  # the cosine's length is its epochs
+    tables = (kv for kv in config.to_mapping().items() if isinstance(kv[1], dict))
+    flat = {f"{table}.{key}": value for table, values in tables for key, value in values.items()}
+    return {key: value for key, value in flat.items() if key not in free}
 
 
 def _record(config: Config, chosen: TrainingSet, data: DataFolders) -> dict[str, Any]:
@@ -354,7 +322,7 @@ def _record(config: Config, chosen: TrainingSet, data: DataFolders) -> dict[str,
         "seed": config.train.seed,
         "init": config.model.init,
         **environment(),
-        "device": _device_name(config),
+        "device": torch.cuda.get_device_name() if accelerator_of(config) == "cuda" else "CPU",
         "precision": precision_of(config),
         "threads": config.train.threads or torch.get_num_threads(),
         "data": {
@@ -386,78 +354,31 @@ def _summary(config: Config, chosen: TrainingSet, data: DataFolders) -> str:
     return f"{name_folders(data)}, {sides}, {how} by {config.data.split}"
 
 
-def _device_name(config: Config) -> str:
-    return torch.cuda.get_device_name() if accelerator_of(config) == "cuda" else "CPU"
+def _initial_network(config: Config, imagenet: Path | None, *, pretrained: bool) -> torch.nn.Module:
+    seed_everything(config.train.seed, verbose=False)
+    network = build_network(config.model)
+    backbone = getattr(network, "backbone", None)
+    if config.model.init == "imagenet" and pretrained and isinstance(backbone, Backbone):
+        load_imagenet(backbone, folder=imagenet)
+    return network
 
 
-def _open_run(
-    folder: RunFolder, config: Config, record: dict[str, Any], chosen: TrainingSet, *, resume: bool
-) -> None:
-    if not resume:
-        new_folder(folder.path, what="run")
-    write_text(folder.config, config.to_toml())
-    write_split(folder.split, chosen.split)
-    write_json(folder.record, {**record, "status": "running", "epochs": 0})
-
-
-def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
-    """Returns whether there is a whole epoch to go on from, and refuses another run's folder."""
-    sweep_unfinished(folder.path)  # of a run that was killed while it wrote
-    if not folder.path.exists() or not any(folder.path.iterdir()):
-        return False
-    folder.require_run(
-        expected="the folder of an interrupted run, with config.toml",
-        action="Choose the run's folder, or leave --resume out and choose a new one",
-    )
-    before, now = (_comparable(mapping) for mapping in (load_config(folder.config), config))
-    if before != now:
-        raise RunError(
-            f"{folder.path} was trained with another configuration ({_difference(before, now)})",
-            expected="the same one; only train.epochs may grow, under the plateau rule",
-            action="Resume with the run's own settings or choose a new folder",
-        )
-    if folder.record.exists():
-        fingerprint = folder.read_record().get("data", {}).get("fingerprint")
-        if fingerprint not in (None, chosen.fingerprint):
-            raise RunError(
-                f"{folder.path} was trained on other images",
-                expected="the data set the run began with",
-                action="Give the same --data and --leave-out, or choose a new folder",
-            )
-    if folder.state.exists():
-        write_text(folder.config, config.to_toml())
-    return folder.state.exists()
-
-
-def _comparable(config: Config) -> dict[str, Any]:
-    mapping = config.to_mapping()
-    flat = {
-        f"{table}.{key}": value
-        for table, values in mapping.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-    }
-    free = {"train.threads", "train.device", "train.compile", "train.graph"}
-    if config.train.schedule == "plateau":
-        free.add("train.epochs")  # the cosine's length is its epochs
-    for key in free:
-        flat.pop(key)
-    return flat
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    changed = [key for key, value in before.items() if now[key] != value]
-    return ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
+def _module(
+    network: torch.nn.Module, samples: Samples, config: Config, processes: Processes
+) -> TrainingModule:
+    if processes.count > 1 and accelerator_of(config) == "cuda":
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    module = MODULES[config.model.network](network, samples, config)
+    if processes.count > 1:
+        smallest = min(map(batch_length, module.schedule(0)))
+        require_shares(smallest, len(samples.validation_rows), processes)
+    return module.to(memory_format=torch.channels_last)
 
 
 def _trainer(
-    config: Config,
-    folder: RunFolder,
-    recorder: Recorder,
-    processes: Processes,
-    *,
-    show_bar: bool,
+    config: Config, recorder: Recorder, processes: Processes, *, show_bar: bool
 ) -> Trainer:
+    folder = recorder.folder
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     checkpoint = ModelCheckpoint(
@@ -489,6 +410,28 @@ def _trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _fit(trainer: Trainer, module: TrainingModule, recorder: Recorder, *, resumes: bool) -> None:
+    """Trains to the end, or until it is stopped.
+
+    Raises:
+        RunError: The state of the run that is resumed cannot be read.
+        KeyboardInterrupt: It was stopped.
+    """
+    state = recorder.folder.state
+    try:
+        trainer.fit(module, ckpt_path=state if resumes else None, weights_only=True)
+    except SystemExit as stopped:  # how Lightning ends on Ctrl-C and on a termination signal
+        if trainer.is_global_zero and recorder.history:
+            recorder.write_record("interrupted")
+        raise KeyboardInterrupt from stopped
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
+        if not resumes or recorder.began:
+            raise
+        raise refuse_state(state) from error
 
 
 @contextmanager

@@ -52,17 +52,6 @@ def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
     return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
 
 
-def unpack_bytes(packed: dict[str, Any]) -> NDArray[np.uint8]:
-    """Returns what ``pack_bytes`` packed.
-
-    Example:
-        >>> unpack_bytes(pack_bytes(np.array([[1, 2]], np.uint8)))
-        array([[1, 2]], dtype=uint8)
-    """
-    content = zlib.decompress(base64.b64decode(packed["zlib"]))
-    return np.frombuffer(content, np.uint8).reshape(packed["shape"])
-
-
 def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
     """Returns the arrays of a release's gate, by cloud and name."""
     return {
@@ -95,10 +84,10 @@ class WebBuild:
     Args:
         out: The folder.
         release: Name of the release in it.
-        build: What tells it from other builds, in hexadecimal.
+        build: Its name in hexadecimal, which follows from its files.
         files: How many files a browser loads.
-        bytes: Of them together, not compressed.
-        heavy_bytes: Of them, networks and WebAssembly.
+        bytes: The size of them all, not compressed.
+        heavy_bytes: The share of networks and WebAssembly.
     """
 
     out: Path
@@ -110,14 +99,7 @@ class WebBuild:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the build as JSON values."""
-        return {
-            "out": str(self.out),
-            "release": self.release,
-            "build": self.build,
-            "files": self.files,
-            "bytes": self.bytes,
-            "heavy_bytes": self.heavy_bytes,
-        }
+        return asdict(self) | {"out": str(self.out)}
 
 
 def build_web(out: Path, *, release: Path | None = None, compiled: Path | None = None) -> WebBuild:
@@ -194,29 +176,16 @@ def add_release(app: Path, release: Path) -> WebBuild:
     """
     files = dict(pack_release(release).files)
     record = parse_release(files[RELEASE_NAME], str(release / RELEASE_NAME))
-    target = app / "release"
-    target.mkdir()
-    packed = None
     if record.gate:
         arrays = files.pop(record.gate.file)
         packed = pack_dermoscopy(parse_dermoscopy(arrays, str(release / record.gate.file)))
+        files[GATE_NAME] = json.dumps(packed, separators=(",", ":")).encode()
+    target = app / "release"
+    target.mkdir()
     for name, content in files.items():
         with atomic_write(target / name) as file:
             file.write(content)
-    if packed is not None:
-        write_text(target / GATE_NAME, json.dumps(packed, separators=(",", ":")))
     return _seal(app, record.name)
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    bytes: int
-    sha256: str
-
-    @property
-    def is_heavy(self) -> bool:
-        return self.path.endswith((".onnx", ".wasm", GATE_NAME))
 
 
 def _seal(app: Path, release: str) -> WebBuild:
@@ -225,20 +194,15 @@ def _seal(app: Path, release: str) -> WebBuild:
     The build's name follows from its files; ``web/src/worker/digests.ts`` makes it again.
     """
     _seal_page(app)
-    files = [
-        _File(path.relative_to(app).as_posix(), path.stat().st_size, digest_file(path))
-        for path in sorted(app.rglob("*"))
-        if path.is_file() and path.name != _SERVICE_WORKER
-    ]
-    parts = {
-        "shell": [asdict(file) for file in files if not file.is_heavy],
-        "heavy": [asdict(file) for file in files if file.is_heavy],
-    }
-    lines = [
-        f"{file['sha256']} {file['bytes']} {file['path']}\n"
-        for file in [*parts["shell"], *parts["heavy"]]
-    ]
-    build = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    parts: dict[str, list[dict[str, Any]]] = {"shell": [], "heavy": []}
+    for path in sorted(app.rglob("*")):
+        if path.is_file() and path.name != _SERVICE_WORKER:
+            name, size = path.relative_to(app).as_posix(), path.stat().st_size
+            part = parts["heavy" if name.endswith((".onnx", ".wasm", GATE_NAME)) else "shell"]
+            part.append({"path": name, "bytes": size, "sha256": digest_file(path)})
+    files = [*parts["shell"], *parts["heavy"]]
+    lines = "".join(f"{file['sha256']} {file['bytes']} {file['path']}\n" for file in files)
+    build = hashlib.sha256(lines.encode()).hexdigest()[:16]
     write_json(app / BUILD_NAME, {"build": build, **parts})
     worker = app / _SERVICE_WORKER
     write_text(worker, worker.read_text(encoding="utf-8").replace(_PLACEHOLDER, build))
@@ -247,8 +211,8 @@ def _seal(app: Path, release: str) -> WebBuild:
         release=release,
         build=build,
         files=len(files),
-        bytes=sum(file.bytes for file in files),
-        heavy_bytes=sum(file.bytes for file in files if file.is_heavy),
+        bytes=sum(file["bytes"] for file in files),
+        heavy_bytes=sum(file["bytes"] for file in parts["heavy"]),
     )
 
 

@@ -5,7 +5,6 @@ are drawn in integers, so that they are the same everywhere.
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ from dermfuse.release.gate import read_dermoscopy
 from dermfuse.release.networks import Network, ask_all, join_activations, join_masks, load_networks
 from dermfuse.web.build import pack_bytes, pack_dermoscopy, pack_floats
 
-VECTORS_NAME = "vectors.json"
 FORMAT = 1
 
 Lesion = Literal["whole", "cut", "none"]
@@ -40,37 +38,25 @@ _IMAGES: dict[str, tuple[int, int, Lesion]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenVectors:
-    """What was written.
-
-    Args:
-        path: The file.
-        images: How many images it holds.
-    """
-
-    path: Path
-    images: int
-
-
-def write_vectors(out: str | Path, *, release: str | Path | None = None) -> WrittenVectors:
+def write_vectors(out: str | Path, *, release: str | Path | None = None) -> tuple[Path, int]:
     """Writes ``vectors.json`` into a new folder.
 
     Args:
         out: The folder; new or empty.
         release: Whose answers to write; those of the networks of the package if left out.
 
+    Returns:
+        The file, and how many images it holds.
+
     Raises:
         ReleaseError: The release cannot be used.
         RunError: ``out`` exists and is not empty.
         StorageError: It cannot be written.
     """
-    out = Path(out)
-    release = None if release is None else Path(release)
     record = make_vectors(choose_release(release))
-    path = new_folder(out, what="vectors") / VECTORS_NAME
+    path = new_folder(Path(out), what="vectors") / "vectors.json"
     write_json(path, record, compact=True)
-    return WrittenVectors(path, len(record["images"]))
+    return path, len(record["images"])
 
 
 def make_vectors(folder: Path) -> dict[str, Any]:
@@ -132,8 +118,8 @@ def draw_image(width: int, height: int, *, lesion: Lesion = "whole") -> NDArray[
     """Returns drawn skin and a lobed lesion of several colours, made in integers alone.
 
     Args:
-        width: Of the image, in pixels.
-        height: Likewise.
+        width: How wide the image is, in pixels.
+        height: How high it is.
         lesion: Whether there is one, and whether it runs out of the frame.
 
     Returns:

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from dermfuse.errors import ConfigError
 from dermfuse.models.backbones.base import Backbone
@@ -18,22 +17,13 @@ from dermfuse.models.backbones.vgg import Vgg16
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
-BACKBONES: Mapping[str, type[Backbone]] = MappingProxyType(
-    {
-        backbone.name: backbone
-        for backbone in (
-            MobileNetV1,
-            DenseNet121,
-            SqueezeNet,
-            ShuffleNet,
-            ResNet18,
-            Vgg16,
-            ResNeXt50,
-            EfficientNetLite0,
-            MobileNetV2,
-        )
-    }
-)
+BACKBONES: Mapping[str, type[Backbone]] = {
+    backbone.name: backbone
+    for backbone in (
+        *(MobileNetV1, DenseNet121, SqueezeNet, ShuffleNet, ResNet18),
+        *(Vgg16, ResNeXt50, EfficientNetLite0, MobileNetV2),
+    )
+}
 """Every backbone by its name."""
 
 

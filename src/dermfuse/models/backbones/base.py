@@ -10,8 +10,9 @@ The joint network needs both in one pass: ``embedding_map`` makes the latter of 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ from torch.nn import functional as F
 
 STRIDES = (2, 4, 8, 16, 32)
 """Strides of the five maps that ``Backbone.features`` returns."""
+
+Maps = tuple[Tensor, ...]
+"""Five feature maps, shallow to deep, (B, C, H/2, W/2) to (B, C, H/32, W/32)."""
+State = Mapping[str, Tensor]
+"""Weights by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Release:
 
     Args:
         same_padding: Strided convolutions pad as TensorFlow's SAME; else on both sides alike.
-        epsilon: Of every BatchNorm.
+        epsilon: Epsilon of every BatchNorm.
     """
 
     same_padding: bool
@@ -61,7 +67,7 @@ class Backbone(nn.Module, ABC):
     """A convolutional network without its ImageNet classifier.
 
     Attributes:
-        name: As presets spell it, e.g. ``mobilenet_v1``.
+        name: Its name in presets, e.g. ``mobilenet_v1``.
         normalisation: How its published weights expect pixels.
         channels: Channels of the maps at strides 2, 4, 8, 16 and 32.
         embedding_channels: Channels of the map that ``forward`` returns.
@@ -73,7 +79,7 @@ class Backbone(nn.Module, ABC):
     embedding_channels: ClassVar[int]
 
     @abstractmethod
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the maps at strides 2, 4, 8, 16 and 32.
 
         Args:
@@ -91,6 +97,50 @@ class Backbone(nn.Module, ABC):
     def embedding_layers(self) -> tuple[nn.Module, ...]:
         """Returns the layers that ``embedding_map`` alone uses."""
         return ()
+
+
+def maps_before_halving(x: Tensor, blocks: nn.ModuleList, strides: Sequence[int]) -> Maps:
+    """Returns what every block of stride 2 gets, and what the last block returns.
+
+    Args:
+        x: The first block's input.
+        blocks: One after the other.
+        strides: Stride of each block, 1 or 2.
+    """
+    maps = []
+    for block, stride in zip(blocks, strides, strict=True):
+        if stride == 2:
+            maps.append(x)
+        x = block(x)
+    return *maps, x
+
+
+def initialise(network: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Draws the weights of all convolutions as He et al. (2015) do; biases become zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def rename_numbered(state: State, names: Iterable[str]) -> dict[str, Tensor]:
+    """Returns the weights of torchvision's ``features.N`` under own names, in the order of N.
+
+    Args:
+        state: ``features.N.weight`` ..., and nothing else.
+        names: One for each N that has weights.
+
+    Raises:
+        ValueError: There are fewer or more of them, or other names.
+    """
+    numbers = sorted({int(key.split(".")[1]) for key in state})
+    own = dict(zip(numbers, names, strict=True))
+    renamed = {}
+    for key, tensor in state.items():
+        _, number, rest = key.split(".", 2)
+        renamed[f"{own[int(number)]}.{rest}"] = tensor
+    return renamed
 
 
 class Normalise(nn.Module):

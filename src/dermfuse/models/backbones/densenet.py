@@ -1,14 +1,12 @@
 """DenseNet-121: Huang et al. 2017, "Densely Connected Convolutional Networks"."""
 
 import re
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import IMAGENET, Backbone, Maps, State
 
 GROWTH = 32
 """k: channels that each dense layer adds."""
@@ -65,7 +63,7 @@ class DenseNet121(Backbone):
     them (128, 256, 512 channels, before its pooling), and dense block 4.
 
     Paper:
-        Table II. The skips are said to be "dense blocks 1, 2, 3"; the stated file of 48 MB, and
+        Table II. The paper takes as skips "dense blocks 1, 2, 3"; the stated file of 48 MB, and
         Fig. 6, where one encoder block is a dense block with its transition layer, say that they
         are taken after the transition's 1x1 convolution: 48.6 MB (46.3 MiB). The uncompressed
         blocks would make 54.8 MB (52.3 MiB).
@@ -75,10 +73,10 @@ class DenseNet121(Backbone):
         torch.Size([1, 1024, 2, 2])
     """
 
-    name: ClassVar[str] = "densenet121"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (64, 128, 256, 512, 1024)
-    embedding_channels: ClassVar[int] = 1024
+    name = "densenet121"
+    normalisation = IMAGENET
+    channels = (64, 128, 256, 512, 1024)
+    embedding_channels = 1024
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +95,7 @@ class DenseNet121(Backbone):
                 c //= COMPRESSION
         self.norm = nn.BatchNorm2d(c, eps=EPSILON)
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the maps at strides 2, 4, 8, 16 and 32."""
         stem = self.stem(x)  # (B, 64, H/2, W/2)
         x = F.max_pool2d(stem, kernel_size=3, stride=2, padding=1)
@@ -107,10 +105,10 @@ class DenseNet121(Backbone):
             maps.append(x)
             x = F.avg_pool2d(x, kernel_size=2)
         x = F.relu(self.norm(self.blocks[-1](x)), inplace=True)  # (B, 1024, H/32, W/32)
-        return maps[0], maps[1], maps[2], maps[3], x
+        return *maps, x
 
 
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_torchvision(state: State) -> dict[str, Tensor]:
     """Returns weights under this file's names, from torchvision's.
 
     Args:

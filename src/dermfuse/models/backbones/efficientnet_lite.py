@@ -4,43 +4,31 @@ Without squeeze-and-excitation and with ReLU6 instead of swish, it quantises wel
 TensorFlow release (SAME padding, BatchNorm epsilon 1e-3), as its weights were trained.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from dermfuse.models.backbones.base import TENSORFLOW, Backbone, Normalisation
-from dermfuse.models.backbones.mobilenet_v1 import ConvNormReLU6
-from dermfuse.models.backbones.mobilenet_v2 import stack_bottlenecks
-
-
-class Stage(NamedTuple):
-    """n blocks: expansion t, c output channels, stride s of the first, kernel k."""
-
-    t: int
-    c: int
-    n: int
-    s: int
-    k: int
-
-
-STEM_CHANNELS = 32
-STAGES = (
-    Stage(t=1, c=16, n=1, s=1, k=3),  # stride 2
-    Stage(t=6, c=24, n=2, s=2, k=3),  # stride 4
-    Stage(t=6, c=40, n=2, s=2, k=5),  # stride 8
-    Stage(t=6, c=80, n=3, s=2, k=3),
-    Stage(t=6, c=112, n=3, s=1, k=5),  # stride 16
-    Stage(t=6, c=192, n=4, s=2, k=5),
-    Stage(t=6, c=320, n=1, s=1, k=3),  # stride 32
+from dermfuse.models.backbones.base import TENSORFLOW, Maps, Normalisation, State
+from dermfuse.models.backbones.mobilenet_v2 import (
+    TOP_CHANNELS,
+    Bottleneck,
+    MobileNetV2,
+    rename_layers,
 )
-TOP_CHANNELS = 1280
+
+STAGES = (
+    Bottleneck(t=1, c=16, n=1, s=1),  # stride 2
+    Bottleneck(t=6, c=24, n=2, s=2),  # stride 4
+    Bottleneck(t=6, c=40, n=2, s=2, k=5),  # stride 8
+    Bottleneck(t=6, c=80, n=3, s=2),
+    Bottleneck(t=6, c=112, n=3, s=1, k=5),  # stride 16
+    Bottleneck(t=6, c=192, n=4, s=2, k=5),
+    Bottleneck(t=6, c=320, n=1, s=1),  # stride 32
+)
 
 
-class EfficientNetLite0(Backbone):
+class EfficientNetLite0(MobileNetV2):
     """EfficientNet-Lite0 without its classifier: 3,371,008 trainable parameters.
 
-    ``forward`` adds the 1x1 convolution to 1280 channels, which only the classifier uses.
+    Its blocks and its top are MobileNetV2's. The map at stride 2 is the first stage's.
 
     Example:
         >>> import torch
@@ -48,71 +36,27 @@ class EfficientNetLite0(Backbone):
         torch.Size([1, 1280, 2, 2])
     """
 
-    name: ClassVar[str] = "efficientnet_lite0"
-    normalisation: ClassVar[Normalisation] = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
-    channels: ClassVar[tuple[int, int, int, int, int]] = (16, 24, 40, 112, 320)
-    embedding_channels: ClassVar[int] = TOP_CHANNELS
+    name = "efficientnet_lite0"
+    normalisation = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+    channels = (16, 24, 40, 112, 320)
+    embedding_channels = TOP_CHANNELS
+    rows = STAGES
+    release = TENSORFLOW
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = ConvNormReLU6(3, STEM_CHANNELS, kernel=3, s=2)
-        self.stages = nn.ModuleList()
-        c_in = STEM_CHANNELS
-        for t, c, n, s, k in STAGES:
-            self.stages.append(stack_bottlenecks(c_in, c, t=t, n=n, s=s, k=k, release=TENSORFLOW))
-            c_in = c
-        self.top = ConvNormReLU6(c_in, TOP_CHANNELS, kernel=1)
-
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the maps at strides 2, 4, 8, 16 and 32."""
-        x = self.stem(x)  # (B, 32, H/2, W/2)
-        maps = []
-        for stage, module in zip(STAGES, self.stages, strict=True):
-            if stage.s == 2:
-                maps.append(x)
-            x = module(x)
-        return maps[0], maps[1], maps[2], maps[3], x
-
-    def embedding_map(self, deepest: Tensor) -> Tensor:
-        """Returns the map that is pooled, (B, 1280, H/32, W/32), from that at stride 32."""
-        top: Tensor = self.top(deepest)
-        return top
-
-    def embedding_layers(self) -> tuple[nn.Module, ...]:
-        """Returns the top layer."""
-        return (self.top,)
+        return self.stage_maps(self.stem(x))
 
 
-def convert_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns weights under this file's names, from timm's ``tf_efficientnet_lite0``.
+def convert_timm(state: State) -> dict[str, Tensor]:
+    """Returns weights under MobileNetV2's names, from timm's ``tf_efficientnet_lite0``.
 
     Args:
-        state: ``conv_stem``, ``bn1``, ``blocks.I.J.{conv_pw,bn1,conv_dw,bn2,conv_pwl,bn3}``
-            (``{conv_dw,bn1,conv_pw,bn2}`` in the first stage), ``conv_head``, ``bn2``.
+        state: ``conv_stem``, ``bn1``, ``blocks.I.J.LAYER``, ``conv_head``, ``bn2``.
     """
-    return {_own_name(key): tensor for key, tensor in state.items()}
-
-
-_OUTER = {"conv_stem": "stem.conv", "bn1": "stem.norm", "conv_head": "top.conv", "bn2": "top.norm"}
-_SEPARABLE = {
-    "conv_dw": "depthwise.conv",
-    "bn1": "depthwise.norm",
-    "conv_pw": "project.conv",
-    "bn2": "project.norm",
-}
-_INVERTED = {
-    "conv_pw": "expand.conv",
-    "bn1": "expand.norm",
-    "conv_dw": "depthwise.conv",
-    "bn2": "depthwise.norm",
-    "conv_pwl": "project.conv",
-    "bn3": "project.norm",
-}
-
-
-def _own_name(key: str) -> str:
-    *path, module, leaf = key.split(".")
-    if not path:
-        return f"{_OUTER.get(module, module)}.{leaf}"
-    names = _SEPARABLE if path[1] == "0" else _INVERTED
-    return ".".join(["stages", *path[1:], names.get(module, module), leaf])
+    return rename_layers(
+        state,
+        outer="conv_stem bn1 conv_head bn2",
+        first="conv_dw bn1 conv_pw bn2",
+        later="conv_pw bn1 conv_dw bn2 conv_pwl bn3",
+    )

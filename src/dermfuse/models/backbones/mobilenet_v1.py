@@ -4,19 +4,19 @@ Follows TensorFlow's release (SAME padding, ReLU6, BatchNorm epsilon 1e-3), beca
 what the published ImageNet weights were trained with.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from dermfuse.models.backbones.base import (
     SYMMETRIC,
     TENSORFLOW,
     Backbone,
-    Normalisation,
+    Maps,
     Release,
     SamePadConv2d,
+    State,
+    maps_before_halving,
 )
 
 
@@ -93,10 +93,10 @@ class MobileNetV1(Backbone):
         torch.Size([1, 1024, 2, 2])
     """
 
-    name: ClassVar[str] = "mobilenet_v1"
-    normalisation: ClassVar[Normalisation] = SYMMETRIC
-    channels: ClassVar[tuple[int, int, int, int, int]] = (32, 128, 256, 512, 1024)
-    embedding_channels: ClassVar[int] = 1024
+    name = "mobilenet_v1"
+    normalisation = SYMMETRIC
+    channels = (32, 128, 256, 512, 1024)
+    embedding_channels = 1024
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,19 +106,14 @@ class MobileNetV1(Backbone):
             SeparableBlock(c, block.c, s=block.s) for c, block in zip(c_in, BLOCKS, strict=False)
         )
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the maps at strides 2, 4, 8, 16 and 32."""
-        stages = []
-        x = self.stem(x)  # (B, 32, H/2, W/2)
-        stages.append(x)
-        for row, (block, module) in enumerate(zip(BLOCKS, self.blocks, strict=True)):
-            if block.s == 2 and row > 1:  # the map at stride 2 is the stem's
-                stages.append(x)
-            x = module(x)
-        return stages[0], stages[1], stages[2], stages[3], x
+        stem = self.stem(x)  # (B, 32, H/2, W/2)
+        _, *deeper = maps_before_halving(stem, self.blocks, [block.s for block in BLOCKS])
+        return stem, *deeper
 
 
-def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_published(state: State) -> dict[str, Tensor]:
     """Returns weights under this file's names, from the names of the published file.
 
     Args:
@@ -134,37 +129,29 @@ def convert_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def convert_keras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns Keras's weights (HWIO) under the names of the published file (OIHW).
+_KERAS = {  # Keras's weights: ours, and the order of their axes there
+    "kernel": ("weight", (3, 2, 0, 1)),  # (H, W, I, O) -> (O, I, H, W)
+    "depthwise_kernel": ("weight", (2, 3, 0, 1)),  # (H, W, C, 1) -> (C, 1, H, W)
+    "gamma": ("weight", (0,)),
+    "beta": ("bias", (0,)),
+    "moving_mean": ("running_mean", (0,)),
+    "moving_variance": ("running_var", (0,)),
+}
+
+
+def convert_keras(state: State) -> dict[str, Tensor]:
+    """Returns Keras's weights under the names of the published file.
 
     Args:
         state: ``LAYER/WEIGHT`` as in Keras's HDF5 file: ``conv1/kernel``,
             ``conv_dw_1_bn/gamma``, ``conv_pw_13/kernel``...
     """
-    return {_published_name(key): _oihw(key, tensor) for key, tensor in state.items()}
-
-
-_KERAS_LEAVES = {
-    "kernel": "weight",
-    "depthwise_kernel": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-
-
-def _published_name(key: str) -> str:
-    layer, leaf = key.split("/")
-    index = "1" if layer.endswith("_bn") else "0"
-    kind, _, number = layer.removesuffix("_bn").removeprefix("conv_").partition("_")
-    module = f"blocks.{int(number) - 1}.{kind}" if number else "conv_stem"
-    return f"{module}.{index}.{_KERAS_LEAVES[leaf]}"
-
-
-def _oihw(key: str, tensor: Tensor) -> Tensor:
-    if key.endswith("/depthwise_kernel"):
-        return tensor.permute(2, 3, 0, 1).contiguous()  # (H, W, C, 1) -> (C, 1, H, W)
-    if key.endswith("/kernel"):
-        return tensor.permute(3, 2, 0, 1).contiguous()  # (H, W, I, O) -> (O, I, H, W)
-    return torch.clone(tensor)
+    converted = {}
+    for key, tensor in state.items():
+        layer, weight = key.split("/")
+        leaf, axes = _KERAS[weight]
+        kind, _, number = layer.removesuffix("_bn").removeprefix("conv_").partition("_")
+        module = f"blocks.{int(number) - 1}.{kind}" if number else "conv_stem"
+        index = int(layer.endswith("_bn"))
+        converted[f"{module}.{index}.{leaf}"] = tensor.permute(axes).contiguous()
+    return converted

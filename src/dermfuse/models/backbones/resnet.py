@@ -1,26 +1,22 @@
-"""ResNet-18, as the paper used it and as torchvision publishes it (He et al., 2015 and 2016).
+"""ResNet-18, the paper's baseline (He et al., 2015 and 2016).
 
-``ResNet18`` is the paper's baseline. Its 11,187,915 parameters are those of the pre-activation
-network (arXiv:1603.05027) in the Keras release it was taken from: a BatchNorm without scale on
-the input, BatchNorm and ReLU before every convolution, and a projection in the first unit of
-every stage, the first stage included.
+Its 11,187,915 parameters are those of the pre-activation network (arXiv:1603.05027) in the Keras
+release it was taken from: a BatchNorm without scale on the input, BatchNorm and ReLU before every
+convolution, and a projection in the first unit of every stage, the first stage included.
 
-``ResNet18PostActivation`` is torchvision's network (arXiv:1512.03385), for which weights exist.
-``convert_torchvision`` transplants them into the former; see there how far that is exact.
+torchvision publishes weights of the original network (arXiv:1512.03385) alone.
+``convert_torchvision`` transplants them; see there how far that is exact.
 """
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import IMAGENET, Backbone, Maps, State, initialise
 
 STEM_CHANNELS = 64
-UNITS = 2
 STAGES = (
     # channels, stride
     (64, 1),  # conv2_x
@@ -29,7 +25,7 @@ STAGES = (
     (512, 2),  # conv5_x
 )
 """Table 1 of arXiv:1512.03385, column "18-layer": two units of two 3x3 convolutions each."""
-EPS = 1e-5
+EPS = nn.BatchNorm2d(1).eps
 
 
 class ShiftBatchNorm2d(nn.BatchNorm2d):
@@ -40,7 +36,7 @@ class ShiftBatchNorm2d(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=EPS, affine=False)
+        super().__init__(channels, affine=False)
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,16 +50,16 @@ class PreActivationUnit(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        stride: Of the first convolution.
+        stride: Stride of the first convolution.
         project: Whether the shortcut is a 1x1 convolution of the activated input (the first
             unit of a stage) or the input as it came.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, project: bool) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels, eps=EPS)
+        self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv1 = _conv3x3(in_channels, out_channels, stride)
-        self.bn2 = nn.BatchNorm2d(out_channels, eps=EPS)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = _conv3x3(out_channels, out_channels)
         self.shortcut = (
             nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if project else None
@@ -80,119 +76,43 @@ class PreActivationUnit(nn.Module):
 class ResNet18(Backbone):
     """The paper's ResNet-18: pre-activation units and a BatchNorm on the input."""
 
-    name: ClassVar[str] = "resnet18"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (64, 64, 128, 256, 512)
-    embedding_channels: ClassVar[int] = 512
+    name = "resnet18"
+    normalisation = IMAGENET
+    channels = (64, 64, 128, 256, 512)
+    embedding_channels = 512
 
     def __init__(self) -> None:
         super().__init__()
         self.bn_input = ShiftBatchNorm2d(3)
         self.conv0 = nn.Conv2d(3, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
-        self.bn0 = nn.BatchNorm2d(STEM_CHANNELS, eps=EPS)
+        self.bn0 = nn.BatchNorm2d(STEM_CHANNELS)
         self.stages = nn.ModuleList()
         width = STEM_CHANNELS
         for channels, stride in STAGES:
             first = PreActivationUnit(width, channels, stride=stride, project=True)
-            others = (
-                PreActivationUnit(channels, channels, stride=1, project=False)
-                for _ in range(UNITS - 1)
-            )
-            self.stages.append(nn.ModuleList([first, *others]))
+            second = PreActivationUnit(channels, channels, stride=1, project=False)
+            self.stages.append(nn.ModuleList([first, second]))
             width = channels
-        self.bn1 = nn.BatchNorm2d(width, eps=EPS)
-        _initialise(self)
+        self.bn1 = nn.BatchNorm2d(width)
+        initialise(self)
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the stem and the four stages, each after the BatchNorm and ReLU that follow it.
 
         Args:
             x: Normalised images, (B, 3, H, W), H and W multiples of 32.
         """
         stem = F.relu(self.bn0(self.conv0(self.bn_input(x))), inplace=True)
-        maps = [stem]
         x = F.max_pool2d(stem, 3, stride=2, padding=1)
-        for index, stage in enumerate(self.stages):
-            for position, unit in enumerate(stage.children()):
-                activated, x = unit(x)
-                if index > 0 and position == 0:
-                    maps.append(activated)  # the stage before, as the next one sees it
-        _, stride4, stride8, stride16 = maps
-        return stem, stride4, stride8, stride16, F.relu(self.bn1(x), inplace=True)
+        before = []
+        for first, second in map(nn.Module.children, self.stages):
+            activated, x = first(x)
+            before.append(activated)  # the stage before, as this one sees it
+            _, x = second(x)
+        return stem, *before[1:], F.relu(self.bn1(x), inplace=True)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each before BatchNorm, beside a shortcut; the sum is rectified.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        stride: Of the first convolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = _conv3x3(in_channels, out_channels, stride)
-        self.bn1 = nn.BatchNorm2d(out_channels, eps=EPS)
-        self.conv2 = _conv3x3(out_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels, eps=EPS)
-        self.downsample = nn.Sequential()
-        if stride != 1 or in_channels != out_channels:
-            self.downsample.append(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False))
-            self.downsample.append(nn.BatchNorm2d(out_channels, eps=EPS))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the rectified sum of branch and shortcut."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + self.downsample(x), inplace=True)
-
-
-class ResNet18PostActivation(Backbone):
-    """torchvision's ResNet-18 without its classifier, in torchvision's names."""
-
-    name: ClassVar[str] = "resnet18_torchvision"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (64, 64, 128, 256, 512)
-    embedding_channels: ClassVar[int] = 512
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS, eps=EPS)
-        stages = []
-        width = STEM_CHANNELS
-        for channels, stride in STAGES:
-            stage = nn.Sequential(BasicBlock(width, channels, stride))
-            stage.extend(BasicBlock(channels, channels, 1) for _ in range(UNITS - 1))
-            stages.append(stage)
-            width = channels
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        _initialise(self)
-
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Returns the stem and the four stages.
-
-        Args:
-            x: Normalised images, (B, 3, H, W), H and W multiples of 32.
-        """
-        stem = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        stride4 = self.layer1(F.max_pool2d(stem, 3, stride=2, padding=1))
-        stride8 = self.layer2(stride4)
-        stride16 = self.layer3(stride8)
-        return stem, stride4, stride8, stride16, self.layer4(stride16)
-
-
-def convert_post_activation(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drops torchvision's classifier; the other names are the same, and nothing is lost.
-
-    Args:
-        state: torchvision's ``resnet18``.
-    """
-    return {key: value for key, value in state.items() if not key.startswith("fc.")}
-
-
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_torchvision(state: State) -> dict[str, Tensor]:
     """Transplants torchvision's ``resnet18`` into the paper's pre-activation network.
 
     Every convolution is kept. The BatchNorm between a unit's convolutions is kept; those before
@@ -201,16 +121,13 @@ def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     pre-activation network has (stage 1) becomes the identity.
 
     The first unit of every stage is then exact. The second is not: its shortcut carries the sum
-    of the first before rectification, torchvision's after it, and no weights can mend that.
+    of the first before rectification, torchvision's after it, and no weights can change that.
     It still classifies: with torchvision's Dense layer it gives a cat photograph 0.99 to the
     cats (torchvision 0.99) and a cup of coffee 0.85 to espresso (0.85); the cosine between the
     two networks' embeddings is 0.89 to 0.94.
 
     Args:
-        state: torchvision's ``resnet18``, with or without ``fc``; float16 is widened.
-
-    Returns:
-        A state of ``ResNet18``.
+        state: torchvision's ``resnet18`` without ``fc``; float16 is widened.
     """
     source = {key: value.float() for key, value in state.items() if value.is_floating_point()}
     own = {
@@ -224,7 +141,7 @@ def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     mean, var = _rectified_moments(source["bn1.bias"], source["bn1.weight"] ** 2)
     offset = torch.zeros(STEM_CHANNELS)
     for stage in range(len(STAGES)):
-        for unit in range(UNITS):
+        for unit in range(2):
             theirs, ours = f"layer{stage + 1}.{unit}", f"stages.{stage}.{unit}"
             own |= _passing_norm(f"{ours}.bn1", mean, var, offset)
             own[f"{ours}.conv1.weight"] = source[f"{theirs}.conv1.weight"]
@@ -252,18 +169,12 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
 
 
-def _initialise(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _renamed(source: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+def _renamed(source: State, theirs: str, ours: str) -> dict[str, Tensor]:
     parts = ("weight", "bias", "running_mean", "running_var")
     return {f"{ours}.{part}": source[f"{theirs}.{part}"] for part in parts}
 
 
-def _affine(source: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
+def _affine(source: State, norm: str) -> tuple[Tensor, Tensor]:
     """Scale (C, 1, 1, 1) and shift (C,) that a BatchNorm amounts to once trained."""
     scale = source[f"{norm}.weight"] / torch.sqrt(source[f"{norm}.running_var"] + EPS)
     return scale.view(-1, 1, 1, 1), source[f"{norm}.bias"] - source[f"{norm}.running_mean"] * scale

@@ -3,13 +3,10 @@
 A U-Net on it has 32.0 M parameters: 128 MB (122 MiB) as a float32 file; the paper states 125.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import IMAGENET, Backbone, Maps, initialise
 
 CARDINALITY = 32
 STEM_CHANNELS = 64
@@ -30,7 +27,7 @@ class Bottleneck(nn.Module):
         in_channels: Channels of the input.
         width: Channels of the grouped convolution.
         out_channels: Channels of the output.
-        stride: Of the grouped convolution.
+        stride: Stride of the grouped convolution.
 
     Shape:
         (B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)
@@ -60,10 +57,10 @@ class Bottleneck(nn.Module):
 class ResNeXt50(Backbone):
     """ResNeXt-50 32x4d without its classifier."""
 
-    name: ClassVar[str] = "resnext50"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (64, 256, 512, 1024, 2048)
-    embedding_channels: ClassVar[int] = 2048
+    name = "resnext50"
+    normalisation = IMAGENET
+    channels = (64, 256, 512, 1024, 2048)
+    embedding_channels = 2048
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,11 +74,9 @@ class ResNeXt50(Backbone):
             stages.append(stage)
             channels = out
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns conv1 and the last block of conv2, conv3, conv4 and conv5.
 
         Args:
@@ -92,12 +87,3 @@ class ResNeXt50(Backbone):
         stride8 = self.layer2(stride4)
         stride16 = self.layer3(stride8)
         return stem, stride4, stride8, stride16, self.layer4(stride16)
-
-
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drops the classifier of torchvision's ``resnext50_32x4d``; the other names are the same.
-
-    Args:
-        state: As torchvision publishes it.
-    """
-    return {key: value for key, value in state.items() if not key.startswith("fc.")}

@@ -16,19 +16,22 @@ all, a bias in the stem, the very first 1x1 convolution grouped as well), so it 
 No ImageNet weights are published by torchvision or timm: training starts at random.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import IMAGENET, Backbone, Maps, initialise
 
-STEM_CHANNELS = 24
-STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-"""Output channels of stage 2 at 1x, by groups g; stages 3 and 4 double them (Table 1)."""
-REPEATS = (3, 7, 3)
-"""Units of stride 1 after the unit of stride 2, in stages 2, 3 and 4."""
+G = 3
+"""Groups of the 1x1 convolutions."""
+STEM_CHANNELS = 48
+STAGES = (
+    # c output channels, n units of which the first has stride 2
+    (480, 4),  # stage 2: stride 8
+    (960, 8),
+    (1920, 4),  # stage 4: stride 32
+)
+"""Table 1, column g = 3, at 2x."""
 BOTTLENECK = 4
 
 
@@ -42,19 +45,17 @@ class ShuffleUnit(nn.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: 1 or 2.
-        groups: Of the 1x1 convolutions.
-        first_groups: Of the first of them; 1 where the input is the stem's few channels.
+        first_groups: Groups of the first 1x1 convolution; 1 where it gets the stem's few channels.
 
     Shape:
         (B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int, groups: int, first_groups: int
+        self, in_channels: int, out_channels: int, *, stride: int, first_groups: int = G
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.groups = groups
         bottleneck = out_channels // BOTTLENECK
         branch = out_channels - in_channels if stride == 2 else out_channels
         self.reduce = nn.Conv2d(in_channels, bottleneck, 1, groups=first_groups, bias=False)
@@ -63,13 +64,13 @@ class ShuffleUnit(nn.Module):
             bottleneck, bottleneck, 3, stride, padding=1, groups=bottleneck, bias=False
         )
         self.depthwise_norm = nn.BatchNorm2d(bottleneck)
-        self.expand = nn.Conv2d(bottleneck, branch, 1, groups=groups, bias=False)
+        self.expand = nn.Conv2d(bottleneck, branch, 1, groups=G, bias=False)
         self.expand_norm = nn.BatchNorm2d(branch)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the branch joined with its shortcut, rectified."""
         y = F.relu(self.reduce_norm(self.reduce(x)), inplace=True)
-        y = shuffle_channels(y, self.groups)  # every group meets all of them
+        y = shuffle_channels(y, G)  # every group meets all of them
         y = self.depthwise_norm(self.depthwise(y))  # no ReLU here (as in Xception)
         y = self.expand_norm(self.expand(y))
         if self.stride == 1:
@@ -93,39 +94,27 @@ def shuffle_channels(x: Tensor, groups: int) -> Tensor:
 
 
 class ShuffleNet(Backbone):
-    """ShuffleNet v1.
+    """ShuffleNet v1, 2x with three groups."""
 
-    Args:
-        groups: g of Table 1: 1, 2, 3, 4 or 8.
-        width: The factor that scales all filters, e.g. 2.0 for "ShuffleNet 2x".
-    """
+    name = "shufflenet_v1"
+    normalisation = IMAGENET
+    channels = (48, 48, 480, 960, 1920)
+    embedding_channels = 1920
 
-    name: ClassVar[str] = "shufflenet_v1"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (48, 48, 480, 960, 1920)
-    embedding_channels: ClassVar[int] = 1920
-
-    def __init__(self, *, groups: int = 3, width: float = 2.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        channels = int(STEM_CHANNELS * width)
-        self.stem = nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(channels)
+        self.stem = nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(STEM_CHANNELS)
         self.stages = nn.ModuleList()
-        for index, repeats in enumerate(REPEATS):
-            out = int(STAGE2_CHANNELS[groups] * width) * 2**index
-            first_groups = 1 if index == 0 else groups
-            first = ShuffleUnit(channels, out, stride=2, groups=groups, first_groups=first_groups)
-            others = (
-                ShuffleUnit(out, out, stride=1, groups=groups, first_groups=groups)
-                for _ in range(repeats)
-            )
+        c_in = STEM_CHANNELS
+        for c, n in STAGES:
+            first = ShuffleUnit(c_in, c, stride=2, first_groups=G if self.stages else 1)
+            others = (ShuffleUnit(c, c, stride=1) for _ in range(n - 1))
             self.stages.append(nn.Sequential(first, *others))
-            channels = out
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            c_in = c
+        initialise(self)
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns the stem, its pool, and stages 2, 3 and 4.
 
         Args:

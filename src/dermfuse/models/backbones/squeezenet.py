@@ -14,14 +14,18 @@ Two peculiarities, both of the published network:
   the same weights. The fifth map (stride 32) is the pooled class map.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import (
+    IMAGENET,
+    Backbone,
+    Maps,
+    State,
+    initialise,
+    rename_numbered,
+)
 
 STEM_CHANNELS = 64
 CLASSES = 1000
@@ -63,10 +67,10 @@ class Fire(nn.Module):
 class SqueezeNet(Backbone):
     """SqueezeNet 1.1 with its 1000-way convolution; the dropout before it is left out."""
 
-    name: ClassVar[str] = "squeezenet1_1"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (64, 128, 256, 512, 1000)
-    embedding_channels: ClassVar[int] = CLASSES
+    name = "squeezenet1_1"
+    normalisation = IMAGENET
+    channels = (64, 128, 256, 512, 1000)
+    embedding_channels = CLASSES
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,12 +84,9 @@ class SqueezeNet(Backbone):
                 width = e1x1 + e3x3
             self.stages.append(nn.Sequential(*fires))
         self.conv10 = nn.Conv2d(width, CLASSES, 1)
-        for module in self.modules():  # without BatchNorm the scale of the start matters
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        initialise(self, mode="fan_in")  # without BatchNorm the scale of the start matters
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns five maps of exactly H/stride, from the image padded by one pixel.
 
         Args:
@@ -94,8 +95,8 @@ class SqueezeNet(Backbone):
         Returns:
             conv1 and the last fire module of strides 4, 8 and 16, and the pooled class map.
         """
-        stride2, stride4, stride8, stride16 = self._stages(F.pad(x, (1, 0, 1, 0)))
-        return stride2, stride4, stride8, stride16, _pool(self._classes(stride16))
+        maps = self._stages(F.pad(x, (1, 0, 1, 0)))
+        return *maps, _pool(self._classes(maps[-1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the class map before pooling, (B, 1000, h, w): 13 x 13 from 224 x 224."""
@@ -111,28 +112,16 @@ class SqueezeNet(Backbone):
         return maps
 
 
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames torchvision's ``squeezenet1_1`` to the names here; all of it is kept.
+def _pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+
+
+def convert_torchvision(state: State) -> dict[str, Tensor]:
+    """Returns the weights of torchvision's ``squeezenet1_1`` under the names here; all are kept.
 
     Args:
         state: ``features.N...`` and ``classifier.1...``, as torchvision publishes them.
-
-    Returns:
-        ``conv1``, ``stages.I.J`` and ``conv10``.
     """
-    names = {"features.0": "conv1", "classifier.1": "conv10"}
-    position = 1  # of the ReLU after features.0
-    for i, stage in enumerate(FIRES):
-        position += 1  # a pool
-        for j in range(len(stage)):
-            position += 1
-            names[f"features.{position}"] = f"stages.{i}.{j}"
-    converted = {}
-    for key, value in state.items():
-        first, second, rest = key.split(".", 2)
-        converted[f"{names[f'{first}.{second}']}.{rest}"] = value
-    return converted
-
-
-def _pool(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
+    fires = (f"stages.{i}.{j}" for i, stage in enumerate(FIRES) for j in range(len(stage)))
+    one_row = {key.replace("classifier.1.", "features.13."): state[key] for key in state}
+    return rename_numbered(one_row, ("conv1", *fires, "conv10"))

@@ -6,13 +6,17 @@ a U-Net then has 19.02 M parameters, 76.1 MB or 72.6 MiB as a float32 file, wher
 states 73. With the pools' outputs as skips it would be 71.1 MiB.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.models.backbones.base import IMAGENET, Backbone, Normalisation
+from dermfuse.models.backbones.base import (
+    IMAGENET,
+    Backbone,
+    Maps,
+    State,
+    initialise,
+    rename_numbered,
+)
 
 BLOCKS = (
     # layers, channels
@@ -28,10 +32,10 @@ BLOCKS = (
 class Vgg16(Backbone):
     """VGG-16 up to its last pool."""
 
-    name: ClassVar[str] = "vgg16"
-    normalisation: ClassVar[Normalisation] = IMAGENET
-    channels: ClassVar[tuple[int, int, int, int, int]] = (128, 256, 512, 512, 512)
-    embedding_channels: ClassVar[int] = 512
+    name = "vgg16"
+    normalisation = IMAGENET
+    channels = (128, 256, 512, 512, 512)
+    embedding_channels = 512
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,12 +47,9 @@ class Vgg16(Backbone):
                 convolutions.append(nn.Conv2d(width, channels, 3, padding=1))
                 width = channels
             self.blocks.append(nn.ModuleList(convolutions))
-        for module in self.modules():  # without BatchNorm the scale of the start matters
-            if isinstance(module, nn.Conv2d) and module.bias is not None:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        initialise(self, mode="fan_in")  # without BatchNorm the scale of the start matters
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def features(self, x: Tensor) -> Maps:
         """Returns blocks 2 to 5 before their pools, and the last pool.
 
         Args:
@@ -60,29 +61,14 @@ class Vgg16(Backbone):
                 x = F.relu(convolution(x), inplace=True)
             maps.append(x)
             x = F.max_pool2d(x, 2)
-        _, stride2, stride4, stride8, stride16 = maps
-        return stride2, stride4, stride8, stride16, x
+        return *maps[1:], x  # no map at stride 1
 
 
-def convert_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames torchvision's ``vgg16`` to the names here; its Dense layers are dropped.
+def convert_torchvision(state: State) -> dict[str, Tensor]:
+    """Returns the weights of torchvision's ``vgg16`` under the names here.
 
     Args:
-        state: ``features.N.weight`` and ``features.N.bias``, as torchvision publishes them.
-
-    Returns:
-        ``blocks.I.J.weight`` and ``blocks.I.J.bias``.
+        state: ``features.N.weight`` and ``features.N.bias``, without the Dense layers.
     """
-    names = {}
-    position = 0
-    for i, (layers, _) in enumerate(BLOCKS):
-        for j in range(layers):
-            names[f"features.{position}"] = f"blocks.{i}.{j}"
-            position += 2  # a convolution and its ReLU
-        position += 1  # the pool
-    converted = {}
-    for key, value in state.items():
-        name, _, parameter = key.rpartition(".")
-        if name in names:
-            converted[f"{names[name]}.{parameter}"] = value
-    return converted
+    convolutions = ((i, j) for i, (layers, _) in enumerate(BLOCKS) for j in range(layers))
+    return rename_numbered(state, (f"blocks.{i}.{j}" for i, j in convolutions))

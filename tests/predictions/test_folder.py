@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +69,15 @@ def test_masks_of_other_programs_are_found_whatever_their_suffix(tmp_path: Path)
     assert list(read_predictions(tmp_path).masks) == ["a", "b", "c"]
 
 
-def test_a_manifest_survives_writing(tmp_path: Path) -> None:
-    write_two_scores(tmp_path)
-    manifest = Manifest(
-        task="classification",
-        source="dc-mobilenetv1, seed 3",
-        split="validation",
-        threshold=0.4,
-        calibrated=True,
-        details={"seed": 3},
-    )
-    write_manifest(tmp_path, manifest)
-    assert read_predictions(tmp_path).manifest == manifest
-
-
 def test_what_was_withheld_is_read_by_those_who_ask_for_it(tmp_path: Path) -> None:
     write_scores(tmp_path / "scores.csv", ScoreTable(("x",), np.array([0.5])))
-    manifest = Manifest(task="classification", withheld=("y", "z"))
+    manifest = Manifest(
+        *("classification", "dc-mobilenetv1, seed 3", "validation"),
+        threshold=0.4,
+        calibrated=True,
+        withheld=("y", "z"),
+        details={"seed": 3},
+    )
     write_manifest(tmp_path, manifest)
     assert read_predictions(tmp_path, allow_withheld=True).manifest == manifest
     with pytest.raises(PredictionsError, match=r"y, z of .* were withheld"):
@@ -93,11 +86,6 @@ def test_what_was_withheld_is_read_by_those_who_ask_for_it(tmp_path: Path) -> No
     with pytest.raises(PredictionsError, match=r"predicts x, withheld by predictions\.json"):
         read_predictions(tmp_path, allow_withheld=True)
     record = json.loads((tmp_path / "predictions.json").read_text())
-    for odd in ("x", [1]):
-        (tmp_path / "predictions.json").write_text(json.dumps(record | {"withheld": odd}))
-        with pytest.raises(PredictionsError, match="withheld is"):
-            read_predictions(tmp_path, allow_withheld=True)
-    record = json.loads((tmp_path / "predictions.json").read_text())
     assert record["format"] == 1
     assert record["notice"] == NOTICE
 
@@ -105,14 +93,17 @@ def test_what_was_withheld_is_read_by_those_who_ask_for_it(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({}, "predictions.json cannot be read"),
+        ({"withheld": "x"}, "withheld is 'x'. Expected: a list"),
+        ({"withheld": [1]}, "withheld.0 is 1. Expected: a text"),
         ({"format": 2}, "has format 2. Expected: format 1"),
         (
             {"task": "detection"},
-            "task is 'detection'. Expected: classification or segmentation or joint",
+            "task is 'detection'. Expected: one of classification, segmentation, joint",
         ),
-        ({"task": None}, "task is None"),
+        ({"task": None}, "task is ''"),
         ({"split": 3}, "split is 3"),
-        ({"threshold": "half"}, "threshold is 'half'. Expected: a value such as 0.5"),
+        ({"threshold": "half"}, "threshold is 'half'. Expected: a number"),
         ({"task": "segmentation"}, r"no masks. Expected: masks/\*.png"),
         ({"task": "joint"}, r"no masks. Expected: masks/\*.png, as predictions.json says joint"),
     ],
@@ -122,15 +113,9 @@ def test_a_manifest_that_does_not_fit_is_refused(
 ) -> None:
     write_two_scores(tmp_path)
     record = Manifest(task="classification").to_dict() | changes
-    (tmp_path / "predictions.json").write_text(json.dumps(record))
+    text = json.dumps(record) if changes else "{"
+    (tmp_path / "predictions.json").write_text(text)
     with pytest.raises(PredictionsError, match=message):
-        read_predictions(tmp_path)
-
-
-def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
-    write_two_scores(tmp_path)
-    (tmp_path / "predictions.json").write_text("{")
-    with pytest.raises(PredictionsError, match=r"predictions.json cannot be read"):
         read_predictions(tmp_path)
 
 
@@ -160,48 +145,24 @@ def test_two_masks_of_one_image_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_folder_appears_once_it_is_whole(tmp_path: Path, exists: bool) -> None:
+def test_a_folder_appears_once_it_is_whole_or_not_at_all(tmp_path: Path, exists: bool) -> None:
     out = tmp_path / "out"
     if exists:
         out.mkdir()
-    with new_predictions(out) as folder:
+    with suppress(PredictionsError), new_predictions(out) as folder:
         write_two_scores(folder)
         assert list(out.iterdir()) == []
+        raise PredictionsError("half way")
+    assert [path.name for path in tmp_path.iterdir()] == (["out"] if exists else [])
+    with new_predictions(out) as folder:
+        write_two_scores(folder)
     assert [path.name for path in out.iterdir()] == ["scores.csv"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("exists", [False, True])
-def test_a_failure_leaves_nothing_behind(tmp_path: Path, exists: bool) -> None:
-    out = tmp_path / "out"
-    if exists:
-        out.mkdir()
-
-    def fail_half_way() -> None:
-        with new_predictions(out) as folder:
-            write_two_scores(folder)
-            raise PredictionsError("half way")
-
-    with pytest.raises(PredictionsError, match="half way"):
-        fail_half_way()
-    assert [path.name for path in tmp_path.iterdir()] == (["out"] if exists else [])
-
-
-def test_a_folder_that_holds_something_is_never_touched(tmp_path: Path) -> None:
-    write_two_scores(tmp_path)
-    with (
-        pytest.raises(RunError, match=r"predictions folder .* is not empty"),
-        new_predictions(tmp_path),
-    ):
+    with pytest.raises(RunError, match=r"predictions folder .* is not empty"), new_predictions(out):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
 def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
-    def fill() -> None:
-        with new_predictions(tmp_path / "out"):
-            raise OSError(28, os.strerror(28))
-
-    with pytest.raises(StorageError, match="No space left"):
-        fill()
+    with pytest.raises(StorageError, match="No space left"), new_predictions(tmp_path / "out"):
+        raise OSError(28, os.strerror(28))
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from dermfuse.web.hosting import host_folder
+from benchmarks.hosting import host_folder
 
 
 @pytest.mark.parametrize("isolated", [True, False])

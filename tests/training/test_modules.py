@@ -1,5 +1,6 @@
-"""What a training step costs, counted: operator calls, looks at a number, copies to the device."""
+"""What a step of each kind computes and measures, and what it costs: looks, copies, operators."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,32 +10,33 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dermfuse.config import Config, load_preset
-from dermfuse.data import loaders as pixels
+from dermfuse.config import Config, LossConfig, load_preset
+from dermfuse.data import loaders
 from dermfuse.data.augment import classification_plan
 from dermfuse.data.labels import Label
 from dermfuse.data.loaders import ImageCache, SampleSource
+from dermfuse.models.backbones import build_backbone
 from dermfuse.models.build import build_network
+from dermfuse.models.classifier import Classifier, JointLogits, JointNetwork
+from dermfuse.predictions.metrics import auc
 from dermfuse.training import train
-from dermfuse.training.modules import TrainingModule
-from dermfuse.training.samples import Samples
+from dermfuse.training.losses import cross_entropy
+from dermfuse.training.modules import JointModule, TrainingModule, class_targets
+from dermfuse.training.samples import Samples, load_samples, select_lesions
+from dermfuse.training.shares import Share
 from dermfuse.training.train import MODULES
+
+from .tiny import tiny
 
 LOOKS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal"}
 """Operators that hand a number to Python: on a GPU each waits for all that was launched."""
 MORE_LOOKS = LOOKS | {"aten::nonzero", "aten::masked_select", "aten::unique_consecutive"}
 """And those whose result has a length that depends on numbers."""
-
-OLD_CALLS = {("paper", False): 598, ("paper", True): 1065} | {
-    ("label_blind", False): 2274,
-    ("label_blind", True): 2741,
-}
-"""Operator calls of the augmentation before it was done in one pass: by policy, without and with
-masks, for 32 images at 224 px, nested calls counted."""
 
 
 def _samples(policy: str, *, size: int = 32, masks: bool = True) -> Samples:
@@ -55,40 +57,12 @@ def _samples(policy: str, *, size: int = 32, masks: bool = True) -> Samples:
     return Samples(source, of_rows, rows, rows[:10], {}, plan.original)
 
 
-def _calls(work: Any) -> dict[str, int]:
-    """Returns how often each operator is called, nested calls counted."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        work()
-    return {e.key: e.count for e in profiled.key_averages() if e.key.startswith("aten::")}
-
-
-@pytest.mark.parametrize("on_a_gpu", [False, True])
-@pytest.mark.parametrize("policy", ["paper", "label_blind"])
-@pytest.mark.parametrize("masks", [False, True])
-def test_augmentation_takes_at_most_60_percent_of_its_former_calls(
-    policy: str, masks: bool, on_a_gpu: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if on_a_gpu:
-        monkeypatch.setattr(pixels, "_may_look", lambda _: False)
-    source = _samples(policy, size=224).source.to(torch.device("cpu"))
-    rows = torch.randperm(len(source.plan), generator=torch.Generator().manual_seed(1))[:32]
-
-    def work() -> None:
-        source.images_and_masks(rows, distillation=0) if masks else source.images(rows)
-
-    calls = _calls(work)
-    assert 20 < sum(calls.values()) <= 0.6 * OLD_CALLS[policy, masks]
-    assert not LOOKS & calls.keys()
-    if on_a_gpu:
-        assert not MORE_LOOKS & calls.keys()
-
-
 def test_a_gpu_and_a_cpu_augment_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     source = _samples("label_blind").source
     quiet = source.redrawn(replace(source.plan, noise=np.zeros_like(source.plan.noise)))
     rows = torch.arange(64)
     here = quiet.images(rows)
-    monkeypatch.setattr(pixels, "_may_look", lambda _: False)
+    monkeypatch.setattr(loaders, "_may_look", lambda _: False)
     assert torch.allclose(quiet.images(rows), here, atol=1e-6)
 
 
@@ -127,10 +101,9 @@ STEPS = [
 ]
 
 
-def _module(preset: str, policy: str, more: tuple[str, ...]) -> TrainingModule:
-    config = load_preset(preset).override(
-        ["model.init=random", "train.batch_size=8", f"augment.policy={policy}", *more]
-    )
+def _module(preset: str, policy: str, more: tuple[str, ...] = ()) -> TrainingModule:
+    settings = ("model.init=random", "train.batch_size=8", f"augment.policy={policy}", *more)
+    config = load_preset(preset).override(settings)
     return MODULES[config.model.network](build_network(config.model), _samples(policy), config)
 
 
@@ -140,7 +113,7 @@ def test_a_step_neither_copies_to_the_device_nor_waits_for_it(
     preset: str, policy: str, more: tuple[str, ...]
 ) -> None:
     module = _module(preset, policy, more).to("meta")
-    module.place_samples()
+    module.on_fit_start()
     batches = module.schedule(0)[:2]  # of pairs, one for each method
     shares = [module.share(batch) for batch in batches]
     for share in shares:
@@ -183,14 +156,9 @@ def _looks_of_an_epoch(
 
     monkeypatch.setattr(TrainingModule, "on_train_batch_start", begin)
     monkeypatch.setattr(TrainingModule, "_read_losses", end)
-    config = load_preset("dc-mobilenetv1").override(
-        [
-            *("model.init=random", "data.input_size=32", f"train.batch_size={batch_size}"),
-            *("train.epochs=1", "augment.policy=label_blind", "augment.benign_copies=1"),
-            *("augment.malignant_copies=2", "train.precision=float32", "train.device=cpu"),
-            *("train.gradient_clip=1.0", "train.ema_decay=0.9", "train.weight_decay=0.1"),
-        ]
-    )
+    more = ("train.gradient_clip=1.0", "train.ema_decay=0.9", "train.weight_decay=0.1")
+    size = f"train.batch_size={batch_size}"
+    config = tiny("dc-mobilenetv1", size, "augment.policy=label_blind", "train.device=cpu", *more)
     train(config, data=data, run=run)
     return len(steps), sum(map(_is_look, profiler.events())), ends
 
@@ -218,7 +186,7 @@ def test_a_step_on_a_gpu_does_not_synchronise(
     preset: str, policy: str, more: tuple[str, ...]
 ) -> None:
     module = _module(preset, policy, more).to("cuda")
-    module.place_samples()
+    module.on_fit_start()
     shares = [module.share(batch) for batch in module.schedule(0)[:2]]
     module.step_loss(shares[0]).backward()
     torch.cuda.set_sync_debug_mode("error")
@@ -228,3 +196,122 @@ def test_a_step_on_a_gpu_does_not_synchronise(
             module.configure_gradient_clipping(torch.optim.SGD(module.parameters()), 1.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def _without_samples(preset: str, *more: str) -> TrainingModule:
+    config = tiny(preset, *more)
+    return MODULES[config.model.network](build_network(config.model), None, config)  # type: ignore[arg-type]
+
+
+def test_a_hard_target_has_the_loss_of_its_label_and_smoothing_and_teachers_move_it() -> None:
+    logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    hard = torch.tensor([0, 1, 1, 0, 1])
+    assert cross_entropy(logits, hard).item() == pytest.approx(F.cross_entropy(logits, hard).item())
+    labels, smooth = np.array([0, 1]), LossConfig(label_smoothing=0.1, distillation=0.5)
+    assert class_targets(labels, None, LossConfig()).tolist() == [0, 1]
+    assert class_targets(labels, None, smooth).tolist() == pytest.approx([0.05, 0.95])
+    taught = class_targets(labels, np.array([0.25, 0.45], np.float32), smooth)
+    assert taught.tolist() == pytest.approx([0.15, 0.7])
+
+
+def test_new_layers_may_learn_faster_and_weight_decay_spares_biases_and_batch_norm() -> None:
+    plain = _without_samples("mobilenetv1", "train.new_layer_factor=10").configure_optimizers()
+    assert type(plain) is torch.optim.Adam
+    rates = [group["lr"] / plain.defaults["lr"] for group in plain.param_groups]
+    assert rates == pytest.approx([1, 10])
+    assert [len(group["params"]) for group in plain.param_groups] == [81, 2]
+    decaying = _without_samples("mobilenetv1", "train.weight_decay=0.1").configure_optimizers()
+    assert isinstance(decaying, torch.optim.AdamW)
+    for group in decaying.param_groups:
+        dimensions = {parameter.ndim > 1 for parameter in group["params"]}
+        assert dimensions == {group["weight_decay"] > 0}
+
+
+@pytest.mark.parametrize("preset", ["mobilenetv1", "dc-mobilenetv1"])
+def test_a_compiled_pass_renames_no_weight(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", mark)
+    plain, other = (
+        list(_without_samples(preset, "train.ema_decay=0.9", f"train.compile={on}").state_dict())
+        for on in ("false", "true")
+    )
+    assert plain == other
+    assert compiled == ["forward" if preset == "mobilenetv1" else "embed"]
+
+
+def test_dropout_drops_before_the_head_while_training_alone() -> None:
+    network = build_network(tiny("mobilenetv1", "model.dropout=0.5").model)
+    assert isinstance(network, Classifier)
+    x = torch.rand(2, 3, 32, 32)
+    network.eval()
+    assert torch.equal(network(x), network.head(network.embed(x)))
+    network.train()  # batch statistics: random weights alone answer next to nothing
+    assert not torch.equal(network(x), network.head(network.embed(x)))
+    assert not any("dropout" in name for name in network.state_dict())
+
+
+class Undecided(torch.nn.Module):
+    """Finds every class and every pixel as likely as not."""
+
+    def forward(self, x: Tensor) -> JointLogits:
+        return JointLogits(torch.zeros(len(x), 2), torch.zeros(len(x), 1, 32, 32))
+
+
+def _joint(data: Path, *more: str, network: torch.nn.Module | None = None) -> JointModule:
+    config = tiny("joint-mobilenetv1", *more)
+    samples = load_samples(select_lesions(data, config), config)
+    return JointModule(network or Undecided(), samples, config)
+
+
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_the_loss_is_the_weighted_class_loss_and_the_mask_loss(drawn: Path, weight: float) -> None:
+    module = _joint(drawn, f"loss.joint_class_weight={weight}", "augment.enabled=false")
+    rows = torch.arange(4)
+    mask_loss = module.mask_loss(torch.zeros(4, 1, 32, 32), module.samples.source.masks(rows))
+    loss = module.step_loss(Share(rows))
+    assert loss.item() == pytest.approx(weight * 0.693147 + mask_loss.item(), rel=1e-5)
+
+
+def test_the_measure_is_that_of_each_task(drawn: Path) -> None:
+    module = _joint(drawn, "loss.joint_class_weight=2")
+    logits = torch.tensor([[0.0, 2.0], [0.0, -1.0], [0.0, 1.0]])
+    labels = torch.tensor([1, 0, 0])
+    masks = [torch.tensor(values).double() for values in ([0.5] * 3, [0.2, 0.4, 0.9], [1.0] * 3)]
+    measured = module.measure([logits, labels, *masks])
+    assert measured["jaccard"] == pytest.approx(0.5)
+    assert measured["average_precision"] == 1.0
+    assert measured["auc"] == auc(labels.numpy(), logits[:, 1].numpy())
+    assert measured["rank"] == pytest.approx(0.75)
+    losses = F.cross_entropy(logits, labels).item()
+    assert measured["validation_loss"] == pytest.approx(2 * losses + 0.5)
+
+
+def test_with_averaged_weights_the_average_is_validated(drawn: Path) -> None:
+    network = JointNetwork(build_backbone("mobilenet_v1")).eval()
+    module = _joint(drawn, "train.ema_decay=0.9", network=network)
+    kept, rows = module.validated, module.samples.validation_rows[:2]
+    assert isinstance(kept, JointNetwork)
+    assert kept is not network
+    torch.nn.init.zeros_(kept.class_head.weight)
+    torch.nn.init.constant_(kept.head.bias, 50.0)  # every pixel is lesion
+    with torch.inference_mode():
+        kept.class_head.bias.copy_(torch.tensor([0.0, 5.0]))
+        module.validation_step(torch.from_numpy(rows), 0)
+    class_logits, labels, _, jaccard, _ = module._outputs[0]
+    assert class_logits.tolist() == [[0.0, 5.0]] * 2
+    assert labels.tolist() == module.samples.labels[rows].tolist()
+    share_of_lesion = [module.samples.truth(row).mean() for row in rows.tolist()]
+    assert jaccard.tolist() == pytest.approx(share_of_lesion)
+
+
+def test_each_kind_of_network_must_say_its_loss_and_its_metrics() -> None:
+    module = TrainingModule(torch.nn.Linear(1, 1), None, Config())  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        module.step_loss(None)  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        module.measure([])
