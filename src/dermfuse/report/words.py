@@ -12,6 +12,22 @@ UNLIKE = "unlike the images learnt from"
 MISSED = "withheld malignant images counted as missed"
 """Names the second sensitivity, which is reported where images are withheld."""
 
+METRICS = {
+    "average_precision": "average precision",
+    "auc": "AUC",
+    "auc_delong": "AUC (DeLong)",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "expected_calibration_error": "calibration error",
+    "brier_score": "Brier score",
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "thresholded_jaccard": "Jaccard, 0 below 0.65",
+    "pooled_jaccard": "Jaccard, pooled pixels",
+}
+"""What each metric of an evaluation or a release is called."""
+
 
 def say_probability(value: float | None) -> str:
     """Returns a probability with three decimals, or that it is withheld.

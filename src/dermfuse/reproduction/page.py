@@ -171,7 +171,7 @@ def headline_table(outcome: Outcome) -> Table:
         (
             f"{label}, {METRIC_NAMES[cell.metric]}\nTable {number}",
             f"{cell.paper:.3f}",
-            f"{cell.ours.value:.3f}\n{cell.ours.low:.3f} to {cell.ours.high:.3f}",
+            f"{cell.ours.value:.3f}\n{cell.ours.interval('.3f')}",
             f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
         )
         for number, label, cell in found
