@@ -8,8 +8,7 @@ from PIL import Image
 import dermfuse.training.prediction
 from dermfuse.cli import main
 from dermfuse.folders import NOTICE
-from dermfuse.predictions.folder import SCORES_NAME, Manifest, write_manifest
-from dermfuse.predictions.packing import SubmissionReport
+from dermfuse.predictions.folder import SCORES_NAME, Manifest, SubmissionReport, write_manifest
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
 from ..small_release import skin, write_small_release

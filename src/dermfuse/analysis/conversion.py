@@ -17,13 +17,14 @@ from dermfuse.folders import read_json, require_free
 from dermfuse.predictions.folder import (
     SCORES_NAME,
     Manifest,
+    SubmissionReport,
     mask_path,
     name_some,
     new_predictions,
+    pack,
     withheld_error,
     write_manifest,
 )
-from dermfuse.predictions.packing import SubmissionReport, pack
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
 

@@ -29,8 +29,8 @@ from dermfuse.folders import NOTICE, RunFolder, require_free
 if TYPE_CHECKING:
     from dermfuse.evaluation.matching import Coverage
     from dermfuse.evaluation.reports import ComparisonReport, EvaluationReport, Row
+    from dermfuse.predictions.folder import SubmissionReport
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
-    from dermfuse.predictions.packing import SubmissionReport
 
 _SHOWN_IDS = 5
 
