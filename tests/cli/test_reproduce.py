@@ -139,7 +139,7 @@ def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:
 
 
 def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    with overview.watch_lines(1) as watch:
+    with overview.watch_trainings(1) as watch:
         watch([RUNNING, WAITING])
         watch([RUNNING, WAITING])
     (line,) = capsys.readouterr().err.splitlines()

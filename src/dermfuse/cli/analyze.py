@@ -12,11 +12,11 @@ import typer
 
 from dermfuse.cli.console import (
     count_progress,
+    finish,
     one_line,
     progress,
     say,
     say_error,
-    say_json,
     say_notice,
     say_progress,
     say_table,
@@ -35,9 +35,14 @@ if TYPE_CHECKING:
     from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.records import Analysis
     from dermfuse.estimates import Estimate
-    from dermfuse.imaging.measures import LesionMeasures
 
 SOME_FAILED = 3
+_MEASURES = {
+    "asymmetry": "asymmetry",
+    "compactness": "compactness",
+    "solidity": "solidity",
+    "colours": "colour_count",
+}
 _NAMED = 20  # withheld images on a line; the report has all
 
 
@@ -49,7 +54,7 @@ def analyze(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Write results here; go on with what is there."),
+        typer.Option(metavar="DIR", help="Write results here, or continue what is there."),
     ] = None,
     release: ReleaseFolder = None,
     operating_point: Annotated[
@@ -117,7 +122,7 @@ def analyze(
             outcome = analyze_paths(
                 analyzer, paths, out, options=options, progress=lambda _: advance()
             )
-        say_json(outcome.to_dict()) if json else _show_outcome(outcome)
+        finish(outcome.to_dict(), lambda: _show_outcome(outcome), json=json)
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
@@ -186,7 +191,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
 
 
 def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
-    """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
+    """Returns an analysis; None, and a line on stderr, where there is none."""
     from dermfuse.analysis.journal import describe_fault
     from dermfuse.errors import DermfuseError
 
@@ -228,19 +233,8 @@ def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
         + (f"; sensitivity {missed.value:.2f}, {MISSED}" if missed else "")
     )
     say(f"  {LESION_SHARE} {say_share(analysis.lesion_area_fraction)}")
-    if analysis.measures is not None:
-        _show_measures(analysis.measures)
-
-
-def _show_measures(measures: "LesionMeasures") -> None:
-    described = [
-        ("asymmetry", measures.asymmetry),
-        ("compactness", measures.compactness),
-        ("solidity", measures.solidity),
-        ("colours", measures.colour_count),
-    ]
-    known = [f"{name} {value:.3g}" for name, value in described if value is not None]
-    if known:
+    found = {name: getattr(analysis.measures, key, None) for name, key in _MEASURES.items()}
+    if known := [f"{name} {value:.3g}" for name, value in found.items() if value is not None]:
         say(f"  {', '.join(known)}")
 
 
@@ -266,7 +260,6 @@ def _show_outcome(outcome: "FolderOutcome") -> None:
     say(f"Results: {outcome.folder}")
     if outcome.pages:
         say(f"Open in a browser: {outcome.folder / 'report.html'}")
-    say_notice()
 
 
 def stress(
@@ -306,19 +299,19 @@ def stress(
             progress=lambda done: advance(done, len(items)),
         )
     page = write_stress(report, out)
-    if json:
-        say_json(report.to_dict())
-    else:
+
+    def show() -> None:
         say_table(COLUMNS, [table_row(row) for row in report.rows])
         say(f"{say_orientations(report)} Each network looks at {describe_looks(report.looks)}.")
         say(f"Open in a browser: {page}")
-        say_notice()
+
+    finish(report.to_dict(), show, json=json)
     if lost:
         raise typer.Exit(SOME_FAILED)
 
 
 def _readable(items: "Sequence[Item]", lost: list[str]) -> "Iterator[NDArray[np.uint8]]":
-    """Yields the pixels of what can be read; the rest is told and noted, unless nothing is left."""
+    """Yields the pixels of what can be read; the rest is reported, unless nothing is left."""
     from dermfuse.errors import DermfuseError, ImageError
     from dermfuse.imaging.reading import read_any
 

@@ -9,8 +9,7 @@ import typer
 from dermfuse.cli.console import (
     announce_stage,
     progress,
-    require_figures_extra,
-    require_train_extra,
+    require_extra,
     say,
     say_error,
     say_notice,
@@ -85,12 +84,12 @@ def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _train(out: Path, seed: int) -> None:
-    require_train_extra("dermfuse demo --train")
+    require_extra("train", "dermfuse demo --train")
     from dermfuse.reproduction.demo import LineSettings, run_line
 
     draw = None
     try:
-        require_figures_extra("the page's figures")
+        require_extra("figures", "the page's figures")
     except DependencyError as error:
         say_progress(str(error))
     else:

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from dermfuse.cli.console import (
+    finish,
     on_terminal,
     progress,
-    require_train_extra,
+    require_extra,
     say,
     say_json,
     say_notice,
@@ -29,6 +30,7 @@ from dermfuse.cli.options import (
     Parts,
     Preset,
     Tta,
+    split_names,
 )
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.errors import ConfigError
@@ -54,26 +56,19 @@ def presets(
     """
     if name is not None:
         config = load_preset(name)
-        if json:
-            say_json(config.to_mapping())
-        else:
-            say(config.to_toml() + f"\n# {NOTICE}")
+        say_json(config.to_mapping()) if json else say(config.to_toml() + f"\n# {NOTICE}")
         return
     summaries = {known: load_preset(known).summary for known in preset_names()}
-    if json:
-        say_json({"presets": summaries})
-        return
     width = max(map(len, summaries))
-    for known, summary in summaries.items():
-        say(f"{known:<{width}}  {summary}")
-    say_notice()
+    lines = [f"{known:<{width}}  {summary}" for known, summary in summaries.items()]
+    finish({"presets": summaries}, lambda: say("\n".join(lines)), json=json)
 
 
 def train(
     preset: Preset,
     *,
     data: Data,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run folder to write.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="The run folder to write.")],
     imagenet: Imagenet = None,
     start: Annotated[
         Path | None,
@@ -81,7 +76,7 @@ def train(
     ] = None,
     leave_out: LeaveOut = None,
     assignments: Assignments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run.")] = False,
     devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
     predictions: Annotated[
         Path | None,
@@ -91,7 +86,7 @@ def train(
 ) -> None:
     """Train a preset into a run folder.
 
-    A run that was interrupted goes on after its last whole epoch with --resume.
+    A run that was interrupted continues after its last whole epoch with --resume.
     """
     config = find_config(preset).override(assignments or ())
     if (predictions is None) != (parts is None):
@@ -100,7 +95,7 @@ def train(
             expected="a folder and what to predict into it, or neither",
             action="Give --predict DIR and --parts PART,...",
         )
-    require_train_extra("dermfuse train")
+    require_extra("train", "dermfuse train")
     named = _parts(parts)
     from dermfuse.training import train as train_network
     from dermfuse.training.distributed import find_processes
@@ -137,7 +132,7 @@ def predict(
     *,
     data: Data,
     out: Out,
-    split: Annotated[Split | None, typer.Option("--split", help="Which images.")] = None,
+    split: Annotated[Split | None, typer.Option(help="Which images.")] = None,
     parts: Parts = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
@@ -156,7 +151,7 @@ def predict(
             expected="--split PART for one folder, or --parts PART,... for several",
             action="Give one of them",
         )
-    require_train_extra("dermfuse predict")
+    require_extra("train", "dermfuse predict")
     if split is None:
         _predict_parts(run, _parts(parts), data=data, out=out)
         say_notice()
@@ -180,7 +175,7 @@ def predict(
 def _parts(text: str | None) -> list[str]:
     from dermfuse.training.prediction import require_parts
 
-    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    parts = split_names(text)
     require_parts(parts)
     return parts
 

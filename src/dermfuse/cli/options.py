@@ -7,9 +7,6 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
-OutFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON object here.")
-]
 ResumedOut = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to continue.")
 ]
@@ -65,6 +62,8 @@ Looks = Annotated[
         "--looks", metavar="N", help="Orientations averaged: 1, 4 or 8; else the release's."
     ),
 ]
+FolderA = Annotated[Path, typer.Argument(metavar="A", help="A predictions folder.")]
+FolderB = Annotated[Path, typer.Argument(metavar="B", help="Another, of the same images.")]
 Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
 Truth = Annotated[
     list[Path],
@@ -78,6 +77,9 @@ Partial = Annotated[
 Pages = Annotated[
     list[Path] | None,
     typer.Option("--summary", metavar="PAGE", help="Replace its table in this page; repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be trained, in which order, how long.")
 ]
 Jobs = Annotated[
     str | None,
@@ -96,3 +98,13 @@ Deadline = Annotated[
         help="End training at the last whole epoch then; the same command continues.",
     ),
 ]
+
+
+def split_names(text: str | None) -> list[str]:
+    """Returns what an option names with commas between; nothing where it is left out.
+
+    Example:
+        >>> split_names("III, V"), split_names(None)
+        (['III', 'V'], [])
+    """
+    return [] if text is None else [name.strip() for name in text.split(",")]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice
-from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
+from dermfuse.cli.console import finish, progress, require_extra, say, say_notice
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, split_names
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -26,7 +26,7 @@ def serve(
     release: ReleaseFolder = None,
     looks: Looks = None,
     app: Annotated[
-        Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
+        Path | None, typer.Option(metavar="DIR", help="A built browser app, for /.")
     ] = None,
     root_path: Annotated[
         str, typer.Option(metavar="/PATH", help="Under which a proxy shows the server.")
@@ -50,7 +50,7 @@ def serve(
 
     No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
     """
-    require_serve_extra("dermfuse serve")
+    require_extra("serve", "dermfuse serve")
     from dermfuse.server.protocol import serve as run_server
     from dermfuse.server.routes import load_token
     from dermfuse.server.settings import Limits, ServerSettings
@@ -73,7 +73,7 @@ def serve(
         token=load_token(token_file, os.environ),
         app=app,
         root_path=root_path,
-        trusted_proxies=tuple(filter(None, map(str.strip, trusted_proxies.split(",")))),
+        trusted_proxies=tuple(filter(None, split_names(trusted_proxies))),
     )
 
     def announce(address: str) -> None:
@@ -98,8 +98,7 @@ def build(
     out: Out,
     release: ReleaseFolder = None,
     compiled: Annotated[
-        Path | None,
-        typer.Option("--compiled", metavar="DIR", help="What npm run build in web/ wrote."),
+        Path | None, typer.Option(metavar="DIR", help="What npm run build in web/ wrote.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -111,12 +110,9 @@ def build(
 
     with progress("Building the app"):
         built = build_web(out, release=release, compiled=compiled)
-    if json:
-        say_json(built.to_dict())
-        return
-    size, heavy = built.bytes / 1e6, built.heavy_bytes / 1e6
-    say(
-        f"{built.files} files, {size:.1f} MB ({heavy:.1f} MB networks and WebAssembly): {built.out}"
+    sentences = (
+        f"{built.files} files, {built.bytes / 1e6:.1f} MB ({built.heavy_bytes / 1e6:.1f} MB "
+        f"networks and WebAssembly): {built.out}\n"
+        "Any web server can serve them; docs/browser.md says which headers let it use threads."
     )
-    say("Any web server can serve them; docs/browser.md says which headers let it use threads.")
-    say_notice()
+    finish(built.to_dict(), lambda: say(sentences), json=json)
