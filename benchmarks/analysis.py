@@ -41,9 +41,6 @@ from benchmarks.turns import (
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
 from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
-from dermfuse.imaging.geometry import reduce_image
-from dermfuse.imaging.measures import measure_lesion
-from dermfuse.imaging.quality import appearance, assess_quality
 from dermfuse.imaging.reading import read_any
 from dermfuse.imaging.symmetries import Looks, check_looks, mean_looks
 from dermfuse.release.folder import choose_release, read_cards, read_release
@@ -163,14 +160,6 @@ def _bare(folder: Path, looks: Looks, threads: int) -> Task:
         join_activations(of_classes, release.classes.members)
 
     return find
-
-
-def describe(image: Any, mask: Any) -> None:  # noqa: ANN401 — arrays (H, W, 3) and (H, W)
-    """Does what both sides do alike: measures, appearance, quality."""
-    reduced = reduce_image(image)
-    appearance(reduced)
-    measures = measure_lesion(image, mask)
-    assess_quality(reduced, frame_contact=measures.frame_contact)
 
 
 def _time_folder(folder: Path, paths: Sequence[Path], looks: Looks, rounds: int) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.analysis import describe
 from dermfuse.data.labels import Label
+from dermfuse.imaging.geometry import reduce_image
+from dermfuse.imaging.measures import measure_lesion
+from dermfuse.imaging.quality import appearance, assess_quality
 from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models.backbones import build_backbone
 from dermfuse.models.classifier import Classifier, log_odds_row
@@ -80,7 +82,7 @@ class EagerEnsemble:
     def analyze(self, data: bytes) -> None:
         """Does a full analysis of an image file's bytes."""
         found = self.find(data)
-        describe(found.image, found.mask)
+        _describe(found.image, found.mask)
 
     def _score(self, picture: Image.Image) -> tuple[float, NDArray[np.float32]]:
         probability, maps = 0.0, []
@@ -133,3 +135,11 @@ def _mean(maps: Sequence[Tensor], side: int) -> Tensor:
     resized = [F.interpolate(each, (side, side), mode="bilinear") for each in maps]
     total = torch.stack(resized).sum(dim=0)[0, 0].clamp(min=0)
     return total / total.max().clamp(min=1e-12)
+
+
+def _describe(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Does what both sides do alike: measures, appearance, quality."""
+    reduced = reduce_image(image)
+    appearance(reduced)
+    measures = measure_lesion(image, mask)
+    assess_quality(reduced, frame_contact=measures.frame_contact)

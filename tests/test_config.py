@@ -100,6 +100,8 @@ def test_assignments_override_a_preset_and_leave_it_alone() -> None:
         ("data.fold=2", "data.fold is 2 with data.folds 0"),
         ("train.batch_norm=frosen", 'Did you mean "frozen"'),
         ("train.ema_decay=1", r"train.ema_decay is 1.0. Expected: a value from 0"),
+        ("train.teachers=3", "train.teachers is 3. Expected: a list"),
+        ("model.dropout=1.5", "model.dropout is 1.5"),
         ("loss.focal_alpha=1.5", "loss.focal_alpha is 1.5"),
         ("loss.joint_class_weight=-1", "loss.joint_class_weight is -1"),
         ("augment.minimum_crop=0", "augment.minimum_crop is 0"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,25 @@ def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
     folder.config.write_text("")
     folder.require_run()
     assert folder.is_run
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"seed": "x"}, r"run\.json: seed is 'x'\. Expected: a whole number\. Copy the run again"),
+        ({"data": {"folders": 1}}, r"data\.folders is 1\. Expected: a list"),
+        ({"commit": None, "seconds": 1, "other": 1}, r"run\.json has no epochs"),
+    ],
+)
+def test_a_record_is_read_with_the_keys_that_are_needed(
+    record: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.record, record)
+    with pytest.raises(RunError, match=message):
+        folder.read_record("epochs")
+    write_json(folder.record, {"epochs": 2, "other": record})
+    assert folder.read_record("epochs") == {"epochs": 2, "other": record}
 
 
 def test_metrics_rows_may_have_different_columns(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _MOST_TOML_BYTES = 1 << 20  # the presets have a few hundred
 
 _DEEPEST = 64  # levels of a record; dermfuse writes fewer than ten
 _SHOWN_LETTERS = 60
+_ALWAYS_FINITE = frozenset((int, str, bool, type(None)))
 
 
 def show_value(value: object) -> str:
@@ -95,7 +96,7 @@ def parse_object(
     """
     try:
         record = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
-        odd = not_finite(record)
+        odd = not_finite(record) if isinstance(record, dict) else None
     except RecursionError as caught:
         raise error(
             f"{name} is nested too deeply", expected=f"{_DEEPEST} levels or fewer", action=action
@@ -147,7 +148,10 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def not_finite(
-    value: object, where: Sequence[object] = (), *, deepest: int = _DEEPEST
+    value: Mapping[str, Any] | Sequence[Any],
+    where: Sequence[object] = (),
+    *,
+    deepest: int = _DEEPEST,
 ) -> tuple[str, float] | None:
     """Returns the first number in plain values that JSON cannot hold, after where it stands.
 
@@ -163,15 +167,20 @@ def not_finite(
         >>> not_finite({"rows": [{"loss": 1.0}, {"loss": math.nan}]})
         ('rows.1.loss', nan)
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        return _path(where), value
-    if not isinstance(value, Mapping | list | tuple):
-        return None
     if deepest == 0:
         raise RecursionError
     parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-    found = (not_finite(part, (*where, key), deepest=deepest - 1) for key, part in parts)
-    return next(filter(None, found), None)
+    for key, part in parts:
+        if type(part) in _ALWAYS_FINITE:
+            continue
+        if isinstance(part, float):
+            if not math.isfinite(part):
+                return _path((*where, key)), part
+        elif isinstance(part, dict | list | tuple):
+            found = not_finite(part, (*where, key), deepest=deepest - 1)
+            if found:
+                return found
+    return None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -348,20 +357,28 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _first_wrong(cls: type, whole: object, entries: dict[str, Any], said: str) -> str:
-    """Returns the key of the entry that is wrong, which msgspec leaves out; leaves it alone there.
+    """Returns the key of the first entry that is wrong, which msgspec leaves out.
 
     Args:
         cls: The record.
         whole: All of it.
-        entries: The mapping within it.
+        entries: The mapping within it; only that entry is left there.
         said: What is wrong.
     """
-    for key, value in list(entries.items()):
+    items = list(entries.items())
+    while len(items) > 1:  # a search in halves: a hostile mapping may be long
+        half = items[: len(items) // 2]
         entries.clear()
-        entries[key] = value
-        try:
-            msgspec.convert(whole, cls)
-        except msgspec.ValidationError as caught:
-            if str(caught) == said:
-                break
-    return key
+        entries.update(half)
+        items = half if _complaint(cls, whole) == said else items[len(half) :]
+    entries.clear()
+    entries.update(items)
+    return items[0][0]
+
+
+def _complaint(cls: type, whole: object) -> str:
+    try:
+        msgspec.convert(whole, cls)
+    except msgspec.ValidationError as caught:
+        return str(caught)
+    return ""

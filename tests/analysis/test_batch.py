@@ -208,14 +208,6 @@ class TestResuming:
             assert (out / name).read_bytes() == (whole / name).read_bytes()
         assert [path.name for path in out.glob(".*")] == [".results.csv.swp"]
 
-    def test_a_call_that_was_killed_over_its_first_file_continues(
-        self, grey: Path, out: Path
-    ) -> None:
-        out.mkdir()
-        (out / ".analysis.json.abcd1234.dermfuse").write_text('{"for')
-        assert _run(grey, out).analysed == 5
-        assert not list(out.glob(".*"))
-
     def test_a_report_of_other_results_does_not_stay(self, grey: Path, out: Path) -> None:
         _run(grey, out)
         (grey / "a.png").unlink()

@@ -21,34 +21,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.jsonl"
 
 
-def _names(path: Path) -> list[str]:
-    return [json.loads(line)["name"] for line in path.read_bytes().splitlines()]
-
-
-class TestFind:
-    def test_an_unchanged_image_is_found_after_reopening(self, path: Path) -> None:
-        with Journal(path) as journal:
-            offsets = [journal.append(_line(name)) for name in ("a", "b")]
-        with Journal(path) as journal:
-            assert [journal.find(name, FACTS) for name in ("a", "b")] == offsets
-            assert journal.read(offsets[1])["name"] == "b"
-
-    def test_what_changed_failed_or_is_new_is_not(self, path: Path) -> None:
-        with Journal(path) as journal:
-            journal.append(_line("a"))
-            journal.append(_line("bad", error="no image"))
-        with Journal(path) as journal:
-            assert journal.find("a", {"bytes": 4, "mtime_ns": 5}) is None
-            assert journal.find("bad", FACTS) is None
-            assert journal.find("new", FACTS) is None
-            assert journal.find("a", {}) is None
-
-    def test_the_last_line_of_a_name_counts(self, path: Path) -> None:
-        with Journal(path) as journal:
-            journal.append(_line("a", error="no image"))
-            second = journal.append(_line("a"))
-        with Journal(path) as journal:
-            assert journal.find("a", FACTS) == second
+def test_the_last_line_of_an_unchanged_image_is_found_and_lines_are_put_in_order(
+    path: Path,
+) -> None:
+    with Journal(path) as journal:
+        journal.append(_line("a", error="no image"))
+        offsets = [journal.append(_line(name)) for name in "ab"]
+    with Journal(path) as journal:
+        assert [journal.find(name, FACTS) for name in "ab"] == offsets
+        assert journal.find("a", {"bytes": 4, "mtime_ns": 5}) is None
+        arranged = journal.arrange(array("q", reversed(offsets)))
+        assert [journal.read(offset)["name"] for offset in arranged] == ["b", "a"]
+        third = array("q", [journal.append(_line("c"))])
+        before = path.stat().st_ino
+        assert journal.arrange(arranged + third) == arranged + third
+    assert path.stat().st_ino == before, "lines in order are left alone"
+    assert [json.loads(line)["name"] for line in path.read_bytes().splitlines()] == ["b", "a", "c"]
 
 
 class TestDamage:
@@ -66,23 +54,6 @@ class TestDamage:
             assert journal.count == 3
             journal.arrange(offsets)
         assert path.read_bytes() == _line("a") + b"\n" + _line("b") + b"\n"
-
-
-class TestArrange:
-    def test_lines_in_order_are_left_alone(self, path: Path) -> None:
-        with Journal(path) as journal:
-            offsets = array("q", [journal.append(_line(name)) for name in "abc"])
-            before = path.stat().st_ino
-            assert journal.arrange(offsets) == offsets
-        assert path.stat().st_ino == before
-
-    def test_lines_are_put_in_order_and_can_be_read_and_added_to(self, path: Path) -> None:
-        with Journal(path) as journal:
-            offsets = [journal.append(_line(name)) for name in "abc"]
-            arranged = journal.arrange(array("q", [offsets[2], offsets[0]]))
-            assert [journal.read(offset)["name"] for offset in arranged] == ["c", "a"]
-            journal.append(_line("d"))
-        assert _names(path) == ["c", "a", "d"]
 
 
 class TestRefusals:

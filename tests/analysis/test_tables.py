@@ -37,8 +37,7 @@ def _write(folder: Path, records: list[dict[str, Any]]) -> tuple[Tables, int]:
         for record in records:
             offsets.append(journal.append(json.dumps(record).encode()))
             tables.add(record)
-        tables.write_sheets(journal, offsets, folder)
-        return tables, tables.write_report(journal, offsets, folder, facts={})
+        return tables, tables.write(journal, offsets, folder, facts={})
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

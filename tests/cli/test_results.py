@@ -10,8 +10,13 @@ import dermfuse.training.prediction
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.folders import NOTICE, read_json
 from dermfuse.imaging.preprocess import write_mask, write_probability
-from dermfuse.predictions.folder import Manifest, mask_path, probability_path, write_manifest
-from dermfuse.predictions.packing import SubmissionReport
+from dermfuse.predictions.folder import (
+    Manifest,
+    SubmissionReport,
+    mask_path,
+    probability_path,
+    write_manifest,
+)
 from dermfuse.predictions.scores import read_scores
 
 from ..small_release import skin, write_small_release

@@ -19,7 +19,6 @@ HALF = np.repeat([[True, False]], 16, axis=0).repeat(10, axis=1)  # 16 rows of 2
 def test_scores_meet_their_labels_by_image(folders: Any) -> None:
     truth = load_truth(folders.labels(LABELS))
     images = match_scores(read_predictions(folders.scores({"c": 0.3, "a": 0.1, "b": 0.2})), truth)
-    assert images is not None
     assert images.coverage.evaluated == ("a", "b", "c")
     assert images.malignant.tolist() == [False, True, False]
     assert images.scores.tolist() == [0.1, 0.2, 0.3]
@@ -28,7 +27,6 @@ def test_scores_meet_their_labels_by_image(folders: Any) -> None:
 def test_masks_are_counted_at_the_size_of_the_truth(folders: Any) -> None:
     truth = load_truth(folders.masks({"a": HALF, "b": ~HALF}, "truth"))
     images = match_masks(read_predictions(folders.masks({"a": HALF, "b": HALF})), truth)
-    assert images is not None
     assert images.counts == (Counts(160, 0, 160, 0), Counts(0, 160, 0, 160))
 
 
@@ -67,7 +65,6 @@ def test_a_missing_image_is_refused_or_listed(folders: Any) -> None:
     with pytest.raises(PredictionsError, match=r"does not predict b, c. Expected: all 3 images"):
         match_scores(predictions, truth)
     images = match_scores(predictions, truth, allow_partial=True)
-    assert images is not None
     assert images.coverage.missing == ("b", "c")
     assert images.coverage.truth_count == 3
 
@@ -77,51 +74,37 @@ def test_a_validation_split_is_a_subset_by_its_nature(folders: Any) -> None:
     folder = folders.scores({"a": 0.1})
     write_manifest(folder, Manifest(task="classification", split="validation"))
     images = match_scores(read_predictions(folder), truth)
-    assert images is not None
     assert images.coverage.evaluated == ("a",)
     assert images.coverage.missing == ()
 
 
 @pytest.fixture
 def official(tmp_path: Path) -> Path:
+    """ISIC 2016: training images 0 to 2, the last without a label; test images 10 to 12."""
     folder = tmp_path / "isic"
     for split, ids in (("Training", range(3)), ("Test", range(10, 13))):
         data = folder / f"ISBI2016_ISIC_Part1_{split}_Data"
         data.mkdir(parents=True)
         for i in ids:
             (data / f"ISIC_90000{i:02d}.jpg").touch()
-    labels = "ISIC_9000000,benign\nISIC_9000001,malignant\n"  # ISIC_9000002 has none
+    labels = "ISIC_9000000,benign\nISIC_9000001,malignant\n"
     (folder / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv").write_text(labels)
     return folder
 
 
 def test_of_the_training_images_any_number_may_be_predicted(official: Path, folders: Any) -> None:
-    predictions = read_predictions(folders.scores({"ISIC_9000001": 0.5}))
-    images = match_scores(predictions, load_truth(official))
-    assert images is not None
-    assert images.coverage.evaluated == ("ISIC_9000001",)
-    assert images.coverage.missing == ()
-    assert images.coverage.truth_count == 2
-
-
-def test_a_known_image_without_truth_is_left_out_and_listed(official: Path, folders: Any) -> None:
     predictions = read_predictions(folders.scores({"ISIC_9000001": 0.5, "ISIC_9000002": 0.5}))
-    images = match_scores(predictions, load_truth(official))
-    assert images is not None
-    assert images.coverage.evaluated == ("ISIC_9000001",)
-    assert images.coverage.without_truth == ("ISIC_9000002",)
-
-
-def test_a_split_without_truth_is_refused(official: Path, folders: Any) -> None:
-    predictions = read_predictions(folders.scores({f"ISIC_90000{i}": 0.5 for i in (10, 11, 12)}))
-    truth = load_truth(official)
-    with pytest.raises(DataError, match="no truth for any of the 3 images"):
-        match_scores(predictions, truth)
+    coverage = match_scores(predictions, load_truth(official)).coverage
+    assert coverage.evaluated == ("ISIC_9000001",)
+    assert coverage.without_truth == ("ISIC_9000002",), "known, and left out"
+    assert (coverage.missing, coverage.truth_count) == ((), 2)
 
 
 def test_the_test_split_is_evaluated_whole(official: Path, folders: Any) -> None:
+    predictions = read_predictions(folders.scores({"ISIC_9000010": 0.5, "ISIC_9000012": 0.5}))
+    with pytest.raises(DataError, match="no truth for any of the 2 images"):
+        match_scores(predictions, load_truth(official))
     labels = "".join(f"ISIC_90000{i},{float(i == 10)}\n" for i in (10, 11, 12))
     (official / "ISBI2016_ISIC_Part3_Test_GroundTruth.csv").write_text(labels)
-    predictions = read_predictions(folders.scores({"ISIC_9000010": 0.5, "ISIC_9000012": 0.5}))
     with pytest.raises(PredictionsError, match="does not predict ISIC_9000011"):
         match_scores(predictions, load_truth(official))

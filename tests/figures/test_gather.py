@@ -12,7 +12,7 @@ from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.fusion import fuse
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 
 Make = Callable[..., Path]
 
@@ -37,21 +37,18 @@ def test_everything_is_drawn_from_runs_and_predictions(
     make_run: Make, make_scores: Make, make_masks: Make, drawn: Path, tmp_path: Path
 ) -> None:
     runs = [make_run(tmp_path / name, name) for name in ("squeezenet", "u-mobilenetv1")]
-    a, b = (make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab"))
-    fuse(a, b, tmp_path / "fused")
+    scores = [make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab")]
     masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
-    pictures = draw_figures(
-        runs,
-        [a, b, tmp_path / "fused", *masks],
-        data=drawn,
-        draws=20,
-        skipped=lambda figure, why: pytest.fail(f"{figure}: {why}"),
-    )
+
+    def fail(figure: str, why: str) -> None:
+        pytest.fail(f"{figure}: {why}")
+
+    pictures = draw_figures(runs, [*scores, *masks], data=drawn, draws=20, skipped=fail)
     assert [picture.name for picture in pictures] == ALL
     for picture in pictures:
-        image = Image.open(io.BytesIO(picture.png))
-        image.load()
-        assert image.width == WIDTH_IN * DPI
+        with Image.open(io.BytesIO(picture.png)) as image:
+            image.load()
+            assert image.width == WIDTH_IN * DPI
         assert "validation: n = 12 images" in picture.caption
     said = {picture.name: picture.caption for picture in pictures}
     assert "u2; u6; fusion: mean of both." in said["fig-12-probability-maps"]
@@ -64,20 +61,14 @@ def test_a_fusion_stands_for_its_members_and_the_papers_figures_may_stand_alone(
 ) -> None:
     scores = [make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab")]
     masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
-    for pair, name in ((scores, "classes"), (masks, "outlines")):
-        fuse(*pair, tmp_path / name)
+    fused = tmp_path / "classes", tmp_path / "outlines"
+    for pair, out in zip((scores, masks), fused, strict=True):
+        fuse(*pair, out)
     skipped: dict[str, str] = {}
-    pictures = draw_figures(
-        [],
-        [*scores, *masks, tmp_path / "classes", tmp_path / "outlines"],
-        data=drawn,
-        paper=True,
-        skipped=skipped.__setitem__,
-    )
-    assert pictures[0].caption.endswith("n = 12 images; u2; u6; fusion of u2 and u6.")
-    assert [
-        (picture.name, picture.caption.partition("n = 12 ")[2]) for picture in pictures[1:]
-    ] == [
+    folders = [*scores, *masks, *fused]
+    pictures = draw_figures([], folders, data=drawn, paper=True, skipped=skipped.__setitem__)
+    assert [(picture.name, picture.caption.partition("n = 12 ")[2]) for picture in pictures] == [
+        ("fig-12-probability-maps", "images; u2; u6; fusion of u2 and u6."),
         ("fig-13-hard-images", "images; fusion of u2 and u6."),
         ("fig-14-worst-masks", "images; fusion of u2 and u6."),
         ("fig-14-wrong-classes", "images (3 malignant); fusion of a and b."),
@@ -89,26 +80,14 @@ def test_what_is_not_there_is_named_with_the_reason(
     make_scores: Make, drawn: Path, tmp_path: Path
 ) -> None:
     skipped: dict[str, str] = {}
-    pictures = draw_figures(
-        [],
-        [make_scores(tmp_path / "a", "a")],
-        data=drawn,
-        draws=20,
-        skipped=skipped.__setitem__,
-    )
+    folder = make_scores(tmp_path / "a", "a")
+    pictures = draw_figures([], [folder], data=drawn, draws=20, skipped=skipped.__setitem__)
     assert [picture.name for picture in pictures] == ALL[-4:]
     assert list(skipped) == [f"Fig. {n}" for n in range(8, 14)] + ["Fig. 14, masks"]
     assert skipped["Fig. 11"].startswith("there is no run for segmentation")
     assert skipped["Fig. 12"].startswith("no predictions folder holds probability maps")
     assert skipped["Fig. 13"].startswith("no predictions folder has what it shows")
-
-
-def test_if_no_figure_can_be_drawn_the_first_reason_is_said(
-    make_scores: Make, drawn: Path, tmp_path: Path
-) -> None:
-    folder = make_scores(tmp_path / "a", "a")
     (folder / "scores.csv").write_text("image_id,score\nISIC_0000001,0.5\n")
-    skipped: dict[str, str] = {}
     with pytest.raises(DataError, match=r"no figure can be drawn \(there is no run for class"):
         draw_figures([], [folder], data=drawn, skipped=skipped.__setitem__)
     assert "ISIC_0000001, unknown in" in skipped["Decision curve"]
@@ -117,9 +96,10 @@ def test_if_no_figure_can_be_drawn_the_first_reason_is_said(
 def test_pictures_and_captions_are_written_into_a_new_folder(tmp_path: Path) -> None:
     out = tmp_path / "figures"
     picture = Picture("fig-08", "Training", "Loss.", b"png")
-    write_figures(out, [picture], not_drawn=[("Fig. 9", "no run")])
+    said = write_figures(out, [picture], not_drawn=[("Fig. 9", "no run")])
     assert (out / "fig-08.png").read_bytes() == b"png"
-    assert json.loads((out / "figures.json").read_text()) == {
+    assert json.loads((out / "figures.json").read_text()) == said
+    assert said == {
         "figures": [{"file": "fig-08.png", "title": "Training", "caption": "Loss."}],
         "not_drawn": [{"figure": "Fig. 9", "why": "no run"}],
         "notice": NOTICE,
@@ -132,10 +112,8 @@ def test_a_picture_may_be_webp_and_is_smaller(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "png")
-    write_figures(tmp_path / "out", [Picture("fig-08", "T", "C.", file.getvalue())], webp=True)
-    made = tmp_path / "out" / "fig-08.webp"
-    with Image.open(made) as image:
-        assert (image.format, image.size) == ("WEBP", (64, 64))
-    assert made.stat().st_size < len(file.getvalue())
-    said = json.loads((tmp_path / "out" / "figures.json").read_text())
+    said = write_figures(tmp_path, [Picture("fig-08", "T", "C.", file.getvalue())], webp=True)
     assert said["figures"][0]["file"] == "fig-08.webp"
+    with Image.open(tmp_path / "fig-08.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (64, 64))
+    assert (tmp_path / "fig-08.webp").stat().st_size < len(file.getvalue())

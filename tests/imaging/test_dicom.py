@@ -19,7 +19,7 @@ from ..built_dicom import SECRET, build_file
 from . import made
 
 pytest.importorskip("pydicom")
-from dermfuse.imaging.dicom import Frame, has_hole, to_display, unpack_bits
+from dermfuse.imaging.dicom import Layout, has_hole, to_display, unpack_bits
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
@@ -173,8 +173,8 @@ class TestPalettes:
             header.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
             header.add_new(f"{name}PaletteColorLookupTableData", "US", [257, 65535])
         stored = np.array([[0, 1]], np.uint8)
-        frame = Frame(1, 2, 1, "PALETTE COLOR", 8, 8, signed=False, planar=False)
-        shown = to_display(stored, header, frame, little_endian=True, name="it")
+        layout = Layout(1, 2, 1, "PALETTE COLOR", 8, 8, signed=False, planar=False)
+        shown = to_display(stored, header, layout, little_endian=True, name="it")
         assert shown.tolist() == [[[1, 1, 1], [255, 255, 255]]]
 
 
@@ -238,7 +238,7 @@ class TestCompressed:
         frame = encode(RED, "JPEG", quality=100, subsampling=0, keep_rgb=kept)
         if marker.startswith("Adobe"):
             adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([int(marker[-1])])
-            start = frame.index(b"\xff\xdb")  # nothing but the quantization tables and on
+            start = frame.index(b"\xff\xdb")  # nothing but the quantization tables and what follows
             changed = bytearray(b"\xff\xd8" + adobe + frame[start:])
             at, scan = changed.index(b"\xff\xc0") + 10, changed.index(b"\xff\xda") + 5
             changed[at : at + 9 : 3] = changed[scan : scan + 6 : 2] = bytes([1, 2, 3])

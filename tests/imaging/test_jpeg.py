@@ -111,7 +111,7 @@ class TestDamage:
 
     def test_behind_the_last_block_fill_bytes_are_none(self, *, progressive: bool) -> None:
         data = encode(progressive=progressive)
-        assert "goes on" in find_damage(data[:-2] + b"\x01\x02" + b"\xff\xd9")
+        assert "continues" in find_damage(data[:-2] + b"\x01\x02" + b"\xff\xd9")
         assert find_damage(data[:-2] + bytes(7) + b"\xff\xff\xff\xd9") == ""
 
     def test_a_restart_marker_that_is_missing_or_out_of_order(self, *, progressive: bool) -> None:

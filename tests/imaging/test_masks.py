@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.masks import Mask, decide_mask, has_mask_name, image_of_mask, read_mask
+from dermfuse.imaging.masks import Decided, decide_mask, has_mask_name, image_of_mask, read_mask
 from dermfuse.imaging.preprocess import write_mask
 
 from .made import encode, png
@@ -20,7 +20,7 @@ INNER = (YY - 24) ** 2 + (XX - 32) ** 2 < 6**2
 KINDS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP", "gif": "GIF", "jpg": "JPEG"}
 
 
-def decided(folder: Path, image: Image.Image, suffix: str = "png", **options: Any) -> Mask:
+def decided(folder: Path, image: Image.Image, suffix: str = "png", **options: Any) -> Decided:
     (folder / f"mask.{suffix}").write_bytes(encode(image, KINDS[suffix], **options))
     return decide_mask(folder / f"mask.{suffix}")
 

@@ -88,6 +88,19 @@ def test_what_the_shipped_precision_costs_stands_beside_float32(tmp_path: Path) 
     assert "what the precision that ships costs beside float32" not in said
 
 
+def test_the_card_of_the_packages_release_has_every_table_of_what_was_measured() -> None:
+    page = render_card(gather_card(CardSources()))
+    for head in (
+        "| together | one look | as shipped | gain |",
+        "| together | float32 | as shipped | change |",
+        "| dermoscopy | n | withheld |",
+        "| withheld as not called | sensitivity | specificity |",
+        "| images with a true mask | n | in the lesion | out of it | nothing speaks for it |",
+    ):
+        assert f"\n\n{head}\n| --- |" in page
+    assert not re.search(r"\| (None|\{)", page)
+
+
 def test_a_summary_is_the_first_table_with_its_sources(tmp_path: Path) -> None:
     card = gather_card(CardSources(release=write_measured_release(tmp_path / "release")))
     said = render_summary(card)
@@ -119,7 +132,7 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         assert "**Not measured:**" in said
         assert f"To measure: `{how}`." in said
     assert "| AUC | not measured |" in page
-    assert "has no means to tell such images" in page
+    assert "has no gate for such images" in page
     assert "| robustness analysis | CLAIM |" in page
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
+from dermfuse.config import Config, TrainConfig
 from dermfuse.data.isic2016 import Lesion
 from dermfuse.data.labels import Label
 from dermfuse.errors import ExportError
@@ -17,13 +19,17 @@ from dermfuse.publishing import measured as measured_module
 from dermfuse.publishing.measured import (
     FoldAnswers,
     FoldNetwork,
+    export_folds,
+    export_shipped,
     find_peak,
     make_class_release,
     make_mask_release,
     measure_activation,
+    require_recipe,
 )
 from dermfuse.release.cards import NetworkCard, NetworkInput, Parity
 from dermfuse.release.folder import ClassRelease, Member
+from dermfuse.training.prediction import TrainedNetwork
 
 COUNT = 60
 LABELS = np.arange(COUNT) % 2
@@ -282,3 +288,38 @@ def test_maps_are_joined_by_their_weights_and_counted_by_class(tmp_path: Path) -
 def test_without_masks_nothing_is_counted(tmp_path: Path) -> None:
     fold = _answers([_lesion(tmp_path, "a", Label.BENIGN, mask=False)], NO_SCORES[:1])
     assert measure_activation([(_card("one"), [fold])], (Member("one", 1.0),)) == {}
+
+
+def _trained(name: str, **train: Any) -> TrainedNetwork:
+    return TrainedNetwork(nn.Identity(), Config(train=TrainConfig(**train)), 1, Path(name))
+
+
+def test_whether_there_are_teachers_is_the_recipe_and_which_is_not() -> None:
+    taught, other = _trained("taught", teachers=("a",)), _trained("other")
+    require_recipe(taught, _trained("fold", teachers=("b",)))
+    for final, fold in ((taught, other), (other, taught)):
+        with pytest.raises(ExportError, match="taught was trained with teachers, other without"):
+            require_recipe(final, fold)
+
+
+def test_an_image_is_held_back_by_one_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Lesion("I0", Path("none"), None, None)
+    monkeypatch.setattr(measured_module, "split_lesions", lambda *_: [image])
+    monkeypatch.setattr(measured_module, "_export", lambda *_: (_card("a"), _card("a")))
+    monkeypatch.setattr(measured_module, "load_network", lambda *_, **__: None)
+    with pytest.raises(ExportError, match="two validated on I0, as another of the runs did"):
+        export_folds(
+            [_trained("one"), _trained("two")], Path("data"), Path("out"), precision="float32"
+        )
+
+
+def test_of_a_network_in_eight_bits_the_float32_file_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, shipped = _card("a"), _card("a-int8")
+    for name in ("a.onnx", "a.json", "a-int8.onnx", "a-int8.json"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(measured_module, "_export", lambda *_: (exact, shipped))
+    found = export_shipped(_trained("a"), Path("data"), tmp_path, precision="int8")
+    assert found == shipped
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-int8.json", "a-int8.onnx"]

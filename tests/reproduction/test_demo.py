@@ -5,7 +5,7 @@ import pytest
 
 from dermfuse.errors import RunError
 from dermfuse.predictions.folder import read_predictions
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 from dermfuse.reproduction.demo import (
     CLASSIFIERS,
     FUSION,

@@ -14,7 +14,7 @@ from dermfuse.jobs import queue
 from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.predictions.folder import read_predictions
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 from dermfuse.reproduction.page import JSON_NAME, MARKDOWN_NAME
 from dermfuse.reproduction.reproduce import ReproductionReport, plan_request, reproduce
 from dermfuse.training import prediction

@@ -124,7 +124,7 @@ def test_a_graphed_training_takes_the_steps_of_an_ordinary_one(
 @pytest.mark.parametrize(
     ("first", "then"), [("true", "true"), ("true", "false"), ("false", "true")]
 )
-def test_a_run_goes_on_with_a_graph_or_without(
+def test_a_run_continues_with_a_graph_or_without(
     first: str, then: str, drawn: Path, tmp_path: Path, uncaptured: list[str]
 ) -> None:
     once, twice, two = tmp_path / "once", tmp_path / "twice", "train.epochs=2"

@@ -144,22 +144,23 @@ def test_what_is_frozen_stays_as_it_was_and_the_rest_moves(
 def test_averaged_weights_are_those_that_are_validated_and_written(
     drawn: Path, tmp_path: Path
 ) -> None:
-    config = tiny("dc-mobilenetv1", "train.ema_decay=0.99", "train.learning_rate=0.01")
+    config = tiny("squeezenet", "train.ema_decay=0.99")  # its scores differ after one epoch
     report = train(config, data=drawn, run=tmp_path / "run")
     folder = RunFolder(report.run)
     state = torch.load(folder.state, weights_only=True)["state_dict"]
     written = load_file(folder.weights)
     averaged = {key: state[f"averaged.module.{key}"] for key in written}
     assert all(torch.equal(written[key], averaged[key]) for key in written)
-    key = "head_a.weight"
+    key = "head.weight"
     assert not torch.equal(written[key], state[f"network.{key}"]), "trained on without averaging"
     predict(report.run, data=drawn, split="validation", out=tmp_path / "out")
     measured = evaluate(tmp_path / "out", drawn, draws=10).classification
     assert measured is not None
+    assert 0 < report.best["auc"] < 1, "a ranking that chance would not make equal"
     assert measured.average_precision.value == pytest.approx(report.best["average_precision"])
 
 
-def test_a_run_that_is_killed_goes_on_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_continues_after_its_last_epoch(drawn: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     code = (
         "import sys; from pathlib import Path; from dermfuse.config import load_preset;"
@@ -565,29 +566,6 @@ def test_a_run_on_all_images_may_start_from_any_and_be_no_start_for_one_that_val
     assert read_json(RunFolder(again.run).record)["start"]["validation"] == {}
     with pytest.raises(RunError, match=r"everything trained on ISIC_.*would be validated on"):
         train(tiny("u-mobilenetv1"), data=drawn, run=tmp_path / "run", start=run)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (["augment.mixup=0.2", "augment.cutmix=0.2"], "augment.mixup is 0.2 with augment.cut"),
-        (["augment.policy=label_blind", "augment.fresh=true"], "fresh is true with augment.policy"),
-        (["augment.policy=label_blind", "data.split=paper"], 'data.split "paper"'),
-        (
-            ["train.schedule=cosine", "train.minimum_learning_rate=1e-6"],
-            "the cosine ends by itself",
-        ),
-        (["train.keep=last", "train.early_stop_patience=2"], "keeps the best epoch"),
-        (["model.network=unet", "model.dropout=0.2"], "no class head to drop before"),
-        (["model.network=unet", "augment.mixup=0.2"], "masks cannot be mixed"),
-        (["train.teachers=3"], "train.teachers is 3. Expected: a list"),
-        (["model.dropout=1.5"], "model.dropout is 1.5"),
-        (["loss.label_smoothing=1.0"], "loss.label_smoothing is 1.0"),
-    ],
-)
-def test_contradictions_are_refused(settings: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Config().override(settings)
 
 
 def test_the_paper_uses_none_of_them() -> None:

@@ -285,7 +285,7 @@ def test_every_command_refuses_in_one_line(
     assert not Path(out).exists()
 
 
-def test_paths_in_a_state_are_not_followed_and_a_moved_run_goes_on(
+def test_paths_in_a_state_are_not_followed_and_a_moved_run_continues(
     run: RunFolder, drawn: Path
 ) -> None:
     victim = run.path / "victim.ckpt"

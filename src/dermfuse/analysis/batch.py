@@ -37,7 +37,7 @@ from dermfuse.analysis.journal import (
     make_line,
     parse_line,
 )
-from dermfuse.analysis.tables import Pictures, Tables, remove_pages, summarize_with
+from dermfuse.analysis.tables import Pictures, Tables, summarize_with
 from dermfuse.errors import ConfigError, RunError
 from dermfuse.folders import (
     NOTICE,
@@ -304,12 +304,8 @@ def run_folder(
         journal.require_place()
         dropped = journal.count - len(offsets)
         offsets = journal.arrange(offsets)
-        tables.write_sheets(journal, offsets, out)
-        pages = 0
-        if options.report:
-            pages = tables.write_report(journal, offsets, out, facts=facts or {})
-        else:
-            remove_pages(out, beyond=0)  # those of an earlier call show other results
+        shown = (facts or {}) if options.report else None
+        pages = tables.write(journal, offsets, out, facts=shown)
         pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
         pictures.keep(map(journal.read, offsets))
         journal.require_place()

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,13 +17,14 @@ from dermfuse.folders import read_json, require_free
 from dermfuse.predictions.folder import (
     SCORES_NAME,
     Manifest,
+    SubmissionReport,
     mask_path,
     name_some,
     new_predictions,
+    pack,
     withheld_error,
     write_manifest,
 )
-from dermfuse.predictions.packing import SubmissionReport, pack
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
 
@@ -47,32 +49,12 @@ def convert_results(results: str | Path, out: str | Path) -> Manifest:
             mask.
     """
     results, out = Path(results), Path(out)
-    scores: dict[str, float | None] = {}
-    masks: dict[str, Path] = {}
-    points: set[tuple[str, float]] = set()
-    for record in read_results(results):
-        image_id = PurePath(record["name"]).stem.strip()  # as every table of ids is read
-        if image_id in scores:
-            raise PredictionsError(
-                f"{results} holds two images called {image_id}",
-                expected="names that differ without folder and suffix",
-                action="Analyse the folders one by one",
-            )
-        try:
-            scores[image_id] = _score(record, results)
-            points.add((record["operating_point"], float(record["threshold"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise PredictionsError(
-                f"{results}: the line of {record['name']} lacks what an analysis holds ({error})",
-                expected="results of dermfuse analyze",
-                action="Analyse the images again into a new folder",
-            ) from error
-        masks[image_id] = picture_file(results, record["name"], "mask")
-    known = {image_id: score for image_id, score in sorted(scores.items()) if score is not None}
-    withheld = sorted(scores.keys() - known.keys())
+    found = _read(results)
+    known = {name: score for name, score in sorted(found.scores.items()) if score is not None}
+    withheld = sorted(found.scores.keys() - known.keys())
     if not known:
         raise withheld_error(results, withheld)
-    missing = [image_id for image_id in known if not masks[image_id].is_file()]
+    missing = [image_id for image_id in known if not found.masks[image_id].is_file()]
     if 0 < len(missing) < len(known):
         raise PredictionsError(
             f"{len(missing)} of {len(known)} images of {results} have no mask "
@@ -80,28 +62,21 @@ def convert_results(results: str | Path, out: str | Path) -> Manifest:
             expected="a mask for every image, or for none",
             action="Analyse them again into a new folder with --masks",
         )
-    if len(points) != 1:
-        raise PredictionsError(
-            f"{results} holds {len(points)} operating points",
-            expected="results of one analysis",
-            action="Analyse the images again into a new folder",
-        )
-    ((point, threshold),) = points
     identity = read_json(results / MANIFEST_NAME).get("identity", {})
     manifest = Manifest(
         task="classification" if missing else "joint",
         source=f"release {identity.get('release', 'of unknown name')}",
-        threshold=_just_below(threshold),
+        threshold=_just_below(found.threshold),
         calibrated=True,
         withheld=tuple(withheld),
-        details={"analysis": identity, "operating_point": point},
+        details={"analysis": identity, "operating_point": found.point},
     )
     with new_predictions(out) as folder:
         write_scores(folder / SCORES_NAME, ScoreTable(tuple(known), np.array([*known.values()])))
         for image_id in () if missing else known:
             target = mask_path(folder, image_id)
             target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(masks[image_id], target)
+            shutil.copyfile(found.masks[image_id], target)
         write_manifest(folder, manifest)
     return manifest
 
@@ -123,6 +98,54 @@ def pack_results(results: str | Path, out: str | Path) -> SubmissionReport:
         if withheld := convert_results(results, converted).withheld:
             raise withheld_error(results, withheld)
         return pack(converted, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What predictions need of results.
+
+    Attributes:
+        scores: The probability of each image by its id; None where it is withheld.
+        masks: Where the mask of each lies, if it has one.
+        point: The operating point's name.
+        threshold: Its threshold.
+    """
+
+    scores: dict[str, float | None]
+    masks: dict[str, Path]
+    point: str
+    threshold: float
+
+
+def _read(results: Path) -> _Results:
+    scores: dict[str, float | None] = {}
+    masks: dict[str, Path] = {}
+    points: set[tuple[str, float]] = set()
+    for record in read_results(results):
+        image_id = PurePath(record["name"]).stem.strip()  # as every table of ids is read
+        if image_id in scores:
+            raise PredictionsError(
+                f"{results} holds two images called {image_id}",
+                expected="names that differ without folder and suffix",
+                action="Analyse the folders one by one",
+            )
+        try:
+            scores[image_id] = _score(record, results)
+            points.add((record["operating_point"], float(record["threshold"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise PredictionsError(
+                f"{results}: the line of {record['name']} lacks what an analysis holds ({error})",
+                expected="results of dermfuse analyze",
+                action="Analyse the images again into a new folder",
+            ) from error
+        masks[image_id] = picture_file(results, record["name"], "mask")
+    if len(points) != 1:
+        raise PredictionsError(
+            f"{results} holds {len(points) or 'no'} operating points",
+            expected="results of one analysis",
+            action="Analyse the images again into a new folder",
+        )
+    return _Results(scores, masks, *points.pop())
 
 
 def _score(record: Mapping[str, Any], results: Path) -> float | None:

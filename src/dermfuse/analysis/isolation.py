@@ -4,7 +4,7 @@ A decoder (``-m dermfuse.analysis.isolation BYTES SECONDS PIXELS``) is started w
 reads one file after the other, and is replaced after one that it did not survive. It is started as
 a new program: a fork of a process with threads is not safe, and what runs networks is never loaded
 into it. It may use so much memory, take so long for one file, and write none. On its standard input
-come requests (``REQUEST``, a name, then a path or the bytes of a file), on standard output go
+come requests (``REQUEST``, a name, then the bytes of a file), on standard output go
 answers (``ANSWER``, then pixels or JSON). What asks believes nothing of them: a file may have taken
 the process over.
 """
@@ -39,10 +39,11 @@ from dermfuse.errors import (
     StorageError,
 )
 from dermfuse.imaging.limits import MAX_PIXELS, PIXEL_BYTES, check_max_pixels
-from dermfuse.imaging.reading import Source, read_any, read_stream, source_name
+from dermfuse.imaging.preprocess import read_file
+from dermfuse.imaging.reading import MAX_BYTES, Source, read_any, read_stream, source_name
 
-REQUEST = struct.Struct("<?IQ")
-"""Whether a path follows, or the file itself; bytes of the name; bytes of path or file."""
+REQUEST = struct.Struct("<IQ")
+"""How many bytes the name has, and the file."""
 ANSWER = struct.Struct("<BII")
 """What follows; of pixels height and width, else how many bytes of JSON, and 0."""
 PIXELS, REFUSAL, NO_MEMORY, READY = range(4)
@@ -146,21 +147,22 @@ class Decoders:
             DependencyError: A package that reads it is not installed.
             StorageError: No decoder can be started.
         """
-        request = _request(source, name)
-        if request is None:
+        named = name or source_name(source)
+        content = _content(source, named)
+        if content is None:
             return read_any(source, name=name, max_pixels=self.limits.max_pixels)
         with self._free:
             with suppress(_GoneError):  # a decoder may also be ended for what others use
-                return self._ask(request)
+                return self._ask(named, content)
             try:
-                return self._ask(request)
+                return self._ask(named, content)
             except _GoneError as gone:
-                raise _refusal(request, f"it ended its decoder twice ({gone})") from None
+                raise _refusal(named, f"it ended its decoder twice ({gone})") from None
 
-    def _ask(self, request: "_Request") -> NDArray[np.uint8]:
+    def _ask(self, name: str, content: bytes) -> NDArray[np.uint8]:
         one = self._take()
         try:
-            pixels = one.ask(request)
+            pixels = one.ask(name, content)
         except BaseException as error:
             if isinstance(error, DermfuseError) and not isinstance(error, DecoderError):
                 self._idle.append(one)
@@ -186,28 +188,20 @@ class _GoneError(Exception):
     """A decoder ended before it answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    name: str
-    is_path: bool
-    content: bytes
-
-
-def _request(source: Source, name: str) -> _Request | None:
-    """Returns what a decoder is asked; None for what holds pixels, or nothing that is read."""
-    name = name or source_name(source)
+def _content(source: Source, name: str) -> bytes | None:
+    """Returns the bytes of a file; None of what holds pixels, or is nothing that can be read."""
     if isinstance(source, str | os.PathLike):
-        return _Request(name, True, os.fsencode(os.path.abspath(source)))  # noqa: PTH100
+        return read_file(Path(source), name, max_bytes=MAX_BYTES)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _Request(name, False, bytes(source))
+        return bytes(source)
     if isinstance(source, np.ndarray | Image.Image) or not hasattr(source, "read"):
         return None
-    return _Request(name, False, read_stream(source, name))
+    return read_stream(source, name)
 
 
-def _refusal(request: _Request, found: str) -> DecoderError:
+def _refusal(name: str, found: str) -> DecoderError:
     return DecoderError(
-        f"{request.name}: {found}",
+        f"{name}: {found}",
         expected="an image that takes little more than its pixels to decode",
         action="Save it as PNG, or smaller",
     )
@@ -248,8 +242,8 @@ class _Decoder:
         self._answers.close()
         return self._process.wait()
 
-    def ask(self, request: _Request) -> NDArray[np.uint8]:
-        """Returns the pixels of a file.
+    def ask(self, name: str, content: bytes) -> NDArray[np.uint8]:
+        """Returns the pixels of a file, which messages call by a name.
 
         Raises:
             DermfuseError: They are refused; after a ``DecoderError`` the process has ended.
@@ -260,13 +254,12 @@ class _Decoder:
             self._wait_until_ready()
         try:
             with self._within(_WALL_FACTOR * self._limits.seconds):
-                return self._exchange(request)
+                return self._exchange(name, content)
         except (EOFError, BrokenPipeError):
             status = self._end_by_itself()
             if self._is_late or status == -getattr(signal, "SIGPROF", 0):
-                raise _refusal(
-                    request, f"decoding it takes longer than {self._limits.seconds:g} s"
-                ) from None
+                found = f"decoding it takes longer than {self._limits.seconds:g} s"
+                raise _refusal(name, found) from None
             raise _GoneError(_describe(status)) from None
 
     def _wait_until_ready(self) -> None:
@@ -288,10 +281,9 @@ class _Decoder:
         finally:
             timer.cancel()
 
-    def _exchange(self, request: _Request) -> NDArray[np.uint8]:
-        name = request.name.encode(errors="surrogatepass")
-        head = REQUEST.pack(request.is_path, len(name), len(request.content))
-        for part in (head + name, request.content):
+    def _exchange(self, name: str, content: bytes) -> NDArray[np.uint8]:
+        written = name.encode(errors="surrogatepass")
+        for part in (REQUEST.pack(len(written), len(content)) + written, content):
             rest = memoryview(part)
             while rest:
                 rest = rest[self._requests.write(rest) :]
@@ -302,7 +294,7 @@ class _Decoder:
                 raise EOFError
             return pixels
         if kind == NO_MEMORY:
-            raise _refusal(request, f"decoding it takes more than {self._limits.memory_mb} MB")
+            raise _refusal(name, f"decoding it takes more than {self._limits.memory_mb} MB")
         if kind != REFUSAL or first > _MOST_JSON_BYTES:
             raise EOFError
         raise _said(self._read(first))
@@ -376,12 +368,12 @@ def _serve() -> None:
     answers.write(ANSWER.pack(READY, 0, 0))
     answers.flush()
     while head := requests.read(REQUEST.size):
-        is_path, name_bytes, size = REQUEST.unpack(head)
+        name_bytes, size = REQUEST.unpack(head)
         name = requests.read(name_bytes).decode(errors="surrogatepass")
-        source = requests.read(size)
+        content = requests.read(size)
         _count_time(seconds)
-        kind, found = _decode(Path(os.fsdecode(source)) if is_path else source, name, max_pixels)
-        del source
+        kind, found = _decode(content, name, max_pixels)
+        del content
         _count_time(0)
         if isinstance(found, bytes):
             answers.write(ANSWER.pack(kind, len(found), 0) + found)
@@ -393,12 +385,10 @@ def _serve() -> None:
             return
 
 
-def _decode(
-    source: Path | bytes, name: str, max_pixels: int
-) -> tuple[int, NDArray[np.uint8] | bytes]:
+def _decode(content: bytes, name: str, max_pixels: int) -> tuple[int, NDArray[np.uint8] | bytes]:
     """Returns the kind of an answer and its content."""
     try:
-        return PIXELS, read_any(source, name=name, max_pixels=max_pixels)
+        return PIXELS, read_any(content, name=name, max_pixels=max_pixels)
     except Exception as error:
         if _is_of_memory(error):
             return NO_MEMORY, b""

@@ -268,35 +268,14 @@ def _unpack(block: "pa.Table") -> list[Work]:
 def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int) -> Iterator[bytes]:
     """Yields the lines of the blocks in order; of one that was given up, those that say so."""
     import ray
-    from ray.data import ActorPoolStrategy, from_arrow_refs
 
-    if not blocks:
-        return
-    images = from_arrow_refs(blocks)
-    context = images.context
-    context.execution_options.preserve_order = True
-    context.max_errored_blocks = -1
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # retries have no other place than ray_remote_args
-        lines = images.map_batches(
-            _Scorer,
-            fn_constructor_args=worker,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(workers, len(blocks))),
-            num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=DEATHS - 1,
-        )
     done = 0
     try:
-        for number, made in groupby(_rows(lines), key=itemgetter(0)):
+        made = _map(blocks, worker, workers=workers) if blocks else iter(())
+        for number, rows in groupby(made, key=itemgetter(0)):
             for block in blocks[done:number]:
                 yield from _lost(block)
-            yield from (line for _, line in made)
+            yield from (line for _, line in rows)
             done = number + 1
     except ray.exceptions.RayError as error:
         raise RunError(
@@ -308,8 +287,33 @@ def _score(blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int)
         yield from _lost(block)
 
 
-def _rows(lines: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401 — Ray's data set
-    """Yields each line after the number of its block."""
+def _map(
+    blocks: list[Any], worker: tuple[BuildAnalyze, int], *, workers: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yields each line after the number of its block, in order; blocks that failed are left out."""
+    from ray.data import ActorPoolStrategy, from_arrow_refs
+
+    images = from_arrow_refs(blocks)
+    context = images.context
+    context.execution_options.preserve_order = True
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # No block waits at a worker: one that kills it would take that one with it.
+    pool = ActorPoolStrategy(size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # retries have no other place than ray_remote_args
+        lines = images.map_batches(
+            _Scorer,
+            fn_constructor_args=worker,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=pool,
+            num_cpus=1,
+            max_restarts=-1,
+            max_task_retries=DEATHS - 1,
+        )
     for batch in lines.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield from zip(batch["block"].to_pylist(), batch["line"].to_pylist(), strict=True)
 

@@ -102,19 +102,36 @@ class Tables:
         self.benign += record.get("predicted") == "benign"
         self.flagged += bool(flags_of(record))
 
-    def write_sheets(self, journal: Journal, offsets: Sequence[int], out: Path) -> None:
-        """Writes ``results.csv`` and, if anything failed, ``errors.csv``; an old one goes.
-
-        What is withheld comes first: it needs eyes first.
+    def write(
+        self,
+        journal: Journal,
+        offsets: Sequence[int],
+        out: Path,
+        *,
+        facts: Mapping[str, str] | None,
+    ) -> int:
+        """Writes ``results.csv``, ``errors.csv`` if anything failed, and the report.
 
         Args:
             journal: Holds the lines.
             offsets: Where they begin, in the order they were added.
             out: The results folder.
+            facts: What the networks and settings were, in words; without them there is no report.
+
+        Returns:
+            How many pages the report has: 1, and one more for each 1,000 images. What an earlier
+            call has left and these results have not goes.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: A file cannot be written.
         """
+        self._write_sheets(journal, offsets, out)
+        pages = 0 if facts is None else self._write_report(journal, offsets, out, facts)
+        remove_pages(out, beyond=pages)
+        return pages
+
+    def _write_sheets(self, journal: Journal, offsets: Sequence[int], out: Path) -> None:
+        """Writes both CSV files; what is withheld comes first: it needs eyes first."""
         parents = {column.rpartition(".")[0] for column in self.columns}
         columns = [each for each in self.columns if each not in parents]  # null here, object there
         ranks = np.asarray(self.ranks)
@@ -129,20 +146,9 @@ class Tables:
         reasons = ([each["name"], each["error"], NOTICE] for each in failed)
         _write_csv(out / "errors.csv", ["name", "error", "notice"], reasons)
 
-    def write_report(
-        self, journal: Journal, offsets: Sequence[int], out: Path, *, facts: Mapping[str, str]
+    def _write_report(
+        self, journal: Journal, offsets: Sequence[int], out: Path, facts: Mapping[str, str]
     ) -> int:
-        """Writes ``report.html`` and, beyond 1,000 images, ``report-2.html`` and so on.
-
-        Args:
-            journal: Holds the lines.
-            offsets: Where they begin, in the order they were added.
-            out: The results folder.
-            facts: What the networks and settings were, in words.
-
-        Returns:
-            How many pages there are; pages of an earlier, longer report are removed.
-        """
         counts = self.counts
         ranks = np.asarray(self.ranks)
         shown = len(ranks) - counts["failed"]
@@ -157,7 +163,6 @@ class Tables:
             rows = [image_row(journal.read(offsets[index])) for index in page]
             text = render_folder(summary, rows, number=number, pages=len(starts))
             write_text(out / page_name(number), text)
-        remove_pages(out, beyond=len(starts))
         return len(starts)
 
     @property

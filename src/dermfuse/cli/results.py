@@ -32,8 +32,8 @@ from dermfuse.folders import RunFolder, require_free
 if TYPE_CHECKING:
     from dermfuse.evaluation.matching import Coverage
     from dermfuse.evaluation.reports import ComparisonReport, EvaluationReport, Row
+    from dermfuse.predictions.folder import SubmissionReport
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
-    from dermfuse.predictions.packing import SubmissionReport
 
 
 def fuse(

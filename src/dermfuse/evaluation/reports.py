@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dermfuse.estimates import Estimate, PairedTest
-from dermfuse.evaluation.bootstrap import LEVEL, AucEstimate
+from dermfuse.evaluation.bootstrap import LEVEL, SEGMENTATION_METRICS, AucEstimate
 from dermfuse.evaluation.matching import Coverage
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
-from dermfuse.report.words import MISSED
+from dermfuse.report.words import METRICS, MISSED
 
 Row = tuple[str, Estimate | None]
 """A metric in words, and what it is."""
@@ -80,21 +80,16 @@ class ClassificationReport:
 
     def rows(self) -> list[Row]:
         """Returns each metric in words, for tables."""
-        missed = self.withheld and self.withheld.sensitivity
+        withheld = self.withheld
         return [
-            ("average precision", self.average_precision),
-            ("AUC", self.auc),
-            ("AUC (DeLong)", self.auc_delong),
-            ("accuracy", self.accuracy),
-            ("sensitivity", self.sensitivity),
-            *([(f"sensitivity, {MISSED}", missed)] if missed else []),
-            ("specificity", self.specificity),
+            *_rows(self, ("average_precision", "auc", "auc_delong", "accuracy", "sensitivity")),
+            *([(f"sensitivity, {MISSED}", withheld.sensitivity)] if withheld else []),
+            *_rows(self, ("specificity",)),
             *(
                 (f"specificity at sensitivity {target:.2f}", estimate)
                 for target, estimate in self.specificity_at_sensitivity.items()
             ),
-            ("calibration error", self.expected_calibration_error),
-            ("Brier score", self.brier_score),
+            *_rows(self, ("expected_calibration_error", "brier_score")),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,26 +144,18 @@ class SegmentationReport:
 
     def rows(self) -> list[Row]:
         """Returns each metric in words, for tables."""
-        return [(title, getattr(self, name)) for name, title in _MASK_TITLES.items()]
+        return _rows(self, _MASK_METRICS)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
         return {
             "images": self.image_count,
             **_coverage_to_dict(self.coverage),
-            **_to_dict(self, _MASK_TITLES),
+            **_to_dict(self, _MASK_METRICS),
         }
 
 
-_MASK_TITLES = {
-    "jaccard": "Jaccard",
-    "dice": "Dice",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "thresholded_jaccard": "Jaccard, 0 below 0.65",
-    "pooled_jaccard": "Jaccard, pooled pixels",
-}
+_MASK_METRICS = (*SEGMENTATION_METRICS, "pooled_jaccard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +262,8 @@ class ComparisonReport:
         """Returns each metric in words and its test, for tables; DeLong's test stands apart."""
         scores, masks = self.classification, self.segmentation
         return [
-            *(
-                [("average precision", scores.average_precision), ("AUC", scores.auc)]
-                if scores
-                else []
-            ),
-            *([("Jaccard", masks.jaccard), ("Dice", masks.dice)] if masks else []),
+            *(_rows(scores, ("average_precision", "auc")) if scores else []),
+            *(_rows(masks, ("jaccard", "dice")) if masks else []),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -293,6 +276,10 @@ class ComparisonReport:
             "segmentation": asdict(self.segmentation) if self.segmentation else None,
             "notice": NOTICE,
         }
+
+
+def _rows(report: object, names: Iterable[str]) -> list[tuple[str, Any]]:
+    return [(METRICS[name], getattr(report, name)) for name in names]
 
 
 def _to_dict(report: object, names: Iterable[str]) -> dict[str, Any]:

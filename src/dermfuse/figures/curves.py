@@ -35,7 +35,7 @@ from dermfuse.predictions.metrics import (
     calibration_bins,
     expected_calibration_error,
 )
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 
 Values = NDArray[np.float64]
 

@@ -43,7 +43,7 @@ from dermfuse.figures.style import (
 from dermfuse.imaging.outlines import outline
 from dermfuse.imaging.preprocess import read_probability, resize_probability
 from dermfuse.predictions.folder import Predictions
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 
 Mask = NDArray[np.bool_]
 Map = NDArray[np.float32]

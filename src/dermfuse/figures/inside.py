@@ -35,7 +35,7 @@ from dermfuse.figures.style import (
     panel_grid,
 )
 from dermfuse.imaging.preprocess import read_image, resize_map, squeeze
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 
 if TYPE_CHECKING:
     from dermfuse.training.insight import Insight

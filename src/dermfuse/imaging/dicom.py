@@ -70,7 +70,7 @@ _PALETTES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Layout:
     """How the pixels of a file are laid out.
 
     Attributes:
@@ -101,14 +101,14 @@ class Frame:
 
 
 def to_display(
-    stored: NDArray[np.generic], header: Dataset, frame: Frame, *, little_endian: bool, name: str
+    stored: NDArray[np.generic], header: Dataset, layout: Layout, *, little_endian: bool, name: str
 ) -> NDArray[np.uint8]:
     """Returns stored values as 8-bit grey or RGB.
 
     Args:
         stored: (H, W) grey or indices, or (H, W, 3) RGB.
         header: Window, rescaling, palette and photometric interpretation are read from it.
-        frame: Says how many bits are stored, 8 to 16 (higher ones are ignored), and whether they
+        layout: Says how many bits are stored, 8 to 16 (higher ones are ignored), and whether they
             are two's complement.
         little_endian: The byte order of the palette.
         name: The name of the image in messages.
@@ -116,9 +116,9 @@ def to_display(
     Raises:
         ImageError: A grey lookup table, a window or a palette that cannot be used.
     """
-    bits = frame.stored
+    bits = layout.stored
     values = np.arange(2**bits, dtype=np.int64)  # what each pattern of bits stands for
-    if frame.signed:
+    if layout.signed:
         values[2 ** (bits - 1) :] -= 2**bits
     if stored.ndim == 3:
         table = _over_full_range(values)
@@ -234,12 +234,12 @@ _HOLE_BYTES = 64  # of zeros: coded data has no such run
 _SYCC = 18  # of a JP2 header: Pillow converts it
 
 
-def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Frame:
+def _stream_layout(stream: bytes, layout: Layout, syntax: uid.UID, name: str) -> Layout:
     """Returns the layout of a compressed frame's pixels, as its stream has it.
 
     Args:
         stream: The compressed frame.
-        frame: What the header says.
+        layout: What the header says.
         syntax: The transfer syntax.
         name: The name of the image in messages.
 
@@ -248,45 +248,45 @@ def stream_frame(stream: bytes, frame: Frame, syntax: uid.UID, name: str) -> Fra
         ValueError, struct.error: The stream's own header is cut off or damaged.
     """
     if syntax in _JPEG_2000:
-        return _of_jpeg_2000(stream, frame, name)
+        return _of_jpeg_2000(stream, layout, name)
     header = read_frame(stream)
-    _check_fit((header.width, header.height), len(header.components), frame, name)
+    _check_fit((header.width, header.height), len(header.components), layout, name)
     if syntax in JPEG_8_BIT and header.unread:
         raise _unread(header.unread, name)
     rgb = header.says_rgb
-    if frame.samples == 3 and rgb is not None:
-        frame = replace(frame, photometric="RGB" if rgb else "YBR_FULL")
-    return _deep(frame, header.precision)
+    if layout.samples == 3 and rgb is not None:
+        layout = replace(layout, photometric="RGB" if rgb else "YBR_FULL")
+    return _deep(layout, header.precision)
 
 
-def _decode_jpeg(stream: bytes, frame: Frame, name: str) -> NDArray[np.uint8]:
-    """Returns the pixels of a JPEG stream of 8 bits, whose layout its frame says: grey, or RGB."""
+def _decode_jpeg(stream: bytes, layout: Layout, name: str) -> NDArray[np.uint8]:
+    """Returns the pixels of a JPEG stream of 8 bits, whose layout is known: grey, or RGB."""
     if damage := find_damage(stream):
         found = f"the JPEG image is damaged or cut off: {damage}"
         raise _refused(name, found, "a whole picture")
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
-        if frame.samples == 3:  # what the channels are, whatever libjpeg would guess
-            coded = "RGB" if frame.photometric == "RGB" else "YCbCr"
+        if layout.samples == 3:  # what the channels are, whatever libjpeg would guess
+            coded = "RGB" if layout.photometric == "RGB" else "YCbCr"
             image.tile = [tile._replace(args=("RGB", coded)) for tile in image.tile]
         return np.asarray(image)
 
 
-def _of_jpeg_2000(stream: bytes, frame: Frame, name: str) -> Frame:
+def _of_jpeg_2000(stream: bytes, layout: Layout, name: str) -> Layout:
     with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
         size, channels = image.size, len(image.getbands())
-    _check_fit(size, channels, frame, name)
+    _check_fit(size, channels, layout, name)
     if has_hole(stream):
         found = "the JPEG 2000 image is damaged: part of its coded data is blank"
         raise _refused(name, found, "a whole picture")
-    precision = int(get_j2k_parameters(stream).get("precision", frame.stored))
-    if frame.samples == 3:
+    precision = int(get_j2k_parameters(stream).get("precision", layout.stored))
+    if layout.samples == 3:
         if precision > 8:
             raise _unread(f"JPEG 2000 colours of {precision} bits", name)
         style = _coding_style(stream)
         plain = not style.transform and not _is_sycc(stream)
-        ybr = plain and frame.photometric in ("YBR_FULL", _SUBSAMPLED)
-        frame = replace(frame, photometric="YBR_FULL" if ybr else "RGB")
-    return _deep(frame, precision)
+        ybr = plain and layout.photometric in ("YBR_FULL", _SUBSAMPLED)
+        layout = replace(layout, photometric="YBR_FULL" if ybr else "RGB")
+    return _deep(layout, precision)
 
 
 def has_hole(stream: bytes) -> bool:
@@ -333,19 +333,20 @@ def _is_sycc(stream: bytes) -> bool:
     return at >= 0 and stream[at + 7 : at + 11] == struct.pack(">I", _SYCC)
 
 
-def _deep(frame: Frame, precision: int) -> Frame:
-    """Returns the frame with the stream's depth; signed values stay as the header has them."""
-    return frame if frame.signed or not 8 <= precision <= 16 else replace(frame, stored=precision)
+def _deep(layout: Layout, precision: int) -> Layout:
+    """Returns the layout with the stream's depth; signed values stay as the header has them."""
+    kept = layout.signed or not 8 <= precision <= 16
+    return layout if kept else replace(layout, stored=precision)
 
 
-def _check_fit(size: tuple[int, int], channels: int, frame: Frame, name: str) -> None:
+def _check_fit(size: tuple[int, int], channels: int, layout: Layout, name: str) -> None:
     """Refuses a stream that is not what its header says, before it is decoded."""
-    if size != (frame.columns, frame.rows):
+    if size != (layout.columns, layout.rows):
         found = f"the compressed image is of {size[0]} x {size[1]} pixels"
-        raise _refused(name, found, f"{frame.columns} x {frame.rows}, as the header says")
-    if channels != frame.samples:
+        raise _refused(name, found, f"{layout.columns} x {layout.rows}, as the header says")
+    if channels != layout.samples:
         found = f"the compressed image has {channels} channel(s)"
-        raise _refused(name, found, f"{frame.samples}, as the header says")
+        raise _refused(name, found, f"{layout.samples}, as the header says")
 
 
 def _unread(found: str, name: str) -> ImageError:
@@ -353,20 +354,20 @@ def _unread(found: str, name: str) -> ImageError:
     return _refused(name, f"the DICOM file holds {found}", "8 bits per channel", action)
 
 
-def _run_lengths(stream: bytes, frame: Frame) -> NDArray[np.generic]:
+def _run_lengths(stream: bytes, layout: Layout) -> NDArray[np.generic]:
     """Returns run-length coded pixels: each byte of each sample is a segment, highest first."""
-    sample_bytes = frame.allocated // 8
+    sample_bytes = layout.allocated // 8
     count, *offsets = struct.unpack_from("<16L", stream)
-    if count != frame.samples * sample_bytes:
-        raise ValueError(f"{count} segments. Expected: {frame.samples * sample_bytes}.")
+    if count != layout.samples * sample_bytes:
+        raise ValueError(f"{count} segments. Expected: {layout.samples * sample_bytes}.")
     ends = [*offsets[1:count], len(stream)]
     planes = [
-        unpack_bits(stream[start:end], frame.rows * frame.columns)
+        unpack_bits(stream[start:end], layout.rows * layout.columns)
         for start, end in zip(offsets[:count], ends, strict=True)
     ]
     values = np.stack(planes, axis=-1).view(f">u{sample_bytes}").astype(f"u{sample_bytes}")
-    shape = (frame.rows, frame.columns, frame.samples)
-    return values.reshape(shape if frame.samples > 1 else shape[:2])
+    shape = (layout.rows, layout.columns, layout.samples)
+    return values.reshape(shape if layout.samples > 1 else shape[:2])
 
 
 def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
@@ -461,18 +462,18 @@ def read_dicom(
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             body = _inflate(body, name, max_pixels)
         header, start = _header(body, syntax)
-        frame = described = _frame(header, name, syntax, max_pixels)
+        layout = described = _layout(header, name, syntax, max_pixels)
         data, vr = _pixel_data(body[start:], syntax, name)
         body = b""
         if syntax.is_encapsulated:
             _check_frames(data, name)
         if syntax.is_encapsulated and syntax != uid.RLELossless:
             _decoder(syntax, name)
-            frame = stream_frame(get_frame(data, 0, number_of_frames=1), frame, syntax, name)
-        stored = _decode(data, vr, frame, syntax, name=name)
-        frame = replace(frame, stored=_bits(stored, frame, described))
+            layout = _stream_layout(get_frame(data, 0, number_of_frames=1), layout, syntax, name)
+        stored = _decode(data, vr, layout, syntax, name=name)
+        layout = replace(layout, stored=_bits(stored, layout, described))
         little_endian = syntax.is_little_endian
-        return to_display(stored, header, frame, little_endian=little_endian, name=name)
+        return to_display(stored, header, layout, little_endian=little_endian, name=name)
 
 
 @contextmanager
@@ -515,8 +516,8 @@ def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head = inflater.decompress(body, _HEADER_BYTES)
     syntax = uid.DeflatedExplicitVRLittleEndian
-    frame = _frame(_header(head, syntax)[0], name, syntax, max_pixels)
-    rest = inflater.decompress(inflater.unconsumed_tail, frame.native_bytes + _HEADER_BYTES)
+    layout = _layout(_header(head, syntax)[0], name, syntax, max_pixels)
+    rest = inflater.decompress(inflater.unconsumed_tail, layout.native_bytes + _HEADER_BYTES)
     return head + rest
 
 
@@ -570,13 +571,13 @@ def _pixel_data(rest: bytes, syntax: uid.UID, name: str) -> tuple[bytes, str]:
     return bytes(element.value), str(element.VR)
 
 
-def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Frame:
+def _layout(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Layout:
     """Returns the layout that a header describes; refuses what is not read, before any pixel."""
     frames = int(header.get("NumberOfFrames") or 1)
     if "Rows" not in header or "Columns" not in header:
         found = "the DICOM file holds no image"
         raise _refused(name, found, action="Choose the file with the picture")
-    frame = Frame(
+    layout = Layout(
         rows=int(header.Rows),
         columns=int(header.Columns),
         samples=int(header.get("SamplesPerPixel") or 1),
@@ -586,32 +587,27 @@ def _frame(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Fram
         signed=bool(header.get("PixelRepresentation")),
         planar=bool(header.get("PlanarConfiguration")),
     )
-    _check_size(frame, frames, name, syntax=syntax, max_pixels=max_pixels)
-    _check_layout(frame, header, name)
-    return frame
-
-
-def _check_size(frame: Frame, frames: int, name: str, *, syntax: uid.UID, max_pixels: int) -> None:
     if frames != 1:
         raise _refused(name, f"{frames} frames", action="Export one frame of it")
-    each = frame.samples * max(frame.allocated // 8, 1)
     taken = _TAKEN.get(syntax, _TAKEN_BY_OTHERS) if syntax.is_compressed else 0
-    check_size(
-        frame.columns, frame.rows, name, max_pixels=max_pixels, pixel_bytes=max(1, taken * each)
-    )
+    pixel_bytes = max(1, taken * layout.samples * max(layout.allocated // 8, 1))
+    size = layout.columns, layout.rows
+    check_size(*size, name, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
+    _check_layout(layout, header, name)
+    return layout
 
 
-def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
-    known = _GREY if frame.samples == 1 else _COLOUR if frame.samples == 3 else ()
-    high = int(header.get("HighBit", frame.stored - 1))
-    if frame.photometric not in known:
-        said = frame.photometric if frame.photometric in (*_GREY, *_COLOUR) else "another colour"
-        found = f"{frame.samples} sample(s) per pixel and {said} interpretation"
-    elif frame.allocated not in (8, 16) or not 8 <= frame.stored <= frame.allocated:
-        found = f"{frame.stored} bits stored in {frame.allocated}"
-    elif high != frame.stored - 1:
-        found = f"bits that end at bit {high} of {frame.stored}"
-    elif frame.samples == 3 and frame.signed:
+def _check_layout(layout: Layout, header: Dataset, name: str) -> None:
+    known = _GREY if layout.samples == 1 else _COLOUR if layout.samples == 3 else ()
+    high = int(header.get("HighBit", layout.stored - 1))
+    if layout.photometric not in known:
+        said = layout.photometric if layout.photometric in (*_GREY, *_COLOUR) else "another colour"
+        found = f"{layout.samples} sample(s) per pixel and {said} interpretation"
+    elif layout.allocated not in (8, 16) or not 8 <= layout.stored <= layout.allocated:
+        found = f"{layout.stored} bits stored in {layout.allocated}"
+    elif high != layout.stored - 1:
+        found = f"bits that end at bit {high} of {layout.stored}"
+    elif layout.samples == 3 and layout.signed:
         found = "signed colours"
     else:
         return
@@ -620,34 +616,34 @@ def _check_layout(frame: Frame, header: Dataset, name: str) -> None:
 
 
 def _decode(
-    data: bytes, vr: str, frame: Frame, syntax: uid.UID, *, name: str
+    data: bytes, vr: str, layout: Layout, syntax: uid.UID, *, name: str
 ) -> NDArray[np.generic]:
     """Returns the stored values, colours as RGB: (H, W) or (H, W, 3)."""
     if not syntax.is_encapsulated:
-        _check_length(len(data), frame, name)
+        _check_length(len(data), layout, name)
     if syntax == uid.RLELossless:
-        values = _run_lengths(get_frame(data, 0, number_of_frames=1), frame)
-        if frame.photometric.startswith("YBR"):
-            values = convert_color_space(values, frame.photometric, "RGB")
+        values = _run_lengths(get_frame(data, 0, number_of_frames=1), layout)
+        if layout.photometric.startswith("YBR"):
+            values = convert_color_space(values, layout.photometric, "RGB")
         return values
     decoder = _decoder(syntax, name)
     if syntax in JPEG_8_BIT:
-        return _decode_jpeg(get_frame(data, 0, number_of_frames=1), frame, name)
+        return _decode_jpeg(get_frame(data, 0, number_of_frames=1), layout, name)
     decoded, _ = decoder.as_array(
         data, raw=False, index=0,
-        rows=frame.rows, columns=frame.columns, number_of_frames=1,
-        samples_per_pixel=frame.samples, photometric_interpretation=frame.photometric,
-        bits_allocated=frame.allocated, bits_stored=frame.stored,
-        pixel_representation=int(frame.signed), planar_configuration=int(frame.planar),
+        rows=layout.rows, columns=layout.columns, number_of_frames=1,
+        samples_per_pixel=layout.samples, photometric_interpretation=layout.photometric,
+        bits_allocated=layout.allocated, bits_stored=layout.stored,
+        pixel_representation=int(layout.signed), planar_configuration=int(layout.planar),
         pixel_keyword="PixelData", pixel_vr=vr,
     )  # fmt: skip
     return np.asarray(decoded)
 
 
-def _bits(stored: NDArray[np.generic], frame: Frame, described: Frame) -> int:
+def _bits(stored: NDArray[np.generic], layout: Layout, described: Layout) -> int:
     """Returns the bits that count: the stream's, or fewer of the header's if the values fit."""
-    fits = not frame.signed and int(stored.max()) < 2**described.stored
-    return min(frame.stored, described.stored) if fits else frame.stored
+    fits = not layout.signed and int(stored.max()) < 2**described.stored
+    return min(layout.stored, described.stored) if fits else layout.stored
 
 
 def _check_frames(data: bytes, name: str) -> None:
@@ -661,23 +657,23 @@ def _check_frames(data: bytes, name: str) -> None:
         raise _refused(name, found, action="Export one frame of it")
 
 
-def _check_length(length: int, frame: Frame, name: str) -> None:
+def _check_length(length: int, layout: Layout, name: str) -> None:
     """Refuses uncompressed pixel data of another length than the header describes.
 
     A last byte that makes the length even belongs to no pixel.
     """
-    described = frame.native_bytes
+    described = layout.native_bytes
     if length in (described, described + 1):
         return
     others = {
-        "YBR_FULL_422": 2 * frame.rows * frame.columns * frame.allocated // 8,
-        "three values per pixel": 3 * frame.rows * frame.columns * frame.allocated // 8,
+        "YBR_FULL_422": 2 * layout.rows * layout.columns * layout.allocated // 8,
+        "three values per pixel": 3 * layout.rows * layout.columns * layout.allocated // 8,
     }
     fits = [said for said, size in others.items() if length in (size, size + 1)]
-    if frame.samples == 3 and fits:
+    if layout.samples == 3 and fits:
         found = (
-            f"{frame.photometric} and {length:,} bytes of pixel data do not fit: those are "
-            f"{fits[0]}, and {frame.photometric} has {described:,} bytes"
+            f"{layout.photometric} and {length:,} bytes of pixel data do not fit: those are "
+            f"{fits[0]}, and {layout.photometric} has {described:,} bytes"
         )
     elif length < described:
         found = f"the pixel data is cut off, {length:,} of {described:,} bytes"

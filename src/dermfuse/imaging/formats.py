@@ -108,6 +108,11 @@ MAX_BLOCKS = 1_000_000
 """Of GIF."""
 DEEP_BYTES = 13
 """For each pixel of 16 bits of a PNG: the upper bytes, the lower ones, and what they make."""
+TURNS = {
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3),
+    8: (False, 1),
+}  # fmt: skip
+"""What undoes an orientation: mirrored or not, then quarter turns counter-clockwise."""
 WEBP_BYTES = 18
 """What Pillow's decoder of WebP takes for each pixel: two canvases, a copy, and the image."""
 
@@ -304,11 +309,18 @@ def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) ->
     """Returns the samples of a picture in 8 bits, rounded to the nearest, strip by strip.
 
     Args:
-        strips: From the uppermost down.
-        size: ``(width, height)`` of all of them.
+        strips: The samples of some rows each, the uppermost first.
+        size: ``(width, height)`` of the whole picture.
         mode: Pillow's mode: as many channels as there are values, and one more for alpha.
     """
-    return picture((_levels(strip) for strip in strips), size, mode)
+
+    def levels(strip: Samples) -> NDArray[np.uint8]:
+        colours = scaled(strip.values, strip.top)
+        if strip.alpha is None:
+            return colours
+        return np.concatenate([colours, scaled(strip.alpha[..., None], strip.alpha_top)], axis=2)
+
+    return picture(map(levels, strips), size, mode)
 
 
 def picture(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], mode: str) -> Image.Image:
@@ -331,14 +343,6 @@ def strips_of(length: int) -> Iterator[slice]:
         yield slice(top, min(top + _STRIP_ROWS, length))
 
 
-def _levels(samples: Samples) -> NDArray[np.uint8]:
-    """Returns 8-bit colours and, where there is one, alpha, (h, W, C)."""
-    levels = scaled(samples.values, samples.top)
-    if samples.alpha is None:
-        return levels
-    return np.concatenate([levels, scaled(samples.alpha[..., None], samples.alpha_top)], axis=2)
-
-
 def scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
     """Returns values of 0 to ``top`` over 0 to 255, rounded to the nearest."""
     if top == _BYTE:
@@ -355,9 +359,8 @@ def turn(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
         >>> turn(np.array([[1, 2]], np.uint16), 6).tolist()
         [[1], [2]]
     """
-    mirrored = pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
-    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)  # counter-clockwise
-    return np.rot90(mirrored, turns)
+    mirrored, turns = TURNS.get(orientation, (False, 0))
+    return np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
 
 
 def _wide(values: NDArray[np.generic]) -> NDArray[np.uint16]:

@@ -427,7 +427,7 @@ def _check_scan(coded: bytes, scan: _Scan, state: _State) -> None:
             raise DamageError(_DAMAGED)
         left = data[-(-end // 8) :]
         if len(left) >= _FILL_BYTES or any(left):
-            raise DamageError("its coded data goes on where the picture ends")
+            raise DamageError("its coded data continues where the picture ends")
     state.done |= dict.fromkeys(
         ((channel, k) for channel in scan.channels for k in range(scan.first, scan.last + 1)),
         scan.low,

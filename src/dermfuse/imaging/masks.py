@@ -47,7 +47,7 @@ _ACTION = "Save the mask as an 8-bit PNG, 255 where there is lesion and 0 elsewh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mask:
+class Decided:
     """A mask that was read.
 
     Args:
@@ -93,7 +93,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     return decide_mask(path).lesion
 
 
-def decide_mask(path: str | Path) -> Mask:
+def decide_mask(path: str | Path) -> Decided:
     """Returns what a mask file says, and by which rule it was understood.
 
     Args:
@@ -110,7 +110,7 @@ def decide_mask(path: str | Path) -> Mask:
     if not alpha.any():
         if _colours(samples, None) > 1:
             raise _refusal(name, "every pixel is transparent, and yet they differ in colour")
-        return Mask(np.zeros(alpha.shape, dtype=np.bool_), "transparent everywhere: empty")
+        return Decided(np.zeros(alpha.shape, dtype=np.bool_), "transparent everywhere: empty")
     if _colours(samples, alpha > 0) == 1:
         opacity = _Tones(alpha, None, samples.alpha_top, samples.lossy)
         decided = _decide(opacity, samples, name)
@@ -119,7 +119,7 @@ def decide_mask(path: str | Path) -> Mask:
     if not visible.any():
         raise _refusal(name, "no pixel is more than half opaque")
     decided = _decide(_tones(samples, visible, name), samples, name)
-    return Mask(decided.lesion & visible, f"{decided.rule}, besides transparent pixels")
+    return Decided(decided.lesion & visible, f"{decided.rule}, besides transparent pixels")
 
 
 def image_of_mask(path: Path) -> str:
@@ -138,32 +138,34 @@ def has_mask_name(path: Path) -> bool:
     return path.stem.lower().endswith(MASK_SUFFIX.lower())
 
 
-def _decide(of: _Tones, samples: Samples, name: str) -> Mask:
+def _decide(of: _Tones, samples: Samples, name: str) -> Decided:
     levels = np.flatnonzero(np.bincount(of.counted))
     if len(levels) == 1:
         return _decide_one(of, int(levels[0]), samples, name)
     low, high = int(levels[0]), int(levels[-1])
     if len(levels) == 2:
         rule = f"one colour on black: {of.colour}" if of.colour else f"two levels: {low} and {high}"
-        return Mask(of.tones == high, rule)
+        return Decided(of.tones == high, rule)
     _require_grades(of, levels, name)
     if of.top == _BYTE and not of.colour and high > OFFICIAL_THRESHOLD:
         _require_area(of, low, name)
-        return Mask(of.tones > OFFICIAL_THRESHOLD, f"graded: above {OFFICIAL_THRESHOLD} of {_BYTE}")
-    return Mask(2 * of.tones.astype(np.uint32) > high, f"graded: above half of its maximum, {high}")
+        rule = f"graded: above {OFFICIAL_THRESHOLD} of {_BYTE}"
+        return Decided(of.tones > OFFICIAL_THRESHOLD, rule)
+    rule = f"graded: above half of its maximum, {high}"
+    return Decided(2 * of.tones.astype(np.uint32) > high, rule)
 
 
-def _decide_one(of: _Tones, level: int, samples: Samples, name: str) -> Mask:
+def _decide_one(of: _Tones, level: int, samples: Samples, name: str) -> Decided:
     """Returns the mask of a file whose pixels are all alike."""
     indices = samples.indices
     if indices is not None and indices.min() < indices.max():
         raise _refusal(name, "the palette gives all of its entries one colour")
     if level == 0:
-        return Mask(np.zeros(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} 0, empty")
+        return Decided(np.zeros(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} 0, empty")
     if of.colour or level not in (of.top, *_WHOLE):
         said = f"colour {of.colour}" if of.colour else f"level {level} of {of.top}"
         raise _refusal(name, f"every pixel has the {said}, which may be lesion or skin")
-    return Mask(np.ones(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} {level}, the whole frame")
+    return Decided(np.ones(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} {level}, the whole frame")
 
 
 def _tones(samples: Samples, visible: NDArray[np.bool_] | None, name: str) -> _Tones:

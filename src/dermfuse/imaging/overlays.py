@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dermfuse.folders import NOTICE
+from dermfuse.imaging.formats import strips_of
 from dermfuse.imaging.outlines import outline
 from dermfuse.imaging.preprocess import resize_map
 
@@ -28,7 +29,6 @@ AGAINST_WORDS = "against melanoma"
 FOR_WORDS = "for melanoma"
 
 _PEAK_OPACITY = 0.65
-_STRIP_ROWS = 64
 _BAND_SHARE = 1 / 26  # of the longer side: the height of a line of the caption
 _LEAST_BAND_PX = 16
 _LETTER_SHARE = 0.5  # of a line's height
@@ -79,8 +79,7 @@ def draw_activation(image: Rgb, activation: NDArray[np.float32]) -> Rgb:
     all_shares = resize_map(activation / np.float32(FULL_LOG_ODDS), *image.shape[:2])
     colours = np.array([AGAINST_COLOUR, FOR_COLOUR], dtype=np.float32)
     drawn = np.empty_like(image)
-    for top in range(0, len(image), _STRIP_ROWS):  # sixty bytes a pixel otherwise
-        rows = slice(top, top + _STRIP_ROWS)
+    for rows in strips_of(len(image)):  # sixty bytes a pixel otherwise
         below, shares = image[rows], all_shares[rows, :, None]
         opacity = np.float32(_PEAK_OPACITY) * np.minimum(np.abs(shares), 1)
         tint = colours[(shares[..., 0] > 0).astype(np.intp)]  # (h, W, 3)

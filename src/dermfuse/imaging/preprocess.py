@@ -41,15 +41,7 @@ WHOLE_VALUES = 30_000_000
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
@@ -118,13 +110,15 @@ def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
             raise refusal(name, found, action="Name one file")
-        if max_bytes is not None and state.st_size > max_bytes:
-            raise too_long(name, max_bytes)
-        return path.read_bytes()
+        with path.open("rb") as file:  # whatever the system takes its size to be
+            data = file.read(-1 if max_bytes is None else max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)
         found = "no such file" if missing else str(getattr(error, "strerror", error))
         raise refusal(name, found, action="Check the path") from error
+    if max_bytes is not None and len(data) > max_bytes:
+        raise too_long(name, max_bytes)
+    return data
 
 
 def too_long(name: str, max_bytes: int) -> ImageError:
@@ -423,7 +417,6 @@ def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Im
     image = _identified(plain, name, max_pixels)
     if exif is not None:
         image.info["exif"] = exif
-    _check(image, name, max_pixels)
     if is_jpeg(data):
         _refuse_damage("JPEG", find_damage(plain), name)
     if is_png(data):
@@ -592,8 +585,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    transpose = _UPRIGHT.get(orientation)
-    return image if transpose is None else image.transpose(transpose)
+    mirrored, turns = formats.TURNS.get(orientation, (False, 0))
+    flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+    return flipped.transpose(_ROTATIONS[turns - 1]) if turns else flipped
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

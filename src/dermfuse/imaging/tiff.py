@@ -271,7 +271,7 @@ def page_image(data: bytes, page: Page, name: str) -> Image.Image:
     Args:
         data: The whole file.
         page: What ``read_page`` says of it, after ``check_page``.
-        name: The name of the image, for messages.
+        name: The name of the image in messages.
 
     Returns:
         Mode L, LA, La, RGB, RGBA, RGBa or CMYK; the small a stands for associated alpha.

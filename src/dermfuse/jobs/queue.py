@@ -62,15 +62,15 @@ class RunEstimate:
     """What one run is expected to cost.
 
     Attributes:
-        name: Of the run.
+        name: The run.
         state: ``waiting``, ``reused`` or ``failed``, as the folder says.
-        epochs: That are left to train.
+        epochs: How many are left to train.
         seconds: Until it is trained, at the least; 0 where it is.
         most_seconds: The same at the pace of the slowest step that was timed.
         basis: What that is inferred from.
-        disk_mb: Of the run folder, in 10^6 bytes.
-        gpu_mb: Of a GPU's memory that its process takes, in 10^6 bytes; 0 where it is not trained.
-        ram_mb: The same of the machine's.
+        disk_mb: Size of the run folder, in 10^6 bytes.
+        gpu_mb: GPU memory that its process takes, in 10^6 bytes; 0 where it is not trained.
+        ram_mb: The machine's memory that it takes.
     """
 
     name: str
@@ -92,9 +92,9 @@ class Queue:
         runs: The trainings.
         estimates: What each costs.
         jobs: How many are trained side by side.
-        seconds: Of all at the least: the longest chain, or all of them shared by the jobs.
+        seconds: What all take at the least: the longest chain, or all of them shared by the jobs.
         most_seconds: The same at the pace of the slowest steps.
-        disk_mb: Of their folders, in 10^6 bytes.
+        disk_mb: Size of their folders, in 10^6 bytes.
         spent: Seconds that it took to find that out; they count towards a deadline.
     """
 
@@ -232,7 +232,7 @@ def chains(runs: Sequence[Run], seconds: Mapping[str, float]) -> dict[str, float
 
     Args:
         runs: In any order.
-        seconds: Of each run, by name.
+        seconds: What each run takes, by name.
     """
 
     @cache
@@ -255,8 +255,8 @@ class Memory(NamedTuple):
     """What is free, or what one training takes.
 
     Attributes:
-        gpu_mb: Of the GPU's memory, in 10^6 bytes; 0 without one.
-        ram_mb: Of the machine's.
+        gpu_mb: GPU memory in 10^6 bytes; 0 without a GPU.
+        ram_mb: The machine's memory in 10^6 bytes.
     """
 
     gpu_mb: float
@@ -374,9 +374,9 @@ class Pace:
 
     Attributes:
         least: Seconds per image of the fastest step that was timed.
-        most: Of the slowest.
-        parameters: Of the network.
-        step_mb: Of the device's memory that a step takes beyond weights and their gradients, in
+        most: The same for the slowest.
+        parameters: How many the network has.
+        step_mb: Device memory that a step takes beyond weights and their gradients, in
             10^6 bytes.
     """
 

@@ -51,7 +51,7 @@ class Run:
     """One training.
 
     Attributes:
-        name: Of its folder.
+        name: Its folder's name.
         preset: What it is made from.
         config: Resolved.
         after: Names of the runs that must be finished before it can begin: they teach it, or it
@@ -133,7 +133,7 @@ class Workplace:
         """Makes the folder, or continues one that was begun.
 
         Args:
-            what: Is made in it.
+            what: What is made in it, for messages.
             must_exist: Whether it must have been begun.
 
         Raises:
@@ -160,10 +160,10 @@ class RunProgress:
     """How far one run has come.
 
     Attributes:
-        name: Of the run.
+        name: The run's name.
         state: ``reused`` was finished before; ``waiting`` may be half done.
         epoch: Whole epochs that are trained.
-        epochs: That it is to train.
+        epochs: How many it is to train.
         seconds_per_epoch: Mean so far; None before the end of the first.
         seconds_left: What is left at that rate; None where it is not known, 0 at the end.
         error: Why it failed, in one line; of a waiting run, why it did when it was last tried.
@@ -239,11 +239,9 @@ def survey(
 def is_begun(run: Run, folder: Path) -> bool:
     """Returns whether the folder holds this very run, not trained to its end, with whole epochs."""
     files = RunFolder(folder)
-    if not (files.config.is_file() and files.record.is_file() and files.weights.is_file()):
-        return False
-    record, before = files.read_record(), identity(load_config(files.config))
-    whole = record.get("status") != "finished" and record.get("epochs", 0) > 0
-    return whole and before == identity(run.config)
+    record = _record_of(files)
+    is_open = record.get("status") != "finished" and record.get("epochs", 0) > 0
+    return is_open and identity(load_config(files.config)) == identity(run.config)
 
 
 def is_finished(run: Run, folder: Path) -> bool:
@@ -253,9 +251,7 @@ def is_finished(run: Run, folder: Path) -> bool:
         RunError: It holds a finished run of another configuration.
     """
     files = RunFolder(folder)
-    if not (files.config.is_file() and files.record.is_file()):
-        return False
-    if files.read_record().get("status") != "finished" or not files.weights.is_file():
+    if _record_of(files).get("status") != "finished":
         return False
     before, now = identity(load_config(files.config)), identity(run.config)
     if before == now:
@@ -268,6 +264,12 @@ def is_finished(run: Run, folder: Path) -> bool:
         expected="the one that is planned",
         action="Choose another --out or remove that run",
     )
+
+
+def _record_of(files: RunFolder) -> dict[str, Any]:
+    """Returns the record of a run that has a configuration and weights; else an empty one."""
+    is_whole = all(path.is_file() for path in (files.config, files.record, files.weights))
+    return files.read_record() if is_whole else {}
 
 
 def seconds_left(runs: Sequence[RunProgress], *, jobs: int) -> float | None:

@@ -7,8 +7,15 @@
 
 ``scores.csv`` or ``masks/`` alone is enough to be evaluated, so that predictions of other
 programs can be: without ``predictions.json`` nothing is assumed about where they come from.
+
+A submission holds the same scores, ``masks.zip`` (the masks under ``masks/``) and ``run.json``:
+of a run its configuration, seed, epochs, validation metrics, versions and symmetries (8 with
+test-time augmentation, else 1); else the manifest.
 """
 
+import io
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -20,10 +27,18 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError
-from dermfuse.folders import NAME_BYTES, NOTICE, read_json, short_name, whole_folder, write_json
+from dermfuse.folders import (
+    NAME_BYTES,
+    NOTICE,
+    atomic_write,
+    read_json,
+    short_name,
+    whole_folder,
+    write_json,
+)
 from dermfuse.imaging.masks import MASK_SUFFIX, image_of_mask
 from dermfuse.imaging.preprocess import image_files
-from dermfuse.predictions.scores import ScoreTable, read_scores
+from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
 from dermfuse.records import build_record, require_format
 
 FORMAT = 1
@@ -33,6 +48,8 @@ MANIFEST_NAME = "predictions.json"
 SCORES_NAME = "scores.csv"
 MASKS_NAME = "masks"
 PROBABILITIES_NAME = "probabilities"
+RECORD_NAME = "run.json"
+_EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the same masks give the same archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +212,68 @@ def check_same_images(a: Predictions, b: Predictions, ids_a: set[str], ids_b: se
                 expected="the same images in both",
                 action="Predict the same split with both models",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionReport:
+    """What was written.
+
+    Attributes:
+        out: The folder.
+        task: Classification, segmentation, or joint for both.
+        images: How many were predicted.
+        size_mb: The size of all files together.
+        notice: The notice that this is research software.
+    """
+
+    out: Path
+    task: str
+    images: int
+    size_mb: float
+    notice: str = NOTICE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON-ready values."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+def pack(
+    predictions: str | Path, out: str | Path, *, record: Mapping[str, Any] | None = None
+) -> SubmissionReport:
+    """Packs predictions, all or nothing.
+
+    Args:
+        predictions: A predictions folder.
+        out: Where to write; new or empty.
+        record: What predicted; the manifest's if left out.
+
+    Raises:
+        DermfuseError: If the predictions cannot be read.
+    """
+    out = Path(out)
+    predicted = read_predictions(predictions)
+    with new_predictions(out) as folder:
+        if predicted.scores is not None:
+            write_scores(folder / SCORES_NAME, predicted.scores)
+        if predicted.masks:
+            with atomic_write(folder / f"{MASKS_NAME}.zip") as handle:
+                handle.write(_zipped(list(predicted.masks.values())))
+        write_json(folder / RECORD_NAME, record or predicted.manifest.to_dict())
+    size = sum(path.stat().st_size for path in out.iterdir())
+    count = len(predicted.scores.image_ids) if predicted.scores else len(predicted.masks)
+    task = predicted.manifest.task or ("classification" if predicted.scores else "segmentation")
+    return SubmissionReport(out, task, count, round(size / 1e6, 3))
+
+
+def _zipped(masks: list[Path]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in masks:
+            kept = os.fsencode(path.name).decode(errors="backslashreplace")  # a zip holds UTF-8
+            name = zipfile.ZipInfo(f"{MASKS_NAME}/{kept}", _EPOCH_OF_ZIP)
+            name.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(name, path.read_bytes())
+    return buffer.getvalue()
 
 
 def _read_manifest(folder: Path) -> Manifest:

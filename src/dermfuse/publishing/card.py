@@ -40,10 +40,7 @@ from dermfuse.release.folder import (
     read_release,
 )
 from dermfuse.report.page import template
-from dermfuse.report.words import MISSED
-
-METRICS = {"auc": "AUC", "average_precision": "average precision", "jaccard": "Jaccard"}
-"""What each number of a release is called."""
+from dermfuse.report.words import METRICS, MISSED
 
 Numbers = Mapping[str, Estimate]
 """AUC and average precision of scores, or Jaccard of outlines."""

@@ -291,7 +291,7 @@ def trace_network(graph: nn.Module, *, size: int, outputs: Sequence[str]) -> onn
     and that sizes become constants, which is intended.
 
     Args:
-        graph: Of ``build_graph``; in evaluation mode.
+        graph: As ``build_graph`` returns it.
         size: S, the side of the square, in pixels.
         outputs: Their names, in order.
     """

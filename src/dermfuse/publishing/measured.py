@@ -72,6 +72,13 @@ class FoldNetwork:
     shipped: Network
     exact: Network
 
+    def ask(self, lesion: Lesion, looks: Looks) -> tuple[Answers, Answers]:
+        """Returns what both networks say about an image, looks apart; the exact one looks once."""
+        image = Image.fromarray(read_image(lesion.image_path))
+        apart = look_at(self.shipped, image, looks)
+        same = self.exact.card == self.shipped.card
+        return apart, apart if same else look_at(self.exact, image, 1)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldAnswers:
@@ -159,13 +166,10 @@ def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
     """
 
     def ask(lesion: Lesion) -> tuple[list[float], NDArray[np.float32], NDArray[np.float32]]:
-        image = Image.fromarray(read_image(lesion.image_path))
-        apart = look_at(fold.shipped, image, looks)
-        malignant = apart["malignant"]
-        same = fold.exact.card == fold.shipped.card
-        exact = malignant if same else look_at(fold.exact, image, 1)["malignant"]
+        apart, exact = fold.ask(lesion, looks)
+        score = apart["malignant"]
         means = (apart[name].mean(axis=0) for name in ("embedding", "activation_map"))
-        return [float(malignant.mean()), float(malignant[0]), float(exact[0])], *means
+        return [float(score.mean()), float(score[0]), float(exact["malignant"][0])], *means
 
     scores, embedding, activation = zip(*each_image(ask, fold.held_back), strict=True)
     return FoldAnswers(
@@ -606,16 +610,12 @@ def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> lis
         lesion: The image; it has a mask.
         looks: Number of orientations they look.
     """
-    image = Image.fromarray(read_image(lesion.image_path))
     truth = read_mask(cast("Path", lesion.mask_path))
-    maps: list[list[NDArray[np.float32]]] = []
+    maps = []
     for fold in folds:
-        apart = look_at(fold.shipped, image, looks)["lesion"]
-        same = fold.exact.card == fold.shipped.card
-        exact = apart[0] if same else look_at(fold.exact, image, 1)["lesion"][0]
-        maps.append(
-            [resize_probability(one, *truth.shape) for one in (apart.mean(axis=0), apart[0], exact)]
-        )
+        apart, exact = (answers["lesion"] for answers in fold.ask(lesion, looks))
+        each = (apart.mean(axis=0), apart[0], exact[0])
+        maps.append([resize_probability(one, *truth.shape) for one in each])
     joined = [np.mean(of_all, axis=0) for of_all in zip(*maps, strict=True)]
     found = [*joined, *(full for full, _, _ in maps)]
     return [jaccard(count(one >= MASK_THRESHOLD, truth)) for one in found]

@@ -110,8 +110,8 @@ def measure_parity(answers: Answers, reference: Answers, *, against: str) -> Par
     """Returns how far answers are from those of another form of the same network.
 
     Args:
-        answers: Of one form.
-        reference: Of the other.
+        answers: What one form answers.
+        reference: What the other answers.
         against: What the other is called.
     """
     differences = {}

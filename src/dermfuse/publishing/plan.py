@@ -47,7 +47,7 @@ class PlannedNetwork:
 
     Attributes:
         preset: A shipped preset, or your own TOML file.
-        name: Of its runs; the preset's if empty.
+        name: What its runs are called; the preset's name if empty.
         ships: Whether it is part of the release.
         folds: 2 or more, 0 for one hold-out; below 0 as the plan says.
         whole: Whether a run of all images ships; otherwise the one hold-out's own network does,
@@ -75,10 +75,10 @@ class PlanHead:
     """A plan's own keys.
 
     Attributes:
-        name: Of the release.
-        precision: Of the networks that ship.
+        name: The release's name.
+        precision: How the networks that ship store and compute.
         looks: At how many orientations of an image they look.
-        folds: Of every network that says nothing else.
+        folds: Folds of every network that says nothing else.
     """
 
     name: str
@@ -105,7 +105,7 @@ class NetworkRuns:
     """The trainings of one network.
 
     Attributes:
-        network: Of the plan.
+        network: As the plan has it.
         folds: Those that hold images back.
         whole: The one that ships: on all images, or the one hold-out; None for a network that
             teaches alone.
@@ -134,7 +134,7 @@ def read_plan(name: str) -> ReleasePlan:
     """Returns a plan of the package by its name, or your own by its path.
 
     Args:
-        name: Of a plan, or a path that ends in ``.toml``.
+        name: A plan of the package, or a path that ends in ``.toml``.
 
     Raises:
         ConfigError: There is none; a key, preset or teacher is unknown; networks teach each other

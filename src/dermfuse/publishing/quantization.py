@@ -73,7 +73,7 @@ def quantize_network(
     not judged: ``HeldOutMetrics`` holds what the 8 bits cost.
 
     Args:
-        card_path: Of a float32 network.
+        card_path: The card of a float32 network.
         out: The folder; files of the same name are replaced.
         images: Training images to calibrate on, (N, S, S, 3), RGB.
         precision: ``int8`` or ``int8-weights``.

@@ -71,8 +71,8 @@ class ReleaseRequest:
         folds: Runs of the same presets, trained in folds; all that is measured comes from them.
         data: The dataset folder, or several.
         out: The release folder; new.
-        name: Of the release.
-        precision: Of the networks.
+        name: The release's name.
+        precision: How the networks store and compute.
         looks: At how many orientations of an image they look.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
     """
@@ -248,7 +248,7 @@ def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, 
 
     Args:
         subsets: Names and ids.
-        labels: Of the images that are measured, whether they are malignant.
+        labels: Whether each image that is measured is malignant.
 
     Raises:
         DataError: A subset holds no malignant, or no benign image of those measured.

@@ -25,7 +25,7 @@ from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_te
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.records import build_record
-from dermfuse.report.page import Finding, Page, Table, render_page, say, template
+from dermfuse.report.page import Page, Table, render_page, say, template
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -315,24 +315,18 @@ def stress(  # noqa: PLR0913 — what stands in the report
     Raises:
         DataError: All images are withheld.
     """
-    kinds = disturbances() if chosen is None else chosen
+    kinds = list((disturbances() if chosen is None else chosen).values())
     before: list[float] = []
     found: list[list[tuple[float, float, float]]] = []  # (images, disturbances, 3)
     looked = 0
     for index, image in enumerate(images):
-        looked += 1
         first = ask(image)
-        probability = _probability(first)
-        if not np.isnan(probability):
+        if not np.isnan(probability := _probability(first)):
             before.append(probability)
-            outline = _mask(first)
             rngs = (np.random.default_rng((seed, index, number)) for number in range(len(kinds)))
-            found.append(
-                [
-                    _meet(outline, ask(one.apply(image, outline, rng)), one)
-                    for one, rng in zip(kinds.values(), rngs, strict=True)
-                ]
-            )
+            pairs = zip(kinds, rngs, strict=True)
+            found.append([_disturb(image, _mask(first), ask, one, rng) for one, rng in pairs])
+        looked = index + 1
         if progress:
             progress(looked)
     if not before:
@@ -342,8 +336,8 @@ def stress(  # noqa: PLR0913 — what stands in the report
         )
     values = np.array(found).transpose(1, 2, 0)  # (disturbances, 3, images)
     row = partial(_row, before=np.array(before), threshold=threshold)
-    rows = [row(one, values[[at]]) for at, one in enumerate(kinds.values())]
-    turned = [at for at, one in enumerate(kinds.values()) if one.kind == ORIENTATION]
+    rows = [row(one, values[[at]]) for at, one in enumerate(kinds)]
+    turned = [at for at, one in enumerate(kinds) if one.kind == ORIENTATION]
     if len(turned) == len(SYMMETRIES) - 1:
         together = Disturbance(ORIENTATIONS, ORIENTATION, lambda image, _mask, _rng: image)
         rows.insert(turned[-1] + 1, row(together, values[turned]))
@@ -351,11 +345,14 @@ def stress(  # noqa: PLR0913 — what stands in the report
     return StressReport(release, looked, refused, threshold, seed, looks, tuple(rows))
 
 
-def _meet(known: Mask, after: Analysed, one: Disturbance) -> tuple[float, float, float]:
+def _disturb(
+    image: Pixels, known: Mask, ask: Ask, one: Disturbance, rng: np.random.Generator
+) -> tuple[float, float, float]:
     """Returns the probability, how well the masks agree, and the area as a share of that before.
 
     Each is NaN where there is none; without an outline before, there is none to keep.
     """
+    after = ask(one.apply(image, known, rng))
     mask = one.restore(_mask(after))
     if not known.any():
         return _probability(after), np.nan, np.nan
@@ -472,7 +469,7 @@ def build_page(report: StressReport) -> Page:
     return Page(
         title="What disturbances do",
         lead=_say("lead", report=report),
-        findings=tuple(Finding(name, value, note=note) for name, value, note in findings),
+        findings=tuple(findings),
         tables=(
             Table(
                 title="Each disturbance",

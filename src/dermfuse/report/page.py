@@ -49,23 +49,6 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A number at the head of the page.
-
-    Args:
-        name: What it is.
-        value: As it is read, e.g. ``0.832``.
-        interval: Its 95 % interval, e.g. ``0.776 to 0.881``, or empty.
-        note: A few words on what was measured.
-    """
-
-    name: str
-    value: str
-    interval: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """Rows of text; the first column names the row.
 
@@ -102,7 +85,7 @@ class Page:
         lead: One or two sentences: what was done, on what.
         tables: The metrics.
         facts: Names and values that a number must state: versions, seed, commit, seconds.
-        findings: The numbers at its head.
+        findings: What stands at its head: name, value and a few words on what was measured.
         summary: Tables that a reader looks for first; the contents stand below them.
         pictures: Drawn figures; in Markdown they are left out.
     """
@@ -111,7 +94,7 @@ class Page:
     lead: str
     tables: tuple[Table, ...]
     facts: tuple[tuple[str, str], ...]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[tuple[str, str, str], ...] = ()
     summary: tuple[Table, ...] = ()
     pictures: tuple[Picture, ...] = ()
 

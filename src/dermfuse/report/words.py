@@ -1,20 +1,36 @@
-"""What a number is called, wherever it is said; docs/analysis.md has the table."""
+"""The names of numbers, the same in every output; the table in docs/analysis.md lists them."""
 
 PROBABILITY = "probability of melanoma"
 """``malignant_probability``: calibrated, of all networks and looks together."""
 LESION_SHARE = "lesion share of the frame"
 """``lesion_area_fraction``: of all pixels of the mask."""
 WITHHELD = "withheld"
-"""The call where there is none: the image is unlike those the networks learnt from."""
+"""In place of a call: the image is unlike those the networks learnt from."""
 UNLIKE = "unlike the images learnt from"
-"""``dermoscopy`` is false: farther from them than the release allows."""
+"""``dermoscopy`` is false: the image is farther from them than the release allows."""
 
 MISSED = "withheld malignant images counted as missed"
-"""Of a second sensitivity, wherever one is reported of images of which some are withheld."""
+"""Names the second sensitivity, which is reported where images are withheld."""
+
+METRICS = {
+    "average_precision": "average precision",
+    "auc": "AUC",
+    "auc_delong": "AUC (DeLong)",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "expected_calibration_error": "calibration error",
+    "brier_score": "Brier score",
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "thresholded_jaccard": "Jaccard, 0 below 0.65",
+    "pooled_jaccard": "Jaccard, pooled pixels",
+}
+"""What each metric of an evaluation or a release is called."""
 
 
 def say_probability(value: float | None) -> str:
-    """Returns a probability as it is said: three decimals.
+    """Returns a probability with three decimals, or that it is withheld.
 
     Example:
         >>> say_probability(0.09649), say_probability(None)
@@ -24,7 +40,7 @@ def say_probability(value: float | None) -> str:
 
 
 def say_share(value: float | None) -> str:
-    """Returns a share as it is said: percent, one decimal.
+    """Returns a share in percent with one decimal, or that it is withheld.
 
     Example:
         >>> say_share(0.31349), say_share(None)

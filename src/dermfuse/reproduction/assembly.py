@@ -5,11 +5,12 @@ Parameters and file sizes, counted from the networks themselves.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from dermfuse.config import ModelConfig, Task
 from dermfuse.data.folders import Truth
-from dermfuse.errors import DermfuseError
 from dermfuse.folders import RunFolder
 from dermfuse.jobs.queue import TrainingImages, count_samples
 from dermfuse.jobs.trainings import Run
@@ -78,7 +79,7 @@ class Assembler:
         harvest: Makes the predictions.
         truth: Labels and masks.
         test_tasks: The tasks that are measured on the test set; the others on validation.
-        draws: Of the bootstrap.
+        draws: Bootstrap draws.
     """
 
     harvest: Harvest
@@ -101,15 +102,13 @@ class Assembler:
 
     def leakage(self) -> tuple[Leakage, ...]:
         """Returns the validation scores of both splits, of the presets whose runs are finished."""
-        found: list[Leakage] = []
         whole = self.harvest.finished - self.harvest.stopped
-        for preset, pair in self.harvest.plan.leakage_pairs.items():
-            if all(run.name in whole for run in pair):
-                try:
-                    found += self._leakage_of(preset, *pair)
-                except DermfuseError as error:
-                    self.harvest.failures[f"{preset}, leakage"] = str(error)
-        return tuple(found)
+        found = (
+            self.harvest.attempt(f"{preset}, leakage", partial(self._leakage_of, preset, *pair))
+            for preset, pair in self.harvest.plan.leakage_pairs.items()
+            if all(run.name in whole for run in pair)
+        )
+        return tuple(each for of_preset in found for each in of_preset or ())
 
     def _measured_on(self, task: Task) -> str:
         plan = self.harvest.plan
@@ -146,11 +145,8 @@ class Assembler:
         """Returns the draws of each replicate of a row; none where it was not run."""
         key = source, task
         if key not in self._drawn:
-            try:
-                self._drawn[key] = self._draw(source, task)
-            except DermfuseError as error:
-                self.harvest.failures[f"{source}, measured"] = str(error)
-                self._drawn[key] = ()
+            draw = partial(self._draw, source, task)
+            self._drawn[key] = self.harvest.attempt(f"{source}, measured", draw) or ()
         return self._drawn[key]
 
     def _draw(
@@ -162,18 +158,14 @@ class Assembler:
             for folder in self.harvest.replicates(source, part)
         )
 
-    def _pair(
-        self, contrast: Contrast, task: Task
-    ) -> tuple[tuple[Replicate, ...], tuple[Replicate, ...]]:
+    def _pair(self, contrast: Contrast, task: Task) -> list[tuple[Replicate, ...]]:
         """Returns the draws of both rows, on the images that both predict."""
-        a, b = (self._measured(source, task) for source in (contrast.treated, contrast.control))
-        ids = [frozenset(one.image_ids) for one in (*a, *b)]
-        if not (a and b) or len(set(ids)) == 1 or len(a) > 1 or len(b) > 1:
-            return a, b
-        common = ids[0] & ids[1]
-        return self._draw(contrast.treated, task, common), self._draw(
-            contrast.control, task, common
-        )
+        sources = contrast.treated, contrast.control
+        pair = [self._measured(source, task) for source in sources]
+        ids = [frozenset(one.image_ids) for each in pair for one in each]
+        if [len(each) for each in pair] != [1, 1] or ids[0] == ids[1]:
+            return pair
+        return [self._draw(source, task, ids[0] & ids[1]) for source in sources]
 
     def _runs_of(self, source: str, seed: int) -> list[tuple[Run, ...]]:
         """Returns the runs of each network of a row."""
@@ -181,12 +173,8 @@ class Assembler:
 
     def _provenance(self, source: str, drawn: Sequence[Replicate]) -> Provenance:
         plan, place = self.harvest.plan, self.harvest.place
-        runs = [
-            run
-            for seed in range(plan.seeds)
-            for of_network in self._runs_of(source, seed)
-            for run in of_network
-        ]
+        of_seeds = chain.from_iterable(self._runs_of(source, seed) for seed in range(plan.seeds))
+        runs = list(chain.from_iterable(of_seeds))
         records = [RunFolder(place.run_folder(run)).read_record("epochs") for run in runs]
         epochs = [int(record["epochs"]) for record in records]
         changed = changes(plan)

@@ -22,7 +22,7 @@ from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
-from dermfuse.report import Page, Picture, Table, render_page
+from dermfuse.report.page import Page, Picture, Table, render_page
 from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training import predict, train
 
@@ -45,8 +45,8 @@ class LineSettings:
         input_size: Side of the square the networks see.
         class_epochs: Epochs of each pair network.
         mask_epochs: Epochs of the U-Net.
-        draws: Of the bootstrap.
-        seed: Of the images and of the trainings.
+        draws: Bootstrap draws.
+        seed: Seeds the images and the trainings.
     """
 
     train_count: int = 300

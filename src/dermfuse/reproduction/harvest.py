@@ -21,9 +21,8 @@ from dermfuse.data.folders import Truth
 from dermfuse.errors import DermfuseError
 from dermfuse.folders import is_fresh
 from dermfuse.jobs.trainings import Run, Workplace
-from dermfuse.predictions.folder import MANIFEST_NAME
+from dermfuse.predictions.folder import MANIFEST_NAME, pack
 from dermfuse.predictions.fusion import FitOn, average, fuse, join
-from dermfuse.predictions.packing import pack
 from dermfuse.reproduction.paper import Fusion, fusion_of
 from dermfuse.reproduction.plan import Plan, split_source
 from dermfuse.training.prediction import keep_predictions, pack_run, predict_part
@@ -75,7 +74,7 @@ class Harvest:
             part: ``validation`` or ``test``.
         """
         folders = self._validations if part == VALIDATION else self._tests
-        made = self._try(f"{source}, {part}", lambda: tuple(folders(source))) or ()
+        made = self.attempt(f"{source}, {part}", lambda: tuple(folders(source))) or ()
         self.made[source] = made
         return made
 
@@ -85,7 +84,7 @@ class Harvest:
         A run that is not trained to its end is not packed.
         """
         makers: dict[str, Callable[[], Path]] = {
-            run.name: partial(self._of_run, run, TEST)
+            run.name: partial(self.of_run, run, TEST)
             for run in self.plan.runs
             if run.name in self.finished - self.stopped
         }
@@ -96,21 +95,18 @@ class Harvest:
             if split_source(source)[1] is None and (self.plan.folds_of(source) or fusion_of(source))
         }
         packed = (
-            self._try(f"{name}, {TEST}, packed", partial(self._packed, name, make))
+            self.attempt(f"{name}, {TEST}, packed", partial(self._packed, name, make))
             for name, make in makers.items()
         )
         return tuple(folder for folder in packed if folder)
 
-    def of_run(self, run: Run) -> Path:
-        """Returns the validation predictions of one finished run.
+    def attempt(self, what: str, make: Callable[[], _Made]) -> _Made | None:
+        """Returns what is made; None where a run lacks, or where making it fails.
 
-        Raises:
-            DermfuseError: It cannot be predicted with.
+        Args:
+            what: Under which a failure is noted.
+            make: Makes it.
         """
-        return self._of_run(run, VALIDATION)
-
-    def _try(self, what: str, make: Callable[[], _Made]) -> _Made | None:
-        """Returns what is made; None where a run lacks, or where it fails, which is noted."""
         try:
             return make()
         except _Untrained:
@@ -119,6 +115,21 @@ class Harvest:
             self.failures[what] = str(error)
             _LOG.warning("%s: %s", what, error)
             return None
+
+    def of_run(self, run: Run, part: Part = VALIDATION, *, tta: bool = False) -> Path:
+        """Returns the predictions of one finished run.
+
+        Args:
+            run: A finished run of the plan.
+            part: ``validation`` or ``test``.
+            tta: Whether its network looks eight times.
+
+        Raises:
+            DermfuseError: It cannot be predicted with.
+        """
+        name = f"{part}-tta" if tta else part
+        folder, out = self.place.run_folder(run), self.place.predictions_folder(run)
+        return predict_part(folder, name, data=self.place.data, out=out)
 
     def _packed(self, name: str, make: Callable[[], Path]) -> Path:
         out, run = (self.place.out / part / name for part in ("blind", "runs"))
@@ -150,7 +161,7 @@ class Harvest:
         if fusion is None:
             preset, how = split_source(source)
             runs = self._runs(preset, seed)
-            folders = [self._of_run(run, VALIDATION, tta=how == "tta") for run in runs]
+            folders = [self.of_run(run, VALIDATION, tta=how == "tta") for run in runs]
             return self._joined(name, VALIDATION, folders, join)
         if fusion.fitted and self.plan.folds_of(source):
             return self._cross_fitted(fusion, seed)
@@ -176,17 +187,17 @@ class Harvest:
         fusion = fusion_of(source)
         if fusion is None:
             preset, how = split_source(source)
-            return self._of_run(self._runs(preset, seed)[fold], TEST, tta=how == "tta")
+            return self.of_run(self._runs(preset, seed)[fold], TEST, tta=how == "tta")
         runs = [self._runs(preset, seed)[fold] for preset in (fusion.a, fusion.b)]
-        pair = [self._of_run(run, TEST) for run in runs]
-        fit = [self._of_run(run, VALIDATION) for run in runs] if fusion.fitted else ()
+        pair = [self.of_run(run, TEST) for run in runs]
+        fit = [self.of_run(run, VALIDATION) for run in runs] if fusion.fitted else ()
         return self._fused(f"{source}-seed{seed}-fold{fold + 1}", TEST, pair, fit)
 
     def _whole_test(self, source: str, seed: int) -> Path:
         """Returns the test predictions of all folds as one, or of the fusion of two such."""
         fusion, name = fusion_of(source), f"{source}-seed{seed}"
         if fusion is None:
-            folders = [self._of_run(run, TEST) for run in self._runs(source, seed)]
+            folders = [self.of_run(run, TEST) for run in self._runs(source, seed)]
             return self._joined(name, TEST, folders, average)
         presets = (fusion.a, fusion.b)
         pair = [self._whole_test(preset, seed) for preset in presets]
@@ -197,8 +208,7 @@ class Harvest:
         """Returns the fusion of each fold by the weight that does best on the other folds."""
         presets = (fusion.a, fusion.b)
         each = [
-            [self._of_run(run, VALIDATION) for run in self._runs(preset, seed)]
-            for preset in presets
+            [self.of_run(run, VALIDATION) for run in self._runs(preset, seed)] for preset in presets
         ]
         parts = []
         for fold, pair in enumerate(zip(*each, strict=True)):
@@ -210,11 +220,6 @@ class Harvest:
             name = f"{fusion.name}-seed{seed}-fold{fold + 1}"
             parts.append(self._fused(name, VALIDATION, pair, others))
         return self._joined(f"{fusion.name}-seed{seed}", VALIDATION, parts, join)
-
-    def _of_run(self, run: Run, part: Part, *, tta: bool = False) -> Path:
-        name = f"{part}-tta" if tta else part
-        folder, out = self.place.run_folder(run), self.place.predictions_folder(run)
-        return predict_part(folder, name, data=self.place.data, out=out)
 
     def _joined(
         self,

@@ -51,13 +51,13 @@ class Provenance:
         runs: Names of the runs.
         seeds: How many.
         epochs: Fewest and most epochs trained.
-        planned_epochs: That the configuration asks for.
+        planned_epochs: How many the configuration asks for.
         init: ``imagenet`` or ``random``.
-        settings: In which the runs differ from the preset, as ``table.key = value``; before
+        settings: Where the runs differ from the preset, as ``table.key = value``; before
             them, which of several runs was stopped before its end.
         devices: Device, machine and precision of the trainings, each once.
         data: The data in words, each once.
-        seconds: Of all trainings.
+        seconds: What all trainings took.
         image_count: Images that are measured on.
         malignant_count: How many of them are malignant; None for masks.
     """
@@ -86,7 +86,7 @@ class RowResult:
         paper_parameters: As published.
         parameters: Counted in our network.
         paper_file_mb: As published.
-        file_mb: Of our network, float32, in MiB.
+        file_mb: Size of our network in float32, in MiB.
         provenance: None where the row was not run.
     """
 
@@ -117,7 +117,7 @@ class ContrastResult:
         difference: Here, treated less control.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        p_value: Of the paired bootstrap.
+        p_value: From the paired bootstrap.
         corrected: By Holm's rule, over the tests of the table.
     """
 
@@ -149,7 +149,7 @@ class TableResult:
         metrics: Its columns.
         measured_on: Which images, in words.
         rows: From top to bottom.
-        tests: Of its contrasts, where both rows were run.
+        tests: One for each contrast of which both rows were run.
     """
 
     number: str
@@ -174,7 +174,7 @@ class Leakage:
         source_split_images: How many.
         low: Lower end of the 95 % interval of ``source_split``.
         high: Upper end.
-        epochs: Of both runs.
+        epochs: How many both runs trained.
     """
 
     preset: str
@@ -193,12 +193,12 @@ class RunResult:
     """How one run ended.
 
     Attributes:
-        name: Of the run.
+        name: The run's name.
         preset: What it is made from.
         seed: Its seed.
         state: ``trained``, ``reused``, ``failed`` or ``waiting``.
-        epochs: That were trained.
-        seconds: That they took.
+        epochs: How many were trained.
+        seconds: What they took.
         device: What on; empty where it is not known.
         error: Why it failed.
     """
@@ -220,10 +220,10 @@ class Outcome:
     Attributes:
         data: Names of the dataset folders.
         seeds: How many.
-        folds: Of the cross-validation; 0 for a hold-out split.
+        folds: Folds of the cross-validation; 0 for a hold-out split.
         mask_folds: The same for the networks that only outline.
         overrides: Settings that were changed, as they were given.
-        draws: Of the bootstrap.
+        draws: Bootstrap draws.
         environment: Versions, machine and commit of this report.
         tables: The paper's, then those beyond it.
         leakage: The two splits.

@@ -171,7 +171,7 @@ def headline_table(outcome: Outcome) -> Table:
         (
             f"{label}, {METRIC_NAMES[cell.metric]}\nTable {number}",
             f"{cell.paper:.3f}",
-            f"{cell.ours.value:.3f}\n{cell.ours.low:.3f} to {cell.ours.high:.3f}",
+            f"{cell.ours.value:.3f}\n{cell.ours.interval('.3f')}",
             f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
         )
         for number, label, cell in found
@@ -400,11 +400,12 @@ def render_outcome(source: Path, out: Path) -> tuple[Outcome, Path]:
 
 def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
     """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
-    write_json(out / JSON_NAME, outcome.to_dict())
+    page = build_page(outcome, pictures)
+    files = {MARKDOWN_NAME: render_markdown(page), PAGE_NAME: render_page(page)}
     for table in outcome.tables:
         name = re.sub(r"[^\w-]+", "-", table.number)  # it may come from a file
-        write_text(out / "tables" / f"{name}.csv", render_csv(table))
-    page = build_page(outcome, pictures)
-    write_text(out / MARKDOWN_NAME, render_markdown(page))
-    write_text(out / PAGE_NAME, render_page(page))
+        files[f"tables/{name}.csv"] = render_csv(table)
+    write_json(out / JSON_NAME, outcome.to_dict())
+    for name, text in files.items():
+        write_text(out / name, text)
     return out / PAGE_NAME

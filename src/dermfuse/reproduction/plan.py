@@ -111,12 +111,12 @@ class Plan:
     Attributes:
         tables: The paper's tables that are asked for, then those beyond it.
         seeds: How many; 0 to seeds - 1.
-        folds: Of the cross-validation; 0 for one hold-out split.
+        folds: Folds of the cross-validation; 0 for one hold-out split.
         mask_folds: The same for the networks that only outline, whose training takes longer.
         overrides: The assignments that changed the presets.
         runs: Each once, those of the first seed first.
         needs: The runs of each preset and seed, one per fold.
-        leakage_pairs: Of each preset, the run by the paper's split and that by source image.
+        leakage_pairs: For each preset, the run by the paper's split and that by source image.
     """
 
     tables: tuple[PaperTable, ...]
@@ -169,7 +169,7 @@ def make_plan(
     """Returns the runs that the tables need; a run that several need is there once.
 
     Args:
-        tables: Of ``CHOICES``.
+        tables: Some of ``CHOICES``.
         seeds: How often each row is trained, with seeds from 0.
         folds: 2 or more, or 0 for one hold-out split.
         mask_folds: The same for the networks that only outline; None is as ``folds``.

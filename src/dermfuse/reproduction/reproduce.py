@@ -29,7 +29,7 @@ from dermfuse.jobs.trainings import (
     survey,
     train_command,
 )
-from dermfuse.report import Picture
+from dermfuse.report.page import Picture
 from dermfuse.reproduction.assembly import Assembler, device_of
 from dermfuse.reproduction.harvest import (
     TASKS,
@@ -61,16 +61,16 @@ class Request(Workplace):
     """What to reproduce, how, and where.
 
     Args:
-        tables: Of ``dermfuse.reproduction.plan.CHOICES``.
+        tables: Some of ``dermfuse.reproduction.plan.CHOICES``.
         seeds: How often each row is trained.
-        folds: Of the cross-validation; 0 is one hold-out split; None cross-validates in five
-            folds unless the test set has labels and masks.
+        folds: Folds of the cross-validation; 0 is one hold-out split; None takes five
+            unless the test set has labels and masks.
         mask_folds: The same for the networks that only outline; None is as ``folds``.
         only: Presets, or patterns of their names, that are trained; all without any. The rows
             of the others are filled if their runs are finished.
         overrides: As for ``make_plan``.
         minimum_learning_rate: A plateau run ends once its rate is below this.
-        draws: Of the bootstrap.
+        draws: Bootstrap draws.
         blind: Whether the test split is predicted and packed where its truth is missing.
     """
 

@@ -28,13 +28,14 @@ from dermfuse.predictions.folder import (
     MANIFEST_NAME,
     SCORES_NAME,
     Manifest,
+    SubmissionReport,
     mask_path,
     new_predictions,
+    pack,
     probability_path,
     read_predictions,
     write_manifest,
 )
-from dermfuse.predictions.packing import SubmissionReport, pack
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.recorder import load_weights

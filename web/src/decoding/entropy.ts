@@ -18,7 +18,7 @@ const MAX_VISITS = 24_000_000; // of blocks, in all scans
 const FILL_BYTES = 16; // fewer zeros than these may fill up a stretch
 const HOLE_BYTES = 64; // the zeros of more than two blocks whose coefficients are all alike
 const HOLED = "part of its coded data is blank";
-const LATE = "its coded data goes on where the picture ends";
+const LATE = "its coded data continues where the picture ends";
 
 /** What one scan codes: bit `low` of the coefficients `first` to `last`; `high` came before, if not 0. */
 interface Scan {
