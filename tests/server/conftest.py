@@ -20,11 +20,11 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from dermfuse.imaging.overlays import encode_png
+from dermfuse.server import log as log_module
 from dermfuse.server import service as service_module
-from dermfuse.server import watch as log_module
-from dermfuse.server.answers import Answer
 from dermfuse.server.app import create_app
 from dermfuse.server.protocol import listen, server_config
+from dermfuse.server.service import Answer
 from dermfuse.server.settings import ServerSettings
 
 from ..small_release import skin, write_small_release

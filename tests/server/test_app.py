@@ -235,7 +235,7 @@ def test_a_fault_of_ours_has_its_trace_in_the_log_and_not_in_the_answer(
         raise ValueError("the patient's name")
 
     monkeypatch.setattr(service_module, "answer", fail)
-    monkeypatch.setattr("dermfuse.server.watch.LOGGER.propagate", True)
+    monkeypatch.setattr("dermfuse.server.log.LOGGER.propagate", True)
     answer = client().post(ANALYZE, content=image, headers=OCTETS)
     checked(answer, 500)
     assert "ValueError" not in answer.text

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dermfuse.server.watch import LOGGER, render
+from dermfuse.server.log import LOGGER, render
 
 from ..small_release import skin
 from .conftest import HEAD, Running, serving, wait_until
 
 LOUD = r"""
 import logging, os, sys, threading, warnings
-from dermfuse.server.watch import LOGGER, only_json
+from dermfuse.server.log import LOGGER, only_json
 
 def fail():
     raise ValueError("patient")
@@ -60,7 +60,7 @@ def test_a_line_is_json_with_the_trace_and_without_what_an_exception_says() -> N
     found = json.loads(line)
     assert (found["level"], found["event"], found["request_id"]) == ("error", "fault", "7")
     assert {"ValueError", "KeyError"} <= set(found["trace"])
-    assert any("test_watch.py" in step for step in found["trace"])
+    assert any("test_log.py" in step for step in found["trace"])
 
 
 def test_nothing_but_json_reaches_stderr_and_it_quotes_nobody() -> None:

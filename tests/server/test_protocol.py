@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from dermfuse.errors import ConfigError
 from dermfuse.server import protocol
 from dermfuse.server import service as service_module
-from dermfuse.server.answers import Answer
+from dermfuse.server.middleware import MOST_HEADERS
 from dermfuse.server.protocol import HEAD_BYTES, PatientProtocol, listen, serve
-from dermfuse.server.routes import HEADERS
+from dermfuse.server.service import Answer
 from dermfuse.server.settings import Limits, ServerSettings
 
 from .conftest import HEAD, Held, Running, read_all, running, serving, wait_until
@@ -166,11 +166,11 @@ def test_a_larger_head_behind_another_request_is_refused(server: Running) -> Non
 
 
 def test_many_small_headers_are_refused(server: Running) -> None:
-    of_100 = NEXT[:-2] + b"a:\r\n" * (HEADERS - 2)
+    of_100 = NEXT[:-2] + b"a:\r\n" * (MOST_HEADERS - 2)
     assert server.send(of_100 + b"\r\n").startswith(b"HTTP/1.1 200 ")
     answer = server.send(of_100 + b"a:\r\n\r\n" + NEXT)
     assert answer.startswith(b"HTTP/1.1 431 ")
-    assert f"{HEADERS + 1} headers".encode() in answer
+    assert f"{MOST_HEADERS + 1} headers".encode() in answer
     assert answer.count(b"HTTP/1.1 ") == 1
 
 

@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from dermfuse.errors import ConfigError
-from dermfuse.server.routes import load_token
-from dermfuse.server.settings import Limits, ServerSettings
+from dermfuse.server.settings import Limits, ServerSettings, load_token
 
 from .conftest import TOKEN
 

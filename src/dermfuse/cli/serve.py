@@ -52,8 +52,7 @@ def serve(
     """
     require_extra("serve", "dermfuse serve")
     from dermfuse.server.protocol import serve as run_server
-    from dermfuse.server.routes import load_token
-    from dermfuse.server.settings import Limits, ServerSettings
+    from dermfuse.server.settings import Limits, ServerSettings, load_token
 
     upload_bytes = round(max_mb * 1_000_000)
     limits = Limits(
