@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     count_progress,
     finish,
     one_line,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from dermfuse.analysis.records import Analysis
     from dermfuse.estimates import Estimate
 
-SOME_FAILED = 3
 _MEASURES = {
     "asymmetry": "asymmetry",
     "compactness": "compactness",
@@ -48,43 +49,40 @@ _NAMED = 20  # withheld images on a line; the report has all
 
 def analyze(
     paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -."),
+        list[str], Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -.")
     ],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write results here, or continue what is there."),
+        Path | None, Option(metavar="DIR", help="Write results here, or continue what is there.")
     ] = None,
     release: ReleaseFolder = None,
     operating_point: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
+        Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
     looks: Looks = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
+        Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
     ] = None,
     ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, HOST:PORT."),
+        str | None, Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, HOST:PORT.")
     ] = None,
-    report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
+    report: Annotated[bool, Option(help="Write the HTML report into --out.")] = True,
     overlays: Annotated[
-        bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
+        bool, Option("--overlays", help="Write outline and activation map over each image.")
     ] = False,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Write each lesion's mask as a PNG file.")
+        bool, Option("--masks", help="Write each lesion's mask as a PNG file.")
     ] = False,
     score_all: Annotated[
-        bool, typer.Option("--score-all", help="Score images unlike those learnt from, too.")
+        bool, Option("--score-all", help="Score images unlike those learnt from, too.")
     ] = False,
     max_pixels: Annotated[
-        int, typer.Option(help="Of an image; more are refused before any is decoded.")
+        int, Option(help="Of an image; more are refused before any is decoded.")
     ] = MAX_PIXELS,
     json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
+        bool, Option("--json", help="Print JSON: an object per image, or of the folder.")
     ] = False,
 ) -> None:
     """Say how likely a lesion is melanoma, outline it, describe it. Research only.
@@ -264,14 +262,14 @@ def _show_outcome(outcome: "FolderOutcome") -> None:
 
 def stress(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
+        list[str], Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
     ],
     *,
     out: Out,
     release: ReleaseFolder = None,
     looks: Looks = None,
-    images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
+    images: Annotated[int, Option(min=1, help="The first so many alone.")] = 100,
+    seed: Annotated[int, Option(help="Of what is drawn over the images.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure how far hair, blur, light, JPEG, orientation and others move an analysis."""

@@ -36,6 +36,8 @@ from rich.text import Text
 from dermfuse.errors import DependencyError, installing
 from dermfuse.folders import NOTICE
 
+SOME_FAILED = 3
+"""The exit status where some of the work failed or was left, and the rest was done."""
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "lightning", "safetensors", "tensorboard"),
     "export": ("torch", "lightning", "safetensors", "tensorboard", "onnx", "onnxruntime"),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import file_progress, finish, progress, say, say_notice, say_table
 from dermfuse.cli.options import Json
@@ -17,9 +18,9 @@ app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.
 
 _SHOWN_IDS = 50
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset folder.")]
+Folder = Annotated[Path, Argument(metavar="DIR", help="The dataset folder.")]
 Datasets = Annotated[
-    list[Path], typer.Argument(metavar="DIR...", help="A dataset folder; several are joined.")
+    list[Path], Argument(metavar="DIR...", help="A dataset folder; several are joined.")
 ]
 
 
@@ -85,10 +86,10 @@ def download(folder: Folder) -> None:
 def synthesize(
     folder: Folder,
     *,
-    train: Annotated[int, typer.Option(help="Training images.")] = 120,
-    test: Annotated[int, typer.Option(help="Test images.")] = 60,
-    seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 0,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "320x240",
+    train: Annotated[int, Option(help="Training images.")] = 120,
+    test: Annotated[int, Option(help="Test images.")] = 60,
+    seed: Annotated[int, Option(help="What they are drawn from.")] = 0,
+    size: Annotated[str, Option(metavar="WxH", help="Pixels of an image.")] = "320x240",
 ) -> None:
     """Draw synthetic dermoscopy in the same layout.
 

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from dermfuse.cli.console import (
     announce_stage,
@@ -32,9 +32,9 @@ def demo(
     out: Out,
     release: ReleaseFolder = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
+        bool, Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="With --train: of images and trainings.")] = 0,
+    seed: Annotated[int, Option(help="With --train: of images and trainings.")] = 0,
 ) -> None:
     """Analyse three drawn images; or, with --train, train small networks on drawn images.
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
     finish,
@@ -46,7 +46,7 @@ class Split(StrEnum):
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Print this preset as TOML.")] = None,
+    name: Annotated[str | None, Argument(help="Print this preset as TOML.")] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -68,19 +68,18 @@ def train(
     preset: Preset,
     *,
     data: Data,
-    run: Annotated[Path, typer.Option(metavar="DIR", help="The run folder to write.")],
+    run: Annotated[Path, Option(metavar="DIR", help="The run folder to write.")],
     imagenet: Imagenet = None,
     start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start from this run's best weights."),
+        Path | None, Option("--from", metavar="RUN", help="Start from this run's best weights.")
     ] = None,
     leave_out: LeaveOut = None,
     assignments: Assignments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run.")] = False,
-    devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
+    resume: Annotated[bool, Option("--resume", help="Continue the run.")] = False,
+    devices: Annotated[int, Option(help="GPUs (or CPU processes) to train on.")] = 1,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
+        Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
     ] = None,
     parts: Parts = None,
 ) -> None:
@@ -128,14 +127,14 @@ def train(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, Argument(metavar="RUN", help="A run folder.")],
     *,
     data: Data,
     out: Out,
-    split: Annotated[Split | None, typer.Option(help="Which images.")] = None,
+    split: Annotated[Split | None, Option(help="Which images.")] = None,
     parts: Parts = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
+        bool, Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
     tta: Tta = False,
 ) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     announce_stage,
     finish,
     progress,
@@ -33,7 +35,7 @@ from dermfuse.cli.options import (
     ReportOn,
     ResumedOut,
 )
-from dermfuse.cli.reproduce import SOME_FAILED, say_left, show_queue, watch_trainings
+from dermfuse.cli.reproduce import say_left, show_queue, watch_trainings
 from dermfuse.errors import ConfigError
 from dermfuse.estimates import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
@@ -56,7 +58,7 @@ class Precision(StrEnum):
 
 def release(
     plan: Annotated[
-        str, typer.Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
+        str, Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
     ],
     *,
     data: Data,
@@ -105,38 +107,36 @@ def release(
 
 
 def export(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")
-    ] = None,
+    runs: Annotated[list[Path] | None, Argument(metavar="RUN...", help="Run folders.")] = None,
     *,
     data: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="What they learnt from; repeatable.")
+        list[Path] | None, Option(metavar="DIR", help="What they learnt from; repeatable.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write into.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
+    out: Annotated[Path, Option(metavar="DIR", help="The folder to write into.")],
+    int8: Annotated[bool, Option("--int8", help="Also write the 8-bit forms.")] = False,
     calibration: Annotated[
-        int, typer.Option(min=1, help="Training images that int8 is calibrated on.")
+        int, Option(min=1, help="Training images that int8 is calibrated on.")
     ] = 64,
     folds: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             metavar="RUN",
             help="A run of the same preset trained in folds; makes a whole release. Repeated.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the release.")] = "dermfuse",
+    name: Annotated[str, Option(help="Of the release.")] = "dermfuse",
     precision: Annotated[
-        Precision, typer.Option(help="Of the networks of a release.")
+        Precision, Option(help="Of the networks of a release.")
     ] = Precision.INT8_WEIGHTS,
     looks: Annotated[
-        int, typer.Option(metavar="1|4|8", help="Orientations at which a release looks.")
+        int, Option(metavar="1|4|8", help="Orientations at which a release looks.")
     ] = 8,
     report_on: ReportOn = None,
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Write test vectors of a release instead.")
+        bool, Option("--vectors", help="Write test vectors of a release instead.")
     ] = False,
     release: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --vectors: else the package's.")
+        Path | None, Option(metavar="DIR", help="With --vectors: else the package's.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -187,21 +187,20 @@ def card(
     release: ReleaseFolder = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="A dataset folder it was trained on, to count images and skin tones, repeatable; "
             "or the JSON of an earlier card.",
         ),
     ] = None,
     stress: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The stress.json of: dermfuse stress.")
+        Path | None, Option(metavar="FILE", help="The stress.json of: dermfuse stress.")
     ] = None,
     bench: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The JSON of: python -m benchmarks analyze.")
+        Path | None, Option(metavar="FILE", help="The JSON of: python -m benchmarks analyze.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A .md file; its content as .json beside it."),
+        Path | None, Option(metavar="FILE", help="A .md file; its content as .json beside it.")
     ] = None,
     summary: Pages = None,
     json: Json = False,

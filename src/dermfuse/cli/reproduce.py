@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from typer import Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     announce_stage,
     finish,
     on_terminal,
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from dermfuse.jobs.trainings import RunProgress
     from dermfuse.reproduction.outcome import Outcome
 
-SOME_FAILED = 3
 Watch = Callable[["Sequence[RunProgress]"], None]
 
 _MOST_ROWS = 20
@@ -60,24 +61,24 @@ def reproduce(
     imagenet: Imagenet = None,
     tables: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="III,V,...", help="Of III to XI, leakage and beyond; all of them if left out."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often each row is trained.")] = 1,
+    seeds: Annotated[int, Option(help="How often each row is trained.")] = 1,
     folds: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Of the cross-validation, 0 for a hold-out split; 5 unless the test set has truth."
         ),
     ] = None,
     mask_folds: Annotated[
         int | None,
-        typer.Option(help="The same for the networks that only outline; as --folds if left out."),
+        Option(help="The same for the networks that only outline; as --folds if left out."),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="PRESET,...",
             help="Train these alone, patterns like dc-* too; report whatever is finished.",
         ),
@@ -85,11 +86,11 @@ def reproduce(
     jobs: Jobs = None,
     deadline: Deadline = None,
     minimum_learning_rate: Annotated[
-        float, typer.Option(help="End a run under the plateau rule once its rate is below this.")
+        float, Option(help="End a run under the plateau rule once its rate is below this.")
     ] = 0.0,
     assignments: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--set",
             metavar="[PRESET:]TABLE.KEY=VALUE",
             help="Change a setting of all presets, of one, or of those that a pattern like u-* "
@@ -98,18 +99,17 @@ def reproduce(
     ] = None,
     dry_run: DryRun = False,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
+        bool, Option("--report-only", help="Train nothing; report what is finished.")
     ] = False,
     blind: Annotated[
-        bool,
-        typer.Option(help="Predict the test split for scoring elsewhere where it has no truth."),
+        bool, Option(help="Predict the test split for scoring elsewhere where it has no truth.")
     ] = True,
     figures: Annotated[
-        bool, typer.Option(help="Draw Figs. 8 to 14 from the runs into the report.")
+        bool, Option(help="Draw Figs. 8 to 14 from the runs into the report.")
     ] = True,
     render: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE",
             help="Write the report of a reproduction.json into a new folder; train nothing.",
         ),

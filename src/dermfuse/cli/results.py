@@ -8,7 +8,7 @@ make tables and pictures.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import finish, progress, require_extra, say, say_notice, say_table
 from dermfuse.cli.options import (
@@ -41,16 +41,16 @@ def fuse(
     b: FolderB,
     *,
     out: Out,
-    weight: Annotated[float | None, typer.Option(help="Weight of A, from 0 to 1.")] = None,
+    weight: Annotated[float | None, Option(help="Weight of A, from 0 to 1.")] = None,
     fit_a: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A's predictions of its validation images.")
+        Path | None, Option(metavar="DIR", help="A's predictions of its validation images.")
     ] = None,
     fit_b: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="B's predictions of the same images.")
+        Path | None, Option(metavar="DIR", help="B's predictions of the same images.")
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
+        Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
     ] = None,
 ) -> None:
     """Average two predictions folders.
@@ -76,7 +76,7 @@ def fuse(
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="DIR", help="A predictions folder.")],
+    predictions: Annotated[Path, Argument(metavar="DIR", help="A predictions folder.")],
     *,
     truth: Truth,
     json: Json = False,
@@ -84,7 +84,7 @@ def evaluate(
     seed: Seed = 0,
     threshold: Annotated[
         float | None,
-        typer.Option(help="A score above it is malignant; else what the predictions name, or 0.5."),
+        Option(help="A score above it is malignant; else what the predictions name, or 0.5."),
     ] = None,
     partial: Partial = False,
 ) -> None:
@@ -152,9 +152,7 @@ def average(folders: Folders, *, out: Out, json: Json = False) -> None:
 
 
 def submit(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
-    ],
+    run: Annotated[Path, Argument(metavar="RUN", help="A finished run, or results of analyze.")],
     *,
     data: MaybeData = None,
     out: Out,
@@ -168,7 +166,7 @@ def submit(
 
 
 def convert(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
+    results: Annotated[Path, Argument(metavar="RESULTS", help="What analyze wrote.")],
     *,
     out: Out,
 ) -> None:
@@ -187,13 +185,13 @@ def convert(
 
 def tabulate(
     predictions: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Predictions folders, a row each.")
+        list[Path], Argument(metavar="DIR...", help="Predictions folders, a row each.")
     ],
     *,
     truth: Truth,
     write: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PAGE", help="Replace the table in this page; repeatable."),
+        Option(metavar="PAGE", help="Replace the table in this page; repeatable."),
     ] = None,
     draws: Draws = 2000,
     json: Json = False,
@@ -212,18 +210,17 @@ def tabulate(
 
 def ablate(
     steps: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first."),
+        list[str], Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first.")
     ],
     *,
-    truth: Annotated[Path, typer.Option(metavar="DIR", help="Labels and masks.")],
+    truth: Annotated[Path, Option(metavar="DIR", help="Labels and masks.")],
     within: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Only images that this folder knows, too.")
+        Path | None, Option(metavar="DIR", help="Only images that this folder knows, too.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(metavar="PAGE", help="Replace the table in this page.")
+        Path | None, Option(metavar="PAGE", help="Replace the table in this page.")
     ] = None,
-    block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
+    block: Annotated[str, Option(help="Which table of the page.")] = "ablation",
     draws: Draws = 2000,
     json: Json = False,
 ) -> None:
@@ -242,18 +239,16 @@ def ablate(
 
 def figures(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
+        list[Path], Argument(metavar="RUN...", help="Run folders and predictions folders.")
     ],
     *,
     data: Data,
     out: Out,
     draws: Draws = 2000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of t-SNE.")] = 0,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
-    ] = False,
+    seed: Annotated[int, Option(help="Of the bootstrap and of t-SNE.")] = 0,
+    paper: Annotated[bool, Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")] = False,
     webp: Annotated[
-        bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
+        bool, Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
     ] = False,
     json: Json = False,
 ) -> None:

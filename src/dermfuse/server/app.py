@@ -18,11 +18,8 @@ from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
 from dermfuse.server.middleware import (
     HeadAsGet,
-    SafeHeads,
-    UnderPath,
     Watch,
     allow,
-    options_response,
 )
 from dermfuse.server.pages import BrowserApp, render_home, render_reference
 from dermfuse.server.queue import SPARE, AnalysisQueue
@@ -60,9 +57,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         redirect_slashes=False,  # to where a client's Host says
     )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(UnderPath, root_path=settings.root_path)
-    app.add_middleware(SafeHeads)
-    app.add_middleware(Watch, metrics=service.metrics)
+    app.add_middleware(Watch, metrics=service.metrics, root_path=settings.root_path)
     app.add_exception_handler(DermfuseError, _explain)
     app.add_exception_handler(HTTPException, _explain_http)
     app.include_router(make_router(service, settings.token))
@@ -114,6 +109,6 @@ async def _explain_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         headers["Allow"] = allow(headers.get("Allow", ""))
         if request.method == "OPTIONS":
-            return options_response(headers["Allow"])
+            return Response(status_code=204, headers={"Allow": headers["Allow"]})
     refused = RefusedError(error.status_code, error.detail, action="See /docs", headers=headers)
     return error_response(refused, request_id=request.state.request_id)

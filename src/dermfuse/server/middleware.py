@@ -1,7 +1,4 @@
-"""What surrounds every request: its id and headers, its line in the log, and safe heads.
-
-HTTP asks of every address: HEAD where there is GET, OPTIONS, and a true Allow.
-"""
+"""What surrounds every request: a safe head, an id, headers, a count, a line in the log; HEAD."""
 
 import re
 import time
@@ -9,7 +6,6 @@ import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dermfuse.server.answers import RefusedError, error_response
@@ -39,16 +35,23 @@ _UNKNOWN_ROUTE = "other"
 
 
 class Watch:
-    """Wraps the application.
+    """Wraps the application: no fault reaches the client, and every request is reported.
+
+    Heads of too many headers, or that say in two ways how long a body is, are answered here. The
+    connection is closed after such an answer: a proxy may have seen another end of the request,
+    and what follows may be somebody else's.
 
     Args:
         app: The application.
         metrics: Counts.
+        root_path: Where a proxy shows the server, like ``/lesions``, whether it takes that off or
+            leaves it on; empty where the server lies at the root.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, root_path: str) -> None:
         self._app = app
         self._metrics = metrics
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -56,8 +59,11 @@ class Watch:
             await self._app(scope, receive, send)
             return
         visit = _Visit(scope, receive, send)
+        refused = _refusal(scope)
+        app = error_response(refused, request_id=visit.id) if refused else self._app
+        scope["root_path"] = self._root_path
         try:
-            await self._app(scope, visit.receive, visit.send)
+            await app(scope, visit.receive, visit.send)
         except ClientDisconnect:
             visit.status = visit.status or _DISCONNECTED
         except Exception:  # the last resort: what is raised here is a fault of ours
@@ -82,29 +88,6 @@ class Watch:
             "received_bytes": visit.received,
         }
         LOGGER.info("request", extra={"facts": facts})
-
-
-class SafeHeads:
-    """Answers heads of too many headers, or that say in two ways how long a body is.
-
-    The connection is closed after such an answer: a proxy may have seen another end of the
-    request, and what follows may be somebody else's.
-
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        refused = _refusal(scope) if scope["type"] == "http" else None
-        if refused is None:
-            await self._app(scope, receive, send)
-            return
-        response = error_response(refused, request_id=scope["state"]["request_id"])
-        await response(scope, receive, send)
 
 
 class HeadAsGet:
@@ -145,30 +128,6 @@ def allow(methods: str) -> str:
     """
     named = {name.strip() for name in methods.split(",")}
     return ", ".join(sorted(named | {"OPTIONS"} | ({"HEAD"} if "GET" in named else set())))
-
-
-def options_response(allowed: str) -> Response:
-    """Returns the answer to OPTIONS: what is allowed, and nothing else."""
-    return Response(status_code=204, headers={"Allow": allowed})
-
-
-class UnderPath:
-    """Serves an application below a path, whether the proxy takes that off or leaves it on.
-
-    Args:
-        app: The application.
-        root_path: Like ``/lesions``; empty where the server lies at the root.
-    """
-
-    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
-        self._app = app
-        self._root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        if scope["type"] == "http":
-            scope["root_path"] = self._root_path
-        await self._app(scope, receive, send)
 
 
 def request_id(headers: Headers) -> str:
@@ -224,21 +183,16 @@ class _Visit:
 
 
 def _refusal(scope: Scope) -> RefusedError | None:
+    """Returns why a head is refused, or None."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
+    names, is_old = {name for name, _ in headers}, scope["http_version"] == "1.0"
+    close = {"Connection": "close"}
     if len(headers) > MOST_HEADERS:
-        return _refused(431, f"{len(headers)} headers", expected=f"{MOST_HEADERS} at most")
-    if scope["http_version"] not in ("1.0", "1.1"):
-        return _refused(505, "another version of HTTP", expected="HTTP/1.1")
-    names = {name for name, _ in headers}
-    if b"transfer-encoding" in names:
-        if b"content-length" in names:
-            return _refused(
-                400, "Content-Length and Transfer-Encoding in one head", expected="one of them"
-            )
-        if scope["http_version"] == "1.0":
-            return _refused(400, "Transfer-Encoding in HTTP/1.0", expected="Content-Length")
-    return None
-
-
-def _refused(status: int, found: str, *, expected: str) -> RefusedError:
-    return RefusedError(status, found, expected=expected, headers={"Connection": "close"})
+        found, expected = f"{len(headers)} headers", f"{MOST_HEADERS} at most"
+        return RefusedError(431, found, expected=expected, headers=close)
+    if not is_old and scope["http_version"] != "1.1":
+        return RefusedError(505, "another version of HTTP", expected="HTTP/1.1", headers=close)
+    if b"transfer-encoding" not in names or not (is_old or b"content-length" in names):
+        return None
+    found = "Transfer-Encoding in HTTP/1.0, or beside Content-Length"
+    return RefusedError(400, found, expected="one length, by Content-Length", headers=close)

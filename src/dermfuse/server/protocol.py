@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import h11
 import uvicorn
@@ -39,6 +39,7 @@ _LEAST_CHUNK_BYTES = 64  # in the mean; clients send thousands
 _BACKLOG = 1_024
 _LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 _START_SECONDS = 60  # a worker that loads for longer is ended and started again
+_Clock = Literal["head", "reader"]
 _LAST_SECONDS = 5  # after the last accepted image, to send its answer
 
 
@@ -194,8 +195,7 @@ class PatientProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn = StrictConnection(h11.SERVER, HEAD_BYTES)
         self._reading_seconds = reading_seconds
-        self._clock: asyncio.TimerHandle | None = None
-        self._reading_clock: asyncio.TimerHandle | None = None
+        self._clocks: dict[_Clock, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock."""
@@ -215,11 +215,11 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Starts the clock of the reader: the application waits until it has read."""
         super().pause_writing()
-        self._reading_clock = self.loop.call_later(self._reading_seconds, self.transport.abort)
+        self._start("reader", self._reading_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Stops the clock of the reader."""
-        self._stop_reading_clock()
+        self._stop("reader")
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -241,8 +241,7 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clocks."""
-        self._stop()
-        self._stop_reading_clock()
+        self._stop("head", "reader")
         super().connection_lost(exc)
 
     def _is_head(self) -> bool:
@@ -251,23 +250,21 @@ class PatientProtocol(H11Protocol):
     def _watch(self) -> None:
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering:
-            self._stop()
-        elif self._clock is None:
-            self._clock = self.loop.call_later(self.patience_seconds, self._give_up)
+            self._stop("head")
+        elif "head" not in self._clocks:
+            self._start("head", self.patience_seconds, self._give_up)
 
-    def _stop(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+    def _start(self, clock: _Clock, seconds: float, then: Callable[[], None]) -> None:
+        self._clocks[clock] = self.loop.call_later(seconds, then)
 
-    def _stop_reading_clock(self) -> None:
-        if self._reading_clock is not None:
-            self._reading_clock.cancel()
-            self._reading_clock = None
+    def _stop(self, *clocks: _Clock) -> None:
+        for clock in clocks:
+            if clock in self._clocks:
+                self._clocks.pop(clock).cancel()
 
     def _give_up(self) -> None:
         """Closes the connection, and cuts it off if its client does not read what is left."""
-        self._clock = self.loop.call_later(self._reading_seconds, self.transport.abort)
+        self._start("head", self._reading_seconds, self.transport.abort)
         self.transport.close()
 
 
