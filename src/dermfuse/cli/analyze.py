@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dermfuse.analysis.inputs import Item
     from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.records import Analysis
-    from dermfuse.estimates import Estimate
+    from dermfuse.records import Estimate
 
 _MEASURES = {
     "asymmetry": "asymmetry",

@@ -37,7 +37,7 @@ from dermfuse.cli.options import (
 )
 from dermfuse.cli.reproduce import say_left, show_queue, watch_trainings
 from dermfuse.errors import ConfigError
-from dermfuse.estimates import Estimate
+from dermfuse.records import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
 from dermfuse.report.words import MISSED, UNLIKE
 
