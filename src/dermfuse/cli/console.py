@@ -136,14 +136,10 @@ def progress(task: str) -> Iterator[Advance]:
     Example:
         ``with progress("Reading images") as advance: verify_isic2016(path, progress=advance)``
     """
-    with _bar(task, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        if bar is None:
-            yield lambda _done, _total: None
-            return
-        bar_task = bar.add_task(task, total=None)
+    with _bar(task, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as (bar, number):
 
         def advance(done: int, total: int) -> None:
-            bar.update(bar_task, completed=done, total=total)
+            bar.update(number, completed=done, total=total)
             if done >= total:
                 bar.stop()  # a training draws its own bar next, and there can be one only
 
@@ -154,24 +150,8 @@ def progress(task: str) -> Iterator[Advance]:
 def count_progress(task: str) -> Iterator[Callable[[], None]]:
     """Yields a callback that counts one more done, where nobody knows how many there are."""
     count = TextColumn("{task.completed}")
-    with _bar(task, SpinnerColumn(), count, TimeElapsedColumn()) as bar:
-        if bar is None:
-            yield lambda: None
-            return
-        counter = bar.add_task(task, total=None)
-        yield lambda: bar.advance(counter)
-
-
-@contextmanager
-def _bar(task: str, *columns: ProgressColumn) -> Iterator[Progress | None]:
-    """Yields a bar on a terminal; elsewhere None, after a line that the task begins."""
-    if not on_terminal():
-        say_progress(f"{task} ...")
-        yield None
-        return
-    what, console = TextColumn("{task.description}"), _console(stderr=True)
-    with Progress(what, *columns, console=console, transient=True) as bar:
-        yield bar
+    with _bar(task, SpinnerColumn(), count, TimeElapsedColumn()) as (bar, number):
+        yield lambda: bar.advance(number)
 
 
 def announce_stage(what: str, number: int, total: int) -> None:
@@ -183,21 +163,14 @@ def announce_stage(what: str, number: int, total: int) -> None:
 def file_progress(task: str) -> Iterator[FileAdvance]:
     """Yields a callback that shows how much of each file has come."""
     known: dict[str, TaskID] = {}
-
-    def announce(name: str, _done: int, _total: int | None) -> None:
-        if name not in known:
-            known[name] = TaskID(len(known))
-            say_progress(f"{task} {name} ...")
-
-    if not on_terminal():
-        yield announce
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=_console(stderr=True)) as bars:
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with _bars(*columns, transient=False) as bars:
 
         def advance(name: str, done: int, total: int | None) -> None:
             if name not in known:
                 known[name] = bars.add_task(name, total=total)
+                if bars.disable:
+                    say_progress(f"{task} {name} ...")
             bars.update(known[name], completed=done, total=total)
 
         yield advance
@@ -222,6 +195,26 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say_progress(record.getMessage())
+
+
+def _bars(*columns: ProgressColumn, transient: bool) -> Progress:
+    """Returns bars that are drawn on a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        console=_console(stderr=True),
+        transient=transient,
+        disable=not on_terminal(),
+    )
+
+
+@contextmanager
+def _bar(task: str, *columns: ProgressColumn) -> Iterator[tuple[Progress, TaskID]]:
+    """Yields a bar and its task; elsewhere than on a terminal a line says that the task begins."""
+    with _bars(*columns, transient=True) as bar:
+        if bar.disable:
+            say_progress(f"{task} ...")
+        yield bar, bar.add_task(task, total=None)
 
 
 def _printable(text: str, *, kept: str = "\n\t") -> str:

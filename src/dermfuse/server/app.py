@@ -16,11 +16,7 @@ from dermfuse.folders import NOTICE
 from dermfuse.server.answers import RefusedError, error_response, status_of
 from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
-from dermfuse.server.middleware import (
-    HeadAsGet,
-    Watch,
-    allow,
-)
+from dermfuse.server.middleware import HeadAsGet, Watch, allow
 from dermfuse.server.pages import BrowserApp, render_home, render_reference
 from dermfuse.server.queue import SPARE, AnalysisQueue
 from dermfuse.server.routes import make_router
