@@ -79,3 +79,15 @@ def test_an_app_without_networks_is_refused(tmp_path: Path, run: Run) -> None:
     build = ["web", "build", "--out", app, "--release", tmp_path]
     assert "is no release" in run(*build, status=2).error
     assert not app.exists()
+
+
+def test_a_compiled_app_gets_the_networks_of_a_release(
+    release: Path, tmp_path: Path, run: Run
+) -> None:
+    compiled = tmp_path / "compiled"
+    compiled.mkdir()
+    for name in ("index.html", "sw.js"):
+        (compiled / name).write_text("__BUILD__")
+    build = ["web", "build", "--release", release, "--compiled", compiled, "--out"]
+    assert "Any web server can serve them" in run(*build, tmp_path / "app").out
+    assert run(*build, tmp_path / "again", "--json").record["release"] == "small"
