@@ -135,7 +135,10 @@ class TestLabels:
         ("text", "message"),
         [
             ("a,benign\nb,nevus\n", r"line 2: unknown label 'nevus' of b.*benign or malignant"),
-            ("a,benign\n\nb,1\na,1\n", r"line 4: a for the second time \(first in line 1\)"),
+            (
+                "a,benign\n\nb,1\na,1\n",
+                r"line 4: a for the second time \(first in line 1.*two lines",
+            ),
             ("a,benign\n,benign\n", "line 2: the image id is empty"),
             ("a,benign\nb\n", "line 2: 1 column. Expected: 2 columns"),
             ("a,benign,0.5\n", "line 1: 3 columns"),

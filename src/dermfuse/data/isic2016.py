@@ -504,9 +504,10 @@ def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
     for line, row in rows:
         if fault := _find_fault(row, id_index, first_lines):
             found, expected = fault
-            where = f"{path}, line {line}"
+            is_twice = row[id_index] in first_lines
+            action = "Remove one of the two lines" if is_twice else "Correct the line"
             errors.append(
-                DataError(f"{where}: {found}", expected=expected, action="Correct the line")
+                DataError(f"{path}, line {line}: {found}", expected=expected, action=action)
             )
             continue
         labels[row[id_index]] = _LABELS[row[1 - id_index].lower()]
