@@ -10,7 +10,7 @@ from benchmarks.training import bench_train, count_cost, count_flop_per_image, t
 from dermfuse.config import Config, load_preset
 from dermfuse.data.loaders import PairRows
 from dermfuse.errors import ConfigError, DataError
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import load_samples, select_lesions
 from dermfuse.training.train import MODULES

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
-from dermfuse.data.isic2016 import find_split, read_labels, read_lines
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, find_split, read_labels, read_lines
 from dermfuse.errors import DataError
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"

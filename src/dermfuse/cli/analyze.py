@@ -211,7 +211,7 @@ def _named(name: str, error: str) -> str:
 
 
 def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
-    from dermfuse.report.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
+    from dermfuse.report import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
     say(one_line(analysis.name) or "image")
@@ -238,7 +238,7 @@ def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
 
 def _show_withheld(names: Sequence[str], count: int) -> None:
     """Names the images that nothing is said about: they need eyes first."""
-    from dermfuse.report.words import UNLIKE
+    from dermfuse.report import UNLIKE
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""

@@ -39,7 +39,7 @@ from dermfuse.cli.reproduce import say_left, show_queue, watch_trainings
 from dermfuse.errors import ConfigError
 from dermfuse.records import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
-from dermfuse.report.words import MISSED, UNLIKE
+from dermfuse.report import MISSED, UNLIKE
 
 if TYPE_CHECKING:
     from dermfuse.publishing.export import ExportReport

@@ -22,13 +22,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
+
+
+class Label(IntEnum):
+    """The class of a lesion, as the challenge numbers it."""
+
+    BENIGN = 0
+    MALIGNANT = 1
+
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.models.backbones.base import STRIDES, Backbone, Normalise
 from dermfuse.models.unet import DECODER_CHANNELS, Decoder, require_sides
 
