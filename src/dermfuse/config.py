@@ -21,6 +21,53 @@ UNNAMED = "custom"
 Task = Literal["classification", "segmentation", "joint"]
 """What is learnt and predicted: classes, masks, or both at once."""
 
+_KEPT = "ImageNet weights, which can be kept"
+_CLASHES: tuple[tuple[str, object, str, object, str, str], ...] = (
+    ("data.outer_folds", None, "data.folds", 0,
+     "folds of the images that are left, so that each of them can be taught", "data.folds=2"),
+    ("data.folds", None, "data.split", ("paper", "all"),
+     'folds = 0, or split = "source"', "data.folds=0"),
+    ("augment.fresh", None, "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.policy", "label_blind", "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.fresh", None, "augment.policy", "label_blind",
+     "one of them, for label-blind rows are drawn anew in every epoch", "augment.fresh=false"),
+    ("augment.mixup", None, "augment.cutmix", None,
+     "one of them above 0", "one of them to 0"),
+    ("augment.mixup", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.mixup=0"),
+    ("augment.cutmix", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.cutmix=0"),
+    ("augment.policy", "label_blind", "data.split", "paper",
+     "the paper's plan, whose rows that split divides",
+     "data.split=source or augment.policy=paper"),
+    ("model.dropout", None, "model.network", ("unet", "unet_original"),
+     "0, for there is no class head to drop before", "model.dropout=0"),
+    ("train.batch_norm", "frozen", "model.init", "random",
+     _KEPT, "train.batch_norm=batch or model.init=imagenet"),
+    ("train.backbone", "frozen", "model.init", "random",
+     _KEPT, "train.backbone=trained or model.init=imagenet"),
+    ("train.frozen_stages", None, "model.init", "random",
+     _KEPT, "train.frozen_stages=0 or model.init=imagenet"),
+    ("train.graph", None, "train.compile", None,
+     "one of them", "train.compile=false or train.graph=false"),
+    ("train.minimum_learning_rate", None, "train.schedule", "cosine",
+     "0, for the cosine ends by itself",
+     "train.minimum_learning_rate=0 or train.schedule=plateau"),
+    ("train.schedule", "plateau", "data.split", "all",
+     '"cosine", for without validation images no loss can reach a plateau',
+     "train.schedule=cosine or data.split=source"),
+    ("train.early_stop_patience", None, "train.keep", "last",
+     "0, for whoever stops early keeps the best epoch",
+     "train.early_stop_patience=0 or train.keep=best"),
+    ("train.early_stop_patience", None, "data.split", "all",
+     "0, for without validation images there is nothing to stop by",
+     "train.early_stop_patience=0 or data.split=source"),
+)  # fmt: skip
+"""What two settings may not be at once (None: whatever is not 0 or false; a tuple: one of them),
+what is expected of the first, and what to set."""
+
 
 def has_scores(task: Task) -> bool:
     """Returns whether a task answers how likely an image is malignant."""
@@ -324,54 +371,6 @@ class TrainConfig(_Table):
     graph: bool = False
 
 
-_KEPT = "ImageNet weights, which can be kept"
-_CLASHES: tuple[tuple[str, object, str, object, str, str], ...] = (
-    ("data.outer_folds", None, "data.folds", 0,
-     "folds of the images that are left, so that each of them can be taught", "data.folds=2"),
-    ("data.folds", None, "data.split", ("paper", "all"),
-     'folds = 0, or split = "source"', "data.folds=0"),
-    ("augment.fresh", None, "augment.enabled", False,
-     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
-    ("augment.policy", "label_blind", "augment.enabled", False,
-     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
-    ("augment.fresh", None, "augment.policy", "label_blind",
-     "one of them, for label-blind rows are drawn anew in every epoch", "augment.fresh=false"),
-    ("augment.mixup", None, "augment.cutmix", None,
-     "one of them above 0", "one of them to 0"),
-    ("augment.mixup", None, "model.network", ("unet", "unet_original", "joint"),
-     "0, for masks cannot be mixed", "augment.mixup=0"),
-    ("augment.cutmix", None, "model.network", ("unet", "unet_original", "joint"),
-     "0, for masks cannot be mixed", "augment.cutmix=0"),
-    ("augment.policy", "label_blind", "data.split", "paper",
-     "the paper's plan, whose rows that split divides",
-     "data.split=source or augment.policy=paper"),
-    ("model.dropout", None, "model.network", ("unet", "unet_original"),
-     "0, for there is no class head to drop before", "model.dropout=0"),
-    ("train.batch_norm", "frozen", "model.init", "random",
-     _KEPT, "train.batch_norm=batch or model.init=imagenet"),
-    ("train.backbone", "frozen", "model.init", "random",
-     _KEPT, "train.backbone=trained or model.init=imagenet"),
-    ("train.frozen_stages", None, "model.init", "random",
-     _KEPT, "train.frozen_stages=0 or model.init=imagenet"),
-    ("train.graph", None, "train.compile", None,
-     "one of them", "train.compile=false or train.graph=false"),
-    ("train.minimum_learning_rate", None, "train.schedule", "cosine",
-     "0, for the cosine ends by itself",
-     "train.minimum_learning_rate=0 or train.schedule=plateau"),
-    ("train.schedule", "plateau", "data.split", "all",
-     '"cosine", for without validation images no loss can reach a plateau',
-     "train.schedule=cosine or data.split=source"),
-    ("train.early_stop_patience", None, "train.keep", "last",
-     "0, for whoever stops early keeps the best epoch",
-     "train.early_stop_patience=0 or train.keep=best"),
-    ("train.early_stop_patience", None, "data.split", "all",
-     "0, for without validation images there is nothing to stop by",
-     "train.early_stop_patience=0 or data.split=source"),
-)  # fmt: skip
-"""What two settings may not be at once (None: whatever is not 0 or false; a tuple: one of them),
-what is expected of the first, and what to set."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything a run is made from.
@@ -449,12 +448,6 @@ class Config:
         return self.from_mapping(mapping)
 
 
-def _is(value: object, wanted: object) -> bool:
-    if wanted is None:
-        return bool(value)
-    return value in wanted if isinstance(wanted, tuple) else value == wanted
-
-
 def preset_names() -> tuple[str, ...]:
     """Returns the names of the shipped presets.
 
@@ -495,3 +488,9 @@ def load_config(path: str | Path) -> Config:
         ConfigError: If the file is missing, is no TOML, or holds what no run can be made from.
     """
     return Config.from_mapping(read_toml(Path(path)), source=str(path))
+
+
+def _is(value: object, wanted: object) -> bool:
+    if wanted is None:
+        return bool(value)
+    return value in wanted if isinstance(wanted, tuple) else value == wanted

@@ -29,6 +29,19 @@ _MOST_TOML_BYTES = 1 << 20  # the presets have a few hundred
 _DEEPEST = 64  # levels of a record; dermfuse writes fewer than ten
 _SHOWN_LETTERS = 60
 _ALWAYS_FINITE = frozenset((int, str, bool, type(None)))
+_T = TypeVar("_T")
+_MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
+_KINDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "a table of keys and values",
+    "str": "a text",
+}
+"""What msgspec calls a type, and how a message calls it."""
+_TOO_LARGE = ("Number out of range", "a finite number")
 
 
 def show_value(value: object) -> str:
@@ -138,15 +151,6 @@ def require_format(
     return {key: value for key, value in record.items() if key not in ("format", "notice")}
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {show_value(twice)} is there twice")
-    return record
-
-
 def not_finite(
     value: Mapping[str, Any] | Sequence[Any],
     where: Sequence[object] = (),
@@ -223,21 +227,6 @@ def read_packaged(folder: str, name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-_T = TypeVar("_T")
-_MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
-_KINDS = {
-    "array": "a list",
-    "bool": "true or false",
-    "float": "a number",
-    "int": "a whole number",
-    "null": "nothing",
-    "object": "a table of keys and values",
-    "str": "a text",
-}
-"""What msgspec calls a type, and how a message calls it."""
-_TOO_LARGE = ("Number out of range", "a finite number")
-
-
 def build_record(
     cls: type[_T],
     mapping: Any,  # noqa: ANN401 — JSON or TOML
@@ -298,6 +287,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f'Did you mean "{nearest[0]}"' if nearest else ""
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {show_value(twice)} is there twice")
+    return record
 
 
 def _path(keys: Sequence[object]) -> str:

@@ -47,6 +47,12 @@ _NEUTRAL: Mapping[str, float] = (
 _Column = NDArray[np.float64] | NDArray[np.int64]
 _Table = dict[str, Any]  # columns of a plan by name, as they are drawn
 
+Labels = NDArray[np.integer[Any]]
+"""Class labels of a batch, 0 benign / 1 malignant."""
+
+CYCLE = 5
+"""Iterations in one round of the alternation: one of Method 1, four of Method 2."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -185,6 +191,55 @@ def segmentation_plan(
     return _plan(image_ids, draws, config, seed=seed, epoch=epoch)
 
 
+def match_same_class(labels: Labels) -> NDArray[np.int64]:
+    """Returns the permutation that turns stream a into stream b by Method 1.
+
+    The labels are walked from first to last; indices of equal label are matched two by
+    two and swap places. What is left of the two classes is matched across them; an index
+    left alone keeps its place.
+
+    Args:
+        labels: Of the shuffled batch, (N,), 0 benign or 1 malignant.
+
+    Returns:
+        ``partner`` (N,), an involution: image i is paired with image ``partner[i]``, and
+        ``partner[partner[i]] == i``. At most one matched pair has unequal labels.
+
+    Raises:
+        ValueError: If labels are not a vector of 0 and 1.
+
+    Paper:
+        Section III-B-2, Method 1. The paper leaves open what becomes of an odd count.
+
+    Example:
+        >>> match_same_class(np.array([0, 1, 0, 0, 1, 1])).tolist()
+        [2, 4, 0, 5, 1, 3]
+    """
+    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels are not a vector of 0 (benign) and 1 (malignant)")
+    partner = np.arange(len(labels), dtype=np.int64)
+    left: list[int] = []
+    for label in (0, 1):
+        indices = np.flatnonzero(labels == label)
+        pairs = indices[: len(indices) // 2 * 2].reshape(-1, 2)  # (pairs, 2)
+        partner[pairs] = pairs[:, ::-1]
+        left += indices[pairs.size :].tolist()
+    partner[left] = left[::-1]
+    return partner
+
+
+def pairing_method(iteration: int) -> Literal[1, 2]:
+    """Returns which method makes the pairs of an iteration: 1, 2, 2, 2, 2, 1, 2, ...
+
+    Args:
+        iteration: Of the training, counted from 0 and not restarted by an epoch.
+
+    Paper:
+        Section III-B-2: "used at a frequency of 1: 4".
+    """
+    return 1 if iteration % CYCLE == 0 else 2
+
+
 def _plan(
     image_ids: Sequence[str],
     draws: Sequence[int],
@@ -293,59 +348,3 @@ def _gather(tables: Sequence[_Table], source: NDArray[np.int64]) -> Plan:
 def _generator(seed: int, image_id: str, purpose: str, epoch: int = 0) -> np.random.Generator:
     of_epoch = [epoch] if epoch else []
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{image_id}".encode()), *of_epoch])
-
-
-Labels = NDArray[np.integer[Any]]
-"""Class labels of a batch, 0 benign / 1 malignant."""
-
-CYCLE = 5
-"""Iterations in one round of the alternation: one of Method 1, four of Method 2."""
-
-
-def match_same_class(labels: Labels) -> NDArray[np.int64]:
-    """Returns the permutation that turns stream a into stream b by Method 1.
-
-    The labels are walked from first to last; indices of equal label are matched two by
-    two and swap places. What is left of the two classes is matched across them; an index
-    left alone keeps its place.
-
-    Args:
-        labels: Of the shuffled batch, (N,), 0 benign or 1 malignant.
-
-    Returns:
-        ``partner`` (N,), an involution: image i is paired with image ``partner[i]``, and
-        ``partner[partner[i]] == i``. At most one matched pair has unequal labels.
-
-    Raises:
-        ValueError: If labels are not a vector of 0 and 1.
-
-    Paper:
-        Section III-B-2, Method 1. The paper leaves open what becomes of an odd count.
-
-    Example:
-        >>> match_same_class(np.array([0, 1, 0, 0, 1, 1])).tolist()
-        [2, 4, 0, 5, 1, 3]
-    """
-    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels are not a vector of 0 (benign) and 1 (malignant)")
-    partner = np.arange(len(labels), dtype=np.int64)
-    left: list[int] = []
-    for label in (0, 1):
-        indices = np.flatnonzero(labels == label)
-        pairs = indices[: len(indices) // 2 * 2].reshape(-1, 2)  # (pairs, 2)
-        partner[pairs] = pairs[:, ::-1]
-        left += indices[pairs.size :].tolist()
-    partner[left] = left[::-1]
-    return partner
-
-
-def pairing_method(iteration: int) -> Literal[1, 2]:
-    """Returns which method makes the pairs of an iteration: 1, 2, 2, 2, 2, 1, 2, ...
-
-    Args:
-        iteration: Of the training, counted from 0 and not restarted by an epoch.
-
-    Paper:
-        Section III-B-2: "used at a frequency of 1: 4".
-    """
-    return 1 if iteration % CYCLE == 0 else 2

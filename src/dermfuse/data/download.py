@@ -122,6 +122,50 @@ def download_isic2016(
     return tuple(_obtain(folder, part, base_url, progress, attempts) for part in parts)
 
 
+def published_sum(headers: Mapping[str, str]) -> str:
+    """Returns the checksum that a server states of a whole file, as pooch has it; or nothing.
+
+    Example:
+        >>> published_sum({"Server": "AmazonS3", "ETag": '"0123456789abcdef0123456789abcdef"'})
+        'md5:0123456789abcdef0123456789abcdef'
+    """
+    try:
+        digest = base64.b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) == 32:  # others are sums of parts
+        return f"sha256:{digest.hex()}"
+    # Amazon's ETag is the MD5 of an object sent in one piece, unless its own keys encrypt it.
+    from_amazon = "x-amz-request-id" in headers or headers.get("Server") == "AmazonS3"
+    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    match = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
+    return f"md5:{match[1]}" if match and from_amazon and not encrypted else ""
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file name in a file that ``sha256sum`` wrote, if it exists.
+
+    Raises:
+        DataError: A line is no sum and name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    sums = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line.strip())
+        if match:
+            sums[match[2]] = match[1].lower()
+        elif line.strip():
+            raise DataError(
+                f"{path}, line {number}: {line.strip()[:40]!r}",
+                expected="64 hexadecimal digits, two spaces and a file name",
+                action="Correct the line, or remove the file",
+            )
+    return sums
+
+
 def _obtain(
     folder: Path, part: PartName, base_url: str, progress: Progress | None, attempts: int
 ) -> DownloadedPart:
@@ -254,26 +298,6 @@ class _Bar:
         """Leaves the last count as it is."""
 
 
-def published_sum(headers: Mapping[str, str]) -> str:
-    """Returns the checksum that a server states of a whole file, as pooch has it; or nothing.
-
-    Example:
-        >>> published_sum({"Server": "AmazonS3", "ETag": '"0123456789abcdef0123456789abcdef"'})
-        'md5:0123456789abcdef0123456789abcdef'
-    """
-    try:
-        digest = base64.b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
-    except ValueError:
-        digest = b""
-    if len(digest) == 32:  # others are sums of parts
-        return f"sha256:{digest.hex()}"
-    # Amazon's ETag is the MD5 of an object sent in one piece, unless its own keys encrypt it.
-    from_amazon = "x-amz-request-id" in headers or headers.get("Server") == "AmazonS3"
-    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
-    match = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
-    return f"md5:{match[1]}" if match and from_amazon and not encrypted else ""
-
-
 def _compare(name: str, check: str, found: object, wanted: object, source: str) -> None:
     if found != wanted:
         raise DataError(
@@ -365,27 +389,3 @@ def _storage_faults(path: Path) -> Iterator[None]:
             expected="a writable folder with free space",
             action="Free some space or choose another folder",
         ) from error
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file name in a file that ``sha256sum`` wrote, if it exists.
-
-    Raises:
-        DataError: A line is no sum and name.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return {}
-    sums = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line.strip())
-        if match:
-            sums[match[2]] = match[1].lower()
-        elif line.strip():
-            raise DataError(
-                f"{path}, line {number}: {line.strip()[:40]!r}",
-                expected="64 hexadecimal digits, two spaces and a file name",
-                action="Correct the line, or remove the file",
-            )
-    return sums

@@ -111,29 +111,6 @@ def evaluate_scores(
     )
 
 
-def _has_variance(malignant: NDArray[np.bool_]) -> bool:
-    return bool(min(malignant.sum(), (~malignant).sum()) >= 2)
-
-
-def _count_withheld(
-    images: ScoredImages, called: NDArray[np.bool_], *, draws: int, seed: int
-) -> WithheldReport | None:
-    """Returns how many were withheld, and the sensitivity over all images, those missed."""
-    withheld = images.withheld
-    if not withheld.size:
-        return None
-    malignant = np.concatenate([images.malignant, withheld])
-    found = np.concatenate([called, np.zeros_like(withheld)]) & malignant
-    drawn = draw_shares({"sensitivity": (found, malignant)}, malignant, draws=draws, seed=seed)
-    return WithheldReport(
-        malignant=int(withheld.sum()),
-        benign=int((~withheld).sum()),
-        all_malignant=int(malignant.sum()),
-        all_benign=int((~malignant).sum()),
-        sensitivity=drawn.estimates()["sensitivity"],
-    )
-
-
 def evaluate_masks(
     images: SegmentedImages, *, draws: int = DRAWS, seed: int = 0
 ) -> SegmentationReport:
@@ -220,6 +197,29 @@ def compare_masks(
         image_count=len(a.counts),
         jaccard=paired_test(of_a, of_b, "jaccard"),
         dice=paired_test(of_a, of_b, "dice"),
+    )
+
+
+def _has_variance(malignant: NDArray[np.bool_]) -> bool:
+    return bool(min(malignant.sum(), (~malignant).sum()) >= 2)
+
+
+def _count_withheld(
+    images: ScoredImages, called: NDArray[np.bool_], *, draws: int, seed: int
+) -> WithheldReport | None:
+    """Returns how many were withheld, and the sensitivity over all images, those missed."""
+    withheld = images.withheld
+    if not withheld.size:
+        return None
+    malignant = np.concatenate([images.malignant, withheld])
+    found = np.concatenate([called, np.zeros_like(withheld)]) & malignant
+    drawn = draw_shares({"sensitivity": (found, malignant)}, malignant, draws=draws, seed=seed)
+    return WithheldReport(
+        malignant=int(withheld.sum()),
+        benign=int((~withheld).sum()),
+        all_malignant=int(malignant.sum()),
+        all_benign=int((~malignant).sum()),
+        sensitivity=drawn.estimates()["sensitivity"],
     )
 
 

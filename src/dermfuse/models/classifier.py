@@ -18,6 +18,9 @@ from dermfuse.models.unet import DECODER_CHANNELS, Decoder, require_sides
 CLASSES = 2
 """Benign and malignant, in the order of ``dermfuse.predictions.scores.Label``."""
 
+DISCRIMINANT_UNITS = 512
+"""Width of the discriminant branch's hidden layer."""
+
 
 class Classifier(nn.Module):
     """features -> embedding -> head -> logits, on any backbone.
@@ -97,10 +100,6 @@ def pool(maps: Tensor, *, like: Tensor) -> Tensor:
     differences between two embeddings that bf16 would round away.
     """
     return maps.mean(dim=(2, 3), dtype=like.dtype)
-
-
-DISCRIMINANT_UNITS = 512
-"""Width of the discriminant branch's hidden layer."""
 
 
 class PairLogits(NamedTuple):

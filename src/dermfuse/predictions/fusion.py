@@ -47,6 +47,13 @@ from dermfuse.predictions.scores import ScoreTable, write_scores
 LEVELS = 256
 """A probability map is stored in 8 bits."""
 
+WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
+"""The weights of A that are tried: 0 (B alone) to 1 (A alone)."""
+
+_FITTABLE = ("train", "validation")
+_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
+_OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
+
 
 def shared_task(predicted: Sequence[Predictions]) -> Task:
     """Returns what all folders predict: ``joint`` where all hold scores and masks.
@@ -157,13 +164,6 @@ def write_mean(
         write_mask(mask_path(folder, image_id), is_lesion(mean))
 
 
-def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[np.float64]:
-    mean = np.zeros(parts[0].shape)
-    for part, weight in zip(parts, weights, strict=True):
-        mean += weight * part
-    return mean
-
-
 def mean_scores(
     parts: Sequence[NDArray[np.float64]], weights: Sequence[float]
 ) -> NDArray[np.float64]:
@@ -174,12 +174,6 @@ def mean_scores(
         array([0.5])
     """
     return np.clip(_weighted(parts, weights), 0.0, 1.0)
-
-
-WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
-"""The weights of A that are tried: 0 (B alone) to 1 (A alone)."""
-
-_FITTABLE = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,96 +333,6 @@ def count_fused(
     ]
 
 
-def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    best = np.flatnonzero(values == values.max())
-    nearest = best[np.argmin(np.abs(best - len(WEIGHTS) // 2))]  # of two, the lower
-    return float(WEIGHTS[nearest]), values
-
-
-def _fit(
-    fit: FitOn, task: Task, target: Predictions, target_ids: tuple[str, ...]
-) -> tuple[float, Fit]:
-    if task == "joint":  # the best weight for scores need not be the best for masks
-        raise PredictionsError(
-            f"{target.folder} holds scores and masks",
-            expected="predictions for one task to fit a weight for",
-            action="Give the weight, or take the plain mean",
-        )
-    a, b = read_predictions(fit.validation_a), read_predictions(fit.validation_b)
-    fit_task, ids = match_folders((a, b))
-    if fit_task != task:
-        raise PredictionsError(
-            f"{a.folder} is for {fit_task}", expected=f"predictions for {task} to fit on"
-        )
-    _check_is_validation(a, ids, target, target_ids)
-    truth = load_truth(fit.truth)
-    if task == "classification":
-        ids = _with_truth(ids, truth.labels.keys(), "label", truth)
-        labels = np.array([truth.labels[i] is Label.MALIGNANT for i in ids])
-        weight, values = fit_score_weight(labels, scores_of(a, ids), scores_of(b, ids))
-    else:
-        ids = _with_truth(ids, truth.masks.keys(), "mask", truth)
-        weight, values = _best_weight(_mean_jaccards(a, b, ids, truth))
-    return weight, Fit(
-        metric="average_precision" if task == "classification" else "jaccard",
-        image_count=len(ids),
-        a=float(values[-1]),
-        b=float(values[0]),
-        fused=float(values.max()),
-    )
-
-
-def _check_is_validation(
-    fit: Predictions, fit_ids: tuple[str, ...], target: Predictions, target_ids: tuple[str, ...]
-) -> None:
-    """Refuses to choose a weight on the test set, or on the very images that it is for."""
-    overlap = sorted(set(fit_ids) & set(target_ids))
-    if fit.manifest.split == "test":
-        found = f"{fit.folder} holds predictions of the test split"
-    elif overlap and target.manifest.split not in _FITTABLE:
-        found = f"{fit.folder} predicts {name_some(overlap)}, as {target.folder} does"
-    else:
-        return
-    raise PredictionsError(
-        found,
-        expected="validation predictions to choose the weight on",
-        action="Predict the validation split with both models",
-    )
-
-
-def _with_truth(
-    ids: tuple[str, ...], having: Collection[str], name: str, truth: Truth
-) -> tuple[str, ...]:
-    kept = tuple(i for i in ids if i in having)
-    if not kept:
-        raise DataError(
-            f"{truth.source} has no {name} of any of the {len(ids)} images to fit on",
-            expected=f"a {name} for each of them",
-        )
-    return kept
-
-
-def _mean_jaccards(
-    a: Predictions, b: Predictions, ids: tuple[str, ...], truth: Truth
-) -> NDArray[np.float64]:
-    """Returns the mean Jaccard of the fused masks for every weight tried, (101,)."""
-    totals = np.zeros(len(WEIGHTS))
-    for image_id in ids:
-        levels_a, levels_b = read_levels((a, b), image_id)
-        true_mask = read_mask(truth.masks[image_id])
-        if true_mask.shape != levels_a.shape:
-            raise PredictionsError(
-                f"{a.probabilities[image_id]} is {size_in_words(levels_a)}",
-                expected=f"{size_in_words(true_mask)}, the size of {truth.masks[image_id].name}",
-            )
-        totals += [jaccard(c) for c in count_fused(levels_a, levels_b, true_mask)]
-    return totals / len(ids)
-
-
-_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
-_OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
-
-
 @dataclass(frozen=True, slots=True)
 class EnsembleReport:
     """What was put together.
@@ -515,6 +419,99 @@ def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
         write_mean(folder, task, predicted, ids, [1 / count] * count)
         write_manifest(folder, Manifest(task, source=source, split=split, details=details))
     return EnsembleReport("average", task, split, count, len(ids))
+
+
+def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[np.float64]:
+    mean = np.zeros(parts[0].shape)
+    for part, weight in zip(parts, weights, strict=True):
+        mean += weight * part
+    return mean
+
+
+def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    best = np.flatnonzero(values == values.max())
+    nearest = best[np.argmin(np.abs(best - len(WEIGHTS) // 2))]  # of two, the lower
+    return float(WEIGHTS[nearest]), values
+
+
+def _fit(
+    fit: FitOn, task: Task, target: Predictions, target_ids: tuple[str, ...]
+) -> tuple[float, Fit]:
+    if task == "joint":  # the best weight for scores need not be the best for masks
+        raise PredictionsError(
+            f"{target.folder} holds scores and masks",
+            expected="predictions for one task to fit a weight for",
+            action="Give the weight, or take the plain mean",
+        )
+    a, b = read_predictions(fit.validation_a), read_predictions(fit.validation_b)
+    fit_task, ids = match_folders((a, b))
+    if fit_task != task:
+        raise PredictionsError(
+            f"{a.folder} is for {fit_task}", expected=f"predictions for {task} to fit on"
+        )
+    _check_is_validation(a, ids, target, target_ids)
+    truth = load_truth(fit.truth)
+    if task == "classification":
+        ids = _with_truth(ids, truth.labels.keys(), "label", truth)
+        labels = np.array([truth.labels[i] is Label.MALIGNANT for i in ids])
+        weight, values = fit_score_weight(labels, scores_of(a, ids), scores_of(b, ids))
+    else:
+        ids = _with_truth(ids, truth.masks.keys(), "mask", truth)
+        weight, values = _best_weight(_mean_jaccards(a, b, ids, truth))
+    return weight, Fit(
+        metric="average_precision" if task == "classification" else "jaccard",
+        image_count=len(ids),
+        a=float(values[-1]),
+        b=float(values[0]),
+        fused=float(values.max()),
+    )
+
+
+def _check_is_validation(
+    fit: Predictions, fit_ids: tuple[str, ...], target: Predictions, target_ids: tuple[str, ...]
+) -> None:
+    """Refuses to choose a weight on the test set, or on the very images that it is for."""
+    overlap = sorted(set(fit_ids) & set(target_ids))
+    if fit.manifest.split == "test":
+        found = f"{fit.folder} holds predictions of the test split"
+    elif overlap and target.manifest.split not in _FITTABLE:
+        found = f"{fit.folder} predicts {name_some(overlap)}, as {target.folder} does"
+    else:
+        return
+    raise PredictionsError(
+        found,
+        expected="validation predictions to choose the weight on",
+        action="Predict the validation split with both models",
+    )
+
+
+def _with_truth(
+    ids: tuple[str, ...], having: Collection[str], name: str, truth: Truth
+) -> tuple[str, ...]:
+    kept = tuple(i for i in ids if i in having)
+    if not kept:
+        raise DataError(
+            f"{truth.source} has no {name} of any of the {len(ids)} images to fit on",
+            expected=f"a {name} for each of them",
+        )
+    return kept
+
+
+def _mean_jaccards(
+    a: Predictions, b: Predictions, ids: tuple[str, ...], truth: Truth
+) -> NDArray[np.float64]:
+    """Returns the mean Jaccard of the fused masks for every weight tried, (101,)."""
+    totals = np.zeros(len(WEIGHTS))
+    for image_id in ids:
+        levels_a, levels_b = read_levels((a, b), image_id)
+        true_mask = read_mask(truth.masks[image_id])
+        if true_mask.shape != levels_a.shape:
+            raise PredictionsError(
+                f"{a.probabilities[image_id]} is {size_in_words(levels_a)}",
+                expected=f"{size_in_words(true_mask)}, the size of {truth.masks[image_id].name}",
+            )
+        totals += [jaccard(c) for c in count_fused(levels_a, levels_b, true_mask)]
+    return totals / len(ids)
 
 
 def _read_all(folders: Sequence[Path]) -> list[Predictions]:

@@ -60,6 +60,7 @@ from dermfuse.release.networks import load_network
 from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
 
 _STAGES = 5
+RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,116 +121,6 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
         return _build_release(request, (classes, masks), groups, subsets, out, announce)
 
 
-def _build_release(
-    request: ReleaseRequest,
-    networks: tuple[Sequence[TrainedNetwork], Sequence[TrainedNetwork]],
-    groups: Mapping[Path, Sequence[TrainedNetwork]],
-    subsets: Mapping[str, frozenset[str]],
-    out: Path,
-    announce: Stage,
-) -> Release:
-    data, precision, looks = request.data, request.precision, request.looks
-    (classes, masks), finals = networks, [*networks[0], *networks[1]]
-    announce("exporting the networks", 1, _STAGES)
-    cards = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
-    with TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
-        exported = {
-            run: export_folds(folds, data, Path(temporary), precision=precision)
-            for run, folds in groups.items()
-        }
-        announce("asking the folds", 2, _STAGES)
-        asked = [[ask_fold(fold, looks=looks) for fold in exported[one.run]] for one in classes]
-        announce("outlining", 3, _STAGES)
-        mask_release = make_mask_release(
-            [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
-        )
-    announce("fitting the gate", 4, _STAGES)
-    lesions = split_lesions(classes[0], data, "train")
-    scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
-    fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
-    announce("fusing, calibrating and measuring", 5, _STAGES)
-    scored, out_of_fold = make_class_release(
-        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
-        looks=looks,
-        subsets=subsets,
-        withheld=fitted.withheld,
-    )
-    release = Release(
-        name=request.name,
-        classes=scored,
-        masks=mask_release,
-        gate=fitted.gate,
-        looks=looks,
-        facts=_facts(finals, request, fitted.gate),
-    )
-    write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
-    write_release(out, release)
-    return release
-
-
-def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
-    """Returns the folds of a network's recipe, those of its name, in the order of the folds."""
-    chosen = [fold for fold in folds if fold.config.name == final.config.name]
-    for fold in chosen:
-        require_recipe(final, fold)
-    if not chosen:
-        raise ExportError(
-            f"{final.run} has no folds",
-            expected=f"runs of {final.config.name} that held images back",
-            action="Train some with: dermfuse train --set data.folds=3 --set data.fold=0",
-        )
-    return sorted(chosen, key=lambda fold: fold.config.data.fold)
-
-
-def _by_task(
-    finals: Sequence[TrainedNetwork],
-) -> tuple[list[TrainedNetwork], list[TrainedNetwork]]:
-    """Returns those that score and those that outline.
-
-    Raises:
-        ExportError: Two have one name; there are none of a kind, or one is of both kinds.
-    """
-    names = [final.config.name for final in finals]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ExportError(
-            f"two of the networks that ship are called {twice[0]}",
-            expected="one network of each name, by which its folds are known",
-            action="Give one of them another name in its config.toml",
-        )
-    classes, masks, joint = (
-        [final for final in finals if final.config.model.task == task]
-        for task in ("classification", "segmentation", "joint")
-    )
-    if not classes or not masks or joint:
-        raise ExportError(
-            f"{len(classes)} networks that score, {len(masks)} that outline and {len(joint)} that"
-            " do both",
-            expected="one or more that score, one or more that outline, and none that does both",
-        )
-    return classes, masks
-
-
-def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, bool]:
-    held_back = [lesion for fold in folds for lesion in split_lesions(fold, data, "validation")]
-    return {x.image_id: bool(x.label) for x in held_back if x.label is not None}
-
-
-def _facts(
-    finals: Sequence[TrainedNetwork], request: ReleaseRequest, gate: Gate
-) -> Mapping[str, Any]:
-    recipes = {final.config.name: final.config.to_mapping() for final in finals}
-    for recipe in recipes.values():  # teachers without their folders
-        recipe["train"]["teachers"] = [Path(each).name for each in recipe["train"]["teachers"]]
-    return {
-        "precision": request.precision,
-        "data": name_folders(request.data),
-        "fold_runs": [run.resolve().name for run in request.folds],
-        "recipes": recipes,
-        "told_apart": dict(gate.measured),
-        "measured_on": environment(),
-    }
-
-
 def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
     """Returns the image ids of each subset by its name, that of the folder or of the list.
 
@@ -262,29 +153,6 @@ def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, 
                 expected="images of both classes",
                 action="Name a folder or a list of images that the networks were trained on",
             )
-
-
-def _read_ids(path: Path) -> frozenset[str]:
-    if path.is_dir():
-        return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
-    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
-    column, rows = 0, [row for _, row in lines]
-    names = [field.lower() for field in rows[0]] if rows else []
-    if ID_COLUMN in names:
-        column, rows = names.index(ID_COLUMN), rows[1:]
-    elif names and OTHER_ID_COLUMNS.intersection(names):
-        raise DataError(
-            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
-            expected=f"a column {ID_COLUMN}, or ids alone",
-            action="Correct the header",
-        )
-    ids = frozenset(row[column] for row in rows if len(row) > column and row[column])
-    if not ids:
-        raise DataError(f"{path} names no image", expected="an image id in each line")
-    return ids
-
-
-RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,6 +309,136 @@ def make_release(
         sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
         write_card_page(gather_card(sources), page)
     return MakeReport(ended, release, written)
+
+
+def _build_release(
+    request: ReleaseRequest,
+    networks: tuple[Sequence[TrainedNetwork], Sequence[TrainedNetwork]],
+    groups: Mapping[Path, Sequence[TrainedNetwork]],
+    subsets: Mapping[str, frozenset[str]],
+    out: Path,
+    announce: Stage,
+) -> Release:
+    data, precision, looks = request.data, request.precision, request.looks
+    (classes, masks), finals = networks, [*networks[0], *networks[1]]
+    announce("exporting the networks", 1, _STAGES)
+    cards = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
+    with TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
+        exported = {
+            run: export_folds(folds, data, Path(temporary), precision=precision)
+            for run, folds in groups.items()
+        }
+        announce("asking the folds", 2, _STAGES)
+        asked = [[ask_fold(fold, looks=looks) for fold in exported[one.run]] for one in classes]
+        announce("outlining", 3, _STAGES)
+        mask_release = make_mask_release(
+            [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
+        )
+    announce("fitting the gate", 4, _STAGES)
+    lesions = split_lesions(classes[0], data, "train")
+    scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
+    fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
+    announce("fusing, calibrating and measuring", 5, _STAGES)
+    scored, out_of_fold = make_class_release(
+        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
+        looks=looks,
+        subsets=subsets,
+        withheld=fitted.withheld,
+    )
+    release = Release(
+        name=request.name,
+        classes=scored,
+        masks=mask_release,
+        gate=fitted.gate,
+        looks=looks,
+        facts=_facts(finals, request, fitted.gate),
+    )
+    write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
+    write_release(out, release)
+    return release
+
+
+def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
+    """Returns the folds of a network's recipe, those of its name, in the order of the folds."""
+    chosen = [fold for fold in folds if fold.config.name == final.config.name]
+    for fold in chosen:
+        require_recipe(final, fold)
+    if not chosen:
+        raise ExportError(
+            f"{final.run} has no folds",
+            expected=f"runs of {final.config.name} that held images back",
+            action="Train some with: dermfuse train --set data.folds=3 --set data.fold=0",
+        )
+    return sorted(chosen, key=lambda fold: fold.config.data.fold)
+
+
+def _by_task(
+    finals: Sequence[TrainedNetwork],
+) -> tuple[list[TrainedNetwork], list[TrainedNetwork]]:
+    """Returns those that score and those that outline.
+
+    Raises:
+        ExportError: Two have one name; there are none of a kind, or one is of both kinds.
+    """
+    names = [final.config.name for final in finals]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ExportError(
+            f"two of the networks that ship are called {twice[0]}",
+            expected="one network of each name, by which its folds are known",
+            action="Give one of them another name in its config.toml",
+        )
+    classes, masks, joint = (
+        [final for final in finals if final.config.model.task == task]
+        for task in ("classification", "segmentation", "joint")
+    )
+    if not classes or not masks or joint:
+        raise ExportError(
+            f"{len(classes)} networks that score, {len(masks)} that outline and {len(joint)} that"
+            " do both",
+            expected="one or more that score, one or more that outline, and none that does both",
+        )
+    return classes, masks
+
+
+def _labels(folds: Sequence[TrainedNetwork], data: DataFolders) -> dict[str, bool]:
+    held_back = [lesion for fold in folds for lesion in split_lesions(fold, data, "validation")]
+    return {x.image_id: bool(x.label) for x in held_back if x.label is not None}
+
+
+def _facts(
+    finals: Sequence[TrainedNetwork], request: ReleaseRequest, gate: Gate
+) -> Mapping[str, Any]:
+    recipes = {final.config.name: final.config.to_mapping() for final in finals}
+    for recipe in recipes.values():  # teachers without their folders
+        recipe["train"]["teachers"] = [Path(each).name for each in recipe["train"]["teachers"]]
+    return {
+        "precision": request.precision,
+        "data": name_folders(request.data),
+        "fold_runs": [run.resolve().name for run in request.folds],
+        "recipes": recipes,
+        "told_apart": dict(gate.measured),
+        "measured_on": environment(),
+    }
+
+
+def _read_ids(path: Path) -> frozenset[str]:
+    if path.is_dir():
+        return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
+    lines = read_lines(path, action="Name a dataset folder or a CSV of image ids")
+    column, rows = 0, [row for _, row in lines]
+    names = [field.lower() for field in rows[0]] if rows else []
+    if ID_COLUMN in names:
+        column, rows = names.index(ID_COLUMN), rows[1:]
+    elif names and OTHER_ID_COLUMNS.intersection(names):
+        raise DataError(
+            f"{path}, line {lines[0][0]}: no {ID_COLUMN} column in the header {','.join(names)}",
+            expected=f"a column {ID_COLUMN}, or ids alone",
+            action="Correct the header",
+        )
+    ids = frozenset(row[column] for row in rows if len(row) > column and row[column])
+    if not ids:
+        raise DataError(f"{path} names no image", expected="an image id in each line")
+    return ids
 
 
 def _build(

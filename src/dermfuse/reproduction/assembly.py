@@ -278,6 +278,13 @@ def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicat
     return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
 
 
+def device_of(record: Mapping[str, Any]) -> str:
+    """Returns what a run was trained on; empty where its record does not say."""
+    if not {"device", "machine", "precision"} <= record.keys():
+        return ""
+    return f"{record['device']} ({record['machine']}, {record['precision']})"
+
+
 def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) -> Comparison:
     if not drawn:
         return Comparison(metric, paper, None)
@@ -290,10 +297,3 @@ def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) ->
     margin = noise_margin(ours.standard_error, error, *between)
     difference = ours.value - paper
     return Comparison(metric, paper, ours, difference, error, margin, abs(difference) <= margin)
-
-
-def device_of(record: Mapping[str, Any]) -> str:
-    """Returns what a run was trained on; empty where its record does not say."""
-    if not {"device", "machine", "precision"} <= record.keys():
-        return ""
-    return f"{record['device']} ({record['machine']}, {record['precision']})"

@@ -55,6 +55,8 @@ _DRAWN = (
 )
 """What the paper's figures are of."""
 
+_MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Workplace):
@@ -186,6 +188,24 @@ def reproduce(
     return ReproductionReport(page, outcome, failed, left)
 
 
+def estimate(
+    plan: Plan, place: Workplace, *, progress: Callable[[int, int], None] | None = None
+) -> Queue:
+    """Returns what a plan will cost on this machine; nothing is written.
+
+    Args:
+        plan: What is to be trained.
+        place: Where; what is finished there costs nothing more.
+        progress: Called with (done, all) runs.
+
+    Raises:
+        DermfuseError: As for ``make_queue``.
+    """
+    queue = make_queue(plan.runs, place, progress=progress)
+    disk = queue.disk_mb + _predictions_mb(plan, place.data)
+    return replace(queue, disk_mb=round(disk, 1))
+
+
 def _failed_before(found: RunProgress) -> RunProgress:
     """Returns a run that was not tried now as failed if it was when it was last tried."""
     return replace(found, state="failed") if found.error else found
@@ -258,27 +278,6 @@ def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
     except DermfuseError as error:
         harvest.failures["figures"] = str(error)
         return ()
-
-
-_MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
-
-
-def estimate(
-    plan: Plan, place: Workplace, *, progress: Callable[[int, int], None] | None = None
-) -> Queue:
-    """Returns what a plan will cost on this machine; nothing is written.
-
-    Args:
-        plan: What is to be trained.
-        place: Where; what is finished there costs nothing more.
-        progress: Called with (done, all) runs.
-
-    Raises:
-        DermfuseError: As for ``make_queue``.
-    """
-    queue = make_queue(plan.runs, place, progress=progress)
-    disk = queue.disk_mb + _predictions_mb(plan, place.data)
-    return replace(queue, disk_mb=round(disk, 1))
 
 
 def _predictions_mb(plan: Plan, data: DataFolders) -> float:

@@ -34,6 +34,19 @@ from dermfuse.release.folder import (
 )
 from dermfuse.release.gate import Cloud, Dermoscopy, parse_dermoscopy
 
+BUILD_NAME = "build.json"
+GATE_NAME = "dermoscopy.json"
+
+SOURCE = Path(__file__).parents[3] / "web"
+"""The app's source, in a source checkout."""
+
+_SERVICE_WORKER = "sw.js"
+_PAGE = "index.html"
+_LOADED = re.compile(
+    r'<(?:script\b[^>]*\bsrc|link rel="stylesheet"[^>]*\bhref)="\./(?P<path>[^"]+)"'
+)
+_PLACEHOLDER = "__BUILD__"
+
 
 def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
     """Returns an array as its shape and little-endian single precision in base64.
@@ -61,20 +74,6 @@ def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
         }
         for cloud in fields(Dermoscopy)
     }
-
-
-BUILD_NAME = "build.json"
-GATE_NAME = "dermoscopy.json"
-
-SOURCE = Path(__file__).parents[3] / "web"
-"""The app's source, in a source checkout."""
-
-_SERVICE_WORKER = "sw.js"
-_PAGE = "index.html"
-_LOADED = re.compile(
-    r'<(?:script\b[^>]*\bsrc|link rel="stylesheet"[^>]*\bhref)="\./(?P<path>[^"]+)"'
-)
-_PLACEHOLDER = "__BUILD__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +156,6 @@ def compile_app(out: Path, *, source: Path = SOURCE) -> None:
     _run(["node", str(vite), "build", "--outDir", str(out.resolve()), "--emptyOutDir"], source)
 
 
-def _copy_compiled(compiled: Path, out: Path) -> None:
-    worker = compiled / _SERVICE_WORKER
-    if not worker.is_file() or _PLACEHOLDER not in worker.read_text(encoding="utf-8"):
-        raise RunError(
-            f"{compiled} is no compiled app without networks",
-            expected="what npm run build in web/ writes",
-            action="Compile it, or leave --compiled out",
-        )
-    shutil.copytree(compiled, out, dirs_exist_ok=True)
-
-
 def add_release(app: Path, release: Path) -> WebBuild:
     """Lays the networks of a release beside a compiled app and seals the build.
 
@@ -186,6 +174,17 @@ def add_release(app: Path, release: Path) -> WebBuild:
         with atomic_write(target / name) as file:
             file.write(content)
     return _seal(app, record.name)
+
+
+def _copy_compiled(compiled: Path, out: Path) -> None:
+    worker = compiled / _SERVICE_WORKER
+    if not worker.is_file() or _PLACEHOLDER not in worker.read_text(encoding="utf-8"):
+        raise RunError(
+            f"{compiled} is no compiled app without networks",
+            expected="what npm run build in web/ writes",
+            action="Compile it, or leave --compiled out",
+        )
+    shutil.copytree(compiled, out, dirs_exist_ok=True)
 
 
 def _seal(app: Path, release: str) -> WebBuild:
