@@ -1,7 +1,7 @@
-"""Small files that somebody else wrote: read whole, of bounded size, and strictly.
+"""Small files that somebody else wrote, read whole, of bounded size and strictly: JSON and TOML.
 
-Frozen records from parsed JSON or TOML, and a clear line where a key is unknown or missing, or a
-value of another type.
+Parsed values become frozen records; a key that is unknown or missing, or a value of another type,
+is reported in one line.
 """
 
 import difflib

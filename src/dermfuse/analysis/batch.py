@@ -1,6 +1,4 @@
-"""Paths in, a results folder out: the Analyzer over many images.
-
-Many images to one results folder: in order, in parallel, resumable, in flat memory.
+"""Many images to one results folder: in order, in parallel, resumable, in flat memory.
 
     analysis.json     what made the results: release, settings
     results.jsonl     one line per image, in the order they were given

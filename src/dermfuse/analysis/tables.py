@@ -1,11 +1,9 @@
-"""What is made of ``results.jsonl``, and what of an image lies beside it.
+"""What is made of ``results.jsonl``: ``results.csv``, ``errors.csv``, report pages and pictures.
 
-``results.csv``, ``errors.csv`` and the report's pages: their columns, counts and order are noted
-while the lines pass, 8 bytes an image; then each reads the lines it shows once. Columns are
-whatever the records hold, flattened in the order they appear: a field that is added to the record
-needs no change here.
-
-Overlays, masks and thumbnails of the images.
+Columns, counts and order of tables and pages are noted while the lines pass, 8 bytes an image; then
+each reads the lines it shows once. Columns are whatever the records hold, flattened in the order
+they appear: a field that is added to the record needs no change here. Overlays and masks of an
+image lie beside them, its thumbnail in its line.
 """
 
 import base64

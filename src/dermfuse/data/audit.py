@@ -1,4 +1,4 @@
-"""What a folder of ISIC 2016 holds beside what it should, and which images show one photograph.
+"""What a dataset folder lacks, and which of its images show one photograph.
 
 ``verify_isic2016`` counts images, classes and masks and lists missing and odd files. Every image
 and mask is decoded once. Nothing stops at the first odd file: whoever has to repair a folder wants

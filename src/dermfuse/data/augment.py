@@ -1,9 +1,9 @@
-"""The augmentation plan: a seeded table of transforms, one row per training sample.
+"""The augmentation plan, a seeded table of transforms, and the pairs of the discriminant network.
 
 The paper augments 900 images to 4,430 (classification) and 6,900 (segmentation) by rotation,
 mirroring, centre crop, brightness and occlusion, before training (section III-A-1). Here that
-set is a table of (source image, transform, parameters); ``dermfuse.data.loaders`` applies a row
-whenever it is trained on, so nothing is copied to disk.
+set is a table of (source image, transform, parameters), one row per training sample;
+``dermfuse.data.loaders`` applies a row whenever it is trained on, so nothing is copied to disk.
 
 **The paper's plan tells the label.** Every image stands in it once as it is. With 3 copies of a
 benign and 13 of a malignant image, an untouched row is malignant in 19 of 100 cases and a
@@ -15,12 +15,10 @@ Every image draws from a generator of its own, seeded by the run's seed and the 
 image that is missing changes no other image's rows. ``augment.fresh`` draws the paper's transforms
 anew in every epoch; the originals stay, and so does what they tell.
 
-Pairs of images for the discriminant network, by the paper's two methods.
-
-A training step sees two streams, a and b. Stream a is a shuffled batch. Stream b is
-the same batch permuted so that nearly all pairs are same-class pairs (Method 1), or a
-second, independently shuffled batch, which holds more different-class pairs (Method 2).
-They alternate 1 : 4 over the iterations.
+A training step of the discriminant network sees two streams of images, a and b. Stream a is a
+shuffled batch. Stream b is the same batch permuted so that nearly all pairs are same-class pairs
+(Method 1), or a second, independently shuffled batch, which holds more different-class pairs
+(Method 2). They alternate 1 : 4 over the iterations.
 """
 
 import zlib

@@ -1,14 +1,11 @@
 """Images are decoded once, live on the training device, and are augmented there in batches.
 
-What a row of an augmentation plan does to pixels, in batches, on the device they are on.
-
-``PlanTable`` holds what the rows come to: one matrix for all that moves a pixel, one for all that
-changes its colour, and so on. The functions take a batch's part of it and treat all of its images
-at once. On a GPU the shapes are the same in every batch, and nothing is copied to the device, or
-read from it, on the way; on a CPU, where a look at the numbers costs nothing, rows that ask for
+``PlanTable`` holds what the rows of an augmentation plan come to: one matrix for all that moves a
+pixel, one for all that changes its colour, and so on. The functions take a batch's part of it and
+treat all of its images at once: ``warp`` is the one sampling; ``recolour``, ``spoil`` and ``hide_``
+change values. On a GPU the shapes are the same in every batch, and nothing is copied to the device,
+or read from it, on the way; on a CPU, where a look at the numbers costs nothing, rows that ask for
 nothing are left out.
-
-``warp`` is the one sampling; ``recolour``, ``spoil`` and ``hide_`` change values.
 """
 
 import math

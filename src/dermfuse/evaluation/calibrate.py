@@ -1,7 +1,7 @@
 """From scores of images that no network was trained on to probabilities and calls.
 
-Calibration; operating points, the thresholds a user can choose from, and what each costs; and how
-much each of several networks should count in the mean of their scores.
+A calibration, the operating points that a user can choose from and what each costs, and how much
+each of several networks should count in the mean of their scores.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
-"""A predictions folder against the truth, every metric with its bootstrap interval.
+"""Predictions folders against the truth: every metric with its bootstrap interval.
 
-Two models on the same images: differences with intervals, and paired tests.
+One folder is evaluated; two are compared on the same images, by differences with intervals and
+paired tests.
 """
 
 from pathlib import Path

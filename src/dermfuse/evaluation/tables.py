@@ -1,8 +1,8 @@
 """Tables of measured numbers for the README and the docs, written by a command, never typed.
 
-What each step of a recipe gains: predictions in a row, each set against the one before. Every step
-is measured on the images that all of them predict, and its gain is paired: the same images, the
-same draws of the bootstrap.
+One kind sets models side by side. The other shows what each step of a recipe gains: predictions in
+a row, each set against the one before on the images that all of them predict. A gain is paired:
+the same images, the same draws of the bootstrap.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
-"""Files before and beside their decoding: kinds by name, claims, and samples at their own depth.
+"""What a file is before Pillow decodes it, and masks at their own depth.
 
-What is not read is named by its first bytes. Of JPEG, PNG, GIF and WebP the header is read before
-their decoders take memory, which for WebP is before anybody can ask. What is no photograph is read
-at the depth of its own file, with what is transparent kept apart: a mask of 0 and 255 in 16 bits
-would not survive being brought to 8.
+Kinds that are not read are named by their first bytes. Of JPEG, PNG, GIF and WebP the header is
+read before their decoders take memory, which for WebP is before anybody can ask. What is no
+photograph is read at the depth of its own file, with what is transparent kept apart: a mask of 0
+and 255 in 16 bits would not survive being brought to 8.
 """
 
 import io

@@ -1,9 +1,8 @@
 """Geometry of masks: moments, perimeter, hull, folding, pieces and growth; NumPy alone.
 
-Images and masks are measured on small working copies of a few hundred pixels.
-
-Every measure of this package is one of the whole lesion or the whole frame, which a copy with a
-longer side of 256 px holds; reading it costs a few milliseconds whatever the camera.
+Images and masks are measured on small working copies. Every measure of this package is one of the
+whole lesion or the whole frame, which a copy with a longer side of 256 px holds; reading it costs a
+few milliseconds whatever the camera.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The queue of ``reproduce`` and ``release``: in which order, how many side by side, until when.
 
-What trainings would cost is known before they begin: time from timed steps, memory and disk.
+What trainings cost is known before they begin: their time from timed steps, memory and disk.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Several trainings: a process for each, some of them side by side.
+"""Several trainings, each in a process of its own, some of them side by side.
 
-The process of a run predicts what is asked of it (``Run.parts``) once it is trained.
+A run's process also predicts what is asked of it (``Run.parts``) once the run is trained.
 """
 
 import os

@@ -1,15 +1,13 @@
-"""Fusion of two models: a weighted mean of scores, or of probability maps.
+"""Several predictions folders as one: two models fused, folds joined, networks averaged.
+
+fuse      the same images    a weighted mean of scores, or of probability maps
+join      disjoint images    every image once, predicted by the network that never saw it
+average   the same images    the plain mean of several folds, seeds or networks
 
 Paper:
     Section 2: the fused score is a weighted average of the malignant probabilities of the two
     networks. The paper does not name the weight; here it is chosen on validation predictions, or
     given. Section 3: the fused map is the mean of the two probability maps.
-
-Many predictions folders become one, too: the folds of a cross-validation joined, or networks
-averaged.
-
-join      disjoint images    every image once, predicted by the network that never saw it
-average   the same images    the plain mean of several folds, seeds or networks
 """
 
 import shutil

@@ -1,11 +1,8 @@
-"""The networks as they are served: bytes in, probabilities out, one pass of the backbone.
+"""The networks as they are served, as ONNX graphs: bytes in, probabilities out, one pass.
 
 What a server would otherwise have to know (scaling, normalisation, padding rules, softmax) lies
-inside the graph. The modules here are made of copies, so an export leaves the network alone.
-
-From a module to an ONNX graph.
-
-A traced graph made plain: constants folded, nothing idle left, any number of images at once.
+inside the graph. The modules here are made of copies, so an export leaves the network alone. A
+traced graph is made plain: constants folded, nothing idle left, any number of images at once.
 """
 
 import copy

@@ -1,6 +1,7 @@
-"""A release from runs: networks trained on all images, measured by those trained in folds.
+"""A release from a plan and data, or from runs that are there.
 
-Or from a plan and data: trained, exported, measured, written with its card.
+The networks that ship are trained on all images and measured by those trained in folds. From a plan
+they are trained, exported, measured and written with their card:
 
 OUT/configs/, runs/, logs/   the trainings; runs of the plan's names that lie there are reused
 OUT/release/                 the release, measured out of fold

@@ -1,6 +1,6 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out.
 
-The answers of a fusion's networks are joined to one mask and one activation map.
+Answers of a fusion's networks are joined to one mask and one activation map.
 """
 
 import sys

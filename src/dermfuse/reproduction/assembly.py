@@ -1,6 +1,6 @@
 """Ours beside the paper's: from predictions and run records to the tables of an outcome.
 
-Parameters and file sizes, counted from the networks themselves.
+Numbers of parameters and file sizes are counted from the networks themselves.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
 """From tables, seeds and folds to the runs that they need, each once.
 
-What the paper does not have, set against its networks: presets, more looks, ensembles.
-
-A variation of a preset that needs no training of its own is written ``PRESET+HOW``:
+Beyond the paper's rows, variations are set against its networks: presets, more looks, ensembles.
+One that needs no training of its own is written ``PRESET+HOW``:
 
     +tta      mean over the eight symmetries of the square
     +seeds    mean over the networks of all seeds

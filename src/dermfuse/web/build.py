@@ -5,7 +5,7 @@ sw.js                  the service worker: keeps all of it for use without a con
 release/               release.json, the networks and their cards, the gate as dermoscopy.json
 build.json             every file with its size and SHA-256
 
-Arrays as JSON values: base64 that a few lines of any language read.
+Arrays are written as JSON values: base64, which a few lines of any language read.
 """
 
 import base64
