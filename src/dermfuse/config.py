@@ -276,7 +276,7 @@ class LossConfig(_Table):
         mask_loss: Dice + binary cross-entropy, or focal.
         mask_focal_alpha: alpha of the focal mask loss.
         mask_focal_gamma: gamma of the focal mask loss.
-        joint_class_weight: Of the class loss of the joint network, beside its mask loss.
+        joint_class_weight: Weight of the joint network's class loss beside its mask loss.
         label_smoothing: Share of the class target that is spread over both classes.
         distillation: Weight of what ``train.teachers`` say in the target, beside the truth.
     """
@@ -323,7 +323,7 @@ class TrainConfig(_Table):
         frozen_stages: How many of the backbone's five resolutions, the finest first, stay as the
             ImageNet weights have them, BatchNorm statistics included; 0 moves all, as in the
             paper. The finest cost most time and hold what is least about lesions.
-        ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
+        ema_decay: Decay per step of the moving average of the weights; 0 keeps none. The
             average is what is validated and kept; the training continues with the weights
             themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
@@ -335,7 +335,7 @@ class TrainConfig(_Table):
             by them.
         teachers: Run folders or releases whose answers are part of the target
             (``loss.distillation``). An image is taught only by those that held it back.
-        seed: Of the split, the plan, the weights and the order of samples.
+        seed: Seeds the split, the plan, the weights and the order of samples.
         precision: ``auto`` is bfloat16 autocast where the device multiplies it in hardware.
         device: ``auto`` is CUDA where there is one, else the CPU.
         threads: CPU threads; 0 leaves PyTorch's choice.

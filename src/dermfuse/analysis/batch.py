@@ -170,7 +170,7 @@ def analyze_paths(
         DataError: Nothing is given, or a path does not exist or holds no image.
         ConfigError: No Ray answers at the address.
         DependencyError: Ray is asked for and not installed.
-        RunError: As for ``run_folder``; or Ray's workers cannot continue.
+        RunError: See ``run_folder``; or Ray's workers cannot continue.
         StorageError: The folder cannot be written.
     """
     out = Path(out)

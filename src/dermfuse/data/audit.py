@@ -85,7 +85,7 @@ class DuplicatePair:
         second_id: The other image.
         second_split: Its split.
         orientation: How the second has to be turned (counter-clockwise) to show the first.
-        correlation: Of the 64 x 64 grey thumbnails, in [-1, 1].
+        correlation: How well the 64 x 64 grey thumbnails correlate, in [-1, 1].
         labels_agree: Whether both carry the same label; None where one has none.
     """
 

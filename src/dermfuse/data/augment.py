@@ -64,7 +64,7 @@ class Plan:
             and above 1 the image is reflected at its border.
         angle: Degrees counter-clockwise about the centre, in the frame's true aspect, (n,) float32.
         stretch: Width of the window beside its height, 1 leaves it, (n,) float32.
-        shift: Of the window, down and right, as fractions of the frame, (n, 2) float32.
+        shift: By which the window moves, down and right, as fractions of the frame, (n, 2) float32.
         resolution: By which the image is reduced and enlarged again, 1 leaves it, (n,) float32.
         blur: Standard deviation of a Gaussian, as a fraction of the side, (n,) float32.
         brightness: Factor on every pixel, 1 leaves it, (n,) float32.
@@ -73,7 +73,7 @@ class Plan:
         hue: Turn of the colours as a fraction of the circle, (n,) float32.
         noise: Standard deviation of Gaussian noise, images in [0, 1], (n,) float32; the noise
             itself is drawn whenever the row is trained on.
-        quality: Of a JPEG-like quantisation, 1 to 99; 100 is none, (n,) float32.
+        quality: JPEG quality that the quantisation imitates, 1 to 99; 100 is none, (n,) float32.
         occlusion: Box of black pixels: top, left, height, width as fractions of the frame;
             zeros are none, (n, 4) float32. It hides pixels, not truth: the mask is left alone.
     """
@@ -146,7 +146,7 @@ def classification_plan(
         image_ids: The source images.
         labels: Their labels, in the same order.
         config: Copies and strengths.
-        seed: Of the run.
+        seed: The run's seed.
         epoch: Which the transforms are drawn for; 0 draws the plan that is made once.
 
     Paper:
@@ -197,7 +197,7 @@ def match_same_class(labels: Labels) -> NDArray[np.int64]:
     left alone keeps its place.
 
     Args:
-        labels: Of the shuffled batch, (N,), 0 benign or 1 malignant.
+        labels: Those of the shuffled batch, (N,), 0 benign or 1 malignant.
 
     Returns:
         ``partner`` (N,), an involution: image i is paired with image ``partner[i]``, and
@@ -230,7 +230,7 @@ def pairing_method(iteration: int) -> Literal[1, 2]:
     """Returns which method makes the pairs of an iteration: 1, 2, 2, 2, 2, 1, 2, ...
 
     Args:
-        iteration: Of the training, counted from 0 and not restarted by an epoch.
+        iteration: The training's iteration, counted from 0 and not restarted by an epoch.
 
     Paper:
         Section III-B-2: "used at a frequency of 1: 4".

@@ -71,8 +71,8 @@ class DownloadedPart:
         name: As in ``PARTS``.
         file_name: The challenge's file.
         was_present: Whether it lay there already and nothing was fetched.
-        size_bytes: Of the file that was fetched, else 0.
-        sha256: Of the file that was fetched, else empty.
+        size_bytes: The size of the file if it was fetched, else 0.
+        sha256: The digest of the file if it was fetched, else empty.
         checks: The checks it passed.
     """
 

@@ -299,8 +299,8 @@ def join_files(
 
     Args:
         folders: All of them.
-        split: Of the files.
-        files: Of the folders that hold this split.
+        split: The split that the files belong to.
+        files: What the folders of this split hold.
         groups: The smallest id of each image's group.
     """
     images = first_of([each.images for each in files])

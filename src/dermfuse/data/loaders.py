@@ -75,8 +75,8 @@ class Draws(NamedTuple):
         shade: Share of the image's mean colour of 0 to 255 that is added to every value, (B, 3).
         gain: Factor on values of 0 to 255, where brightness is all that changes, (B, 1).
         side: To which an image is reduced, in pixels, (B, 1).
-        deviation: Of a Gaussian, in pixels, (B, 1).
-        coarseness: Of the table that cosines are quantised by, (B, 1); 0 is none.
+        deviation: Standard deviation of the Gaussian blur, in pixels, (B, 1).
+        coarseness: Factor of the table that cosines are quantised by, (B, 1); 0 is none.
         noise: Standard deviation, (B, 1).
         box: Top, left, height, width as fractions of the frame, (B, 4).
     """
@@ -207,7 +207,7 @@ def warp(x: Tensor, place: Tensor) -> Tensor:
 
     Args:
         x: Squeezed frames.
-        place: Of each, ``Draws.place``.
+        place: From places in the result to those in ``x``, ``Draws.place``.
 
     Shape:
         (B, C, S, S) float, (B, 2, 3) -> (B, C, S, S)
@@ -435,7 +435,7 @@ class SampleSource:
         have a say, its mean with theirs, (B, 1, S, S) float32 in [0, 1].
 
         Args:
-            rows: Of the plan.
+            rows: The plan's rows of the batch.
             distillation: Weight of the teachers.
         """
         self._require_masks()
@@ -517,7 +517,7 @@ def pair_schedule(
         rows: The plan rows to train on.
         labels: Labels of all rows of the plan.
         batch_size: Pairs per batch.
-        seed: Of the run.
+        seed: The run's seed.
         epoch: From 0.
 
     Paper:

@@ -47,7 +47,7 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
     Args:
         lesions: The images; those without a label are a stratum of their own.
         config: Fraction, folds and fold.
-        seed: Of the run.
+        seed: The run's seed.
 
     Raises:
         DataError: If either side would be empty, the validation side of ``all`` aside.
@@ -95,7 +95,7 @@ def split_rows(
         image_ids: The source images, in the plan's order.
         config: Which of the three, and the fraction.
         split: The split by source (the paper's does not look at it).
-        seed: Of the run.
+        seed: The run's seed.
     """
     if config.split == "paper":
         rows = np.random.default_rng(seed).permutation(len(plan)).astype(np.int64)

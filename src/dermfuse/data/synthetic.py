@@ -119,8 +119,8 @@ class SynthesisReport:
         test_count: Test images.
         test_malignant: Malignant ones among them.
         seed: What they were drawn from.
-        width: Of every image, in pixels.
-        height: Of every image, in pixels.
+        width: Width of every image, in pixels.
+        height: Height of every image, in pixels.
         difficulty: How far the classes overlap, from 0 to 1.
     """
 
@@ -491,7 +491,7 @@ class _Signs(NamedTuple):
     """How malignant each sign looks, from 0 to 1.
 
     Attributes:
-        asymmetry: Of the outline and of the pigment.
+        asymmetry: How unlike the halves of outline and pigment are.
         border: Notches, and a sharp end here and there.
         colours: Black, blue-grey, red and white beside the browns.
         structures: Irregular network, dots and mottling.
@@ -511,7 +511,7 @@ class _Outline:
         rho: Distance from the centre in radii of the outline, 1 on the border.
         theta: Direction from the centre, in radians.
         opacity: Share of the pigment there, 0.5 on the border.
-        centre: Of the lesion, in shorter sides.
+        centre: Where the lesion lies, in shorter sides.
         radius: Mean radius, in shorter sides.
     """
 

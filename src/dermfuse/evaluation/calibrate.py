@@ -92,7 +92,7 @@ def calibrate(
         seed: Seed of the folds on which temperature scaling alone is measured.
 
     Raises:
-        DataError: As for ``fit_calibration``, or there are fewer than ten images of a class.
+        DataError: See ``fit_calibration``; or there are fewer than ten images of a class.
     """
     truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     malignant = int(truth.sum())
@@ -196,7 +196,7 @@ def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
         In steps of 0.001. (K,)
 
     Raises:
-        DataError: As for ``fit_calibration``.
+        DataError: See ``fit_calibration``.
     """
     truth, columns = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     weights = np.full(columns.shape[1], 1.0 / columns.shape[1])

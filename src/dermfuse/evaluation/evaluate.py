@@ -134,10 +134,10 @@ def compare(
     Args:
         a: The predictions of model A.
         b: The predictions of model B, of the same images.
-        truth: As for ``evaluate``.
+        truth: See ``evaluate``.
         draws: Number of bootstrap draws; both models see the same ones.
         seed: Seed of the bootstrap.
-        allow_partial: As for ``evaluate``; A and B must lack the same images.
+        allow_partial: See ``evaluate``; A and B must lack the same images.
 
     Raises:
         PredictionsError: A and B predict different images, or different tasks, or one of them

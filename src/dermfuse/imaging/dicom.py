@@ -182,7 +182,7 @@ def has_hole(stream: bytes) -> bool:
     """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
 
     OpenJPEG decodes them without a warning. An empty packet is a byte of zero, so that as many of
-    them as there are may lie side by side; where pictures are cut into precincts nothing is told.
+    them as there are may lie side by side; pictures that are cut into precincts are not judged.
 
     Raises:
         ValueError, struct.error: The main header is cut off or damaged.

@@ -33,7 +33,7 @@ OFFICIAL_THRESHOLD = 128
 
 _BYTE = 255
 _WHOLE = (1, _BYTE)  # one level that is lesion, besides the type's largest
-_FEW = 32  # levels: fewer are told apart one by one; so many classes may be numbered
+_FEW = 32  # levels: fewer are distinguished one by one; so many classes may be numbered
 _NOISE = 16  # the part of a range that lossy coding may change a level by
 _LARGE = 1 / 8  # of the frame: more than edges fill
 _SHADES = 256  # colours: what has more was photographed, or coded with loss

@@ -1,6 +1,6 @@
 """Whatever holds one image, to the pixels that ``dermfuse.imaging.preprocess`` defines.
 
-A file is told by its content, never by its name: a camera's JPEG that is called ``.dcm`` is a
+A file is recognised by its content, never by its name: a camera's JPEG that is called ``.dcm`` is a
 JPEG, and a DICOM file without a suffix is a DICOM file.
 """
 
@@ -99,7 +99,7 @@ def is_dicom(head: bytes) -> bool:
     r"""Returns whether a file that begins with these 132 bytes is meant to be DICOM.
 
     A file without the preamble is one if it begins with file meta information; which of its
-    elements comes first, and of which type, is told from the bytes.
+    elements comes first, and of which type, follows from the bytes.
 
     Example:
         >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\x89PNG")

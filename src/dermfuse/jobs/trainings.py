@@ -495,7 +495,7 @@ def _last_error(each: _Started, status: int, place: Workplace) -> str:
         return marked[-1].removeprefix(_ERROR_MARK)
     if status < 0:
         return f"ended by signal {-status}"
-    return lines[-1].strip() if lines else f"ended with status {status} and without a word"
+    return lines[-1].strip() if lines else f"ended with status {status} and without a message"
 
 
 def _stop(started: Sequence[_Started]) -> None:

@@ -181,7 +181,7 @@ class FitOn:
     Args:
         validation_a: The predictions of model A for images that it was not trained on.
         validation_b: The predictions of model B for the same images.
-        truth: As for ``dermfuse.evaluation.evaluate``.
+        truth: See ``dermfuse.evaluation.evaluate``.
     """
 
     validation_a: Path
@@ -250,7 +250,7 @@ def fuse(
         a: The predictions of model A; maps need ``probabilities/``.
         b: The predictions of model B, of the same images.
         out: The predictions folder to write; it may exist if it is empty.
-        weight: Of A, in [0, 1]; the plain mean (0.5) if neither it nor ``fit`` is given.
+        weight: The share of A, in [0, 1]; the plain mean (0.5) if neither it nor ``fit`` is given.
         fit: Choose the weight that does best on these: average precision for scores, Jaccard
             for maps; 0 to 1 in steps of 0.01, of equally good ones the nearest to 0.5.
 
@@ -338,7 +338,7 @@ class EnsembleReport:
     Args:
         kind: ``join`` or ``average``.
         task: What was predicted.
-        split: Of the images; empty where the folders are of different ones.
+        split: The split of the images; empty where the folders are of different ones.
         folder_count: How many folders it was made of.
         image_count: How many images it predicts.
     """

@@ -240,7 +240,7 @@ def prepare_release(
         progress: Called with (done, all) runs while steps are timed.
 
     Raises:
-        ConfigError: As for ``read_plan``; ``jobs`` or ``minutes`` is not above 0.
+        ConfigError: See ``read_plan``; or ``jobs`` or ``minutes`` is not above 0.
         DataError: The data, the list of what is left out or a subset cannot be used.
     """
     plan = read_plan(request.plan)
@@ -278,7 +278,7 @@ def make_release(
         command: What the process of a run runs.
 
     Raises:
-        ConfigError: As for ``prepare_release``; the deadline leaves no time for one epoch.
+        ConfigError: See ``prepare_release``; or the deadline leaves no time for one epoch.
         RunError: ``request.out`` is no such folder, or holds a release of other runs.
         DermfuseError: The release cannot be built.
     """

@@ -222,7 +222,7 @@ class HeldOutMetrics:
     Attributes:
         split: Which images.
         n: How many.
-        metrics: Of each precision: ``auc``, ``average_precision``, ``jaccard``.
+        metrics: By precision: ``auc``, ``average_precision``, ``jaccard``.
     """
 
     split: str
@@ -235,7 +235,7 @@ class NetworkCard:
     """What is known of one network file.
 
     Attributes:
-        name: Of the network; the file is ``name.onnx``, the card ``name.json``.
+        name: The network's name; the file is ``name.onnx``, the card ``name.json``.
         task: What it answers.
         file: The file's name, beside the card.
         sha256: The digest of the file, in hexadecimal.
@@ -286,7 +286,7 @@ def read_card(path: str | Path) -> NetworkCard:
     """Returns a network's card, having checked that the file beside it is the one it describes.
 
     Raises:
-        ReleaseError: As for ``read_network``.
+        ReleaseError: See ``read_network``.
     """
     return read_network(path)[0]
 

@@ -130,7 +130,7 @@ class Member:
 
     Args:
         name: Its ONNX file and card, without suffix.
-        weight: Of its answer in the mean; the weights of a fusion add up to 1.
+        weight: Its answer's share of the mean; the weights of a fusion add up to 1.
     """
 
     name: str
@@ -268,7 +268,7 @@ def choose_release(folder: str | Path | None) -> Path:
     """Returns a release folder of the user's, or that of the package where there is none.
 
     Raises:
-        ReleaseError: As for ``bundled_release``.
+        ReleaseError: See ``bundled_release``.
     """
     return bundled_release() if folder is None else Path(folder)
 
@@ -308,7 +308,7 @@ def read_cards(folder: Path, release: Release) -> list[NetworkCard]:
     """Returns the cards of a release's networks, in their order.
 
     Raises:
-        ReleaseError: As for ``read_networks``.
+        ReleaseError: See ``read_networks``.
     """
     return [card for card, _ in read_networks(folder, release)]
 
@@ -317,7 +317,7 @@ def read_networks(folder: Path, release: Release) -> Iterator[tuple[NetworkCard,
     """Yields card and content of each network, in the order of ``release.members``.
 
     Raises:
-        ReleaseError: As for ``dermfuse.release.cards.read_network``; or a network does not answer
+        ReleaseError: See ``dermfuse.release.cards.read_network``; or a network does not answer
             what its place in the release asks for.
     """
     scoring = SCORING if release.gate is None else (*SCORING, EMBEDDING)

@@ -93,7 +93,7 @@ def load_networks(folder: Path, release: Release, *, threads: int) -> list[Netwo
         threads: CPU threads that one call may use.
 
     Raises:
-        ReleaseError: As for ``load_network`` and ``dermfuse.release.folder.read_networks``.
+        ReleaseError: See ``load_network`` and ``dermfuse.release.folder.read_networks``.
     """
     return [_open(*network, threads=threads) for network in read_networks(folder, release)]
 
@@ -129,7 +129,7 @@ def join_masks(
     """Returns where the weighted mean of the networks' probability maps reaches the threshold.
 
     Args:
-        answers: Of each mask network in the mean over looks, in the order of ``masks.members``.
+        answers: Each mask network's mean over looks, in the order of ``masks.members``.
         masks: The weights of the networks, and the threshold.
         height: The height of the image in pixels.
         width: The width of the image in pixels.
@@ -160,7 +160,7 @@ def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> N
     plus a constant is its log-odds of malignancy, before calibration.
 
     Args:
-        answers: Of each class network in the mean over looks, in the order of ``members``.
+        answers: Each class network's mean over looks, in the order of ``members``.
         members: The networks with their weights, whose sum is 1.
 
     Returns:

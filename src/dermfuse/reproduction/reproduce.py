@@ -70,7 +70,7 @@ class Request(Workplace):
         mask_folds: The same for the networks that only outline; None is as ``folds``.
         only: Presets, or patterns of their names, that are trained; all without any. The rows
             of the others are filled if their runs are finished.
-        overrides: As for ``make_plan``.
+        overrides: See ``make_plan``.
         minimum_learning_rate: A plateau run ends once its rate is below this.
         draws: Bootstrap draws.
         blind: Whether the test split is predicted and packed where its truth is missing.
@@ -108,7 +108,7 @@ def plan_request(request: Request) -> Plan:
     """Returns the plan of a request.
 
     Raises:
-        ConfigError: As for ``make_plan``.
+        ConfigError: See ``make_plan``.
         DataError: The data has no training images or no truth.
     """
     require_split(request.data, "train")
@@ -199,7 +199,7 @@ def estimate(
         progress: Called with (done, all) runs.
 
     Raises:
-        DermfuseError: As for ``make_queue``.
+        DermfuseError: See ``make_queue``.
     """
     queue = make_queue(plan.runs, place, progress=progress)
     disk = queue.disk_mb + _predictions_mb(plan, place.data)
