@@ -6,8 +6,8 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -59,7 +59,7 @@ def code(text: str) -> Iterator[str]:
         yield " ".join(span.split())
 
 
-def commands(group: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
+def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], set[str]]:
     """Returns the options of every command, by its path."""
     found = {path: {"--help", *(name for p in group.params for name in p.opts + p.secondary_opts)}}
     for name, command in getattr(group, "commands", {}).items():
