@@ -1,7 +1,7 @@
 """Small files that somebody else wrote, read whole, of bounded size and strictly: JSON and TOML.
 
 Parsed values become frozen records; a key that is unknown or missing, or a value of another type,
-is reported in one line.
+is reported in one line. The record of a number with its interval is here, too.
 """
 
 import difflib
@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -254,7 +254,7 @@ def build_record(
             is of another type or out of range.
 
     Example:
-        >>> from dermfuse.estimates import Estimate
+        >>> from dermfuse.records import Estimate
         >>> build_record(Estimate, {"value": 0.5, "low": 0, "high": 1})
         Estimate(value=0.5, low=0.0, high=1.0)
     """
@@ -287,6 +287,62 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f'Did you mean "{nearest[0]}"' if nearest else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95 % interval; a number that is not defined is None, not an estimate.
+
+    Args:
+        value: As measured.
+        low: The interval's lower end.
+        high: The interval's upper end.
+
+    Example:
+        >>> found = Estimate(0.8123, 0.7723, 0.8423)
+        >>> f"{found:.3f}", found.interval(".2f")
+        ('0.812 (0.772 to 0.842)', '0.77 to 0.84')
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} ({self.interval(spec)})"
+
+    def interval(self, spec: str) -> str:
+        """Returns the interval in words, each end in the format ``spec``."""
+        return f"{self.low:{spec}} to {self.high:{spec}}"
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """A number of A and of B, on the same images.
+
+    Args:
+        a: The number of A.
+        b: The number of B.
+        difference: A less B.
+        p_value: Two-sided, of "no difference"; None where the test has no answer.
+    """
+
+    a: float
+    b: float
+    difference: Estimate
+    p_value: float | None
+
+
+def estimate_cells(estimate: Estimate | None, spec: str = ".3f") -> tuple[str, str]:
+    """Returns a number and its interval as two cells of a table.
+
+    Args:
+        estimate: None where it is not defined.
+        spec: The format of each number; ``+.3f`` writes the sign always.
+    """
+    if estimate is None:
+        return "undefined", ""
+    return f"{estimate.value:{spec}}", estimate.interval(spec)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

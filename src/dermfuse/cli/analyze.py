@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dermfuse.analysis.inputs import Item
     from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.records import Analysis
-    from dermfuse.estimates import Estimate
     from dermfuse.imaging.measures import LesionMeasures
+    from dermfuse.records import Estimate
 
 SOME_FAILED = 3
 _NAMED = 20  # withheld images on a line; the report has all

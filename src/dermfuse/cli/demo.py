@@ -19,7 +19,7 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.options import Out, ReleaseFolder
 from dermfuse.errors import ConfigError, DependencyError
-from dermfuse.estimates import estimate_cells
+from dermfuse.records import estimate_cells
 from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ from dermfuse.cli.reproduce import (
     watch_live,
 )
 from dermfuse.errors import ConfigError
-from dermfuse.estimates import Estimate
+from dermfuse.records import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
 from dermfuse.report.words import MISSED, UNLIKE
 

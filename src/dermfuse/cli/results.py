@@ -23,8 +23,8 @@ from dermfuse.cli.console import (
 )
 from dermfuse.cli.options import Data, Draws, Folders, Json, Out, Partial, Seed, Truth, Tta
 from dermfuse.errors import ConfigError
-from dermfuse.estimates import estimate_cells
 from dermfuse.folders import NOTICE, RunFolder, require_free
+from dermfuse.records import estimate_cells
 
 if TYPE_CHECKING:
     from dermfuse.evaluation.matching import Coverage

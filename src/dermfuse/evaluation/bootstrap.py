@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ConfigError, DataError
-from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.predictions.metrics import (
     CALIBRATION_BINS,
     Counts,
@@ -39,6 +38,7 @@ from dermfuse.predictions.metrics import (
     specificity_at_sensitivity,
     thresholded_jaccard,
 )
+from dermfuse.records import Estimate, PairedTest
 
 DRAWS = 2_000
 """Draws unless asked otherwise: the interval's ends then move by about 0.002 between seeds."""

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.evaluation.bootstrap import LEVEL, SEGMENTATION_METRICS, AucEstimate
 from dermfuse.evaluation.matching import Coverage
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
+from dermfuse.records import Estimate, PairedTest
 from dermfuse.report.words import METRICS, MISSED
 
 Row = tuple[str, Estimate | None]

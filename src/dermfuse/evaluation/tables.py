@@ -12,13 +12,13 @@ from typing import Any
 
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.errors import ConfigError, PredictionsError
-from dermfuse.estimates import PairedTest
 from dermfuse.evaluation.bootstrap import DRAWS, Drawn, draw_masks, draw_ranking, paired_test
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_masks, match_scores
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Predictions, read_predictions
+from dermfuse.records import PairedTest
 from dermfuse.report.page import template
 
 BLOCK = "results"

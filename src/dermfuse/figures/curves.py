@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import ResampledRanking, percentile_interval, resample
 from dermfuse.figures.sources import RunSource, ScoredNetwork
 from dermfuse.figures.style import (
@@ -35,6 +34,7 @@ from dermfuse.predictions.metrics import (
     calibration_bins,
     expected_calibration_error,
 )
+from dermfuse.records import Estimate
 from dermfuse.report.page import Picture
 
 Values = NDArray[np.float64]

@@ -16,7 +16,6 @@ from dermfuse.config import Config
 from dermfuse.data.audit import OFFICIAL_TOTALS
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.evaluation.calibrate import CalibrationReport
 from dermfuse.folders import NOTICE, read_json, write_json, write_text
@@ -30,7 +29,7 @@ from dermfuse.publishing.stress import (
     say_orientations,
     table_row,
 )
-from dermfuse.records import build_record
+from dermfuse.records import Estimate, build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,

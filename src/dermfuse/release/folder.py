@@ -22,11 +22,11 @@ from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ReleaseError
-from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import (
     MOST_RECORD_BYTES,
+    Estimate,
     build_record,
     parse_object,
     require_format,
