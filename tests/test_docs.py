@@ -155,3 +155,13 @@ def test_files_of_the_source_exist(page: Path) -> None:
     }
     bases = (ROOT, PACKAGE, page.parent)
     assert [file for file in sorted(files) if not any((b / file).exists() for b in bases)] == []
+
+
+def test_architecture_names_every_room_once() -> None:
+    rows = re.findall(
+        r"^\| (`.*?) \|", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
+    )
+    rooms = sorted(name for row in rows for name in re.findall(r"`(\w+)`", row))
+    kept = {"presets", "plans", "shipped"}  # files alone
+    parts = [each for each in PACKAGE.iterdir() if not each.name.startswith(("_", "py."))]
+    assert rooms == sorted({each.stem for each in parts} - kept)
