@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from benchmarks import __main__ as benchmarks
 from dermfuse.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -67,32 +68,35 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], se
     return found
 
 
-COMMANDS = commands(typer.main.get_command(app))
+COMMANDS = {
+    "dermfuse": commands(typer.main.get_command(app)),
+    "python -m benchmarks": commands(typer.main.get_command(benchmarks.app)),
+}
 
 
 def faults_of(line: str) -> list[str]:
-    """Returns what a line of code asks of dermfuse that its command line does not have."""
+    """Returns what a line of code asks of a program that its command line does not have."""
     line = re.split(r"\s#\s|\s#$", line)[0]
-    faults = []
-    for call in re.findall(r"(?<!from )\bdermfuse ([a-z-][^|&;)]*)", line):
-        try:
-            words = shlex.split(call)
-        except ValueError:
-            words = call.split()
-        path: tuple[str, ...] = ()
-        while words and (*path, words[0].rstrip(",")) in COMMANDS:
-            path = (*path, words.pop(0).rstrip(","))
-        is_group = any(other[:-1] == path for other in COMMANDS if other)
-        if is_group and words and words[0] != "..." and not words[0].startswith("-"):
-            faults.append(f"dermfuse {' '.join((*path, words[0]))}")
-            continue
-        options = (word.partition("=")[0] for word in words if word.startswith("--"))
-        faults += [
-            f"dermfuse {' '.join(path)} {option}"
-            for option in options
-            if option not in COMMANDS[path or ("serve",)]  # a container serves what it is given
-        ]
-    return faults
+    calls = re.findall(r"(?<!from )\b(dermfuse|python -m benchmarks) ([a-z-][^|&;)]*)", line)
+    return [fault for program, call in calls for fault in faults_of_call(program, call)]
+
+
+def faults_of_call(program: str, call: str) -> list[str]:
+    """Returns the command, or the options, of a call that a program does not have."""
+    known = COMMANDS[program]
+    try:
+        words = shlex.split(call)
+    except ValueError:  # a quotation that ends elsewhere
+        words = call.split()
+    path: tuple[str, ...] = ()
+    while words and (*path, words[0].rstrip(",")) in known:
+        path = (*path, words.pop(0).rstrip(","))
+    is_group = any(other[:-1] == path for other in known if other)
+    if is_group and words and words[0] != "..." and not words[0].startswith("-"):
+        return [f"{program} {' '.join((*path, words[0]))}"]
+    served = path or (("serve",) if program == "dermfuse" else ())  # as the container does
+    options = (word.partition("=")[0] for word in words if word.startswith("--"))
+    return [f"{program} {' '.join(path)} {each}" for each in options if each not in known[served]]
 
 
 def anchors(page: Path) -> set[str]:
