@@ -20,7 +20,13 @@ PAGES = sorted(
 )
 SOURCES = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("src/**/*.toml")])
 PACKAGE = ROOT / "src" / "dermfuse"
-EXTRAS = {"torch", "lightning", "onnx", "matplotlib", "fastapi", "ray", "pydicom", "pooch"}
+EXTRAS = {"torch", "lightning", "safetensors", "h5py", "pooch", "onnx", "matplotlib", "sklearn"} | {
+    "scipy",
+    "fastapi",
+    "uvicorn",
+    "ray",
+    "pydicom",
+}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
