@@ -48,7 +48,7 @@ def bench_train(
     The networks start from random weights: their speed does not depend on them.
 
     Args:
-        config: Of what is trained.
+        config: What is trained, and how.
         data: A dataset folder in the official layout, or several; None draws images.
         steps: Training steps that are timed, after a warm-up, and as many that are counted.
 

@@ -307,8 +307,8 @@ def join_files(
 
     Args:
         folders: All of them.
-        split: Of the files.
-        files: Of the folders that hold this split.
+        split: The split that the files belong to.
+        files: What the folders of this split hold.
         groups: The smallest id of each image's group.
     """
     images = first_of([each.images for each in files])
@@ -386,28 +386,6 @@ def find_split(folder: Path, split: SplitName) -> SplitPaths:
             action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
         )
     return paths
-
-
-def _files_by_id(
-    folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
-) -> dict[str, Path]:
-    """Returns the first file of each id; files of neither name are reported as odd."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        in_folder: dict[str, Path] = {}
-        for path in folder_entries(folder):
-            match = name.fullmatch(path.name)
-            beside = "_Part3B_" in folder.name and also.fullmatch(path.name)
-            if match and is_plain_file(path):
-                image_id = match.group(1).upper()
-                if in_folder.setdefault(image_id, path) != path:
-                    odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
-            elif path.name not in _IGNORED_NAMES and not beside:
-                sentence = f"{folder.name} holds something unknown: {path.name}."
-                if sentence not in odd:  # Part 3B is searched for images and for masks
-                    odd.append(sentence)
-        found = in_folder | found
-    return found
 
 
 def folder_entries(folder: Path) -> list[Path]:
@@ -521,6 +499,28 @@ def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
         labels[row[id_index]] = _LABELS[row[1 - id_index].lower()]
         first_lines[row[id_index]] = line
     return labels, tuple(errors)
+
+
+def _files_by_id(
+    folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
+) -> dict[str, Path]:
+    """Returns the first file of each id; files of neither name are reported as odd."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        in_folder: dict[str, Path] = {}
+        for path in folder_entries(folder):
+            match = name.fullmatch(path.name)
+            beside = "_Part3B_" in folder.name and also.fullmatch(path.name)
+            if match and is_plain_file(path):
+                image_id = match.group(1).upper()
+                if in_folder.setdefault(image_id, path) != path:
+                    odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
+            elif path.name not in _IGNORED_NAMES and not beside:
+                sentence = f"{folder.name} holds something unknown: {path.name}."
+                if sentence not in odd:  # Part 3B is searched for images and for masks
+                    odd.append(sentence)
+        found = in_folder | found
+    return found
 
 
 def _find_fault(

@@ -18,6 +18,8 @@ from dermfuse.report import METRICS, MISSED
 Row = tuple[str, Estimate | None]
 """A metric in words, and what it is."""
 
+_MASK_METRICS = (*SEGMENTATION_METRICS, "pooled_jaccard")
+
 
 @dataclass(frozen=True, slots=True)
 class WithheldReport:
@@ -153,9 +155,6 @@ class SegmentationReport:
             **_coverage_to_dict(self.coverage),
             **_to_dict(self, _MASK_METRICS),
         }
-
-
-_MASK_METRICS = (*SEGMENTATION_METRICS, "pooled_jaccard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,16 +194,6 @@ def draw_embeddings(looked: Looked, *, seed: int) -> Picture:
     return encode(figure, "fig-10-tsne", looked.basis, "tsne", **values)
 
 
-def _draw_plane(axes: Axes, plane: Values, malignant: NDArray[np.bool_]) -> None:
-    for chosen, colour, marker, label in (
-        (~malignant, BLUE, "o", "benign"),
-        (malignant, VERMILLION, "^", "malignant"),
-    ):
-        look: dict[str, Any] = {"color": colour, "marker": marker, "linewidths": 0, "alpha": 0.9}
-        x, y = plane[chosen].T
-        axes.scatter(x, y, s=26, label=label, **look)
-
-
 def silhouette(features: Values, malignant: NDArray[np.bool_]) -> float:
     """Returns how well the classes are apart: the mean silhouette, from -1 to 1.
 
@@ -239,3 +229,13 @@ def project(features: Values, *, seed: int) -> Values:
     perplexity = min(LARGEST_PERPLEXITY, (len(features) - 1) / 3)
     plane = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
     return np.asarray(plane, dtype=np.float64)
+
+
+def _draw_plane(axes: Axes, plane: Values, malignant: NDArray[np.bool_]) -> None:
+    for chosen, colour, marker, label in (
+        (~malignant, BLUE, "o", "benign"),
+        (malignant, VERMILLION, "^", "malignant"),
+    ):
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linewidths": 0, "alpha": 0.9}
+        x, y = plane[chosen].T
+        axes.scatter(x, y, s=26, label=label, **look)

@@ -1,6 +1,6 @@
 """Ours beside the paper's: from predictions and run records to the tables of an outcome.
 
-Parameters and file sizes, counted from the networks themselves.
+Numbers of parameters and file sizes are counted from the networks themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -277,6 +277,13 @@ def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicat
     return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
 
 
+def device_of(record: Mapping[str, Any]) -> str:
+    """Returns what a run was trained on; empty where its record does not say."""
+    if not {"device", "machine", "precision"} <= record.keys():
+        return ""
+    return f"{record['device']} ({record['machine']}, {record['precision']})"
+
+
 def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) -> Comparison:
     if not drawn:
         return Comparison(metric, paper, None)
@@ -289,10 +296,3 @@ def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) ->
     margin = noise_margin(ours.standard_error, error, *between)
     difference = ours.value - paper
     return Comparison(metric, paper, ours, difference, error, margin, abs(difference) <= margin)
-
-
-def device_of(record: Mapping[str, Any]) -> str:
-    """Returns what a run was trained on; empty where its record does not say."""
-    if not {"device", "machine", "precision"} <= record.keys():
-        return ""
-    return f"{record['device']} ({record['machine']}, {record['precision']})"

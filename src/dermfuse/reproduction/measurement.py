@@ -1,9 +1,8 @@
 """From predictions to numbers: each metric, its bootstrap draws, and the mean over seeds.
 
 All models that predict the same images see the same draws, so that two of them are compared
-draw by draw, and the seeds of one are averaged draw by draw.
-
-What can be said of a difference: errors of measured and published numbers, and Holm's rule.
+draw by draw, and the seeds of one are averaged draw by draw. What can be said of a difference
+follows from the errors of measured and published numbers, and from Holm's rule.
 """
 
 import csv

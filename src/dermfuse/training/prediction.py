@@ -170,40 +170,6 @@ def predict(
     return PredictionReport(out, task, split, len(lesions))
 
 
-def _write_masks(
-    folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
-) -> None:
-    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
-    if batch.answer.lesion is None:
-        return
-    maps = batch.answer.lesion.cpu().numpy()
-    for lesion, small, shape in zip(batch.lesions, maps, batch.shapes, strict=True):
-        probability = fit_back(small, *shape, fit)
-        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
-        if probabilities:
-            write_probability(probability_path(folder, lesion.image_id), probability)
-
-
-def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
-    config = trained.config
-    details: dict[str, Any] = {
-        "preset": config.name,
-        "seed": config.train.seed,
-        "init": config.model.init,
-        "epoch": trained.epoch,
-        "input_size": config.data.input_size,
-        "symmetries": len(SYMMETRIES) if tta else 1,
-    }
-    folder = RunFolder(trained.run)
-    if folder.record.is_file():
-        run = folder.read_record()
-        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
-        details["data"] = run.get("data", {}).get("summary")
-    mean = f", mean of {len(SYMMETRIES)} symmetries" if tta else ""
-    source = f"{config.name}, seed {config.train.seed}{mean}"
-    return Manifest(config.model.task, source=source, split=split, details=details)
-
-
 def require_parts(parts: Sequence[str]) -> None:
     """Refuses names that are none of ``PARTS``.
 
@@ -292,18 +258,6 @@ def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
     """
     symmetries = read_predictions(predictions).manifest.details.get("symmetries", 1)
     return pack(predictions, out, record={**_finished_record(run), "symmetries": symmetries})
-
-
-def _finished_record(run: Path) -> dict[str, Any]:
-    record = RunFolder(run).read_record()
-    if record.get("status") != "finished":
-        raise RunError(
-            f"{run} is {record.get('status', 'of unknown state')} after"
-            f" {record.get('epochs', 0)} epochs",
-            expected="a finished run",
-            action="Finish it with: dermfuse train ... --resume",
-        )
-    return record
 
 
 def split_lesions(
@@ -464,6 +418,7 @@ def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
     return back.flip(-1) if mirror else back
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, eq=False)
 class Insight:
     """One network's view of some images, in their order.
@@ -520,3 +475,49 @@ def _classifier(trained: TrainedNetwork) -> Classifier:
             f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
         )
     return trained.network
+=======
+def _write_masks(
+    folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
+) -> None:
+    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
+    if batch.answer.lesion is None:
+        return
+    maps = batch.answer.lesion.cpu().numpy()
+    for lesion, small, shape in zip(batch.lesions, maps, batch.shapes, strict=True):
+        probability = fit_back(small, *shape, fit)
+        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
+        if probabilities:
+            write_probability(probability_path(folder, lesion.image_id), probability)
+
+
+def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
+    config = trained.config
+    details: dict[str, Any] = {
+        "preset": config.name,
+        "seed": config.train.seed,
+        "init": config.model.init,
+        "epoch": trained.epoch,
+        "input_size": config.data.input_size,
+        "symmetries": len(SYMMETRIES) if tta else 1,
+    }
+    folder = RunFolder(trained.run)
+    if folder.record.is_file():
+        run = folder.read_record()
+        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
+        details["data"] = run.get("data", {}).get("summary")
+    mean = f", mean of {len(SYMMETRIES)} symmetries" if tta else ""
+    source = f"{config.name}, seed {config.train.seed}{mean}"
+    return Manifest(config.model.task, source=source, split=split, details=details)
+
+
+def _finished_record(run: Path) -> dict[str, Any]:
+    record = RunFolder(run).read_record()
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run} is {record.get('status', 'of unknown state')} after"
+            f" {record.get('epochs', 0)} epochs",
+            expected="a finished run",
+            action="Finish it with: dermfuse train ... --resume",
+        )
+    return record
+>>>>>>> ac084360083cfbeb304c7af8d1965f7ca8160585

@@ -213,19 +213,6 @@ def require_classes_of_rows(samples: Samples, config: Config) -> None:
         _require_both(samples.labels[samples.validation_rows], "samples that are validated on")
 
 
-def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
-    """Refuses labels of one class; none at all are fine."""
-    for label in (Label.MALIGNANT, Label.BENIGN):
-        if len(labels) and int(label) not in labels:
-            raise DataError(
-                f"{f'{run}: ' if run else ''}none of the {len(labels)} {what} is"
-                f" {label.name.lower()}",
-                expected="malignant and benign images to train on and to validate on",
-                action="Add labelled images of both classes, or set data.validation_fraction,"
-                " data.folds or train.seed to another value",
-            )
-
-
 def load_samples(
     chosen: TrainingSet,
     config: Config,
@@ -273,6 +260,19 @@ def load_samples(
     return Samples(
         source, labels, train_rows, validation_rows, own_masks, plan.original, fresh, taught
     )
+
+
+def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
+    """Refuses labels of one class; none at all are fine."""
+    for label in (Label.MALIGNANT, Label.BENIGN):
+        if len(labels) and int(label) not in labels:
+            raise DataError(
+                f"{f'{run}: ' if run else ''}none of the {len(labels)} {what} is"
+                f" {label.name.lower()}",
+                expected="malignant and benign images to train on and to validate on",
+                action="Add labelled images of both classes, or set data.validation_fraction,"
+                " data.folds or train.seed to another value",
+            )
 
 
 def _plan(
