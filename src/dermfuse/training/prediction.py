@@ -418,7 +418,6 @@ def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
     return back.flip(-1) if mirror else back
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, eq=False)
 class Insight:
     """One network's view of some images, in their order.
@@ -475,7 +474,8 @@ def _classifier(trained: TrainedNetwork) -> Classifier:
             f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
         )
     return trained.network
-=======
+
+
 def _write_masks(
     folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
 ) -> None:
@@ -520,4 +520,3 @@ def _finished_record(run: Path) -> dict[str, Any]:
             action="Finish it with: dermfuse train ... --resume",
         )
     return record
->>>>>>> ac084360083cfbeb304c7af8d1965f7ca8160585
