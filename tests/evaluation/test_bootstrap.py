@@ -75,6 +75,8 @@ def test_many_images_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_bootstrap_without_draws_or_images_is_refused() -> None:
     with pytest.raises(ConfigError, match="draws is 0"):
         resample(first_image, STRATA, draws=0)
+    with pytest.raises(ConfigError, match=r"seed is -1\. Expected: 0 or more"):
+        resample(first_image, STRATA, draws=1, seed=-1)
     with pytest.raises(DataError, match="no images to draw from"):
         resample(first_image, np.zeros(0, dtype=np.int64))
 

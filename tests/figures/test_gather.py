@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.errors import DataError, RunError
+from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
 from dermfuse.folders import NOTICE
@@ -117,3 +117,8 @@ def test_a_picture_may_be_webp_and_is_smaller(tmp_path: Path) -> None:
     with Image.open(tmp_path / "fig-08.webp") as image:
         assert (image.format, image.size) == ("WEBP", (64, 64))
     assert (tmp_path / "fig-08.webp").stat().st_size < len(file.getvalue())
+
+
+def test_a_seed_below_0_is_refused_before_a_folder_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed is -1"):
+        draw_figures([tmp_path / "missing"], [], data=tmp_path, seed=-1)

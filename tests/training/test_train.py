@@ -642,3 +642,9 @@ def test_too_little_memory_is_one_line_that_names_what_takes_it(
     with pytest.raises(TrainingError, match=MESSAGE):
         train(config, data=drawn, run=tmp_path / "run")
     assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def test_a_file_is_no_run_to_resume(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(RunError, match="run is no run folder"):
+        train(tiny("mobilenetv1"), data=drawn, run=tmp_path / "run", resume=True)

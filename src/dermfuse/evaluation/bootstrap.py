@@ -211,10 +211,10 @@ def resample(
         seed: Equal seeds give equal draws for equal strata, whatever the statistic.
 
     Raises:
-        ConfigError: ``draws`` is below 1.
+        ConfigError: ``draws`` is below 1 or ``seed`` below 0.
         DataError: There is no image.
     """
-    check_draws(draws)
+    check_draws(draws, seed)
     if not strata.size:
         raise DataError("no images to draw from", expected="one image or more")
     return np.concatenate(
@@ -222,10 +222,11 @@ def resample(
     )
 
 
-def check_draws(draws: int) -> None:
-    """Raises ConfigError unless there are draws to take."""
-    if draws < 1:
-        raise ConfigError(f"draws is {draws}", expected="1 or more")
+def check_draws(draws: int, seed: int) -> None:
+    """Raises ConfigError unless there are draws to take, from a seed that is one."""
+    for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}", expected=f"{least} or more")
 
 
 def draw_counts(strata: NDArray[np.int64], *, draws: int, seed: int) -> Iterator[Values]:

@@ -61,9 +61,9 @@ def evaluate(
     Raises:
         PredictionsError: The predictions cannot be read, or do not fit the truth.
         DataError: The truth cannot be read, or is of another kind than the predictions.
-        ConfigError: ``draws`` or ``threshold`` is out of range.
+        ConfigError: ``draws``, ``seed`` or ``threshold`` is out of range.
     """
-    check_draws(draws)  # before folders are read, which may take minutes
+    check_draws(draws, seed)  # before folders are read, which may take minutes
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise ConfigError(f"threshold is {threshold}", expected="a number in [0, 1]")
     predicted, true = read_predictions(predictions, allow_withheld=True), load_truth(truth)
@@ -143,9 +143,9 @@ def compare(
         PredictionsError: A and B predict different images, or different tasks, or one of them
             does not fit the truth.
         DataError: The truth cannot be read or is of another kind, or a class is missing.
-        ConfigError: ``draws`` is out of range.
+        ConfigError: ``draws`` or ``seed`` is out of range.
     """
-    check_draws(draws)  # before folders are read, which may take minutes
+    check_draws(draws, seed)  # before folders are read, which may take minutes
     pair, true = [read_predictions(folder) for folder in (a, b)], load_truth(truth)
     has_scores, has_masks = _common_tasks(*pair)
     classification, segmentation = None, None

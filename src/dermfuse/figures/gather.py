@@ -12,6 +12,7 @@ from PIL import Image
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
+from dermfuse.evaluation.bootstrap import check_draws
 from dermfuse.figures.curves import (
     draw_decision_curves,
     draw_rankings,
@@ -77,6 +78,7 @@ def draw_figures(
     Raises:
         DermfuseError: A folder cannot be used, or no figure can be drawn.
     """
+    check_draws(draws, seed)  # before folders are read, which may take minutes
     made = [Path(run) for run in runs], [Path(folder) for folder in predictions]
     sources = read_sources(*made, data=data)
     skip = skipped or (lambda figure, why: _LOG.warning("%s is not drawn: %s", figure, why))

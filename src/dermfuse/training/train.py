@@ -292,7 +292,7 @@ def _named(model: ModelConfig) -> str:
 def _can_resume(folder: RunFolder, config: Config, chosen: TrainingSet) -> bool:
     """Returns whether there is an epoch to continue after; refuses another run's folder."""
     sweep_unfinished(folder.path)  # of a run that was killed while it wrote
-    if not folder.path.exists() or not any(folder.path.iterdir()):
+    if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         return False
     folder.require_run(
         expected="the folder of an interrupted run, with config.toml",
