@@ -67,6 +67,8 @@ def test_options_reach_the_server(
     ("options", "said"),
     [
         (["--max-mb", "0"], "upload_bytes is 0"),
+        (["--max-mb", "nan"], "--max-mb is nan"),
+        (["--max-mb", "inf"], "--max-mb is inf"),
         (["--max-pixels", "178000001"], "the limit is 178,000,001 pixels"),
         (["--analysis-seconds", "nan"], "analysis_seconds is nan"),
         (["--token-file", "missing"], "missing cannot be read"),

@@ -1,5 +1,6 @@
 """``dermfuse serve``: a release behind HTTP. ``dermfuse web``: the app that runs in a browser."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice
 from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
+from dermfuse.errors import ConfigError
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -55,6 +57,8 @@ def serve(
     from dermfuse.server.routes import load_token
     from dermfuse.server.settings import Limits, ServerSettings
 
+    if not math.isfinite(max_mb):
+        raise ConfigError(f"--max-mb is {max_mb}", expected="a number of megabytes")
     upload_bytes = round(max_mb * 1_000_000)
     limits = Limits(
         upload_bytes=upload_bytes,

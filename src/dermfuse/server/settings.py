@@ -90,7 +90,7 @@ class ServerSettings:
         if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
             raise ConfigError(
                 f'the root path is "{self.root_path}"',
-                expected="parts of letters, digits and -._~ that each begin with a stroke",
+                expected="parts of letters, digits and -._~ that each begin with a slash",
                 action="Write it like /lesions",
             )
         for address in self.trusted_proxies:
