@@ -47,7 +47,7 @@ types: $(VENV)/.dev  ## mypy, strict
 layers: $(VENV)/.dev  ## imports run one way; the core runs without torch
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev  ## format and mend what can be mended
+format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 minima:  ## the least versions that are allowed, in an environment of its own: the core's tests

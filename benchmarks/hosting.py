@@ -17,7 +17,7 @@ class Host(ThreadingHTTPServer):
         isolated: Whether the headers are sent that let the app use threads from the first visit.
 
     Attributes:
-        sent_bytes: Of the files that were sent whole, without headers.
+        sent_bytes: Bytes of the files that were sent whole, without headers.
     """
 
     daemon_threads = True
@@ -62,8 +62,8 @@ def host_folder(folder: Path, *, isolated: bool = True) -> Iterator[Host]:
     """Yields a server of a folder, and ends it.
 
     Args:
-        folder: As for ``Host``.
-        isolated: As for ``Host``.
+        folder: See ``Host``.
+        isolated: See ``Host``.
     """
     with Host(folder, isolated=isolated) as host:
         thread = Thread(target=host.serve_forever, daemon=True)

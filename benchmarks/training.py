@@ -23,7 +23,7 @@ from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.loaders import PairRows
 from dermfuse.data.synthetic import synthesize_isic2016
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.training.distributed import Processes
 from dermfuse.training.graphs import WARM_UP, require_graph
 from dermfuse.training.modules import TrainingModule
@@ -48,7 +48,7 @@ def bench_train(
     The networks start from random weights: their speed does not depend on them.
 
     Args:
-        config: Of what is trained.
+        config: What is trained, and how.
         data: A dataset folder in the official layout, or several; None draws images.
         steps: Training steps that are timed, after a warm-up, and as many that are counted.
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Meta
 
 from dermfuse.errors import DataError
-from dermfuse.records import build_record, parse_object
+from dermfuse.records import Estimate, build_record, estimate_cells, parse_object
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,17 @@ def test_a_record_that_is_no_object_is_refused() -> None:
 def test_json_that_no_program_of_ours_writes_is_refused(content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_object(content.encode(), "it", error=DataError)
+
+
+FOUND = Estimate(0.8123, -0.0049, 0.8423)
+
+
+def test_a_number_is_said_with_its_interval_in_the_format_asked_for() -> None:
+    assert f"{FOUND:.3f}" == "0.812 (-0.005 to 0.842)"
+    assert f"{FOUND:+.1f}" == "+0.8 (-0.0 to +0.8)"
+    assert FOUND.interval(".2f") == "-0.00 to 0.84"
+
+
+def test_a_number_and_its_interval_are_two_cells_of_a_table() -> None:
+    assert estimate_cells(FOUND, "+.3f") == ("+0.812", "-0.005 to +0.842")
+    assert estimate_cells(None) == ("undefined", "")

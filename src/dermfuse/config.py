@@ -21,6 +21,53 @@ UNNAMED = "custom"
 Task = Literal["classification", "segmentation", "joint"]
 """What is learnt and predicted: classes, masks, or both at once."""
 
+_KEPT = "ImageNet weights, which can be kept"
+_CLASHES: tuple[tuple[str, object, str, object, str, str], ...] = (
+    ("data.outer_folds", None, "data.folds", 0,
+     "folds of the images that are left, so that each of them can be taught", "data.folds=2"),
+    ("data.folds", None, "data.split", ("paper", "all"),
+     'folds = 0, or split = "source"', "data.folds=0"),
+    ("augment.fresh", None, "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.policy", "label_blind", "augment.enabled", False,
+     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
+    ("augment.fresh", None, "augment.policy", "label_blind",
+     "one of them, for label-blind rows are drawn anew in every epoch", "augment.fresh=false"),
+    ("augment.mixup", None, "augment.cutmix", None,
+     "one of them above 0", "one of them to 0"),
+    ("augment.mixup", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.mixup=0"),
+    ("augment.cutmix", None, "model.network", ("unet", "unet_original", "joint"),
+     "0, for masks cannot be mixed", "augment.cutmix=0"),
+    ("augment.policy", "label_blind", "data.split", "paper",
+     "the paper's plan, whose rows that split divides",
+     "data.split=source or augment.policy=paper"),
+    ("model.dropout", None, "model.network", ("unet", "unet_original"),
+     "0, for there is no class head to drop before", "model.dropout=0"),
+    ("train.batch_norm", "frozen", "model.init", "random",
+     _KEPT, "train.batch_norm=batch or model.init=imagenet"),
+    ("train.backbone", "frozen", "model.init", "random",
+     _KEPT, "train.backbone=trained or model.init=imagenet"),
+    ("train.frozen_stages", None, "model.init", "random",
+     _KEPT, "train.frozen_stages=0 or model.init=imagenet"),
+    ("train.graph", None, "train.compile", None,
+     "one of them", "train.compile=false or train.graph=false"),
+    ("train.minimum_learning_rate", None, "train.schedule", "cosine",
+     "0, for the cosine ends by itself",
+     "train.minimum_learning_rate=0 or train.schedule=plateau"),
+    ("train.schedule", "plateau", "data.split", "all",
+     '"cosine", for without validation images no loss can reach a plateau',
+     "train.schedule=cosine or data.split=source"),
+    ("train.early_stop_patience", None, "train.keep", "last",
+     "0, for whoever stops early keeps the best epoch",
+     "train.early_stop_patience=0 or train.keep=best"),
+    ("train.early_stop_patience", None, "data.split", "all",
+     "0, for without validation images there is nothing to stop by",
+     "train.early_stop_patience=0 or data.split=source"),
+)  # fmt: skip
+"""What two settings may not be at once (None: whatever is not 0 or false; a tuple: one of them),
+what is expected of the first, and what to set."""
+
 
 def has_scores(task: Task) -> bool:
     """Returns whether a task answers how likely an image is malignant."""
@@ -229,7 +276,7 @@ class LossConfig(_Table):
         mask_loss: Dice + binary cross-entropy, or focal.
         mask_focal_alpha: alpha of the focal mask loss.
         mask_focal_gamma: gamma of the focal mask loss.
-        joint_class_weight: Of the class loss of the joint network, beside its mask loss.
+        joint_class_weight: Weight of the joint network's class loss beside its mask loss.
         label_smoothing: Share of the class target that is spread over both classes.
         distillation: Weight of what ``train.teachers`` say in the target, beside the truth.
     """
@@ -276,7 +323,7 @@ class TrainConfig(_Table):
         frozen_stages: How many of the backbone's five resolutions, the finest first, stay as the
             ImageNet weights have them, BatchNorm statistics included; 0 moves all, as in the
             paper. The finest cost most time and hold what is least about lesions.
-        ema_decay: Of the exponential moving average of the weights, per step; 0 keeps none. The
+        ema_decay: Decay per step of the moving average of the weights; 0 keeps none. The
             average is what is validated and kept; the training continues with the weights
             themselves.
         plateau_factor: What the learning rate is multiplied by on a plateau.
@@ -288,7 +335,7 @@ class TrainConfig(_Table):
             by them.
         teachers: Run folders or releases whose answers are part of the target
             (``loss.distillation``). An image is taught only by those that held it back.
-        seed: Of the split, the plan, the weights and the order of samples.
+        seed: Seeds the split, the plan, the weights and the order of samples.
         precision: ``auto`` is bfloat16 autocast where the device multiplies it in hardware.
         device: ``auto`` is CUDA where there is one, else the CPU.
         threads: CPU threads; 0 leaves PyTorch's choice.
@@ -322,54 +369,6 @@ class TrainConfig(_Table):
     threads: int = _number(0, 0, 1024)
     compile: bool = False
     graph: bool = False
-
-
-_KEPT = "ImageNet weights, which can be kept"
-_CLASHES: tuple[tuple[str, object, str, object, str, str], ...] = (
-    ("data.outer_folds", None, "data.folds", 0,
-     "folds of the images that are left, so that each of them can be taught", "data.folds=2"),
-    ("data.folds", None, "data.split", ("paper", "all"),
-     'folds = 0, or split = "source"', "data.folds=0"),
-    ("augment.fresh", None, "augment.enabled", False,
-     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
-    ("augment.policy", "label_blind", "augment.enabled", False,
-     "augmentation, whose transforms can be drawn anew", "augment.enabled=true"),
-    ("augment.fresh", None, "augment.policy", "label_blind",
-     "one of them, for label-blind rows are drawn anew in every epoch", "augment.fresh=false"),
-    ("augment.mixup", None, "augment.cutmix", None,
-     "one of them above 0", "one of them to 0"),
-    ("augment.mixup", None, "model.network", ("unet", "unet_original", "joint"),
-     "0, for masks cannot be mixed", "augment.mixup=0"),
-    ("augment.cutmix", None, "model.network", ("unet", "unet_original", "joint"),
-     "0, for masks cannot be mixed", "augment.cutmix=0"),
-    ("augment.policy", "label_blind", "data.split", "paper",
-     "the paper's plan, whose rows that split divides",
-     "data.split=source or augment.policy=paper"),
-    ("model.dropout", None, "model.network", ("unet", "unet_original"),
-     "0, for there is no class head to drop before", "model.dropout=0"),
-    ("train.batch_norm", "frozen", "model.init", "random",
-     _KEPT, "train.batch_norm=batch or model.init=imagenet"),
-    ("train.backbone", "frozen", "model.init", "random",
-     _KEPT, "train.backbone=trained or model.init=imagenet"),
-    ("train.frozen_stages", None, "model.init", "random",
-     _KEPT, "train.frozen_stages=0 or model.init=imagenet"),
-    ("train.graph", None, "train.compile", None,
-     "one of them", "train.compile=false or train.graph=false"),
-    ("train.minimum_learning_rate", None, "train.schedule", "cosine",
-     "0, for the cosine ends by itself",
-     "train.minimum_learning_rate=0 or train.schedule=plateau"),
-    ("train.schedule", "plateau", "data.split", "all",
-     '"cosine", for without validation images no loss can reach a plateau',
-     "train.schedule=cosine or data.split=source"),
-    ("train.early_stop_patience", None, "train.keep", "last",
-     "0, for whoever stops early keeps the best epoch",
-     "train.early_stop_patience=0 or train.keep=best"),
-    ("train.early_stop_patience", None, "data.split", "all",
-     "0, for without validation images there is nothing to stop by",
-     "train.early_stop_patience=0 or data.split=source"),
-)  # fmt: skip
-"""What two settings may not be at once (None: whatever is not 0 or false; a tuple: one of them),
-what is expected of the first, and what to set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,12 +448,6 @@ class Config:
         return self.from_mapping(mapping)
 
 
-def _is(value: object, wanted: object) -> bool:
-    if wanted is None:
-        return bool(value)
-    return value in wanted if isinstance(wanted, tuple) else value == wanted
-
-
 def preset_names() -> tuple[str, ...]:
     """Returns the names of the shipped presets.
 
@@ -495,3 +488,9 @@ def load_config(path: str | Path) -> Config:
         ConfigError: If the file is missing, is no TOML, or holds what no run can be made from.
     """
     return Config.from_mapping(read_toml(Path(path)), source=str(path))
+
+
+def _is(value: object, wanted: object) -> bool:
+    if wanted is None:
+        return bool(value)
+    return value in wanted if isinstance(wanted, tuple) else value == wanted

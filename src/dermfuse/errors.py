@@ -9,7 +9,7 @@
     ├── RunError           a run folder that cannot be used
     ├── PredictionsError   a predictions folder that cannot be used
     ├── ReleaseError       a release folder, or a network in it, that cannot be used
-    ├── TrainingError      a training that cannot go on (a loss that is not finite, say)
+    ├── TrainingError      a training that cannot continue (a loss that is not finite, say)
     ├── ExportError        a network that cannot be exported, or not without changing its answers
     ├── StorageError       a folder that cannot be written, a disk that is full
     └── DependencyError    an optional package that is not installed
@@ -86,7 +86,7 @@ class ReleaseError(DermfuseError):
 
 
 class TrainingError(DermfuseError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class ExportError(DermfuseError):

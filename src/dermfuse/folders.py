@@ -48,6 +48,9 @@ NAME_BYTES = 255
 _UNFINISHED = ".dermfuse"  # what the name of an unfinished file ends in
 _UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", re.DOTALL)
 _TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
+_RECORD_ACTION = "Copy the run again, or train it into a new folder"
+_MAKE_SPACE = "Choose another folder or free some space"
+_VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
 def _optional(name: str, kinds: Mapping[Any, str]) -> type:
@@ -76,9 +79,6 @@ _RECORD = _optional(
         ): "data",
     },
 )
-_RECORD_ACTION = "Copy the run again, or train it into a new folder"
-_MAKE_SPACE = "Choose another folder or free some space"
-_VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
 @contextmanager
@@ -164,14 +164,6 @@ def sweep_unfinished(folder: Path) -> int:
             remove_file(path)
             removed += 1
     return removed
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    try:
-        named = [path for path in folder.iterdir() if _UNFINISHED_NAME.fullmatch(path.name)]
-        return [path for path in named if not path.is_dir()]
-    except OSError:  # it is missing, or closed to us: writing into it says so
-        return []
 
 
 def folders_below(folder: Path) -> list[Path]:
@@ -336,35 +328,6 @@ def whole_folder(out: Path, *, what: str = "output") -> Iterator[Path]:
                 shutil.rmtree(out, ignore_errors=True)
 
 
-def _staging(out: Path, process: int) -> Path:
-    """Returns where a process of this machine writes what becomes a folder."""
-    machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
-    name = short_name(out.name, most_bytes=NAME_BYTES - 70)
-    return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"
-
-
-def _sweep_staging(out: Path) -> None:
-    """Removes what processes of this machine that are no more have left beside a folder."""
-    start = _staging(out, 0).name.removesuffix(f"0{_UNFINISHED}")
-    ours = re.compile(rf"{re.escape(start)}([0-9]+){re.escape(_UNFINISHED)}")
-    for path in out.parent.iterdir():
-        found = ours.fullmatch(path.name)
-        if found and path.is_dir() and not _is_running(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    if sys.platform == "win32":  # where asking ends it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
-
-
 def require_free(path: Path, *, what: str = "output") -> None:
     """Refuses a folder that already holds something, before any work is done for it.
 
@@ -403,17 +366,6 @@ def environment() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} logical cores",
         "commit": _commit(),
     }
-
-
-def _commit() -> str | None:
-    """Returns the source tree's git commit, with ``-dirty`` if it has changes, or None."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    command += ["--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 class _File:
@@ -505,6 +457,54 @@ class RunFolder:
         lines = [",".join(columns)]
         lines += [",".join(_cell(row.get(column)) for column in columns) for row in rows]
         write_text(self.metrics, "\n".join(lines) + "\n")
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    try:
+        named = [path for path in folder.iterdir() if _UNFINISHED_NAME.fullmatch(path.name)]
+        return [path for path in named if not path.is_dir()]
+    except OSError:  # it is missing, or closed to us: writing into it says so
+        return []
+
+
+def _staging(out: Path, process: int) -> Path:
+    """Returns where a process of this machine writes what becomes a folder."""
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+    name = short_name(out.name, most_bytes=NAME_BYTES - 70)
+    return out.parent / f".{name}.{machine}-{process}{_UNFINISHED}"
+
+
+def _sweep_staging(out: Path) -> None:
+    """Removes what processes of this machine that are no more have left beside a folder."""
+    start = _staging(out, 0).name.removesuffix(f"0{_UNFINISHED}")
+    ours = re.compile(rf"{re.escape(start)}([0-9]+){re.escape(_UNFINISHED)}")
+    for path in out.parent.iterdir():
+        found = ours.fullmatch(path.name)
+        if found and path.is_dir() and not _is_running(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":  # where asking ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def _commit() -> str | None:
+    """Returns the source tree's git commit, with ``-dirty`` if it has changes, or None."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    command += ["--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def _cell(value: float | None) -> str:

@@ -1,7 +1,7 @@
-"""Small files that somebody else wrote: read whole, of bounded size, and strictly.
+"""Small files that somebody else wrote, read whole, of bounded size and strictly: JSON and TOML.
 
-Frozen records from parsed JSON or TOML, and a clear line where a key is unknown or missing, or a
-value of another type.
+Parsed values become frozen records; a key that is unknown or missing, or a value of another type,
+is reported in one line. The record of a number with its interval is here, too.
 """
 
 import difflib
@@ -12,11 +12,21 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -29,6 +39,19 @@ _MOST_TOML_BYTES = 1 << 20  # the presets have a few hundred
 _DEEPEST = 64  # levels of a record; dermfuse writes fewer than ten
 _SHOWN_LETTERS = 60
 _ALWAYS_FINITE = frozenset((int, str, bool, type(None)))
+_T = TypeVar("_T")
+_MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
+_KINDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "a table of keys and values",
+    "str": "a text",
+}
+"""What msgspec calls a type, and how a message calls it."""
+_TOO_LARGE = ("Number out of range", "a finite number")
 
 
 def show_value(value: object) -> str:
@@ -138,15 +161,6 @@ def require_format(
     return {key: value for key, value in record.items() if key not in ("format", "notice")}
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {show_value(twice)} is there twice")
-    return record
-
-
 def not_finite(
     value: Mapping[str, Any] | Sequence[Any],
     where: Sequence[object] = (),
@@ -223,21 +237,6 @@ def read_packaged(folder: str, name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-_T = TypeVar("_T")
-_MOST_SHOWN = 40  # keys of a record, for a message; the largest table has fewer
-_KINDS = {
-    "array": "a list",
-    "bool": "true or false",
-    "float": "a number",
-    "int": "a whole number",
-    "null": "nothing",
-    "object": "a table of keys and values",
-    "str": "a text",
-}
-"""What msgspec calls a type, and how a message calls it."""
-_TOO_LARGE = ("Number out of range", "a finite number")
-
-
 def build_record(
     cls: type[_T],
     mapping: Any,  # noqa: ANN401 — JSON or TOML
@@ -265,7 +264,7 @@ def build_record(
             is of another type or out of range.
 
     Example:
-        >>> from dermfuse.estimates import Estimate
+        >>> from dermfuse.records import Estimate
         >>> build_record(Estimate, {"value": 0.5, "low": 0, "high": 1})
         Estimate(value=0.5, low=0.0, high=1.0)
     """
@@ -298,6 +297,71 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f'Did you mean "{nearest[0]}"' if nearest else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95 % interval; a number that is not defined is None, not an estimate.
+
+    Args:
+        value: As measured.
+        low: The interval's lower end.
+        high: The interval's upper end.
+
+    Example:
+        >>> found = Estimate(0.8123, 0.7723, 0.8423)
+        >>> f"{found:.3f}", found.interval(".2f")
+        ('0.812 (0.772 to 0.842)', '0.77 to 0.84')
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} ({self.interval(spec)})"
+
+    def interval(self, spec: str) -> str:
+        """Returns the interval in words, each end in the format ``spec``."""
+        return f"{self.low:{spec}} to {self.high:{spec}}"
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """A number of A and of B, on the same images.
+
+    Args:
+        a: The number of A.
+        b: The number of B.
+        difference: A less B.
+        p_value: Two-sided, of "no difference"; None where the test has no answer.
+    """
+
+    a: float
+    b: float
+    difference: Estimate
+    p_value: float | None
+
+
+def estimate_cells(estimate: Estimate | None, spec: str = ".3f") -> tuple[str, str]:
+    """Returns a number and its interval as two cells of a table.
+
+    Args:
+        estimate: None where it is not defined.
+        spec: The format of each number; ``+.3f`` writes the sign always.
+    """
+    if estimate is None:
+        return "undefined", ""
+    return f"{estimate.value:{spec}}", estimate.interval(spec)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {show_value(twice)} is there twice")
+    return record
 
 
 def _path(keys: Sequence[object]) -> str:
@@ -342,7 +406,7 @@ def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, 
     if missing := re.fullmatch(r"Object missing required field `(.+)`", message):
         return [*keys, missing[1]], "is missing", f"the keys {', '.join(_hints(hint))}", ""
     found, choices = f"is {show_value(value)}", [str(choice) for choice in get_args(hint)]
-    if message.startswith("Invalid enum value"):
+    if get_origin(hint) is Literal:
         nearest = did_you_mean(str(value), choices)
         return keys, found, f"one of {', '.join(choices)}", nearest
     if limits and limits[0].description and ", got " not in message:

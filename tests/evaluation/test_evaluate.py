@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import ConfigError, DataError, PredictionsError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.evaluate import compare, evaluate, evaluate_scores
 from dermfuse.evaluation.matching import Coverage, ScoredImages
 from dermfuse.predictions.folder import Manifest, write_manifest
+from dermfuse.records import Estimate
 
 LABELS = {"a": "benign", "b": "malignant", "c": "benign", "d": "malignant"}
 SCORES = {"a": 0.1, "b": 0.9, "c": 0.6, "d": 0.5}

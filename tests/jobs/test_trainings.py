@@ -140,7 +140,7 @@ def test_a_failing_run_is_reported_with_its_error_and_the_rest_continue(place: W
         ("failed", "no weights."),
         ("failed", "ValueError: a fault"),
         ("failed", "ended by signal 9"),
-        ("failed", "ended with status 0 and without a word"),
+        ("failed", "ended with status 0 and without a message"),
         ("trained", ""),
     ]
 

@@ -14,7 +14,7 @@ import type { Reply, Request } from "./worker/protocol";
 
 const MOST_THREADS = 4;
 const TICK_MS = 10_000; // counted, so that a machine's sleep is no silence
-const MOST_TICKS = 18; // three minutes without a word: the worker is gone, though nobody says so
+const MOST_TICKS = 18; // three minutes without a message: the worker is gone, though nobody says so
 const threads = self.crossOriginIsolated
   ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1)
   : 1;
@@ -155,7 +155,7 @@ function isBroken(): boolean {
   return document.body.dataset["state"] === "failed";
 }
 
-/** Ends a worker that cannot go on, and says so. */
+/** Ends a worker that cannot continue, and says so. */
 function stop(message: string): void {
   working.then((worker) => worker.terminate(), () => undefined);
   fail(message);

@@ -1,6 +1,4 @@
-"""Paths in, a results folder out: the Analyzer over many images.
-
-Many images to one results folder: in order, in parallel, resumable, in flat memory.
+"""Many images to one results folder: in order, in parallel, resumable, in flat memory.
 
     analysis.json     what made the results: release, settings
     results.jsonl     one line per image, in the order they were given
@@ -50,7 +48,7 @@ from dermfuse.folders import (
 )
 from dermfuse.imaging.reading import Read, read_any
 from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
-from dermfuse.report.words import MISSED
+from dermfuse.report import MISSED
 
 FORMAT = 2
 """From 2 on an image that is withheld has no outline and no measures."""
@@ -172,7 +170,7 @@ def analyze_paths(
         DataError: Nothing is given, or a path does not exist or holds no image.
         ConfigError: No Ray answers at the address.
         DependencyError: Ray is asked for and not installed.
-        RunError: As for ``run_folder``; or Ray's workers cannot continue.
+        RunError: See ``run_folder``; or Ray's workers cannot continue.
         StorageError: The folder cannot be written.
     """
     out = Path(out)
@@ -199,27 +197,6 @@ def identity(analyzer: Analyzer) -> dict[str, Any]:
         "looks": analyzer.looks,
         "score_all": analyzer.score_all,
     }
-
-
-def _line_source(
-    analyzer: Analyzer, out: Path, options: BulkOptions, stack: ExitStack
-) -> LineSource:
-    """Returns where the lines come from: threads here, or the workers of a Ray meanwhile."""
-    if options.ray is not None:
-        from dermfuse.analysis.ray import analyze_of, connect, from_workers  # noqa: PLC0415 — an extra
-
-        workers = stack.enter_context(connect(options.ray, workers=options.threads))
-        analyze = analyze_of(analyzer, thumbnail=options.report)
-        return from_workers(analyze, workers=workers, max_pixels=analyzer.max_pixels)
-    threads = options.threads or 1
-    decoders = analyzer.decoders
-    if decoders is None:
-        limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
-        decoders = stack.enter_context(Decoders(threads, limits=limits))
-        decoders.start(threads)
-    pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
-    summarize = summarize_with(analyzer, thumbnail=options.report, pictures=pictures)
-    return in_threads(summarize, threads=threads, read=decoders.read)
 
 
 def in_threads(analyze: Analyze, *, threads: int = 1, read: Read = read_any) -> LineSource:
@@ -339,6 +316,27 @@ def read_results(folder: str | Path) -> Iterator[dict[str, Any]]:
                     action="Call the same dermfuse analyze again: it keeps what is whole",
                 )
             yield record
+
+
+def _line_source(
+    analyzer: Analyzer, out: Path, options: BulkOptions, stack: ExitStack
+) -> LineSource:
+    """Returns where the lines come from: threads here, or the workers of a Ray meanwhile."""
+    if options.ray is not None:
+        from dermfuse.analysis.ray import analyze_of, connect, from_workers  # noqa: PLC0415 — an extra
+
+        workers = stack.enter_context(connect(options.ray, workers=options.threads))
+        analyze = analyze_of(analyzer, thumbnail=options.report)
+        return from_workers(analyze, workers=workers, max_pixels=analyzer.max_pixels)
+    threads = options.threads or 1
+    decoders = analyzer.decoders
+    if decoders is None:
+        limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
+        decoders = stack.enter_context(Decoders(threads, limits=limits))
+        decoders.start(threads)
+    pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
+    summarize = summarize_with(analyzer, thumbnail=options.report, pictures=pictures)
+    return in_threads(summarize, threads=threads, read=decoders.read)
 
 
 def _claim(out: Path, identity: dict[str, Any], *, resume: bool) -> None:

@@ -89,7 +89,7 @@ def pack_results(results: str | Path, out: str | Path) -> SubmissionReport:
         out: Where to write; new or empty.
 
     Raises:
-        DermfuseError: As for ``convert_results``, or an image was withheld.
+        DermfuseError: See ``convert_results``; or an image was withheld.
     """
     results, out = Path(results), Path(out)
     require_free(out, what="predictions")

@@ -65,6 +65,9 @@ _ONE_THREAD = dict.fromkeys(
 )
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE")
 
+PATIENT_SECONDS = 60.0
+"""For a file of a folder, where nobody waits and a slow one is better read than lost."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderLimits:
@@ -93,10 +96,6 @@ class DecoderLimits:
             raise ConfigError(f"decoders of {self.memory_mb} MB", expected=f"{_LEAST_MB} or more")
         if not 0.1 <= self.seconds < 1e6:
             raise ConfigError(f"{self.seconds:g} s to decode a file", expected="0.1 or more")
-
-
-PATIENT_SECONDS = 60.0
-"""For a file of a folder, where nobody waits and a slow one is better read than lost."""
 
 
 class Decoders:

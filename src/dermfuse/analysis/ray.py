@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 — Ray is an extra
 
-
 LOCAL = "local"
 """The address that starts Ray on this machine, for this call alone."""
 MOST_IN_BLOCK = 32
@@ -99,6 +98,59 @@ def connect(address: str, *, workers: int | None = None) -> Iterator[int]:
             ray.shutdown()
 
 
+def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIXELS) -> LineSource:
+    """Returns a source of lines that has images read and analysed by Ray Data's actors.
+
+    All images are drawn before the first is analysed. Ray is connected already.
+
+    Args:
+        build: Makes what analyses, in the worker.
+        workers: How many actors, one processor each.
+        max_pixels: The most pixels that an image may have.
+    """
+
+    def produce(works: Iterator[Work]) -> Generator[bytes | int, None, None]:
+        import ray
+
+        places = array("q")
+        new = enumerate(_new(works, places, workers=workers))
+        blocks = [ray.put(_pack(block, number)) for number, block in new]
+        lines = _score(blocks, (build, max_pixels), workers=workers)
+        for place in places:
+            yield next(lines) if place == _NEW else place
+
+    return produce
+
+
+def analyze_of(analyzer: Analyzer, *, thumbnail: bool) -> BuildAnalyze:
+    """Returns what makes the same analyzer in a worker; its release goes to Ray's object store.
+
+    Args:
+        analyzer: Whose release, operating point and looks are used.
+        thumbnail: Whether lines have one.
+
+    Raises:
+        ReleaseError: A file of the release is gone.
+    """
+    import ray
+
+    parcel = pack_release(analyzer.folder)
+    stored, digest = ray.put(parcel), parcel.digest
+    settings: dict[str, Any] = {
+        "operating_point": analyzer.operating_point.name,
+        "looks": analyzer.looks,
+        "score_all": analyzer.score_all,
+    }
+
+    def build() -> Analyze:
+        with TemporaryDirectory(prefix="dermfuse-release-") as folder:
+            parcel: Parcel = ray.get(stored)
+            parcel.unpack(Path(folder), digest=digest)
+            return summarize_with(Analyzer(folder, **settings), thumbnail=thumbnail)
+
+    return build
+
+
 def _start(address: str, workers: int | None) -> None:
     import ray
 
@@ -154,59 +206,6 @@ def _unreachable(address: str, reason: str) -> ConfigError:
         expected=_EXPECTED,
         action="Check the address; of a cluster with a token also RAY_AUTH_MODE, RAY_AUTH_TOKEN",
     )
-
-
-def from_workers(build: BuildAnalyze, *, workers: int, max_pixels: int = MAX_PIXELS) -> LineSource:
-    """Returns a source of lines that has images read and analysed by Ray Data's actors.
-
-    All images are drawn before the first is analysed. Ray is connected already.
-
-    Args:
-        build: Makes what analyses, in the worker.
-        workers: How many actors, one processor each.
-        max_pixels: The most pixels that an image may have.
-    """
-
-    def produce(works: Iterator[Work]) -> Generator[bytes | int, None, None]:
-        import ray
-
-        places = array("q")
-        new = enumerate(_new(works, places, workers=workers))
-        blocks = [ray.put(_pack(block, number)) for number, block in new]
-        lines = _score(blocks, (build, max_pixels), workers=workers)
-        for place in places:
-            yield next(lines) if place == _NEW else place
-
-    return produce
-
-
-def analyze_of(analyzer: Analyzer, *, thumbnail: bool) -> BuildAnalyze:
-    """Returns what makes the same analyzer in a worker; its release goes to Ray's object store.
-
-    Args:
-        analyzer: Whose release, operating point and looks are used.
-        thumbnail: Whether lines have one.
-
-    Raises:
-        ReleaseError: A file of the release is gone.
-    """
-    import ray
-
-    parcel = pack_release(analyzer.folder)
-    stored, digest = ray.put(parcel), parcel.digest
-    settings: dict[str, Any] = {
-        "operating_point": analyzer.operating_point.name,
-        "looks": analyzer.looks,
-        "score_all": analyzer.score_all,
-    }
-
-    def build() -> Analyze:
-        with TemporaryDirectory(prefix="dermfuse-release-") as folder:
-            parcel: Parcel = ray.get(stored)
-            parcel.unpack(Path(folder), digest=digest)
-            return summarize_with(Analyzer(folder, **settings), thumbnail=thumbnail)
-
-    return build
 
 
 class _Scorer:

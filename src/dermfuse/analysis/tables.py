@@ -1,11 +1,9 @@
-"""What is made of ``results.jsonl``, and what of an image lies beside it.
+"""What is made of ``results.jsonl``: ``results.csv``, ``errors.csv``, report pages and pictures.
 
-``results.csv``, ``errors.csv`` and the report's pages: their columns, counts and order are noted
-while the lines pass, 8 bytes an image; then each reads the lines it shows once. Columns are
-whatever the records hold, flattened in the order they appear: a field that is added to the record
-needs no change here.
-
-Overlays, masks and thumbnails of the images.
+Columns, counts and order of tables and pages are noted while the lines pass, 8 bytes an image; then
+each reads the lines it shows once. Columns are whatever the records hold, flattened in the order
+they appear: a field that is added to the record needs no change here. Overlays and masks of an
+image lie beside them, its thumbnail in its line.
 """
 
 import base64
@@ -41,8 +39,8 @@ from dermfuse.folders import (
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
+from dermfuse.report import UNLIKE, WITHHELD
 from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
-from dermfuse.report.words import UNLIKE, WITHHELD
 
 _MOST_NAMED = 100  # of what failed or is withheld; all stand in the tables
 _NOT_COLUMNS = ("file", "thumbnail")
@@ -61,6 +59,19 @@ CLOSE = 0.5
 those change when the image is compressed, cropped, halved or lit a little (docs/library.md)."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _WITHHELD_RANK, _FAILED_RANK = math.inf, -math.inf
+
+_PICTURES = {
+    "mask": ("masks", ".png"),
+    "outline": ("overlays", ".outline.png"),
+    "activation": ("overlays", ".activation.png"),
+}
+"""The folder of each kind of picture, and what its name ends in."""
+_NAME_BYTES = 230  # a suffix takes 15; atomic_write shortens the unfinished file's name itself
+_PATH_BYTES = 1500  # of 4,096 that a path may have, the results folder's own included
+THUMBNAIL_PX = 160
+"""Longer side of the pictures in a report."""
+
+_THUMBNAIL_QUALITY = 75
 
 
 @dataclass(slots=True)
@@ -250,39 +261,6 @@ def image_row(record: Mapping[str, Any]) -> ImageRow:
     )
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_write(path) as handle:
-        text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
-        # A name may hold anything: what is not quoted can end a cell or a row, and begin a formula.
-        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(map(_cell, columns))
-        writer.writerows(map(_cell, row) for row in rows)
-        text.detach()
-
-
-def _cell(value: object) -> object:
-    """Returns a cell; text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
-_PICTURES = {
-    "mask": ("masks", ".png"),
-    "outline": ("overlays", ".outline.png"),
-    "activation": ("overlays", ".activation.png"),
-}
-"""The folder of each kind of picture, and what its name ends in."""
-_NAME_BYTES = 230  # a suffix takes 15; atomic_write shortens the unfinished file's name itself
-_PATH_BYTES = 1500  # of 4,096 that a path may have, the results folder's own included
-THUMBNAIL_PX = 160
-"""Longer side of the pictures in a report."""
-
-_THUMBNAIL_QUALITY = 75
-
-
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """Which pictures of an analysis are written, beside its line of results.
@@ -367,6 +345,64 @@ def picture_file(results: Path, name: str, kind: str) -> Path:
     return results / folder / f"{_short(name)}{ending}"
 
 
+def summarize_with(
+    analyzer: Analyzer, *, thumbnail: bool, pictures: Pictures | None = None
+) -> Analyze:
+    """Returns a function from pixels and a name to a record: no outline, perhaps a thumbnail.
+
+    Args:
+        analyzer: Asked about every image.
+        thumbnail: Whether the records have one.
+        pictures: What else is written; None writes nothing.
+    """
+
+    def summarize(image: NDArray[np.uint8], name: str) -> dict[str, Any]:
+        analysis = analyzer.analyze_pixels(image, name)
+        if pictures is not None:
+            pictures.write(analysis)
+        record = analysis.to_dict(with_outline=False)
+        if thumbnail:
+            small = draw_thumbnail(analysis.image, analysis.mask)
+            record["thumbnail"] = base64.b64encode(small).decode()
+        return record
+
+    return summarize
+
+
+def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> bytes:
+    """Returns a small JPEG of an image with the lesion outlined.
+
+    Args:
+        image: RGB, (H, W, 3).
+        mask: The lesion, (H, W); None draws no outline.
+    """
+    small = reduce_image(image, long_side_px=THUMBNAIL_PX).image
+    if mask is not None:
+        small = draw_outline(small, reduce_mask(mask, long_side_px=THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    Image.fromarray(small).save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_write(path) as handle:
+        text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
+        # A name may hold anything: what is not quoted can end a cell or a row, and begin a formula.
+        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(map(_cell, columns))
+        writer.writerows(map(_cell, row) for row in rows)
+        text.detach()
+
+
+def _cell(value: object) -> object:
+    """Returns a cell; text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
 def _keep_of(folder: Path, kept: set[int]) -> None:
     """Removes the pictures below a folder that are not kept, and folders that are empty then."""
     for where in reversed(folders_below(folder)):
@@ -405,42 +441,3 @@ def _folder_name(name: str) -> str:
     if not name.rstrip("_").lower().endswith(".png"):
         return name
     return short_name(f"{name}_", most_bytes=NAME_BYTES)
-
-
-def summarize_with(
-    analyzer: Analyzer, *, thumbnail: bool, pictures: Pictures | None = None
-) -> Analyze:
-    """Returns a function from pixels and a name to a record: no outline, perhaps a thumbnail.
-
-    Args:
-        analyzer: Asked about every image.
-        thumbnail: Whether the records have one.
-        pictures: What else is written; None writes nothing.
-    """
-
-    def summarize(image: NDArray[np.uint8], name: str) -> dict[str, Any]:
-        analysis = analyzer.analyze_pixels(image, name)
-        if pictures is not None:
-            pictures.write(analysis)
-        record = analysis.to_dict(with_outline=False)
-        if thumbnail:
-            small = draw_thumbnail(analysis.image, analysis.mask)
-            record["thumbnail"] = base64.b64encode(small).decode()
-        return record
-
-    return summarize
-
-
-def draw_thumbnail(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> bytes:
-    """Returns a small JPEG of an image with the lesion outlined.
-
-    Args:
-        image: RGB, (H, W, 3).
-        mask: The lesion, (H, W); None draws no outline.
-    """
-    small = reduce_image(image, long_side_px=THUMBNAIL_PX).image
-    if mask is not None:
-        small = draw_outline(small, reduce_mask(mask, long_side_px=THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    Image.fromarray(small).save(buffer, format="JPEG", quality=_THUMBNAIL_QUALITY)
-    return buffer.getvalue()

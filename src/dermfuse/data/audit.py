@@ -1,4 +1,4 @@
-"""What a folder of ISIC 2016 holds beside what it should, and which images show one photograph.
+"""What a dataset folder lacks, and which of its images show one photograph.
 
 ``verify_isic2016`` counts images, classes and masks and lists missing and odd files. Every image
 and mask is decoded once. Nothing stops at the first odd file: whoever has to repair a folder wants
@@ -85,7 +85,7 @@ class DuplicatePair:
         second_id: The other image.
         second_split: Its split.
         orientation: How the second has to be turned (counter-clockwise) to show the first.
-        correlation: Of the 64 x 64 grey thumbnails, in [-1, 1].
+        correlation: How well the 64 x 64 grey thumbnails correlate, in [-1, 1].
         labels_agree: Whether both carry the same label; None where one has none.
     """
 
@@ -249,6 +249,51 @@ def verify_isic2016(
     )
 
 
+def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
+    """Returns the exact and near duplicates of a data set, within and across its splits.
+
+    Args:
+        data: A folder, or several that are joined; one split is enough.
+        progress: Called with (images read, all images).
+
+    Raises:
+        DataError: A folder holds images of neither split, or folders contradict each other.
+    """
+    splits = [split for split in SPLITS if has_split(data, split)]
+    if not splits:
+        require_split(data, "train")  # raises, saying where it looked
+    lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
+    found = list(in_threads(_fingerprint, lesions, progress=progress))
+    prints = [one for one in found if isinstance(one, _Print)]
+    return AuditReport(
+        folders=list_folders(data),
+        image_count=len(prints),
+        pairs=_pairs(prints),
+        unreadable=tuple(one for one in found if isinstance(one, str)),
+    )
+
+
+def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns 64 bits per thumbnail that rescaling and re-exposure hardly change.
+
+    The bits say which of the 8 x 8 lowest cosine coefficients lie above their median; the
+    constant one says only how bright the image is, and is left at -1.
+
+    Args:
+        thumbnails: Grey, (N, 64, 64).
+
+    Returns:
+        1 and -1, (N, 64).
+    """
+    frequency, position = np.arange(_FREQUENCIES), np.arange(_THUMBNAIL_PX)
+    basis = np.cos(np.pi / _THUMBNAIL_PX * (position + 0.5) * frequency[:, None])  # (8, 64)
+    coefficients = basis @ thumbnails.astype(np.float64) @ basis.T  # (N, 8, 8)
+    flat = coefficients.reshape(len(thumbnails), -1)  # (N, 64)
+    bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
+    bits[:, 0] = False
+    return np.where(bits, np.float32(1), np.float32(-1))
+
+
 def _report(
     data: Dataset, label_errors: Sequence[DataError], found: Sequence[tuple[list[OddFile], str]]
 ) -> SplitReport:
@@ -324,30 +369,6 @@ class _Print:
     thumbnail: NDArray[np.float32]  # (64, 64)
 
 
-def audit(data: DataFolders, *, progress: Callable[[int, int], None] | None = None) -> AuditReport:
-    """Returns the exact and near duplicates of a data set, within and across its splits.
-
-    Args:
-        data: A folder, or several that are joined; one split is enough.
-        progress: Called with (images read, all images).
-
-    Raises:
-        DataError: A folder holds images of neither split, or folders contradict each other.
-    """
-    splits = [split for split in SPLITS if has_split(data, split)]
-    if not splits:
-        require_split(data, "train")  # raises, saying where it looked
-    lesions = [(split, les) for split in splits for les in load_dataset(data, split).lesions]
-    found = list(in_threads(_fingerprint, lesions, progress=progress))
-    prints = [one for one in found if isinstance(one, _Print)]
-    return AuditReport(
-        folders=list_folders(data),
-        image_count=len(prints),
-        pairs=_pairs(prints),
-        unreadable=tuple(one for one in found if isinstance(one, str)),
-    )
-
-
 def _fingerprint(item: tuple[SplitName, Lesion]) -> _Print | str:
     """Returns an image's print, or a sentence saying why there is none."""
     split, lesion = item
@@ -420,27 +441,6 @@ def _near(thumbnails: NDArray[np.float32]) -> Iterator[tuple[tuple[int, int], fl
                 correlation = float(vectors[first] @ turned_vectors[second])
                 if first < second and correlation >= NEAR_CORRELATION:
                     yield (first, second), correlation, orientation
-
-
-def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns 64 bits per thumbnail that rescaling and re-exposure hardly change.
-
-    The bits say which of the 8 x 8 lowest cosine coefficients lie above their median; the
-    constant one says only how bright the image is, and is left at -1.
-
-    Args:
-        thumbnails: Grey, (N, 64, 64).
-
-    Returns:
-        1 and -1, (N, 64).
-    """
-    frequency, position = np.arange(_FREQUENCIES), np.arange(_THUMBNAIL_PX)
-    basis = np.cos(np.pi / _THUMBNAIL_PX * (position + 0.5) * frequency[:, None])  # (8, 64)
-    coefficients = basis @ thumbnails.astype(np.float64) @ basis.T  # (N, 8, 8)
-    flat = coefficients.reshape(len(thumbnails), -1)  # (N, 64)
-    bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
-    bits[:, 0] = False
-    return np.where(bits, np.float32(1), np.float32(-1))
 
 
 def _normalised(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""The augmentation plan: a seeded table of transforms, one row per training sample.
+"""The augmentation plan, a seeded table of transforms, and the pairs of the discriminant network.
 
 The paper augments 900 images to 4,430 (classification) and 6,900 (segmentation) by rotation,
 mirroring, centre crop, brightness and occlusion, before training (section III-A-1). Here that
-set is a table of (source image, transform, parameters); ``dermfuse.data.loaders`` applies a row
-whenever it is trained on, so nothing is copied to disk.
+set is a table of (source image, transform, parameters), one row per training sample;
+``dermfuse.data.loaders`` applies a row whenever it is trained on, so nothing is copied to disk.
 
 **The paper's plan tells the label.** Every image stands in it once as it is. With 3 copies of a
 benign and 13 of a malignant image, an untouched row is malignant in 19 of 100 cases and a
@@ -15,12 +15,10 @@ Every image draws from a generator of its own, seeded by the run's seed and the 
 image that is missing changes no other image's rows. ``augment.fresh`` draws the paper's transforms
 anew in every epoch; the originals stay, and so does what they tell.
 
-Pairs of images for the discriminant network, by the paper's two methods.
-
-A training step sees two streams, a and b. Stream a is a shuffled batch. Stream b is
-the same batch permuted so that nearly all pairs are same-class pairs (Method 1), or a
-second, independently shuffled batch, which holds more different-class pairs (Method 2).
-They alternate 1 : 4 over the iterations.
+A training step of the discriminant network sees two streams of images, a and b. Stream a is a
+shuffled batch. Stream b is the same batch permuted so that nearly all pairs are same-class pairs
+(Method 1), or a second, independently shuffled batch, which holds more different-class pairs
+(Method 2). They alternate 1 : 4 over the iterations.
 """
 
 import zlib
@@ -32,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.config import AugmentConfig
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 
 _DIHEDRAL = 8
 # How often a label-blind draw moves or recolours, and how often it degrades or hides.
@@ -47,6 +45,12 @@ _NEUTRAL: Mapping[str, float] = (
 _Column = NDArray[np.float64] | NDArray[np.int64]
 _Table = dict[str, Any]  # columns of a plan by name, as they are drawn
 
+Labels = NDArray[np.integer[Any]]
+"""Class labels of a batch, 0 benign / 1 malignant."""
+
+CYCLE = 5
+"""Iterations in one round of the alternation: one of Method 1, four of Method 2."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -60,7 +64,7 @@ class Plan:
             and above 1 the image is reflected at its border.
         angle: Degrees counter-clockwise about the centre, in the frame's true aspect, (n,) float32.
         stretch: Width of the window beside its height, 1 leaves it, (n,) float32.
-        shift: Of the window, down and right, as fractions of the frame, (n, 2) float32.
+        shift: By which the window moves, down and right, as fractions of the frame, (n, 2) float32.
         resolution: By which the image is reduced and enlarged again, 1 leaves it, (n,) float32.
         blur: Standard deviation of a Gaussian, as a fraction of the side, (n,) float32.
         brightness: Factor on every pixel, 1 leaves it, (n,) float32.
@@ -69,7 +73,7 @@ class Plan:
         hue: Turn of the colours as a fraction of the circle, (n,) float32.
         noise: Standard deviation of Gaussian noise, images in [0, 1], (n,) float32; the noise
             itself is drawn whenever the row is trained on.
-        quality: Of a JPEG-like quantisation, 1 to 99; 100 is none, (n,) float32.
+        quality: JPEG quality that the quantisation imitates, 1 to 99; 100 is none, (n,) float32.
         occlusion: Box of black pixels: top, left, height, width as fractions of the frame;
             zeros are none, (n, 4) float32. It hides pixels, not truth: the mask is left alone.
     """
@@ -142,7 +146,7 @@ def classification_plan(
         image_ids: The source images.
         labels: Their labels, in the same order.
         config: Copies and strengths.
-        seed: Of the run.
+        seed: The run's seed.
         epoch: Which the transforms are drawn for; 0 draws the plan that is made once.
 
     Paper:
@@ -183,6 +187,55 @@ def segmentation_plan(
     favoured = set(np.argsort(lot, kind="stable")[:rest].tolist())
     draws = [each + (index in favoured) for index in range(len(image_ids))]
     return _plan(image_ids, draws, config, seed=seed, epoch=epoch)
+
+
+def match_same_class(labels: Labels) -> NDArray[np.int64]:
+    """Returns the permutation that turns stream a into stream b by Method 1.
+
+    The labels are walked from first to last; indices of equal label are matched two by
+    two and swap places. What is left of the two classes is matched across them; an index
+    left alone keeps its place.
+
+    Args:
+        labels: Those of the shuffled batch, (N,), 0 benign or 1 malignant.
+
+    Returns:
+        ``partner`` (N,), an involution: image i is paired with image ``partner[i]``, and
+        ``partner[partner[i]] == i``. At most one matched pair has unequal labels.
+
+    Raises:
+        ValueError: If labels are not a vector of 0 and 1.
+
+    Paper:
+        Section III-B-2, Method 1. The paper leaves open what becomes of an odd count.
+
+    Example:
+        >>> match_same_class(np.array([0, 1, 0, 0, 1, 1])).tolist()
+        [2, 4, 0, 5, 1, 3]
+    """
+    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels are not a vector of 0 (benign) and 1 (malignant)")
+    partner = np.arange(len(labels), dtype=np.int64)
+    left: list[int] = []
+    for label in (0, 1):
+        indices = np.flatnonzero(labels == label)
+        pairs = indices[: len(indices) // 2 * 2].reshape(-1, 2)  # (pairs, 2)
+        partner[pairs] = pairs[:, ::-1]
+        left += indices[pairs.size :].tolist()
+    partner[left] = left[::-1]
+    return partner
+
+
+def pairing_method(iteration: int) -> Literal[1, 2]:
+    """Returns which method makes the pairs of an iteration: 1, 2, 2, 2, 2, 1, 2, ...
+
+    Args:
+        iteration: The training's iteration, counted from 0 and not restarted by an epoch.
+
+    Paper:
+        Section III-B-2: "used at a frequency of 1: 4".
+    """
+    return 1 if iteration % CYCLE == 0 else 2
 
 
 def _plan(
@@ -293,59 +346,3 @@ def _gather(tables: Sequence[_Table], source: NDArray[np.int64]) -> Plan:
 def _generator(seed: int, image_id: str, purpose: str, epoch: int = 0) -> np.random.Generator:
     of_epoch = [epoch] if epoch else []
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}:{image_id}".encode()), *of_epoch])
-
-
-Labels = NDArray[np.integer[Any]]
-"""Class labels of a batch, 0 benign / 1 malignant."""
-
-CYCLE = 5
-"""Iterations in one round of the alternation: one of Method 1, four of Method 2."""
-
-
-def match_same_class(labels: Labels) -> NDArray[np.int64]:
-    """Returns the permutation that turns stream a into stream b by Method 1.
-
-    The labels are walked from first to last; indices of equal label are matched two by
-    two and swap places. What is left of the two classes is matched across them; an index
-    left alone keeps its place.
-
-    Args:
-        labels: Of the shuffled batch, (N,), 0 benign or 1 malignant.
-
-    Returns:
-        ``partner`` (N,), an involution: image i is paired with image ``partner[i]``, and
-        ``partner[partner[i]] == i``. At most one matched pair has unequal labels.
-
-    Raises:
-        ValueError: If labels are not a vector of 0 and 1.
-
-    Paper:
-        Section III-B-2, Method 1. The paper leaves open what becomes of an odd count.
-
-    Example:
-        >>> match_same_class(np.array([0, 1, 0, 0, 1, 1])).tolist()
-        [2, 4, 0, 5, 1, 3]
-    """
-    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels are not a vector of 0 (benign) and 1 (malignant)")
-    partner = np.arange(len(labels), dtype=np.int64)
-    left: list[int] = []
-    for label in (0, 1):
-        indices = np.flatnonzero(labels == label)
-        pairs = indices[: len(indices) // 2 * 2].reshape(-1, 2)  # (pairs, 2)
-        partner[pairs] = pairs[:, ::-1]
-        left += indices[pairs.size :].tolist()
-    partner[left] = left[::-1]
-    return partner
-
-
-def pairing_method(iteration: int) -> Literal[1, 2]:
-    """Returns which method makes the pairs of an iteration: 1, 2, 2, 2, 2, 1, 2, ...
-
-    Args:
-        iteration: Of the training, counted from 0 and not restarted by an epoch.
-
-    Paper:
-        Section III-B-2: "used at a frequency of 1: 4".
-    """
-    return 1 if iteration % CYCLE == 0 else 2

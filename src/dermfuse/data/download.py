@@ -71,8 +71,8 @@ class DownloadedPart:
         name: As in ``PARTS``.
         file_name: The challenge's file.
         was_present: Whether it lay there already and nothing was fetched.
-        size_bytes: Of the file that was fetched, else 0.
-        sha256: Of the file that was fetched, else empty.
+        size_bytes: The size of the file if it was fetched, else 0.
+        sha256: The digest of the file if it was fetched, else empty.
         checks: The checks it passed.
     """
 
@@ -120,6 +120,50 @@ def download_isic2016(
         folder.mkdir(parents=True, exist_ok=True)
     read_sums(folder / SUMS_NAME)  # refuses a damaged one before hours of fetching
     return tuple(_obtain(folder, part, base_url, progress, attempts) for part in parts)
+
+
+def published_sum(headers: Mapping[str, str]) -> str:
+    """Returns the checksum that a server states of a whole file, as pooch has it; or nothing.
+
+    Example:
+        >>> published_sum({"Server": "AmazonS3", "ETag": '"0123456789abcdef0123456789abcdef"'})
+        'md5:0123456789abcdef0123456789abcdef'
+    """
+    try:
+        digest = base64.b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) == 32:  # others are sums of parts
+        return f"sha256:{digest.hex()}"
+    # Amazon's ETag is the MD5 of an object sent in one piece, unless its own keys encrypt it.
+    from_amazon = "x-amz-request-id" in headers or headers.get("Server") == "AmazonS3"
+    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    match = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
+    return f"md5:{match[1]}" if match and from_amazon and not encrypted else ""
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file name in a file that ``sha256sum`` wrote, if it exists.
+
+    Raises:
+        DataError: A line is no sum and name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    sums = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line.strip())
+        if match:
+            sums[match[2]] = match[1].lower()
+        elif line.strip():
+            raise DataError(
+                f"{path}, line {number}: {line.strip()[:40]!r}",
+                expected="64 hexadecimal digits, two spaces and a file name",
+                action="Correct the line, or remove the file",
+            )
+    return sums
 
 
 def _obtain(
@@ -254,26 +298,6 @@ class _Bar:
         """Leaves the last count as it is."""
 
 
-def published_sum(headers: Mapping[str, str]) -> str:
-    """Returns the checksum that a server states of a whole file, as pooch has it; or nothing.
-
-    Example:
-        >>> published_sum({"Server": "AmazonS3", "ETag": '"0123456789abcdef0123456789abcdef"'})
-        'md5:0123456789abcdef0123456789abcdef'
-    """
-    try:
-        digest = base64.b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
-    except ValueError:
-        digest = b""
-    if len(digest) == 32:  # others are sums of parts
-        return f"sha256:{digest.hex()}"
-    # Amazon's ETag is the MD5 of an object sent in one piece, unless its own keys encrypt it.
-    from_amazon = "x-amz-request-id" in headers or headers.get("Server") == "AmazonS3"
-    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
-    match = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
-    return f"md5:{match[1]}" if match and from_amazon and not encrypted else ""
-
-
 def _compare(name: str, check: str, found: object, wanted: object, source: str) -> None:
     if found != wanted:
         raise DataError(
@@ -365,27 +389,3 @@ def _storage_faults(path: Path) -> Iterator[None]:
             expected="a writable folder with free space",
             action="Free some space or choose another folder",
         ) from error
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file name in a file that ``sha256sum`` wrote, if it exists.
-
-    Raises:
-        DataError: A line is no sum and name.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return {}
-    sums = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line.strip())
-        if match:
-            sums[match[2]] = match[1].lower()
-        elif line.strip():
-            raise DataError(
-                f"{path}, line {number}: {line.strip()[:40]!r}",
-                expected="64 hexadecimal digits, two spaces and a file name",
-                action="Correct the line, or remove the file",
-            )
-    return sums

@@ -30,6 +30,7 @@ from dermfuse.data.groups import GROUPS_NAME, GroupLine, find_unknown, join_grou
 from dermfuse.data.isic2016 import (
     SPLITS,
     Dataset,
+    Label,
     SplitFiles,
     SplitName,
     Totals,
@@ -44,7 +45,6 @@ from dermfuse.data.isic2016 import (
     locate_split,
     read_files,
 )
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError, ImageError
 from dermfuse.imaging.masks import has_mask_name, image_of_mask
 from dermfuse.imaging.preprocess import image_files, is_plain_file, read_image, squeeze
@@ -224,6 +224,42 @@ def verify_join(data: DataFolders) -> JoinReport:
     )
 
 
+def same_photograph(one: Path, other: Path) -> bool:
+    """Returns whether two files show the same photograph, at whichever size and quality.
+
+    Raises:
+        ImageError: One of them cannot be read.
+    """
+    images = read_image(one), read_image(other)
+    a, b = (image.shape[1] / image.shape[0] for image in images)
+    if abs(a / b - 1) > _ASPECT_TOLERANCE:
+        return False
+    thumbnails = [squeeze(image, _THUMBNAIL_PX).astype(np.int16) for image in images]
+    return bool(np.abs(thumbnails[0] - thumbnails[1]).max() <= SAME_PHOTOGRAPH_LEVELS)
+
+
+def load_truth(data: DataFolders) -> Truth:
+    """Returns the labels and the masks in a folder, or joined from several.
+
+    Of an image that several folders have a mask of, that of the first one named counts.
+
+    Raises:
+        DataError: A folder is missing, holds no truth, or holds a label file that is damaged; or
+            two folders label one image differently.
+    """
+    folders = list_folders(data)
+    truths = [_load_folder(folder) for folder in folders]
+    for error in _label_conflicts(truths):
+        raise error
+    return Truth(
+        source=" and ".join(map(str, folders)),
+        labels=first_of([truth.labels for truth in truths]),
+        masks=first_of([truth.masks for truth in truths]),
+        known=frozenset().union(*(truth.known for truth in truths)),
+        complete=frozenset().union(*(truth.complete for truth in truths)),
+    )
+
+
 def _label_conflicts(files: Iterable[SplitFiles | Truth]) -> Iterator[DataError]:
     """Yields an error for each image that two folders label differently."""
     first: dict[str, tuple[Label, object]] = {}
@@ -252,20 +288,6 @@ def _pixel_conflicts(files: Sequence[SplitFiles]) -> Iterator[DataError]:
     yield from filter(None, in_threads(_compare, sorted(pairs)))
 
 
-def same_photograph(one: Path, other: Path) -> bool:
-    """Returns whether two files show the same photograph, at whichever size and quality.
-
-    Raises:
-        ImageError: One of them cannot be read.
-    """
-    images = read_image(one), read_image(other)
-    a, b = (image.shape[1] / image.shape[0] for image in images)
-    if abs(a / b - 1) > _ASPECT_TOLERANCE:
-        return False
-    thumbnails = [squeeze(image, _THUMBNAIL_PX).astype(np.int16) for image in images]
-    return bool(np.abs(thumbnails[0] - thumbnails[1]).max() <= SAME_PHOTOGRAPH_LEVELS)
-
-
 def _compare(pair: tuple[str, Path, Path]) -> DataError | None:
     """Returns what is wrong with two files of one id, or nothing."""
     image_id, one, other = pair
@@ -287,28 +309,6 @@ def _compare(pair: tuple[str, Path, Path]) -> DataError | None:
 def _compared(one: Path, changed_at: int, other: Path, other_changed_at: int) -> bool:
     """Compares two files once in a process, for a release loads its data many times."""
     return one.read_bytes() == other.read_bytes() or same_photograph(one, other)
-
-
-def load_truth(data: DataFolders) -> Truth:
-    """Returns the labels and the masks in a folder, or joined from several.
-
-    Of an image that several folders have a mask of, that of the first one named counts.
-
-    Raises:
-        DataError: A folder is missing, holds no truth, or holds a label file that is damaged; or
-            two folders label one image differently.
-    """
-    folders = list_folders(data)
-    truths = [_load_folder(folder) for folder in folders]
-    for error in _label_conflicts(truths):
-        raise error
-    return Truth(
-        source=" and ".join(map(str, folders)),
-        labels=first_of([truth.labels for truth in truths]),
-        masks=first_of([truth.masks for truth in truths]),
-        known=frozenset().union(*(truth.known for truth in truths)),
-        complete=frozenset().union(*(truth.complete for truth in truths)),
-    )
 
 
 def _load_folder(folder: Path) -> Truth:

@@ -74,7 +74,7 @@ def find_unknown(lines: Iterable[GroupLine], known: Container[str]) -> Iterator[
     """Yields an error for each line whose image is unknown.
 
     Args:
-        lines: Of all folders.
+        lines: The lines of all folders' lists.
         known: The ids that a folder holds an image, a mask or a label of.
     """
     for each in lines:
@@ -91,7 +91,7 @@ def join_groups(lines: Iterable[GroupLine]) -> dict[str, str]:
     """Returns the smallest image id of each image's group.
 
     Args:
-        lines: Of all folders; groups that have an image in common are one.
+        lines: The lines of all folders' lists; groups that have an image in common are one.
 
     Example:
         >>> a, b = Path("a/groups.csv"), Path("b/groups.csv")
@@ -115,8 +115,8 @@ class LeaveOut:
     """What may not be used.
 
     Args:
-        file_name: Of the list.
-        sha256: Of the list.
+        file_name: The list's file.
+        sha256: The list's SHA-256.
         ids: By part: the ids whose image, mask or label is not used.
     """
 

@@ -22,13 +22,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
+
+
+class Label(IntEnum):
+    """The class of a lesion, as the challenge numbers it."""
+
+    BENIGN = 0
+    MALIGNANT = 1
+
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -299,8 +307,8 @@ def join_files(
 
     Args:
         folders: All of them.
-        split: Of the files.
-        files: Of the folders that hold this split.
+        split: The split that the files belong to.
+        files: What the folders of this split hold.
         groups: The smallest id of each image's group.
     """
     images = first_of([each.images for each in files])
@@ -378,28 +386,6 @@ def find_split(folder: Path, split: SplitName) -> SplitPaths:
             action=f"Fetch ISIC 2016 with: dermfuse data download {folder}",
         )
     return paths
-
-
-def _files_by_id(
-    folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
-) -> dict[str, Path]:
-    """Returns the first file of each id; files of neither name are reported as odd."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        in_folder: dict[str, Path] = {}
-        for path in folder_entries(folder):
-            match = name.fullmatch(path.name)
-            beside = "_Part3B_" in folder.name and also.fullmatch(path.name)
-            if match and is_plain_file(path):
-                image_id = match.group(1).upper()
-                if in_folder.setdefault(image_id, path) != path:
-                    odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
-            elif path.name not in _IGNORED_NAMES and not beside:
-                sentence = f"{folder.name} holds something unknown: {path.name}."
-                if sentence not in odd:  # Part 3B is searched for images and for masks
-                    odd.append(sentence)
-        found = in_folder | found
-    return found
 
 
 def folder_entries(folder: Path) -> list[Path]:
@@ -504,14 +490,37 @@ def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
     for line, row in rows:
         if fault := _find_fault(row, id_index, first_lines):
             found, expected = fault
-            where = f"{path}, line {line}"
+            is_twice = row[id_index] in first_lines
+            action = "Remove one of the two lines" if is_twice else "Correct the line"
             errors.append(
-                DataError(f"{where}: {found}", expected=expected, action="Correct the line")
+                DataError(f"{path}, line {line}: {found}", expected=expected, action=action)
             )
             continue
         labels[row[id_index]] = _LABELS[row[1 - id_index].lower()]
         first_lines[row[id_index]] = line
     return labels, tuple(errors)
+
+
+def _files_by_id(
+    folders: Iterable[Path], name: re.Pattern[str], odd: list[str], *, also: re.Pattern[str]
+) -> dict[str, Path]:
+    """Returns the first file of each id; files of neither name are reported as odd."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        in_folder: dict[str, Path] = {}
+        for path in folder_entries(folder):
+            match = name.fullmatch(path.name)
+            beside = "_Part3B_" in folder.name and also.fullmatch(path.name)
+            if match and is_plain_file(path):
+                image_id = match.group(1).upper()
+                if in_folder.setdefault(image_id, path) != path:
+                    odd.append(f"{folder.name} holds {image_id} more than once: {path.name}.")
+            elif path.name not in _IGNORED_NAMES and not beside:
+                sentence = f"{folder.name} holds something unknown: {path.name}."
+                if sentence not in odd:  # Part 3B is searched for images and for masks
+                    odd.append(sentence)
+        found = in_folder | found
+    return found
 
 
 def _find_fault(

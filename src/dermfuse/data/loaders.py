@@ -1,14 +1,11 @@
 """Images are decoded once, live on the training device, and are augmented there in batches.
 
-What a row of an augmentation plan does to pixels, in batches, on the device they are on.
-
-``PlanTable`` holds what the rows come to: one matrix for all that moves a pixel, one for all that
-changes its colour, and so on. The functions take a batch's part of it and treat all of its images
-at once. On a GPU the shapes are the same in every batch, and nothing is copied to the device, or
-read from it, on the way; on a CPU, where a look at the numbers costs nothing, rows that ask for
+``PlanTable`` holds what the rows of an augmentation plan come to: one matrix for all that moves a
+pixel, one for all that changes its colour, and so on. The functions take a batch's part of it and
+treat all of its images at once: ``warp`` is the one sampling; ``recolour``, ``spoil`` and ``hide_``
+change values. On a GPU the shapes are the same in every batch, and nothing is copied to the device,
+or read from it, on the way; on a CPU, where a look at the numbers costs nothing, rows that ask for
 nothing are left out.
-
-``warp`` is the one sampling; ``recolour``, ``spoil`` and ``hide_`` change values.
 """
 
 import math
@@ -54,6 +51,9 @@ _LUMINANCE_TABLE = (
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
 
+Fit = Literal["squeeze", "letterbox"]
+"""How a frame becomes the square that the network sees; ``data.fit``."""
+
 
 class Effects(NamedTuple):
     """What any row of a plan asks for; the rest is left out."""
@@ -75,8 +75,8 @@ class Draws(NamedTuple):
         shade: Share of the image's mean colour of 0 to 255 that is added to every value, (B, 3).
         gain: Factor on values of 0 to 255, where brightness is all that changes, (B, 1).
         side: To which an image is reduced, in pixels, (B, 1).
-        deviation: Of a Gaussian, in pixels, (B, 1).
-        coarseness: Of the table that cosines are quantised by, (B, 1); 0 is none.
+        deviation: Standard deviation of the Gaussian blur, in pixels, (B, 1).
+        coarseness: Factor of the table that cosines are quantised by, (B, 1); 0 is none.
         noise: Standard deviation, (B, 1).
         box: Top, left, height, width as fractions of the frame, (B, 4).
     """
@@ -148,66 +148,6 @@ class PlanTable:
         return type(self)(self.source.to(device), self.numbers.to(device), self.effects)
 
 
-def _effects(plan: Plan) -> Effects:
-    def differs(**neutral: float) -> bool:
-        return any(bool((getattr(plan, name) != value).any()) for name, value in neutral.items())
-
-    return Effects(
-        moves=differs(mirror=0, rotation=0, crop=1, angle=0, stretch=1, shift=0),
-        colours=differs(contrast=1, saturation=1, hue=0),
-        filters=differs(resolution=1, blur=0),
-        compresses=bool((plan.quality < 100).any()),
-        noise=differs(noise=0),
-        hides=bool((plan.occlusion[:, 2:] > 0).any()),
-    )
-
-
-def _places(plan: Plan, aspects: Tensor) -> Tensor:
-    """Returns the matrices (n, 2, 3) from a place in the result to the one it is taken from.
-
-    Places are -1 to 1 along the squeezed frame. The result is a window of the frame that was
-    mirrored, then turned; a quarter turn has laid the frame on its side.
-    """
-    quarters = torch.from_numpy(plan.rotation)
-    crop, stretch, shift, degrees = (
-        torch.from_numpy(getattr(plan, name)) for name in ("crop", "stretch", "shift", "angle")
-    )
-    aspect = torch.where(quarters % 2 == 1, 1 / aspects, aspects)
-    angle = degrees * (math.pi / 180)
-    cosine, sine = angle.cos() * crop, angle.sin() * crop
-    wide, high = stretch.sqrt(), stretch.rsqrt()
-    down, right = (2 * shift).unbind(dim=1)
-    window = _rows_of_matrices(
-        (cosine * wide, -sine * high / aspect, right), (sine * wide * aspect, cosine * high, down)
-    )
-    across, up = torch.tensor([1.0, 0, -1, 0])[quarters], torch.tensor([0.0, 1, 0, -1])[quarters]
-    side = 1 - 2 * torch.from_numpy(plan.mirror).float()
-    return _rows_of_matrices((side * across, -side * up), (up, across)) @ window
-
-
-def _rows_of_matrices(*rows: tuple[Tensor, ...]) -> Tensor:
-    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-
-
-def _colour_matrix(plan: dict[str, Tensor]) -> Tensor:
-    """Returns what brightness, contrast, saturation and hue do to a colour, (n, 3, 3)."""
-    to_yiq = torch.tensor(_TO_YIQ)
-    turn_of_hue = 2 * math.pi * plan["hue"]
-    cosine = turn_of_hue.cos() * plan["saturation"]
-    sine = turn_of_hue.sin() * plan["saturation"]
-    one, zero = torch.ones_like(cosine), torch.zeros_like(cosine)
-    turned = _rows_of_matrices((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine))
-    factor = (plan["brightness"] * plan["contrast"]).view(-1, 1, 1)
-    from_yiq: Tensor = torch.linalg.inv(to_yiq)
-    return factor * (from_yiq @ turned @ to_yiq)
-
-
-def _coarseness(quality: Tensor) -> Tensor:
-    """Returns the scale of the table of quantisation as libjpeg scales it; 0 for none."""
-    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
-    return torch.where(quality < 100, scale / 255, 0)
-
-
 class Frame(NamedTuple):
     """Constants of squares of one size.
 
@@ -267,7 +207,7 @@ def warp(x: Tensor, place: Tensor) -> Tensor:
 
     Args:
         x: Squeezed frames.
-        place: Of each, ``Draws.place``.
+        place: From places in the result to those in ``x``, ``Draws.place``.
 
     Shape:
         (B, C, S, S) float, (B, 2, 3) -> (B, C, S, S)
@@ -315,79 +255,6 @@ def spoil(x: Tensor, draws: Draws, effects: Effects) -> Tensor:
     return x
 
 
-def _where(asked: Tensor, change: Callable[..., Tensor], x: Tensor, *numbers: Tensor) -> Tensor:
-    """Returns ``x`` changed where it is asked for, (B, 1) bool."""
-    if not _may_look(x):
-        return torch.where(asked.view(-1, 1, 1, 1), change(x, *numbers), x)
-    rows = asked[:, 0].nonzero()[:, 0]
-    if len(rows):
-        x[rows] = change(x[rows], *(each[rows] for each in numbers))
-    return x
-
-
-def _may_look(x: Tensor) -> bool:
-    """Returns whether a look at a number is free: it stops no device but the CPU itself."""
-    return x.device.type == "cpu"
-
-
-def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
-    """Returns ``x`` reduced to ``side`` pixels, enlarged again, and under a Gaussian.
-
-    Each is a matrix on the columns and the same one on the rows. Two triangles take resolution:
-    one as wide as a pixel of the small image, which averages, and one as wide as a pixel of the
-    large one, which interpolates. The Gaussian ends after three deviations, and the image continues
-    behind its border as its reflection.
-    """
-    frame, size = frame_of(x.shape[-1], x.device), x.shape[-1]
-    here, there = frame.at[:, None] + 0.5, frame.at + 0.5
-    side = side.unsqueeze(2)  # (B, 1, 1)
-    scale = size / side
-    reduce = (1 - (here * scale - there).abs_() / scale).clamp_(min=0)  # (B, small, S)
-    reduce = reduce / reduce.sum(dim=2, keepdim=True).clamp_(min=1e-6)
-    found = torch.minimum((here / scale - 0.5).clamp_(min=0), side - 1)
-    enlarge = (1 - (found - frame.at).abs_()).clamp_(min=0)  # (B, S, small)
-    bell = (-0.5 * (frame.steps / deviation.clamp(min=1e-6)).square_()).exp_()  # (B, S + 1)
-    bell = bell * (frame.steps <= (3 * deviation).ceil())
-    blur = bell[:, frame.distances].sum(dim=1)  # (B, S, S)
-    blur = blur / blur.sum(dim=2, keepdim=True)
-    return _on_both_sides((blur @ enlarge @ reduce).unsqueeze(1), x)
-
-
-def _compressed(x: Tensor, coarseness: Tensor) -> Tensor:
-    """Returns ``x`` as blocks of rounded cosines.
-
-    Every channel of YIQ is quantised by the luminance table, scaled as libjpeg scales it: a
-    loss like that of JPEG, not a codec.
-    """
-    frame = frame_of(x.shape[-1], x.device)
-    spectrum = _on_both_sides(frame.cosines, _mixed(frame.to_yiq, x))
-    steps = (frame.table * coarseness.view(-1, 1, 1, 1)).clamp_(min=1 / 255)  # (B, 1, S, S)
-    rounded = (spectrum / steps).round_() * steps
-    return _mixed(frame.from_yiq, _on_both_sides(frame.cosines.T, rounded)).clamp_(0, 1)
-
-
-def _noisy(x: Tensor, level: Tensor) -> Tensor:
-    noise = torch.randn(x.shape, device=x.device)
-    return torch.addcmul(x, noise, level.view(-1, 1, 1, 1)).clamp_(0, 1)
-
-
-def _on_both_sides(across: Tensor, x: Tensor) -> Tensor:
-    """Returns ``A x A'`` of every channel."""
-    return across @ x @ across.mT
-
-
-def _mixed(colours: Tensor, x: Tensor) -> Tensor:
-    return (colours @ x.flatten(2)).view(x.shape)
-
-
-def _cosines() -> Tensor:
-    """Returns the orthonormal cosine transform of eight values, (8, 8)."""
-    at = torch.arange(_BLOCK).float()
-    waves = torch.cos(math.pi / _BLOCK * (at + 0.5) * at[:, None])
-    waves[0] /= math.sqrt(2)
-    return torch.mul(waves, math.sqrt(2 / _BLOCK))
-
-
 def hide_(x: Tensor, box: Tensor) -> Tensor:
     """Blacks out, in place, a box of each image.
 
@@ -408,10 +275,6 @@ def inside_boxes(boxes: Tensor, *, like: Tensor) -> Tensor:
     corner, sides = (boxes * len(at)).round_().view(-1, 2, 2, 1).unbind(dim=1)  # (B, 2, 1)
     inside = (at >= corner) & (at < corner + sides)  # (B, 2, S): of rows, of columns
     return (inside[:, 0, :, None] & inside[:, 1, None, :]).unsqueeze(1)
-
-
-Fit = Literal["squeeze", "letterbox"]
-"""How a frame becomes the square that the network sees; ``data.fit``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,19 +365,6 @@ def fit_back(
     return resize(probability, height, width)
 
 
-def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    if lesion.mask_path is None:
-        raise ImageError(f"{lesion.image_id} has no mask", expected="a mask for every image")
-    mask = read_mask(lesion.mask_path)
-    if mask.shape != shape:
-        raise ImageError(
-            f"{lesion.mask_path} is {mask.shape[1]} x {mask.shape[0]} px",
-            expected=f"its image's size, {shape[1]} x {shape[0]} px",
-            action="Repair or remove the mask",
-        )
-    return mask
-
-
 @dataclass(frozen=True, slots=True)
 class SampleSource:
     """Turns rows of a plan into augmented samples, on the device the images are on.
@@ -585,7 +435,7 @@ class SampleSource:
         have a say, its mean with theirs, (B, 1, S, S) float32 in [0, 1].
 
         Args:
-            rows: Of the plan.
+            rows: The plan's rows of the batch.
             distillation: Weight of the teachers.
         """
         self._require_masks()
@@ -611,14 +461,6 @@ class SampleSource:
     def _require_masks(self) -> None:
         if not self.has_masks:
             raise ValueError("the cache holds no masks")
-
-
-def _truth(maps: Tensor, *, distillation: float) -> Tensor:
-    """Returns masks of 0 and 1, with a share of what teachers say, if they do."""
-    masks = (maps[:, :1] >= 0.5).float()
-    return (
-        masks.lerp(maps[:, 1:] / 255, distillation) if distillation and maps.shape[1] > 1 else masks
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -675,7 +517,7 @@ def pair_schedule(
         rows: The plan rows to train on.
         labels: Labels of all rows of the plan.
         batch_size: Pairs per batch.
-        seed: Of the run.
+        seed: The run's seed.
         epoch: From 0.
 
     Paper:
@@ -692,3 +534,157 @@ def pair_schedule(
             yield PairRows(rows_a, rows_b, torch.from_numpy(partner))
         else:
             yield PairRows(torch.from_numpy(a), torch.from_numpy(b), None)
+
+
+def _effects(plan: Plan) -> Effects:
+    def differs(**neutral: float) -> bool:
+        return any(bool((getattr(plan, name) != value).any()) for name, value in neutral.items())
+
+    return Effects(
+        moves=differs(mirror=0, rotation=0, crop=1, angle=0, stretch=1, shift=0),
+        colours=differs(contrast=1, saturation=1, hue=0),
+        filters=differs(resolution=1, blur=0),
+        compresses=bool((plan.quality < 100).any()),
+        noise=differs(noise=0),
+        hides=bool((plan.occlusion[:, 2:] > 0).any()),
+    )
+
+
+def _places(plan: Plan, aspects: Tensor) -> Tensor:
+    """Returns the matrices (n, 2, 3) from a place in the result to the one it is taken from.
+
+    Places are -1 to 1 along the squeezed frame. The result is a window of the frame that was
+    mirrored, then turned; a quarter turn has laid the frame on its side.
+    """
+    quarters = torch.from_numpy(plan.rotation)
+    crop, stretch, shift, degrees = (
+        torch.from_numpy(getattr(plan, name)) for name in ("crop", "stretch", "shift", "angle")
+    )
+    aspect = torch.where(quarters % 2 == 1, 1 / aspects, aspects)
+    angle = degrees * (math.pi / 180)
+    cosine, sine = angle.cos() * crop, angle.sin() * crop
+    wide, high = stretch.sqrt(), stretch.rsqrt()
+    down, right = (2 * shift).unbind(dim=1)
+    window = _rows_of_matrices(
+        (cosine * wide, -sine * high / aspect, right), (sine * wide * aspect, cosine * high, down)
+    )
+    across, up = torch.tensor([1.0, 0, -1, 0])[quarters], torch.tensor([0.0, 1, 0, -1])[quarters]
+    side = 1 - 2 * torch.from_numpy(plan.mirror).float()
+    return _rows_of_matrices((side * across, -side * up), (up, across)) @ window
+
+
+def _rows_of_matrices(*rows: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def _colour_matrix(plan: dict[str, Tensor]) -> Tensor:
+    """Returns what brightness, contrast, saturation and hue do to a colour, (n, 3, 3)."""
+    to_yiq = torch.tensor(_TO_YIQ)
+    turn_of_hue = 2 * math.pi * plan["hue"]
+    cosine = turn_of_hue.cos() * plan["saturation"]
+    sine = turn_of_hue.sin() * plan["saturation"]
+    one, zero = torch.ones_like(cosine), torch.zeros_like(cosine)
+    turned = _rows_of_matrices((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine))
+    factor = (plan["brightness"] * plan["contrast"]).view(-1, 1, 1)
+    from_yiq: Tensor = torch.linalg.inv(to_yiq)
+    return factor * (from_yiq @ turned @ to_yiq)
+
+
+def _coarseness(quality: Tensor) -> Tensor:
+    """Returns the scale of the table of quantisation as libjpeg scales it; 0 for none."""
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
+    return torch.where(quality < 100, scale / 255, 0)
+
+
+def _where(asked: Tensor, change: Callable[..., Tensor], x: Tensor, *numbers: Tensor) -> Tensor:
+    """Returns ``x`` changed where it is asked for, (B, 1) bool."""
+    if not _may_look(x):
+        return torch.where(asked.view(-1, 1, 1, 1), change(x, *numbers), x)
+    rows = asked[:, 0].nonzero()[:, 0]
+    if len(rows):
+        x[rows] = change(x[rows], *(each[rows] for each in numbers))
+    return x
+
+
+def _may_look(x: Tensor) -> bool:
+    """Returns whether a look at a number is free: it stops no device but the CPU itself."""
+    return x.device.type == "cpu"
+
+
+def _filtered(x: Tensor, side: Tensor, deviation: Tensor) -> Tensor:
+    """Returns ``x`` reduced to ``side`` pixels, enlarged again, and under a Gaussian.
+
+    Each is a matrix on the columns and the same one on the rows. Two triangles take resolution:
+    one as wide as a pixel of the small image, which averages, and one as wide as a pixel of the
+    large one, which interpolates. The Gaussian ends after three deviations, and the image continues
+    behind its border as its reflection.
+    """
+    frame, size = frame_of(x.shape[-1], x.device), x.shape[-1]
+    here, there = frame.at[:, None] + 0.5, frame.at + 0.5
+    side = side.unsqueeze(2)  # (B, 1, 1)
+    scale = size / side
+    reduce = (1 - (here * scale - there).abs_() / scale).clamp_(min=0)  # (B, small, S)
+    reduce = reduce / reduce.sum(dim=2, keepdim=True).clamp_(min=1e-6)
+    found = torch.minimum((here / scale - 0.5).clamp_(min=0), side - 1)
+    enlarge = (1 - (found - frame.at).abs_()).clamp_(min=0)  # (B, S, small)
+    bell = (-0.5 * (frame.steps / deviation.clamp(min=1e-6)).square_()).exp_()  # (B, S + 1)
+    bell = bell * (frame.steps <= (3 * deviation).ceil())
+    blur = bell[:, frame.distances].sum(dim=1)  # (B, S, S)
+    blur = blur / blur.sum(dim=2, keepdim=True)
+    return _on_both_sides((blur @ enlarge @ reduce).unsqueeze(1), x)
+
+
+def _compressed(x: Tensor, coarseness: Tensor) -> Tensor:
+    """Returns ``x`` as blocks of rounded cosines.
+
+    Every channel of YIQ is quantised by the luminance table, scaled as libjpeg scales it: a
+    loss like that of JPEG, not a codec.
+    """
+    frame = frame_of(x.shape[-1], x.device)
+    spectrum = _on_both_sides(frame.cosines, _mixed(frame.to_yiq, x))
+    steps = (frame.table * coarseness.view(-1, 1, 1, 1)).clamp_(min=1 / 255)  # (B, 1, S, S)
+    rounded = (spectrum / steps).round_() * steps
+    return _mixed(frame.from_yiq, _on_both_sides(frame.cosines.T, rounded)).clamp_(0, 1)
+
+
+def _noisy(x: Tensor, level: Tensor) -> Tensor:
+    noise = torch.randn(x.shape, device=x.device)
+    return torch.addcmul(x, noise, level.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
+def _on_both_sides(across: Tensor, x: Tensor) -> Tensor:
+    """Returns ``A x A'`` of every channel."""
+    return across @ x @ across.mT
+
+
+def _mixed(colours: Tensor, x: Tensor) -> Tensor:
+    return (colours @ x.flatten(2)).view(x.shape)
+
+
+def _cosines() -> Tensor:
+    """Returns the orthonormal cosine transform of eight values, (8, 8)."""
+    at = torch.arange(_BLOCK).float()
+    waves = torch.cos(math.pi / _BLOCK * (at + 0.5) * at[:, None])
+    waves[0] /= math.sqrt(2)
+    return torch.mul(waves, math.sqrt(2 / _BLOCK))
+
+
+def _load_mask(lesion: Lesion, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    if lesion.mask_path is None:
+        raise ImageError(f"{lesion.image_id} has no mask", expected="a mask for every image")
+    mask = read_mask(lesion.mask_path)
+    if mask.shape != shape:
+        raise ImageError(
+            f"{lesion.mask_path} is {mask.shape[1]} x {mask.shape[0]} px",
+            expected=f"its image's size, {shape[1]} x {shape[0]} px",
+            action="Repair or remove the mask",
+        )
+    return mask
+
+
+def _truth(maps: Tensor, *, distillation: float) -> Tensor:
+    """Returns masks of 0 and 1, with a share of what teachers say, if they do."""
+    masks = (maps[:, :1] >= 0.5).float()
+    return (
+        masks.lerp(maps[:, 1:] / 255, distillation) if distillation and maps.shape[1] > 1 else masks
+    )

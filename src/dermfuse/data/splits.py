@@ -47,7 +47,7 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
     Args:
         lesions: The images; those without a label are a stratum of their own.
         config: Fraction, folds and fold.
-        seed: Of the run.
+        seed: The run's seed.
 
     Raises:
         DataError: If either side would be empty, the validation side of ``all`` aside.
@@ -79,6 +79,60 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
             action="Use more images or another data.validation_fraction",
         )
     return Split(train, tuple(sorted(chosen)))
+
+
+def split_rows(
+    plan: Plan, image_ids: Sequence[str], config: DataConfig, split: Split, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the plan's rows to train on and to validate on.
+
+    By source: all rows of the training images, and the unchanged validation images. As in the
+    paper: the augmented rows are split 0.8 / 0.2, and copies of one lesion stand on both sides.
+    All: every row is trained on.
+
+    Args:
+        plan: The plan over ``image_ids``.
+        image_ids: The source images, in the plan's order.
+        config: Which of the three, and the fraction.
+        split: The split by source (the paper's does not look at it).
+        seed: The run's seed.
+    """
+    if config.split == "paper":
+        rows = np.random.default_rng(seed).permutation(len(plan)).astype(np.int64)
+        count = round(len(rows) * config.validation_fraction)
+        return np.sort(rows[count:]), np.sort(rows[:count])
+    if not config.validates:
+        return np.arange(len(plan), dtype=np.int64), np.empty(0, np.int64)
+    held_out = np.isin(np.asarray(image_ids), np.asarray(split.validation))[plan.source]
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out & plan.original)
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Writes ``image_id,part``."""
+    rows = [(image_id, "train") for image_id in split.train]
+    rows += [(image_id, "validation") for image_id in split.validation]
+    lines = [f"{image_id},{part}" for image_id, part in sorted(rows)]
+    write_text(path, "\n".join(["image_id,part", *lines]) + "\n")
+
+
+def read_split(path: Path) -> Split:
+    """Returns the split that ``write_split`` wrote.
+
+    Raises:
+        RunError: If the file is missing or not such a table.
+    """
+    try:
+        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
+        header, *lines = text.splitlines()
+        rows = [tuple(line.split(",")) for line in lines]
+        parts = {part: tuple(i for i, p in rows if p == part) for part in ("train", "validation")}
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read ({error})", expected="image_id,part") from error
+    if len({image_id for image_id, _ in rows}) != len(rows):
+        raise RunError(f"{path} names an image twice", expected="each image once")
+    if header != "image_id,part" or len(rows) != sum(map(len, parts.values())):
+        raise RunError(f"{path} is no split", expected="rows image_id,train or image_id,validation")
+    return Split(**parts)
 
 
 def _groups(lesions: Sequence[Lesion], *, seed: int) -> list[list[Lesion]]:
@@ -127,59 +181,5 @@ def _hold_out(strata: Mapping[str, Sequence[Sequence[str]]], config: DataConfig)
     return chosen
 
 
-def split_rows(
-    plan: Plan, image_ids: Sequence[str], config: DataConfig, split: Split, *, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the plan's rows to train on and to validate on.
-
-    By source: all rows of the training images, and the unchanged validation images. As in the
-    paper: the augmented rows are split 0.8 / 0.2, and copies of one lesion stand on both sides.
-    All: every row is trained on.
-
-    Args:
-        plan: The plan over ``image_ids``.
-        image_ids: The source images, in the plan's order.
-        config: Which of the three, and the fraction.
-        split: The split by source (the paper's does not look at it).
-        seed: Of the run.
-    """
-    if config.split == "paper":
-        rows = np.random.default_rng(seed).permutation(len(plan)).astype(np.int64)
-        count = round(len(rows) * config.validation_fraction)
-        return np.sort(rows[count:]), np.sort(rows[:count])
-    if not config.validates:
-        return np.arange(len(plan), dtype=np.int64), np.empty(0, np.int64)
-    held_out = np.isin(np.asarray(image_ids), np.asarray(split.validation))[plan.source]
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out & plan.original)
-
-
 def _lot(seed: int, image_id: str) -> float:
     return float(np.random.default_rng([seed, zlib.crc32(f"split:{image_id}".encode())]).random())
-
-
-def write_split(path: Path, split: Split) -> None:
-    """Writes ``image_id,part``."""
-    rows = [(image_id, "train") for image_id in split.train]
-    rows += [(image_id, "validation") for image_id in split.validation]
-    lines = [f"{image_id},{part}" for image_id, part in sorted(rows)]
-    write_text(path, "\n".join(["image_id,part", *lines]) + "\n")
-
-
-def read_split(path: Path) -> Split:
-    """Returns the split that ``write_split`` wrote.
-
-    Raises:
-        RunError: If the file is missing or not such a table.
-    """
-    try:
-        text = read_plain(path, most_bytes=MOST_RECORD_BYTES).decode("utf-8")
-        header, *lines = text.splitlines()
-        rows = [tuple(line.split(",")) for line in lines]
-        parts = {part: tuple(i for i, p in rows if p == part) for part in ("train", "validation")}
-    except ValueError as error:
-        raise RunError(f"{path} cannot be read ({error})", expected="image_id,part") from error
-    if len({image_id for image_id, _ in rows}) != len(rows):
-        raise RunError(f"{path} names an image twice", expected="each image once")
-    if header != "image_id,part" or len(rows) != sum(map(len, parts.values())):
-        raise RunError(f"{path} is no split", expected="rows image_id,train or image_id,validation")
-    return Split(**parts)

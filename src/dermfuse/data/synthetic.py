@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError
 from dermfuse.folders import whole_folder
 
@@ -40,26 +40,8 @@ FIRST_TRAIN_ID = 9_900_000
 FIRST_TEST_ID = 9_950_000
 """Synthetic test images are ISIC_9950000 and up."""
 
-
-class Interference(StrEnum):
-    """What disturbs a dermoscopy image."""
-
-    HAIR = "hair"
-    INK = "ink"
-    RULER = "ruler"
-    GEL_BUBBLES = "gel_bubbles"
-    COLOURED_DISC = "coloured_disc"
-    DARK_CORNERS = "dark_corners"
-
-
-def _colours(*names: str) -> NDArray[np.float32]:
-    return np.array([ImageColor.getrgb(name) for name in names], np.float32) / np.float32(255)
-
-
-# Fitzpatrick types I to VI under the dermatoscope's light; light ones prevail, as in ISIC 2016.
-_TONES = _colours("#edd4cc", "#debdb0", "#ccab94", "#b3876b", "#8a614a", "#614233")
 _TONE_SHARES = (0.26, 0.32, 0.22, 0.11, 0.06, 0.03)
-_DISC_COLOURS = _colours("#ed8c29", "#2980c7", "#52bdb3", "#ccd61f")
+
 # Optical densities of red, green and blue: brown pigment near the surface; pigment in the dermis,
 # which scattering turns blue-grey; blood in fine vessels.
 _MELANIN, _DEEP_MELANIN, _BLOOD = np.array(
@@ -86,6 +68,27 @@ seed {seed}, {width} x {height} px, difficulty {difficulty}
 training images: {train_count}, of which malignant: {train_malignant}
 test images: {test_count}, of which malignant: {test_malignant}
 """
+
+
+class Interference(StrEnum):
+    """What disturbs a dermoscopy image."""
+
+    HAIR = "hair"
+    INK = "ink"
+    RULER = "ruler"
+    GEL_BUBBLES = "gel_bubbles"
+    COLOURED_DISC = "coloured_disc"
+    DARK_CORNERS = "dark_corners"
+
+
+def _colours(*names: str) -> NDArray[np.float32]:
+    return np.array([ImageColor.getrgb(name) for name in names], np.float32) / np.float32(255)
+
+
+# Fitzpatrick types I to VI under the dermatoscope's light; light ones prevail, as in ISIC 2016.
+_TONES = _colours("#edd4cc", "#debdb0", "#ccab94", "#b3876b", "#8a614a", "#614233")
+
+_DISC_COLOURS = _colours("#ed8c29", "#2980c7", "#52bdb3", "#ccd61f")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,8 +119,8 @@ class SynthesisReport:
         test_count: Test images.
         test_malignant: Malignant ones among them.
         seed: What they were drawn from.
-        width: Of every image, in pixels.
-        height: Of every image, in pixels.
+        width: Width of every image, in pixels.
+        height: Height of every image, in pixels.
         difficulty: How far the classes overlap, from 0 to 1.
     """
 
@@ -195,47 +198,6 @@ def synthesize_isic2016(  # noqa: PLR0913 — each is a choice of the command or
     return report
 
 
-def _labels(count: int, malignant_fraction: float) -> list[Label]:
-    """Returns labels with the malignant ones spread evenly, whatever the count."""
-    before = [math.floor(index * malignant_fraction + 0.5) for index in range(count + 1)]
-    return [Label(after - here) for here, after in pairwise(before)]
-
-
-def _write_part(
-    folder: Path, title: str, first_id: int, labels: Sequence[Label], report: SynthesisReport
-) -> Iterator[None]:
-    """Draws and writes one part, yielding after each image."""
-    if not labels:
-        return
-    images = folder / f"ISBI2016_ISIC_Part3_{title}_Data"
-    masks = folder / f"ISBI2016_ISIC_Part1_{title}_GroundTruth"
-    images.mkdir()
-    masks.mkdir()
-    words = ("0.0", "1.0") if title == "Test" else ("benign", "malignant")  # as the tables have it
-    lines = []
-    for index, label in enumerate(labels):
-        image_id = f"ISIC_{first_id + index:07d}"
-        drawn = draw_lesion(
-            np.random.default_rng((report.seed, first_id, index)),
-            label=label,
-            size_px=(report.width, report.height),
-            difficulty=report.difficulty,
-        )
-        _write_image(images / f"{image_id}.jpg", drawn)
-        mask = Image.fromarray(drawn.mask.astype(np.uint8) * np.uint8(255))
-        mask.save(masks / f"{image_id}_Segmentation.png")
-        lines.append(f"{image_id},{words[label]}\n")
-        yield
-    table = folder / f"ISBI2016_ISIC_Part3_{title}_GroundTruth.csv"
-    table.write_text("".join(lines), encoding="utf-8")
-
-
-def _write_image(path: Path, drawn: SyntheticLesion) -> None:
-    names = ", ".join(sorted(drawn.interferences)) or "none"
-    comment = f"synthetic, drawn by dermfuse; interferences: {names}"
-    Image.fromarray(drawn.image).save(path, quality=_JPEG_QUALITY, comment=comment)
-
-
 def draw_lesion(
     rng: np.random.Generator,
     *,
@@ -283,20 +245,6 @@ def draw_lesion(
     return SyntheticLesion(pixels, mask, label, kinds)
 
 
-def _check_size(size_px: tuple[int, int]) -> None:
-    if not all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in size_px):
-        raise ConfigError(
-            f"the image size is {size_px[0]} x {size_px[1]} px",
-            expected=f"sides from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} px",
-        )
-
-
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    """Refuses a value out of range, NaN among them."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} is {value}", expected=f"a value from {low} to {high}")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """The image plane, in pixels and in units of its shorter side.
@@ -329,6 +277,175 @@ def make_frame(size_px: tuple[int, int]) -> Frame:
     x, y = ((np.arange(side, dtype=np.float32) - (side - 1) / 2) / unit for side in size_px)
     grid_x, grid_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     return Frame(grid_x, grid_y, unit)
+
+
+def paint_interference(
+    rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask, kind: Interference
+) -> None:
+    """Draws one interference on ``image``, in place; ``mask`` is the lesion to keep clear of."""
+    _, paint = _INTERFERENCES[kind]
+    paint(rng, frame, image, mask)
+
+
+_Painter = Callable[[np.random.Generator, Frame, Picture, Mask], None]
+
+
+def _hair(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
+    is_stubble = rng.random() < 0.2
+    fewest, most, shortest, longest = (12, 45, 0.03, 0.10) if is_stubble else (3, 32, 0.35, 1.3)
+    width, bearing = rng.uniform(0.004, 0.009), rng.uniform(0, 2 * np.pi)
+    lines = []
+    for _unused in range(int(rng.integers(fewest, most))):
+        start = rng.uniform(-1.2, 1.2, 2) * frame.half
+        length, bend = rng.uniform(shortest, longest), rng.normal(0, 0.1 if is_stubble else 0.5)
+        points = _curve(start, bearing + rng.normal(0, 0.5), length, bend)
+        lines.append((points, width * rng.uniform(0.6, 1.4)))
+    hair = _field(_stroke(frame, lines))
+    colour = np.array((0.80, 0.68, 0.50) if rng.random() < 0.15 else (0.16, 0.10, 0.08))
+    image *= 1 - np.float32(0.12) * np.roll(hair, (1, 1), axis=(0, 1))  # its shadow
+    colour = (colour * rng.uniform(0.6, 1.3)).astype(np.float32)
+    _blend(image, colour, hair * np.float32(rng.uniform(0.7, 0.95)))
+
+
+def _ink(rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask) -> None:
+    density = rng.choice([(0.75, 1.05, 0.22), (1.15, 0.75, 0.20), (0.95, 0.85, 0.55)])
+    lines = []
+    for _unused in range(int(rng.integers(1, 4))):
+        side = rng.uniform(0, 2 * np.pi)
+        start = np.array(frame.half) * (math.cos(side), math.sin(side)) * rng.uniform(0.75, 1.1)
+        points = _curve(start, side + rng.uniform(1.2, 2.2), rng.uniform(0.15, 0.6), rng.normal())
+        lines.append((points, rng.uniform(0.03, 0.08)))
+    blur = ImageFilter.GaussianBlur(0.012 * frame.unit_px)
+    stroke = _field(_stroke(frame, lines).filter(blur))
+    # Ink beads on greasy skin: the stroke frays and breaks up into specks.
+    beads = stroke + np.float32(rng.uniform(0.15, 0.4)) * _noise(rng, frame, 0.02, octaves=2)
+    amount = _smooth_step(beads, rng.uniform(0.3, 0.6), 1.1) * _smooth_step(stroke, 0.02, 0.3)
+    amount = (amount + 0.15 * stroke) * np.where(mask, np.float32(0.35), np.float32(1))
+    _absorb(image, amount * np.float32(rng.uniform(0.7, 1.3)), density.astype(np.float32))
+
+
+def _ruler(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
+    is_upright = rng.random() < 0.5
+    edge, along = frame.half if is_upright else frame.half[::-1]
+    inward = rng.choice([-1, 1])
+    base, tilt = -inward * (edge - rng.uniform(0, 0.12)), rng.normal(0, 0.10)
+    tick, width = inward * rng.uniform(0.02, 0.05), rng.uniform(0.003, 0.006)
+    lines = []
+    for index, place in enumerate(np.arange(-along, along, rng.uniform(0.03, 0.085))):
+        reach = tick * (1.9 if index % 5 == 0 else 1.0)
+        start = base + tilt * place
+        ends = np.array([(start, place), (start + reach, place - tilt * reach)])
+        lines.append((ends if is_upright else ends[:, ::-1], width))
+    marks = _field(_stroke(frame, lines))
+    _blend(image, np.full(3, 0.10, np.float32), marks * np.float32(rng.uniform(0.6, 0.9)))
+
+
+def _gel_bubbles(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
+    """Draws thin rings, bright towards the light."""
+    canvas = _stroke(frame, [])
+    pen, unit = ImageDraw.Draw(canvas), frame.unit_px * _FINE
+    light, spread = rng.uniform(0, 360), rng.uniform(0.15, 0.6)
+    heart = rng.uniform(-0.8, 0.8, 2) * frame.half
+    for _unused in range(int(rng.integers(4, 26))):
+        radius = min(0.10, 0.014 * math.exp(rng.exponential(0.55))) * unit
+        x, y = (np.array(canvas.size) / 2 + (heart + rng.normal(0, spread, 2)) * unit).tolist()
+        box, width = (x - radius, y - radius, x + radius, y + radius), max(2, round(radius / 8))
+        pen.ellipse(box, fill=30, outline=90, width=width)
+        pen.arc(box, light - 75, light + 75, fill=255, width=width)
+    image += np.float32(rng.uniform(0.15, 0.38)) * _field(canvas)
+
+
+def _coloured_disc(rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask) -> None:
+    """Draws a sticker at the rim, beside the lesion as in ISIC 2016, never over it."""
+    sides = rng.uniform(0, 2 * np.pi) + np.arange(12) * np.pi / 6
+    rim = np.clip(1.4 * np.stack((np.cos(sides), np.sin(sides)), axis=1), -1, 1) * frame.half
+    distances = [np.hypot(frame.x - x, frame.y - y) for x, y in rim.astype(np.float32)]
+    room = [float(distance[mask].min(initial=9.0)) - 0.04 for distance in distances]
+    radius = rng.uniform(0.20, 0.36)
+    best = next((i for i, free in enumerate(room) if free > 0.8 * radius), int(np.argmax(room)))
+    distance, radius = distances[best], max(0.03, min(radius, room[best]))
+    image *= 1 - np.float32(0.15) * _smooth_step(-distance, -radius - 0.03, -radius)
+    outer, inner = rng.choice(_DISC_COLOURS, 2, replace=False)
+    for colour, reach in ((outer, radius), (inner, 0.5 * radius * (rng.random() < 0.4))):
+        if reach:
+            soft = 1.5 / frame.unit_px
+            _blend(image, colour, _smooth_step(-distance, -reach - soft, -reach))
+
+
+def _dark_corners(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
+    radius = math.hypot(*frame.half) * rng.uniform(0.74, 0.98)
+    x, y = rng.normal(0, 0.03, 2).astype(np.float32)
+    softness = rng.uniform(0.01, 0.14)
+    image *= _smooth_step(
+        -np.hypot(frame.x - x, frame.y - y), -radius - softness, -radius + softness
+    )
+
+
+# What is drawn when nothing is asked for, and how often, about as in ISIC 2016; in the order in
+# which it lies on the skin, the lowest first.
+_INTERFERENCES: Mapping[Interference, tuple[float, _Painter]] = {
+    Interference.INK: (0.07, _ink),
+    Interference.HAIR: (0.36, _hair),
+    Interference.COLOURED_DISC: (0.10, _coloured_disc),
+    Interference.GEL_BUBBLES: (0.18, _gel_bubbles),
+    Interference.RULER: (0.22, _ruler),
+    Interference.DARK_CORNERS: (0.26, _dark_corners),
+}
+
+
+def _labels(count: int, malignant_fraction: float) -> list[Label]:
+    """Returns labels with the malignant ones spread evenly, whatever the count."""
+    before = [math.floor(index * malignant_fraction + 0.5) for index in range(count + 1)]
+    return [Label(after - here) for here, after in pairwise(before)]
+
+
+def _write_part(
+    folder: Path, title: str, first_id: int, labels: Sequence[Label], report: SynthesisReport
+) -> Iterator[None]:
+    """Draws and writes one part, yielding after each image."""
+    if not labels:
+        return
+    images = folder / f"ISBI2016_ISIC_Part3_{title}_Data"
+    masks = folder / f"ISBI2016_ISIC_Part1_{title}_GroundTruth"
+    images.mkdir()
+    masks.mkdir()
+    words = ("0.0", "1.0") if title == "Test" else ("benign", "malignant")  # as the tables have it
+    lines = []
+    for index, label in enumerate(labels):
+        image_id = f"ISIC_{first_id + index:07d}"
+        drawn = draw_lesion(
+            np.random.default_rng((report.seed, first_id, index)),
+            label=label,
+            size_px=(report.width, report.height),
+            difficulty=report.difficulty,
+        )
+        _write_image(images / f"{image_id}.jpg", drawn)
+        mask = Image.fromarray(drawn.mask.astype(np.uint8) * np.uint8(255))
+        mask.save(masks / f"{image_id}_Segmentation.png")
+        lines.append(f"{image_id},{words[label]}\n")
+        yield
+    table = folder / f"ISBI2016_ISIC_Part3_{title}_GroundTruth.csv"
+    table.write_text("".join(lines), encoding="utf-8")
+
+
+def _write_image(path: Path, drawn: SyntheticLesion) -> None:
+    names = ", ".join(sorted(drawn.interferences)) or "none"
+    comment = f"synthetic, drawn by dermfuse; interferences: {names}"
+    Image.fromarray(drawn.image).save(path, quality=_JPEG_QUALITY, comment=comment)
+
+
+def _check_size(size_px: tuple[int, int]) -> None:
+    if not all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in size_px):
+        raise ConfigError(
+            f"the image size is {size_px[0]} x {size_px[1]} px",
+            expected=f"sides from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} px",
+        )
+
+
+def _check_between(name: str, value: float, low: float, high: float) -> None:
+    """Refuses a value out of range, NaN among them."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}", expected=f"a value from {low} to {high}")
 
 
 def _noise(rng: np.random.Generator, frame: Frame, scale: float, octaves: int = 1) -> Field:
@@ -374,7 +491,7 @@ class _Signs(NamedTuple):
     """How malignant each sign looks, from 0 to 1.
 
     Attributes:
-        asymmetry: Of the outline and of the pigment.
+        asymmetry: How unlike the halves of outline and pigment are.
         border: Notches, and a sharp end here and there.
         colours: Black, blue-grey, red and white beside the browns.
         structures: Irregular network, dots and mottling.
@@ -394,7 +511,7 @@ class _Outline:
         rho: Distance from the centre in radii of the outline, 1 on the border.
         theta: Direction from the centre, in radians.
         opacity: Share of the pigment there, 0.5 on the border.
-        centre: Of the lesion, in shorter sides.
+        centre: Where the lesion lies, in shorter sides.
         radius: Mean radius, in shorter sides.
     """
 
@@ -522,118 +639,6 @@ def _shine(rng: np.random.Generator, frame: Frame, image: Picture) -> None:
     grain = rng.standard_normal(frame.shape, dtype=np.float32)
     image *= light * tint[:, None, None]
     image += np.float32(rng.uniform(0.006, 0.016)) * grain
-
-
-def paint_interference(
-    rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask, kind: Interference
-) -> None:
-    """Draws one interference on ``image``, in place; ``mask`` is the lesion to keep clear of."""
-    _, paint = _INTERFERENCES[kind]
-    paint(rng, frame, image, mask)
-
-
-def _hair(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
-    is_stubble = rng.random() < 0.2
-    fewest, most, shortest, longest = (12, 45, 0.03, 0.10) if is_stubble else (3, 32, 0.35, 1.3)
-    width, bearing = rng.uniform(0.004, 0.009), rng.uniform(0, 2 * np.pi)
-    lines = []
-    for _unused in range(int(rng.integers(fewest, most))):
-        start = rng.uniform(-1.2, 1.2, 2) * frame.half
-        length, bend = rng.uniform(shortest, longest), rng.normal(0, 0.1 if is_stubble else 0.5)
-        points = _curve(start, bearing + rng.normal(0, 0.5), length, bend)
-        lines.append((points, width * rng.uniform(0.6, 1.4)))
-    hair = _field(_stroke(frame, lines))
-    colour = np.array((0.80, 0.68, 0.50) if rng.random() < 0.15 else (0.16, 0.10, 0.08))
-    image *= 1 - np.float32(0.12) * np.roll(hair, (1, 1), axis=(0, 1))  # its shadow
-    colour = (colour * rng.uniform(0.6, 1.3)).astype(np.float32)
-    _blend(image, colour, hair * np.float32(rng.uniform(0.7, 0.95)))
-
-
-def _ink(rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask) -> None:
-    density = rng.choice([(0.75, 1.05, 0.22), (1.15, 0.75, 0.20), (0.95, 0.85, 0.55)])
-    lines = []
-    for _unused in range(int(rng.integers(1, 4))):
-        side = rng.uniform(0, 2 * np.pi)
-        start = np.array(frame.half) * (math.cos(side), math.sin(side)) * rng.uniform(0.75, 1.1)
-        points = _curve(start, side + rng.uniform(1.2, 2.2), rng.uniform(0.15, 0.6), rng.normal())
-        lines.append((points, rng.uniform(0.03, 0.08)))
-    blur = ImageFilter.GaussianBlur(0.012 * frame.unit_px)
-    stroke = _field(_stroke(frame, lines).filter(blur))
-    # Ink beads on greasy skin: the stroke frays and breaks up into specks.
-    beads = stroke + np.float32(rng.uniform(0.15, 0.4)) * _noise(rng, frame, 0.02, octaves=2)
-    amount = _smooth_step(beads, rng.uniform(0.3, 0.6), 1.1) * _smooth_step(stroke, 0.02, 0.3)
-    amount = (amount + 0.15 * stroke) * np.where(mask, np.float32(0.35), np.float32(1))
-    _absorb(image, amount * np.float32(rng.uniform(0.7, 1.3)), density.astype(np.float32))
-
-
-def _ruler(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
-    is_upright = rng.random() < 0.5
-    edge, along = frame.half if is_upright else frame.half[::-1]
-    inward = rng.choice([-1, 1])
-    base, tilt = -inward * (edge - rng.uniform(0, 0.12)), rng.normal(0, 0.10)
-    tick, width = inward * rng.uniform(0.02, 0.05), rng.uniform(0.003, 0.006)
-    lines = []
-    for index, place in enumerate(np.arange(-along, along, rng.uniform(0.03, 0.085))):
-        reach = tick * (1.9 if index % 5 == 0 else 1.0)
-        start = base + tilt * place
-        ends = np.array([(start, place), (start + reach, place - tilt * reach)])
-        lines.append((ends if is_upright else ends[:, ::-1], width))
-    marks = _field(_stroke(frame, lines))
-    _blend(image, np.full(3, 0.10, np.float32), marks * np.float32(rng.uniform(0.6, 0.9)))
-
-
-def _gel_bubbles(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
-    """Draws thin rings, bright towards the light."""
-    canvas = _stroke(frame, [])
-    pen, unit = ImageDraw.Draw(canvas), frame.unit_px * _FINE
-    light, spread = rng.uniform(0, 360), rng.uniform(0.15, 0.6)
-    heart = rng.uniform(-0.8, 0.8, 2) * frame.half
-    for _unused in range(int(rng.integers(4, 26))):
-        radius = min(0.10, 0.014 * math.exp(rng.exponential(0.55))) * unit
-        x, y = (np.array(canvas.size) / 2 + (heart + rng.normal(0, spread, 2)) * unit).tolist()
-        box, width = (x - radius, y - radius, x + radius, y + radius), max(2, round(radius / 8))
-        pen.ellipse(box, fill=30, outline=90, width=width)
-        pen.arc(box, light - 75, light + 75, fill=255, width=width)
-    image += np.float32(rng.uniform(0.15, 0.38)) * _field(canvas)
-
-
-def _coloured_disc(rng: np.random.Generator, frame: Frame, image: Picture, mask: Mask) -> None:
-    """Draws a sticker at the rim, beside the lesion as in ISIC 2016, never over it."""
-    sides = rng.uniform(0, 2 * np.pi) + np.arange(12) * np.pi / 6
-    rim = np.clip(1.4 * np.stack((np.cos(sides), np.sin(sides)), axis=1), -1, 1) * frame.half
-    distances = [np.hypot(frame.x - x, frame.y - y) for x, y in rim.astype(np.float32)]
-    room = [float(distance[mask].min(initial=9.0)) - 0.04 for distance in distances]
-    radius = rng.uniform(0.20, 0.36)
-    best = next((i for i, free in enumerate(room) if free > 0.8 * radius), int(np.argmax(room)))
-    distance, radius = distances[best], max(0.03, min(radius, room[best]))
-    image *= 1 - np.float32(0.15) * _smooth_step(-distance, -radius - 0.03, -radius)
-    outer, inner = rng.choice(_DISC_COLOURS, 2, replace=False)
-    for colour, reach in ((outer, radius), (inner, 0.5 * radius * (rng.random() < 0.4))):
-        if reach:
-            soft = 1.5 / frame.unit_px
-            _blend(image, colour, _smooth_step(-distance, -reach - soft, -reach))
-
-
-def _dark_corners(rng: np.random.Generator, frame: Frame, image: Picture, _: Mask) -> None:
-    radius = math.hypot(*frame.half) * rng.uniform(0.74, 0.98)
-    x, y = rng.normal(0, 0.03, 2).astype(np.float32)
-    softness = rng.uniform(0.01, 0.14)
-    image *= _smooth_step(
-        -np.hypot(frame.x - x, frame.y - y), -radius - softness, -radius + softness
-    )
-
-
-_Painter = Callable[[np.random.Generator, Frame, Picture, Mask], None]
-# What is drawn when nothing is asked for, and how often, about as in ISIC 2016; in the order in
-# which it lies on the skin, the lowest first.
-_INTERFERENCES: Mapping[Interference, tuple[float, _Painter]] = {
-    Interference.INK: (0.07, _ink),
-    Interference.HAIR: (0.36, _hair),
-    Interference.COLOURED_DISC: (0.10, _coloured_disc),
-    Interference.GEL_BUBBLES: (0.18, _gel_bubbles),
-    Interference.RULER: (0.22, _ruler),
-    Interference.DARK_CORNERS: (0.26, _dark_corners),
-}
 
 
 def _stroke(frame: Frame, lines: Sequence[tuple[NDArray[np.float64], float]]) -> Image.Image:

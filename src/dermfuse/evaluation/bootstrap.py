@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ConfigError, DataError
-from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.predictions.metrics import (
     CALIBRATION_BINS,
     Counts,
@@ -39,6 +38,7 @@ from dermfuse.predictions.metrics import (
     specificity_at_sensitivity,
     thresholded_jaccard,
 )
+from dermfuse.records import Estimate, PairedTest
 
 DRAWS = 2_000
 """Draws unless asked otherwise: the interval's ends then move by about 0.002 between seeds."""
@@ -197,26 +197,6 @@ def draw_shares(
         draws=draws,
         seed=seed,
     )
-
-
-def _draw(
-    names: tuple[str, ...],
-    statistic: Statistic,
-    strata: NDArray[np.int64],
-    *,
-    draws: int,
-    seed: int,
-) -> Drawn:
-    drawn = resample(statistic, strata, draws=draws, seed=seed)
-    return Drawn(names, statistic(np.ones((1, strata.size)))[0], drawn)
-
-
-def _shares(shares: Mapping[str, tuple[ArrayLike, ArrayLike]], counts: Values) -> Values:
-    parts, wholes = (
-        counts @ np.stack([np.asarray(pair[at], dtype=np.float64) for pair in shares.values()], 1)
-        for at in (0, 1)
-    )
-    return np.divide(parts, wholes, out=np.ones_like(parts), where=wholes > 0)
 
 
 def resample(
@@ -420,6 +400,50 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> 
     return PairedTest(of_a, of_b, difference, p_value)
 
 
+def fisher_p_value(hits_a: int, count_a: int, hits_b: int, count_b: int) -> float:
+    """Returns the two-sided p-value of "both groups are hit alike".
+
+    Of all ways in which as many hits could fall on the two groups, it is the share of those that
+    are no likelier than what was seen.
+
+    Args:
+        hits_a: Hits in the first group, 0 to ``count_a``.
+        count_a: Size of the first group.
+        hits_b: Hits in the second group, 0 to ``count_b``.
+        count_b: Size of the second group.
+
+    Example:
+        >>> round(fisher_p_value(3, 4, 1, 4), 4)  # the lady tasting tea, two-sided
+        0.4857
+    """
+    hits = hits_a + hits_b
+    fewest, most = max(0, hits - count_b), min(hits, count_a)
+    ways = [comb(count_a, k) * comb(count_b, hits - k) for k in range(fewest, most + 1)]
+    seen = ways[hits_a - fewest]
+    as_odd = sum(way for way in ways if way <= seen)
+    return as_odd / sum(ways)
+
+
+def _draw(
+    names: tuple[str, ...],
+    statistic: Statistic,
+    strata: NDArray[np.int64],
+    *,
+    draws: int,
+    seed: int,
+) -> Drawn:
+    drawn = resample(statistic, strata, draws=draws, seed=seed)
+    return Drawn(names, statistic(np.ones((1, strata.size)))[0], drawn)
+
+
+def _shares(shares: Mapping[str, tuple[ArrayLike, ArrayLike]], counts: Values) -> Values:
+    parts, wholes = (
+        counts @ np.stack([np.asarray(pair[at], dtype=np.float64) for pair in shares.values()], 1)
+        for at in (0, 1)
+    )
+    return np.divide(parts, wholes, out=np.ones_like(parts), where=wholes > 0)
+
+
 def _standard_error(found: Values, left_out: Values) -> float:
     """Returns the standard error of a mean of placements, or of differences of placements.
 
@@ -454,27 +478,3 @@ def _midranks(values: Values) -> Values:
     _, inverse, sizes = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
     return np.asarray((last - (sizes - 1) / 2)[inverse])
-
-
-def fisher_p_value(hits_a: int, count_a: int, hits_b: int, count_b: int) -> float:
-    """Returns the two-sided p-value of "both groups are hit alike".
-
-    Of all ways in which as many hits could fall on the two groups, it is the share of those that
-    are no likelier than what was seen.
-
-    Args:
-        hits_a: Hits in the first group, 0 to ``count_a``.
-        count_a: Size of the first group.
-        hits_b: Hits in the second group, 0 to ``count_b``.
-        count_b: Size of the second group.
-
-    Example:
-        >>> round(fisher_p_value(3, 4, 1, 4), 4)  # the lady tasting tea, two-sided
-        0.4857
-    """
-    hits = hits_a + hits_b
-    fewest, most = max(0, hits - count_b), min(hits, count_a)
-    ways = [comb(count_a, k) * comb(count_b, hits - k) for k in range(fewest, most + 1)]
-    seen = ways[hits_a - fewest]
-    as_odd = sum(way for way in ways if way <= seen)
-    return as_odd / sum(ways)

@@ -1,7 +1,7 @@
 """From scores of images that no network was trained on to probabilities and calls.
 
-Calibration; operating points, the thresholds a user can choose from, and what each costs; and how
-much each of several networks should count in the mean of their scores.
+A calibration, the operating points that a user can choose from and what each costs, and how much
+each of several networks should count in the mean of their scores.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,13 @@ from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of,
 _STEPS, _ENOUGH = 100, 1e-10
 _RIDGE = 1e-6  # keeps Newton's step finite where the scores separate the classes
 _FOLDS = 10
+
+SENSITIVITIES = (0.8, 0.9, 0.95, 0.98)
+"""Of the points that are named after the sensitivity they reach."""
+
+_WEIGHT_STEPS = 200
+_FIRST_STEP, _SMALLEST_STEP = 4.0, 1e-4
+_DIGITS = 3  # finer weights fit the images at hand and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ def calibrate(
         seed: Seed of the folds on which temperature scaling alone is measured.
 
     Raises:
-        DataError: As for ``fit_calibration``, or there are fewer than ten images of a class.
+        DataError: See ``fit_calibration``; or there are fewer than ten images of a class.
     """
     truth, values = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     malignant = int(truth.sum())
@@ -125,34 +132,6 @@ def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDAr
         members = rng.permutation(np.flatnonzero(truth == label))
         fold[members] = np.arange(members.size) % folds
     return fold
-
-
-def _maximise(logits: Values, truth: Values, *, bias: bool) -> tuple[float, float]:
-    """Returns slope and offset of the likeliest line, by Newton's method."""
-    design = np.stack([logits, np.ones_like(logits)][: 1 + bias], axis=1)  # (N, 1 or 2)
-    line = np.array([1.0, 0.0][: 1 + bias])
-    best = _likelihood(design @ line, truth)
-    for _ in range(_STEPS):
-        chance = probability_of(design @ line)
-        gradient = design.T @ (truth - chance) - _RIDGE * line
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design
-        step = np.linalg.solve(curvature + _RIDGE * np.eye(line.size), gradient)
-        now = _likelihood(design @ (line + step), truth)
-        while now < best and np.abs(step).max() > _ENOUGH:
-            step = step / 2  # the likelihood is concave: a shorter step does rise
-            now = _likelihood(design @ (line + step), truth)
-        line, best = line + step, now
-        if np.abs(step).max() <= _ENOUGH:
-            break
-    return float(line[0]), float(line[1]) if bias else 0.0
-
-
-def _likelihood(logits: Values, truth: Values) -> float:
-    return float(-np.logaddexp(0.0, np.where(truth > 0, -logits, logits)).sum())
-
-
-SENSITIVITIES = (0.8, 0.9, 0.95, 0.98)
-"""Of the points that are named after the sensitivity they reach."""
 
 
 def choose_points(
@@ -201,6 +180,66 @@ def choose_points(
     return tuple(points)
 
 
+def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
+    """Returns the weights under whose calibrated mean the labels are likeliest.
+
+    The log loss of the mean, calibrated by the best line in logits, is lowered from equal weights
+    on by exponentiated gradient: no weight falls below 0, they always add up to 1, and the same
+    scores give the same weights. Unlike a ranking metric it is smooth, so that one image more or
+    less moves the weights little.
+
+    Args:
+        labels: 0 benign, 1 malignant. (N,)
+        scores: Scores by each network of images it was not trained on, in [0, 1]. (N, K)
+
+    Returns:
+        In steps of 0.001. (K,)
+
+    Raises:
+        DataError: See ``fit_calibration``.
+    """
+    truth, columns = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    weights = np.full(columns.shape[1], 1.0 / columns.shape[1])
+    best, gradient = _log_likelihood(truth, columns, weights)
+    step = _FIRST_STEP
+    for _ in range(_WEIGHT_STEPS):
+        moved = weights * np.exp(step * (gradient - gradient.max()))
+        moved /= moved.sum()
+        now, next_gradient = _log_likelihood(truth, columns, moved)
+        if now > best:
+            weights, best, gradient, step = moved, now, next_gradient, step * 2
+        elif (step := step / 2) < _SMALLEST_STEP:
+            break
+    rounded = np.round(weights, _DIGITS)
+    largest = int(np.argmax(rounded))  # it takes what rounding leaves
+    rounded[largest] = round(1.0 - (rounded.sum() - rounded[largest]), _DIGITS)
+    return rounded
+
+
+def _maximise(logits: Values, truth: Values, *, bias: bool) -> tuple[float, float]:
+    """Returns slope and offset of the likeliest line, by Newton's method."""
+    design = np.stack([logits, np.ones_like(logits)][: 1 + bias], axis=1)  # (N, 1 or 2)
+    line = np.array([1.0, 0.0][: 1 + bias])
+    best = _likelihood(design @ line, truth)
+    for _ in range(_STEPS):
+        chance = probability_of(design @ line)
+        gradient = design.T @ (truth - chance) - _RIDGE * line
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design
+        step = np.linalg.solve(curvature + _RIDGE * np.eye(line.size), gradient)
+        now = _likelihood(design @ (line + step), truth)
+        while now < best and np.abs(step).max() > _ENOUGH:
+            step = step / 2  # the likelihood is concave: a shorter step does rise
+            now = _likelihood(design @ (line + step), truth)
+        line, best = line + step, now
+        if np.abs(step).max() <= _ENOUGH:
+            break
+    return float(line[0]), float(line[1]) if bias else 0.0
+
+
+def _likelihood(logits: Values, truth: Values) -> float:
+    return float(-np.logaddexp(0.0, np.where(truth > 0, -logits, logits)).sum())
+
+
 def _rates_of_draw(
     malignant: Flags, values: Values, counts: Values, targets: Sequence[float | None]
 ) -> list[float]:
@@ -239,47 +278,6 @@ def _most_balanced(malignant: Flags, values: Values) -> float:
     passed = np.searchsorted(np.sort(values[~malignant]), thresholds, side="left")
     youden = passed / (~malignant).sum() - missed / malignant.sum()
     return float(thresholds[np.argmax(youden)])
-
-
-_WEIGHT_STEPS = 200
-_FIRST_STEP, _SMALLEST_STEP = 4.0, 1e-4
-_DIGITS = 3  # finer weights fit the images at hand and no others
-
-
-def fit_weights(labels: ArrayLike, scores: ArrayLike) -> Values:
-    """Returns the weights under whose calibrated mean the labels are likeliest.
-
-    The log loss of the mean, calibrated by the best line in logits, is lowered from equal weights
-    on by exponentiated gradient: no weight falls below 0, they always add up to 1, and the same
-    scores give the same weights. Unlike a ranking metric it is smooth, so that one image more or
-    less moves the weights little.
-
-    Args:
-        labels: 0 benign, 1 malignant. (N,)
-        scores: Scores by each network of images it was not trained on, in [0, 1]. (N, K)
-
-    Returns:
-        In steps of 0.001. (K,)
-
-    Raises:
-        DataError: As for ``fit_calibration``.
-    """
-    truth, columns = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    weights = np.full(columns.shape[1], 1.0 / columns.shape[1])
-    best, gradient = _log_likelihood(truth, columns, weights)
-    step = _FIRST_STEP
-    for _ in range(_WEIGHT_STEPS):
-        moved = weights * np.exp(step * (gradient - gradient.max()))
-        moved /= moved.sum()
-        now, next_gradient = _log_likelihood(truth, columns, moved)
-        if now > best:
-            weights, best, gradient, step = moved, now, next_gradient, step * 2
-        elif (step := step / 2) < _SMALLEST_STEP:
-            break
-    rounded = np.round(weights, _DIGITS)
-    largest = int(np.argmax(rounded))  # it takes what rounding leaves
-    rounded[largest] = round(1.0 - (rounded.sum() - rounded[largest]), _DIGITS)
-    return rounded
 
 
 def _log_likelihood(truth: Values, columns: Values, weights: Values) -> tuple[float, Values]:

@@ -1,6 +1,7 @@
-"""A predictions folder against the truth, every metric with its bootstrap interval.
+"""Predictions folders against the truth: every metric with its bootstrap interval.
 
-Two models on the same images: differences with intervals, and paired tests.
+One folder is evaluated; two are compared on the same images, by differences with intervals and
+paired tests.
 """
 
 from pathlib import Path
@@ -111,29 +112,6 @@ def evaluate_scores(
     )
 
 
-def _has_variance(malignant: NDArray[np.bool_]) -> bool:
-    return bool(min(malignant.sum(), (~malignant).sum()) >= 2)
-
-
-def _count_withheld(
-    images: ScoredImages, called: NDArray[np.bool_], *, draws: int, seed: int
-) -> WithheldReport | None:
-    """Returns how many were withheld, and the sensitivity over all images, those missed."""
-    withheld = images.withheld
-    if not withheld.size:
-        return None
-    malignant = np.concatenate([images.malignant, withheld])
-    found = np.concatenate([called, np.zeros_like(withheld)]) & malignant
-    drawn = draw_shares({"sensitivity": (found, malignant)}, malignant, draws=draws, seed=seed)
-    return WithheldReport(
-        malignant=int(withheld.sum()),
-        benign=int((~withheld).sum()),
-        all_malignant=int(malignant.sum()),
-        all_benign=int((~malignant).sum()),
-        sensitivity=drawn.estimates()["sensitivity"],
-    )
-
-
 def evaluate_masks(
     images: SegmentedImages, *, draws: int = DRAWS, seed: int = 0
 ) -> SegmentationReport:
@@ -156,10 +134,10 @@ def compare(
     Args:
         a: The predictions of model A.
         b: The predictions of model B, of the same images.
-        truth: As for ``evaluate``.
+        truth: See ``evaluate``.
         draws: Number of bootstrap draws; both models see the same ones.
         seed: Seed of the bootstrap.
-        allow_partial: As for ``evaluate``; A and B must lack the same images.
+        allow_partial: See ``evaluate``; A and B must lack the same images.
 
     Raises:
         PredictionsError: A and B predict different images, or different tasks, or one of them
@@ -220,6 +198,29 @@ def compare_masks(
         image_count=len(a.counts),
         jaccard=paired_test(of_a, of_b, "jaccard"),
         dice=paired_test(of_a, of_b, "dice"),
+    )
+
+
+def _has_variance(malignant: NDArray[np.bool_]) -> bool:
+    return bool(min(malignant.sum(), (~malignant).sum()) >= 2)
+
+
+def _count_withheld(
+    images: ScoredImages, called: NDArray[np.bool_], *, draws: int, seed: int
+) -> WithheldReport | None:
+    """Returns how many were withheld, and the sensitivity over all images, those missed."""
+    withheld = images.withheld
+    if not withheld.size:
+        return None
+    malignant = np.concatenate([images.malignant, withheld])
+    found = np.concatenate([called, np.zeros_like(withheld)]) & malignant
+    drawn = draw_shares({"sensitivity": (found, malignant)}, malignant, draws=draws, seed=seed)
+    return WithheldReport(
+        malignant=int(withheld.sum()),
+        benign=int((~withheld).sum()),
+        all_malignant=int(malignant.sum()),
+        all_benign=int((~malignant).sum()),
+        sensitivity=drawn.estimates()["sensitivity"],
     )
 
 

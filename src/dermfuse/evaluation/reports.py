@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.evaluation.bootstrap import LEVEL, SEGMENTATION_METRICS, AucEstimate
 from dermfuse.evaluation.matching import Coverage
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
-from dermfuse.report.words import METRICS, MISSED
+from dermfuse.records import Estimate, PairedTest
+from dermfuse.report import METRICS, MISSED
 
 Row = tuple[str, Estimate | None]
 """A metric in words, and what it is."""
+
+_MASK_METRICS = (*SEGMENTATION_METRICS, "pooled_jaccard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,6 @@ class SegmentationReport:
             **_coverage_to_dict(self.coverage),
             **_to_dict(self, _MASK_METRICS),
         }
-
-
-_MASK_METRICS = (*SEGMENTATION_METRICS, "pooled_jaccard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Tables of measured numbers for the README and the docs, written by a command, never typed.
 
-What each step of a recipe gains: predictions in a row, each set against the one before. Every step
-is measured on the images that all of them predict, and its gain is paired: the same images, the
-same draws of the bootstrap.
+One kind sets models side by side. The other shows what each step of a recipe gains: predictions in
+a row, each set against the one before on the images that all of them predict. A gain is paired:
+the same images, the same draws of the bootstrap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from typing import Any
 
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.errors import ConfigError, PredictionsError
-from dermfuse.estimates import PairedTest
 from dermfuse.evaluation.bootstrap import DRAWS, Drawn, draw_masks, draw_ranking, paired_test
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_masks, match_scores
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Predictions, read_predictions
+from dermfuse.records import PairedTest
 from dermfuse.report.page import template
 
 BLOCK = "results"
@@ -138,6 +138,11 @@ def measure_steps(
     )
 
 
+def render_ablation(ablation: Ablation) -> str:
+    """Returns a Markdown table: each step, its metrics and its gain over the one before."""
+    return template("evaluation", "ablation.md").render(ablation=ablation).strip()
+
+
 def _match(predicted: Sequence[Predictions], true: Truth) -> list[ScoredImages | SegmentedImages]:
     scored = [match_scores(each, true, allow_partial=True) for each in predicted]
     if all(scored):
@@ -167,8 +172,3 @@ def _draw(images: ScoredImages | SegmentedImages, draws: int, seed: int) -> Draw
     if isinstance(images, SegmentedImages):
         return draw_masks(images.counts, draws=draws, seed=seed)
     return draw_ranking(images.malignant, images.scores, draws=draws, seed=seed)
-
-
-def render_ablation(ablation: Ablation) -> str:
-    """Returns a Markdown table: each step, its metrics and its gain over the one before."""
-    return template("evaluation", "ablation.md").render(ablation=ablation).strip()

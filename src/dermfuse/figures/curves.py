@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import ResampledRanking, percentile_interval, resample
 from dermfuse.figures.sources import RunSource, ScoredNetwork
 from dermfuse.figures.style import (
@@ -35,6 +34,7 @@ from dermfuse.predictions.metrics import (
     calibration_bins,
     expected_calibration_error,
 )
+from dermfuse.records import Estimate
 from dermfuse.report.page import Picture
 
 Values = NDArray[np.float64]
@@ -84,29 +84,6 @@ def draw_training_curves(runs: Sequence[RunSource], *, name: str, networks: str)
         metric=_NAMES[runs[0].metrics[0]],
         has_training=any(f"train_{run.metrics[0]}" in run.columns for run in runs),
     )
-
-
-def _draw_lines(axes: Axes, run: RunSource, lines: Mapping[str, str]) -> None:
-    epochs = run.columns["epoch"]
-    unmarked = {"marker": ""} if len(epochs) > _FEW_EPOCHS else {}
-    for index, (column, label) in enumerate(lines.items()):
-        style = {**line_style(index), **unmarked}
-        axes.plot(epochs, run.columns[column], label=label, markersize=5, **style)
-    axes.axvline(run.best_epoch, color=INK, linewidth=1, linestyle=":", zorder=0)
-    room = max(0.5, 0.03 * (epochs[-1] - epochs[0]))
-    axes.set_xlim(epochs[0] - room, epochs[-1] + room)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best", handlelength=2.6)
-
-
-def _metric_lines(run: RunSource) -> dict[str, str]:
-    """Returns the columns to draw and their names in the legend."""
-    return {
-        f"{prefix}{metric}": f"{_NAMES[metric]}, {where}"
-        for metric in run.metrics
-        for prefix, where in (("train_", "training"), ("", "validation"))
-        if f"{prefix}{metric}" in run.columns
-    }
 
 
 def basis_of(networks: Sequence[ScoredNetwork]) -> Basis:
@@ -194,31 +171,6 @@ def draw_rankings(
     return encode(figure, name, basis_of(networks), "rankings", draws=draws, seed=seed)
 
 
-def _draw_ranking(
-    roc: Axes,
-    recall: Axes,
-    network: ScoredNetwork,
-    index: int,
-    ends: tuple[Values, Values, Values],
-) -> None:
-    malignant, scores = network.malignant, network.scores
-    ranking = ResampledRanking(malignant, scores, np.ones((1, malignant.size)))
-    style = {**line_style(index), "marker": ""}
-    name = fold(network.name, _LEGEND_LETTERS)
-    area = Estimate(auc(malignant, scores), *ends[0][:, 0])
-    precise = Estimate(average_precision(malignant, scores), *ends[0][:, 1])
-    (false_rate,), (found,) = ranking.roc()
-    roc.plot(false_rate, found, label=f"{name}\nAUC {area:.3f}", **style)
-    (reached,), (precision,) = ranking.precision_recall()
-    first = int(np.argmax(reached > 0))  # its precision stands from recall 0 on
-    reached = np.append(0.0, reached[first:])
-    precision = np.append(precision[first], precision[first:])
-    label = f"{name}\nAP {precise:.3f}"
-    recall.plot(reached, precision, label=label, drawstyle="steps-pre", **style)
-    for axes, band in ((roc, ends[1]), (recall, ends[2])):
-        axes.fill_between(GRID, *band, color=style["color"], alpha=0.15, linewidth=0)
-
-
 def net_benefit(malignant: NDArray[np.bool_], scores: Values, thresholds: Values) -> Values:
     """Returns the net benefit of treating who scores at or above each threshold probability.
 
@@ -276,15 +228,6 @@ def draw_decision_curves(
     return encode(figure, name, basis_of(networks), "decision_curves")
 
 
-def _require_both_classes(networks: Iterable[ScoredNetwork]) -> None:
-    for network in networks:
-        if not network.malignant.any() or network.malignant.all():
-            raise DataError(
-                f"the images of {network.name} are of one class",
-                expected="benign and malignant ones",
-            )
-
-
 @house_style
 def draw_reliability(networks: Sequence[ScoredNetwork], *, name: str = "reliability") -> Picture:
     """Returns a reliability diagram with the count of each bin, per network.
@@ -303,6 +246,63 @@ def draw_reliability(networks: Sequence[ScoredNetwork], *, name: str = "reliabil
         error = expected_calibration_error(network.malignant, network.scores)
         upper.set_title(f"{fold(network.name, 96 // across)}\nECE {error:.3f}")
     return encode(figure, name, basis_of(networks), "reliability", bins=CALIBRATION_BINS)
+
+
+def _draw_lines(axes: Axes, run: RunSource, lines: Mapping[str, str]) -> None:
+    epochs = run.columns["epoch"]
+    unmarked = {"marker": ""} if len(epochs) > _FEW_EPOCHS else {}
+    for index, (column, label) in enumerate(lines.items()):
+        style = {**line_style(index), **unmarked}
+        axes.plot(epochs, run.columns[column], label=label, markersize=5, **style)
+    axes.axvline(run.best_epoch, color=INK, linewidth=1, linestyle=":", zorder=0)
+    room = max(0.5, 0.03 * (epochs[-1] - epochs[0]))
+    axes.set_xlim(epochs[0] - room, epochs[-1] + room)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="best", handlelength=2.6)
+
+
+def _metric_lines(run: RunSource) -> dict[str, str]:
+    """Returns the columns to draw and their names in the legend."""
+    return {
+        f"{prefix}{metric}": f"{_NAMES[metric]}, {where}"
+        for metric in run.metrics
+        for prefix, where in (("train_", "training"), ("", "validation"))
+        if f"{prefix}{metric}" in run.columns
+    }
+
+
+def _draw_ranking(
+    roc: Axes,
+    recall: Axes,
+    network: ScoredNetwork,
+    index: int,
+    ends: tuple[Values, Values, Values],
+) -> None:
+    malignant, scores = network.malignant, network.scores
+    ranking = ResampledRanking(malignant, scores, np.ones((1, malignant.size)))
+    style = {**line_style(index), "marker": ""}
+    name = fold(network.name, _LEGEND_LETTERS)
+    area = Estimate(auc(malignant, scores), *ends[0][:, 0])
+    precise = Estimate(average_precision(malignant, scores), *ends[0][:, 1])
+    (false_rate,), (found,) = ranking.roc()
+    roc.plot(false_rate, found, label=f"{name}\nAUC {area:.3f}", **style)
+    (reached,), (precision,) = ranking.precision_recall()
+    first = int(np.argmax(reached > 0))  # its precision stands from recall 0 on
+    reached = np.append(0.0, reached[first:])
+    precision = np.append(precision[first], precision[first:])
+    label = f"{name}\nAP {precise:.3f}"
+    recall.plot(reached, precision, label=label, drawstyle="steps-pre", **style)
+    for axes, band in ((roc, ends[1]), (recall, ends[2])):
+        axes.fill_between(GRID, *band, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _require_both_classes(networks: Iterable[ScoredNetwork]) -> None:
+    for network in networks:
+        if not network.malignant.any() or network.malignant.all():
+            raise DataError(
+                f"the images of {network.name} are of one class",
+                expected="benign and malignant ones",
+            )
 
 
 def _draw_bins(upper: Axes, lower: Axes, network: ScoredNetwork) -> None:

@@ -233,11 +233,6 @@ def draw_contour(axes: Axes, mask: Mask, look: Mapping[str, Any]) -> None:
         axes.plot(x, y, scalex=False, scaley=False, **style)
 
 
-def _add_legend(figure: Figure) -> None:
-    keys = [Line2D([], [], **look) for look in _CONTOURS]
-    figure.legend(handles=keys, loc="outside upper right", ncols=2)
-
-
 def mapped_networks(sources: Sources) -> list[list[Predictions]]:
     """Returns the networks with probability maps, by split.
 
@@ -301,6 +296,11 @@ def draw_probability_maps(
         _add_legend(figure)
     basis = Basis(networks[0].manifest.split, len(common), tuple(names))
     return encode(figure, name, basis, "probability_maps", images=len(chosen))
+
+
+def _add_legend(figure: Figure) -> None:
+    keys = [Line2D([], [], **look) for look in _CONTOURS]
+    figure.legend(handles=keys, loc="outside upper right", ncols=2)
 
 
 def _mapped(

@@ -201,12 +201,6 @@ def read_run(path: Path) -> RunSource:
     return RunSource(path, config, read_split(folder.split), read_columns(folder.metrics))
 
 
-def _read_config(path: Path) -> Config:
-    folder = RunFolder(path)
-    folder.require_run(expected="a folder with config.toml and metrics.csv")
-    return load_config(folder.config)
-
-
 def read_columns(path: Path) -> dict[str, Values]:
     """Returns the columns of ``metrics.csv``; NaN where a cell is empty.
 
@@ -234,15 +228,6 @@ def read_columns(path: Path) -> dict[str, Values]:
             expected="the table of a run's epochs, each column once",
         )
     return columns
-
-
-def _number(cell: str) -> float:
-    """Returns the number in a cell; NaN where it is empty."""
-    if not cell:
-        return math.nan
-    if not math.isfinite(number := float(cell)):
-        raise ValueError(f"a cell holds {show_value(cell)}")
-    return number
 
 
 def name_of(predictions: Predictions) -> str:
@@ -328,6 +313,39 @@ def common_validation(sources: Sources, runs: Sequence[RunSource]) -> list[Lesio
     return lesions
 
 
+def shrunk(lesion: Lesion, longer_px: int = SHOWN_PX) -> Image:
+    """Returns a lesion's photograph at the size it has in a figure.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    return reduce_image(read_image(lesion.image_path), long_side_px=longer_px).image
+
+
+def shrunk_mask(path: Path, like: Image) -> Mask:
+    """Returns a mask at the size of a photograph in a figure.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    return resize_map(read_mask(path).astype(np.float32), *like.shape[:2]) >= 0.5
+
+
+def _read_config(path: Path) -> Config:
+    folder = RunFolder(path)
+    folder.require_run(expected="a folder with config.toml and metrics.csv")
+    return load_config(folder.config)
+
+
+def _number(cell: str) -> float:
+    """Returns the number in a cell; NaN where it is empty."""
+    if not cell:
+        return math.nan
+    if not math.isfinite(number := float(cell)):
+        raise ValueError(f"a cell holds {show_value(cell)}")
+    return number
+
+
 def _matched(
     sources: Sources, match: Callable[..., _Matched | None]
 ) -> list[tuple[Predictions, _Matched]]:
@@ -349,21 +367,3 @@ def _matched(
     if errors and not found:
         raise errors[0]
     return found
-
-
-def shrunk(lesion: Lesion, longer_px: int = SHOWN_PX) -> Image:
-    """Returns a lesion's photograph at the size it has in a figure.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
-    return reduce_image(read_image(lesion.image_path), long_side_px=longer_px).image
-
-
-def shrunk_mask(path: Path, like: Image) -> Mask:
-    """Returns a mask at the size of a photograph in a figure.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
-    return resize_map(read_mask(path).astype(np.float32), *like.shape[:2]) >= 0.5

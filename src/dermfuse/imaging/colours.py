@@ -54,6 +54,36 @@ _TO_XYZ = np.array(  # IEC 61966-2-1, relative to D65
     dtype=np.float32,
 )
 _WHITE = _TO_XYZ.sum(axis=1)
+_ONES = np.ones(3, np.float32)
+_NAMES = tuple(REFERENCES)
+_OWNERS = np.repeat(np.arange(len(_NAMES)), [len(shades) for shades in REFERENCES.values()])
+Mask = NDArray[np.bool_]
+
+TONES: Mapping[str, float] = MappingProxyType(
+    {
+        "very light": 55.0,
+        "light": 41.0,
+        "intermediate": 28.0,
+        "tan": 10.0,
+        "brown": -30.0,
+        "dark": -math.inf,
+    }
+)
+"""Each class and the angle in degrees above which it begins (Del Bino and Bernerd, Variations in
+skin colour and the biological consequences of ultraviolet radiation exposure, Br J Dermatol
+169(s3), 2013)."""
+MARGIN = 0.05
+"""What lies so near to the lesion, as a share of the frame's shorter side, is not called skin: its
+border is."""
+DARKNESS = 0.4
+"""Pixels darker than this share of light skin are the edge of the lens, a ruler, ink or hair."""
+SATURATED = 250
+"""Pixels with a channel from here on, of 255, are glare: their colour is lost."""
+MIN_SHARE = 0.05
+"""An image of which less is skin has no tone."""
+
+_LIGHT_SKIN = 90  # percentile of what is left: up to nine tenths may be the edge of the lens
+_SOFT_EDGE_PX = 2  # of dark things, on the working copy
 
 
 def _linear() -> NDArray[np.float32]:
@@ -64,7 +94,6 @@ def _linear() -> NDArray[np.float32]:
 
 
 _LINEAR = _linear()
-_ONES = np.ones(3, np.float32)
 
 
 def to_lab(rgb: NDArray[np.uint8], *, gains: NDArray[np.float32] = _ONES) -> Lab:
@@ -118,9 +147,7 @@ def skin_gains(skin: NDArray[np.uint8]) -> NDArray[np.float32]:
     return gains.astype(np.float32)
 
 
-_NAMES = tuple(REFERENCES)
 _SHADES = to_lab(np.array([rgb for shades in REFERENCES.values() for rgb in shades], np.uint8))
-_OWNERS = np.repeat(np.arange(len(_NAMES)), [len(shades) for shades in REFERENCES.values()])
 
 
 def colour_shares(lesion: Lab, skin: Lab) -> dict[str, float]:
@@ -151,35 +178,6 @@ def colour_shares(lesion: Lab, skin: Lab) -> dict[str, float]:
     named &= (owner != _NAMES.index("white")) | (lesion[:, 0] > around[0])
     counts = np.bincount(owner[named], minlength=len(_NAMES))
     return {name: float(count) / len(lesion) for name, count in zip(_NAMES, counts, strict=True)}
-
-
-Mask = NDArray[np.bool_]
-
-TONES: Mapping[str, float] = MappingProxyType(
-    {
-        "very light": 55.0,
-        "light": 41.0,
-        "intermediate": 28.0,
-        "tan": 10.0,
-        "brown": -30.0,
-        "dark": -math.inf,
-    }
-)
-"""Each class and the angle in degrees above which it begins (Del Bino and Bernerd, Variations in
-skin colour and the biological consequences of ultraviolet radiation exposure, Br J Dermatol
-169(s3), 2013)."""
-MARGIN = 0.05
-"""What lies so near to the lesion, as a share of the frame's shorter side, is not called skin: its
-border is."""
-DARKNESS = 0.4
-"""Pixels darker than this share of light skin are the edge of the lens, a ruler, ink or hair."""
-SATURATED = 250
-"""Pixels with a channel from here on, of 255, are glare: their colour is lost."""
-MIN_SHARE = 0.05
-"""An image of which less is skin has no tone."""
-
-_LIGHT_SKIN = 90  # percentile of what is left: up to nine tenths may be the edge of the lens
-_SOFT_EDGE_PX = 2  # of dark things, on the working copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,51 @@ _PALETTES = tuple(
     f"{each}PaletteColorLookupTableData" for each in ("Red", "Green", "Blue", "Alpha")
 )
 
+JPEG_8_BIT = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+"""Decoded by Pillow; of the extended kind, what has 8 bits."""
+JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+"""Decoded by pyjpegls."""
+_JPEG_2000 = (
+    uid.JPEG2000Lossless, uid.JPEG2000,
+    uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
+)  # fmt: skip
+_CODESTREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 begins
+_CODING, _TILE = 0xFF52, 0xFF90  # its markers
+_END = b"\xff\xd9"
+_OWN_PRECINCTS = 1  # a bit of the coding style
+_MOST_CHANNELS = 3
+_HOLE_BYTES = 64  # of zeros: coded data has no such run
+_SYCC = 18  # of a JP2 header: Pillow converts it
+_PIXELS_TAG = 0x7FE00010
+_META_GROUP = 0x0002
+_HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
+_TAKEN = {
+    uid.DeflatedExplicitVRLittleEndian: 3, uid.RLELossless: 4,
+    uid.JPEGBaseline8Bit: 4, uid.JPEGExtended12Bit: 4,
+}  # fmt: skip
+"""How many times the stored pixels a coding takes in memory."""
+_TAKEN_BY_OTHERS = 12  # JPEG 2000's decoder has 32 bits for each value
+_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
+
+MAX_ELEMENTS = 50_000
+"""Of elements and items together, nested ones included, before the pixels."""
+_READS = 2 * MAX_ELEMENTS  # one for the head of each, one for its content
+_READ_BYTES = 1_024  # fragments are read in pieces of 8 kB
+MAX_FRAGMENTS = 10_000
+_OFFSETS_BYTES = 2**16  # of the table of offsets: one frame needs four
+_VALUE_BYTES = 1_024
+_PALETTE_BYTES = 2**17  # 65,536 entries of 16 bits
+_SYNTAX = "TransferSyntaxUID"
+_NEEDED = (
+    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
+    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction",
+    "RedPaletteColorLookupTableDescriptor", *_PALETTES,
+)  # fmt: skip
+_NOTED = ("ModalityLUTSequence", "VOILUTSequence")  # that they are there is enough
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -131,6 +176,75 @@ def to_display(
         # Two's complement wraps.
         shown[rows] = table[stored[rows].astype(np.uint16) & np.uint16(2**bits - 1)]
     return shown
+
+
+def has_hole(stream: bytes) -> bool:
+    """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
+
+    OpenJPEG decodes them without a warning. An empty packet is a byte of zero, so that as many of
+    them as there are may lie side by side; pictures that are cut into precincts are not judged.
+
+    Raises:
+        ValueError, struct.error: The main header is cut off or damaged.
+    """
+    coding = _coding_style(stream)
+    if coding.style & _OWN_PRECINCTS:
+        return False
+    packets = coding.layers * (coding.levels + 1) * _MOST_CHANNELS
+    end = stream.rfind(_END)
+    return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
+
+
+def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
+    r"""Returns the first ``length`` bytes of a PackBits segment, and never unpacks more.
+
+    Pillow's decoder does it, as one row of pixels: pydicom's unpacks whatever the segment holds,
+    up to 64 times its own size.
+
+    Raises:
+        ValueError: The segment holds fewer.
+
+    Example:
+        >>> unpack_bits(b"\x02abc\xfez", 6).tobytes()
+        b'abczzz'
+    """
+    return np.asarray(Image.frombytes("L", (length, 1), segment, "packbits", "L")).ravel()
+
+
+def read_dicom(
+    data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Returns the one frame of a DICOM file as 8-bit grey or RGB.
+
+    Args:
+        data: The whole file, with or without its preamble.
+        name: The name of the image in messages.
+        max_pixels: The number of pixels allowed.
+
+    Returns:
+        (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
+
+    Raises:
+        ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
+            pixels or elements, or pixels in a coding or colour space that is not read.
+    """
+    with _guarded(name):
+        syntax, body = _split(data, name)
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
+            body = _inflate(body, name, max_pixels)
+        header, start = _header(body, syntax)
+        layout = described = _layout(header, name, syntax, max_pixels)
+        data, vr = _pixel_data(body[start:], syntax, name)
+        body = b""
+        if syntax.is_encapsulated:
+            _check_frames(data, name)
+        if syntax.is_encapsulated and syntax != uid.RLELossless:
+            _decoder(syntax, name)
+            layout = _stream_layout(get_frame(data, 0, number_of_frames=1), layout, syntax, name)
+        stored = _decode(data, vr, layout, syntax, name=name)
+        layout = replace(layout, stored=_bits(stored, layout, described))
+        little_endian = syntax.is_little_endian
+        return to_display(stored, header, layout, little_endian=little_endian, name=name)
 
 
 def _over_full_range(values: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -217,23 +331,6 @@ def _refused(
     return refusal(name, found, expected, action)
 
 
-JPEG_8_BIT = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
-"""Decoded by Pillow; of the extended kind, what has 8 bits."""
-JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
-"""Decoded by pyjpegls."""
-_JPEG_2000 = (
-    uid.JPEG2000Lossless, uid.JPEG2000,
-    uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K,
-)  # fmt: skip
-_CODESTREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 begins
-_CODING, _TILE = 0xFF52, 0xFF90  # its markers
-_END = b"\xff\xd9"
-_OWN_PRECINCTS = 1  # a bit of the coding style
-_MOST_CHANNELS = 3
-_HOLE_BYTES = 64  # of zeros: coded data has no such run
-_SYCC = 18  # of a JP2 header: Pillow converts it
-
-
 def _stream_layout(stream: bytes, layout: Layout, syntax: uid.UID, name: str) -> Layout:
     """Returns the layout of a compressed frame's pixels, as its stream has it.
 
@@ -287,23 +384,6 @@ def _of_jpeg_2000(stream: bytes, layout: Layout, name: str) -> Layout:
         ybr = plain and layout.photometric in ("YBR_FULL", _SUBSAMPLED)
         layout = replace(layout, photometric="YBR_FULL" if ybr else "RGB")
     return _deep(layout, precision)
-
-
-def has_hole(stream: bytes) -> bool:
-    """Returns whether zeros take the place of coded data in a JPEG 2000 codestream.
-
-    OpenJPEG decodes them without a warning. An empty packet is a byte of zero, so that as many of
-    them as there are may lie side by side; where pictures are cut into precincts nothing is told.
-
-    Raises:
-        ValueError, struct.error: The main header is cut off or damaged.
-    """
-    coding = _coding_style(stream)
-    if coding.style & _OWN_PRECINCTS:
-        return False
-    packets = coding.layers * (coding.levels + 1) * _MOST_CHANNELS
-    end = stream.rfind(_END)
-    return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
 
 
 class _CodingStyle(NamedTuple):
@@ -370,53 +450,6 @@ def _run_lengths(stream: bytes, layout: Layout) -> NDArray[np.generic]:
     return values.reshape(shape if layout.samples > 1 else shape[:2])
 
 
-def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
-    r"""Returns the first ``length`` bytes of a PackBits segment, and never unpacks more.
-
-    Pillow's decoder does it, as one row of pixels: pydicom's unpacks whatever the segment holds,
-    up to 64 times its own size.
-
-    Raises:
-        ValueError: The segment holds fewer.
-
-    Example:
-        >>> unpack_bits(b"\x02abc\xfez", 6).tobytes()
-        b'abczzz'
-    """
-    return np.asarray(Image.frombytes("L", (length, 1), segment, "packbits", "L")).ravel()
-
-
-_PIXELS_TAG = 0x7FE00010
-_META_GROUP = 0x0002
-_HEADER_BYTES = 16 * 2**20  # of a deflated file, inflated to learn the size of its image
-_TAKEN = {
-    uid.DeflatedExplicitVRLittleEndian: 3, uid.RLELossless: 4,
-    uid.JPEGBaseline8Bit: 4, uid.JPEGExtended12Bit: 4,
-}  # fmt: skip
-"""How many times the stored pixels a coding takes in memory."""
-_TAKEN_BY_OTHERS = 12  # JPEG 2000's decoder has 32 bits for each value
-_GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # of JPEG and JPEG-LS, of JPEG 2000
-
-MAX_ELEMENTS = 50_000
-"""Of elements and items together, nested ones included, before the pixels."""
-_READS = 2 * MAX_ELEMENTS  # one for the head of each, one for its content
-_READ_BYTES = 1_024  # fragments are read in pieces of 8 kB
-MAX_FRAGMENTS = 10_000
-_OFFSETS_BYTES = 2**16  # of the table of offsets: one frame needs four
-_VALUE_BYTES = 1_024
-_PALETTE_BYTES = 2**17  # 65,536 entries of 16 bits
-_SYNTAX = "TransferSyntaxUID"
-_NEEDED = (
-    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
-    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction",
-    "RedPaletteColorLookupTableDescriptor", *_PALETTES,
-)  # fmt: skip
-_NOTED = ("ModalityLUTSequence", "VOILUTSequence")  # that they are there is enough
-
-
 class _CountedBytes(io.BytesIO):
     """Bytes that may be read from so many times: what is nested costs a reader far more."""
 
@@ -438,42 +471,6 @@ class _CountedBytes(io.BytesIO):
 
 class _TooManyError(Exception):
     """A file has more elements than an image needs."""
-
-
-def read_dicom(
-    data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
-    """Returns the one frame of a DICOM file as 8-bit grey or RGB.
-
-    Args:
-        data: The whole file, with or without its preamble.
-        name: The name of the image in messages.
-        max_pixels: The number of pixels allowed.
-
-    Returns:
-        (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
-
-    Raises:
-        ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
-            pixels or elements, or pixels in a coding or colour space that is not read.
-    """
-    with _guarded(name):
-        syntax, body = _split(data, name)
-        if syntax == uid.DeflatedExplicitVRLittleEndian:
-            body = _inflate(body, name, max_pixels)
-        header, start = _header(body, syntax)
-        layout = described = _layout(header, name, syntax, max_pixels)
-        data, vr = _pixel_data(body[start:], syntax, name)
-        body = b""
-        if syntax.is_encapsulated:
-            _check_frames(data, name)
-        if syntax.is_encapsulated and syntax != uid.RLELossless:
-            _decoder(syntax, name)
-            layout = _stream_layout(get_frame(data, 0, number_of_frames=1), layout, syntax, name)
-        stored = _decode(data, vr, layout, syntax, name=name)
-        layout = replace(layout, stored=_bits(stored, layout, described))
-        little_endian = syntax.is_little_endian
-        return to_display(stored, header, layout, little_endian=little_endian, name=name)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Files before and beside their decoding: kinds by name, claims, and samples at their own depth.
+"""What a file is before Pillow decodes it, and masks at their own depth.
 
-What is not read is named by its first bytes. Of JPEG, PNG, GIF and WebP the header is read before
-their decoders take memory, which for WebP is before anybody can ask. What is no photograph is read
-at the depth of its own file, with what is transparent kept apart: a mask of 0 and 255 in 16 bits
-would not survive being brought to 8.
+Kinds that are not read are named by their first bytes. Of JPEG, PNG, GIF and WebP the header is
+read before their decoders take memory, which for WebP is before anybody can ask. What is no
+photograph is read at the depth of its own file, with what is transparent kept apart: a mask of 0
+and 255 in 16 bits would not survive being brought to 8.
 """
 
 import io
@@ -48,44 +48,6 @@ _MAGIC = (
     (b"\x89HDF", "an HDF5 file"), (b"\x93NUMPY", "a NumPy array"),
 )  # fmt: skip
 _ARCHIVE = "Unpack it and name the images in it"
-
-
-def name_kind(head: bytes) -> tuple[str, str]:
-    r"""Returns what a file that begins with these bytes is and what to do, or two empty texts.
-
-    Args:
-        head: 64 bytes or more, fewer if the file is shorter.
-
-    Example:
-        >>> name_kind(b"\0\0\0\x18ftypavif")[0]
-        'an AVIF image'
-        >>> name_kind(b"text")
-        ('', '')
-    """
-    if head[4:8] == b"ftyp":
-        return _by_brands(head)
-    for magic, found in _MAGIC:
-        if head.startswith(magic):
-            return found, _ARCHIVE if found.endswith("archive") else _SAVE
-    if re.match(rb"P[1-7]\s", head):
-        return "a Netpbm image", _SAVE
-    if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<html", b"<!doc"):
-        return "a text document (XML, SVG or HTML)", _SAVE
-    return "", ""
-
-
-def _by_brands(head: bytes) -> tuple[str, str]:
-    """Names a file of boxes by its major brand, else by the first compatible one that is known."""
-    length = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))]
-    brands.sort(key=lambda brand: brand in (b"mif1", b"msf1"))  # last: these say "picture" alone
-    for brand in brands:
-        if brand in _BRANDS:
-            found = _BRANDS[brand]
-            return found, _PHONE if "HEI" in found else _SAVE
-    return "a film or a sound (MPEG-4 or QuickTime)", "Export one frame of it as PNG"
-
-
 _BYTE = 255
 _STRIP_ROWS = 64  # that are looked at at a time: no copy of the whole picture lies beside it
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -115,6 +77,30 @@ TURNS = {
 """What undoes an orientation: mirrored or not, then quarter turns counter-clockwise."""
 WEBP_BYTES = 18
 """What Pillow's decoder of WebP takes for each pixel: two canvases, a copy, and the image."""
+
+
+def name_kind(head: bytes) -> tuple[str, str]:
+    r"""Returns what a file that begins with these bytes is and what to do, or two empty texts.
+
+    Args:
+        head: 64 bytes or more, fewer if the file is shorter.
+
+    Example:
+        >>> name_kind(b"\0\0\0\x18ftypavif")[0]
+        'an AVIF image'
+        >>> name_kind(b"text")
+        ('', '')
+    """
+    if head[4:8] == b"ftyp":
+        return _by_brands(head)
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found, _ARCHIVE if found.endswith("archive") else _SAVE
+    if re.match(rb"P[1-7]\s", head):
+        return "a Netpbm image", _SAVE
+    if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<html", b"<!doc"):
+        return "a text document (XML, SVG or HTML)", _SAVE
+    return "", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,78 +157,6 @@ def read_claim(data: bytes, name: str) -> Claim | None:
         frames = sum(kind == b"ANMF" for kind, _ in chunks)
         return Claim(width, height, data, WEBP_BYTES, several=frames > 1)
     return _read_gif(data, name) if data.startswith((b"GIF87a", b"GIF89a")) else None
-
-
-def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
-    """Yields the name of each chunk of a PNG or a WebP, where its content begins, and its length.
-
-    Raises:
-        ImageError: There are more than ``MAX_CHUNKS``.
-    """
-    png = is_png(data)
-    at = len(_SIGNATURE) if png else 12
-    for count in range(MAX_CHUNKS + 1):
-        if at + 8 > len(data):
-            return
-        if count == MAX_CHUNKS:
-            raise too_many(name, "chunks", MAX_CHUNKS)
-        kind, length = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4])
-        if not png:
-            kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        yield kind, at + 8, length
-        at += 12 + length if png else 8 + length + length % 2
-
-
-def _webp_size(kind: bytes, head: bytes) -> tuple[int, int]:
-    """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
-    padded = head.ljust(12, b"\0")
-    if kind in (b"VP8X", b"ANMF"):
-        at = 4 if kind == b"VP8X" else 6
-        both = int.from_bytes(padded[at : at + 6], "little")
-        return (both & 0xFFFFFF) + 1, (both >> 24) + 1
-    if kind == b"VP8 ":
-        both = int.from_bytes(padded[6:10], "little")
-        return both & 0x3FFF, both >> 16 & 0x3FFF
-    if kind == b"VP8L":
-        both = int.from_bytes(padded[1:5], "little")
-        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
-    return 0, 0
-
-
-def _read_gif(data: bytes, name: str) -> Claim:
-    """Returns what a GIF says of its first picture, and the file with that picture alone.
-
-    Pillow joins the blocks of comments one by one, which takes minutes for a file of nothing else.
-    """
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = 13 + _table_bytes(flags)
-    head, control, picture, left_blocks = data[:at], b"", b"", MAX_BLOCKS
-    while at < len(data) and data[at] != _TRAILER and not (picture and data[at] == _IMAGE):
-        start, kind = at, data[at]
-        at += 2 if kind == _EXTENSION else 1  # any other byte means nothing
-        if kind == _IMAGE:
-            left, top, across, down, flags = struct.unpack_from("<HHHHB", data, at)
-            width, height = max(width, left + across), max(height, top + down)
-            at += 10 + _table_bytes(flags)  # with the smallest code's size
-        if kind in (_IMAGE, _EXTENSION):
-            while at < len(data) and data[at] and left_blocks > 0:
-                at += data[at] + 1
-                left_blocks -= 1
-            at += 1
-        left_blocks -= 1
-        if left_blocks < 0:
-            raise too_many(name, "blocks", MAX_BLOCKS)
-        if kind == _IMAGE:
-            picture = data[start:at]
-        elif data[start : start + 2] == _CONTROL and not picture:
-            control = data[start:at]
-    several = bool(picture) and data[at : at + 1] == bytes([_IMAGE])
-    plain = b"".join([head, control, picture, bytes([_TRAILER])])
-    return Claim(width, height, plain, several=several)
-
-
-def _table_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -363,11 +277,6 @@ def turn(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
     return np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
 
 
-def _wide(values: NDArray[np.generic]) -> NDArray[np.uint16]:
-    grid: NDArray[np.uint16] = values.astype(np.uint16)
-    return grid if grid.ndim == 3 else grid[..., None]
-
-
 def find_png_damage(data: bytes) -> str:
     """Returns what a PNG lacks that Pillow does not miss, in words; nothing if it is whole.
 
@@ -388,22 +297,6 @@ def find_png_damage(data: bytes) -> str:
     coded = b"".join(data[at : at + length] for kind, at, length in chunks if kind == b"IDAT")
     short = _inflated_bytes(coded, expected) < expected
     return "its coded data ends before the picture does" if short else ""
-
-
-def _inflated_bytes(coded: bytes, enough: int) -> int:
-    """Returns how many bytes a zlib stream holds, counted up to ``enough``."""
-    inflater, count = zlib.decompressobj(), 0
-    try:
-        for start in range(0, len(coded), _FED):
-            fed = coded[start : start + _FED]
-            while fed and count < enough:
-                count += len(inflater.decompress(fed, _PIECE))
-                fed = inflater.unconsumed_tail
-        if count < enough:
-            count += len(inflater.flush())
-    except zlib.error:
-        return enough  # Pillow meets it too, and finds the words
-    return count
 
 
 def has_own_samples(data: bytes) -> bool:
@@ -443,6 +336,111 @@ def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
     if depth < 16 and colour not in (_GREY, _RGB):
         return image_samples(image), image
     return joined(_png_strips(image, data)), image
+
+
+def _by_brands(head: bytes) -> tuple[str, str]:
+    """Names a file of boxes by its major brand, else by the first compatible one that is known."""
+    length = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))]
+    brands.sort(key=lambda brand: brand in (b"mif1", b"msf1"))  # last: these say "picture" alone
+    for brand in brands:
+        if brand in _BRANDS:
+            found = _BRANDS[brand]
+            return found, _PHONE if "HEI" in found else _SAVE
+    return "a film or a sound (MPEG-4 or QuickTime)", "Export one frame of it as PNG"
+
+
+def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
+    """Yields the name of each chunk of a PNG or a WebP, where its content begins, and its length.
+
+    Raises:
+        ImageError: There are more than ``MAX_CHUNKS``.
+    """
+    png = is_png(data)
+    at = len(_SIGNATURE) if png else 12
+    for count in range(MAX_CHUNKS + 1):
+        if at + 8 > len(data):
+            return
+        if count == MAX_CHUNKS:
+            raise too_many(name, "chunks", MAX_CHUNKS)
+        kind, length = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4])
+        if not png:
+            kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield kind, at + 8, length
+        at += 12 + length if png else 8 + length + length % 2
+
+
+def _webp_size(kind: bytes, head: bytes) -> tuple[int, int]:
+    """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
+    padded = head.ljust(12, b"\0")
+    if kind in (b"VP8X", b"ANMF"):
+        at = 4 if kind == b"VP8X" else 6
+        both = int.from_bytes(padded[at : at + 6], "little")
+        return (both & 0xFFFFFF) + 1, (both >> 24) + 1
+    if kind == b"VP8 ":
+        both = int.from_bytes(padded[6:10], "little")
+        return both & 0x3FFF, both >> 16 & 0x3FFF
+    if kind == b"VP8L":
+        both = int.from_bytes(padded[1:5], "little")
+        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    return 0, 0
+
+
+def _read_gif(data: bytes, name: str) -> Claim:
+    """Returns what a GIF says of its first picture, and the file with that picture alone.
+
+    Pillow joins the blocks of comments one by one, which takes minutes for a file of nothing else.
+    """
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + _table_bytes(flags)
+    head, control, picture, left_blocks = data[:at], b"", b"", MAX_BLOCKS
+    while at < len(data) and data[at] != _TRAILER and not (picture and data[at] == _IMAGE):
+        start, kind = at, data[at]
+        at += 2 if kind == _EXTENSION else 1  # any other byte means nothing
+        if kind == _IMAGE:
+            left, top, across, down, flags = struct.unpack_from("<HHHHB", data, at)
+            width, height = max(width, left + across), max(height, top + down)
+            at += 10 + _table_bytes(flags)  # with the smallest code's size
+        if kind in (_IMAGE, _EXTENSION):
+            while at < len(data) and data[at] and left_blocks > 0:
+                at += data[at] + 1
+                left_blocks -= 1
+            at += 1
+        left_blocks -= 1
+        if left_blocks < 0:
+            raise too_many(name, "blocks", MAX_BLOCKS)
+        if kind == _IMAGE:
+            picture = data[start:at]
+        elif data[start : start + 2] == _CONTROL and not picture:
+            control = data[start:at]
+    several = bool(picture) and data[at : at + 1] == bytes([_IMAGE])
+    plain = b"".join([head, control, picture, bytes([_TRAILER])])
+    return Claim(width, height, plain, several=several)
+
+
+def _table_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _wide(values: NDArray[np.generic]) -> NDArray[np.uint16]:
+    grid: NDArray[np.uint16] = values.astype(np.uint16)
+    return grid if grid.ndim == 3 else grid[..., None]
+
+
+def _inflated_bytes(coded: bytes, enough: int) -> int:
+    """Returns how many bytes a zlib stream holds, counted up to ``enough``."""
+    inflater, count = zlib.decompressobj(), 0
+    try:
+        for start in range(0, len(coded), _FED):
+            fed = coded[start : start + _FED]
+            while fed and count < enough:
+                count += len(inflater.decompress(fed, _PIECE))
+                fed = inflater.unconsumed_tail
+        if count < enough:
+            count += len(inflater.flush())
+    except zlib.error:
+        return enough  # Pillow meets it too, and finds the words
+    return count
 
 
 def _png_strips(image: Image.Image, data: bytes) -> Iterator[Samples]:

@@ -1,9 +1,8 @@
 """Geometry of masks: moments, perimeter, hull, folding, pieces and growth; NumPy alone.
 
-Images and masks are measured on small working copies of a few hundred pixels.
-
-Every measure of this package is one of the whole lesion or the whole frame, which a copy with a
-longer side of 256 px holds; reading it costs a few milliseconds whatever the camera.
+Images and masks are measured on small working copies. Every measure of this package is one of the
+whole lesion or the whole frame, which a copy with a longer side of 256 px holds; reading it costs a
+few milliseconds whatever the camera.
 """
 
 import math
@@ -21,6 +20,10 @@ Points = NDArray[np.float64]
 ROUND_RATIO = 0.95
 """Above this ratio of the axes a shape counts as round: its principal axes are noise."""
 _TURNS = 8  # of the axes that are tried for a round shape, over a quarter turn
+Indices = NDArray[np.intp]
+
+LONG_SIDE_PX = 256
+"""The longer side of a working copy; smaller images keep their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +121,6 @@ def convex_hull(mask: Mask) -> NDArray[np.int64]:
     return np.array(list(dict.fromkeys(left + right)), dtype=np.int64)
 
 
-def _chain(points: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Returns the points of one side of a hull: those at which the way turns inwards."""
-    chain: list[tuple[int, int]] = []
-    for x, y in points:
-        while len(chain) > 1:
-            (x0, y0), (x1, y1) = chain[-2:]
-            if (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) < 0:  # y points down
-                break
-            chain.pop()
-        chain.append((x, y))
-    return chain
-
-
 def longest_extent(mask: Mask) -> float:
     """Returns the largest distance between two points of a mask (Feret's), in pixels.
 
@@ -172,22 +162,6 @@ def fold(mask: Mask, axes: Axes, *, angle: float) -> Fold:
     return Fold(met, row * width + column)
 
 
-def _covered(mask: Mask, x: Points, y: Points) -> Mask:
-    """Returns where a mask, interpolated between pixel centres, is one half or more."""
-    height, width = mask.shape
-    padded = np.zeros((height + 3, width + 3), np.float32)
-    padded[1:-2, 1:-2] = mask
-    flat, stride = padded.ravel(), width + 3
-    x, y = np.clip(x + 1, 0.0, width + 1.0), np.clip(y + 1, 0.0, height + 1.0)
-    column, row = x.astype(np.intp), y.astype(np.intp)
-    right, below = x - column, y - row
-    corner = row * stride + column
-    upper = flat[corner] * (1 - right) + flat[corner + 1] * right
-    lower = flat[corner + stride] * (1 - right) + flat[corner + stride + 1] * right
-    covered: Mask = upper * (1 - below) + lower * below >= 0.5 - 1e-6  # halves count, rounded too
-    return covered
-
-
 def fold_both(mask: Mask) -> tuple[Fold, Fold]:
     """Returns a mask folded about its longer and its shorter principal axis.
 
@@ -201,9 +175,6 @@ def fold_both(mask: Mask) -> tuple[Fold, Fold]:
         angles = [turn * math.pi / 2 / _TURNS for turn in range(_TURNS)]
     pairs = [(fold(mask, axes, angle=a), fold(mask, axes, angle=a + math.pi / 2)) for a in angles]
     return min(pairs, key=lambda pair: pair[0].uncovered + pair[1].uncovered)
-
-
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -269,65 +240,6 @@ def grow(mask: Mask, steps: int) -> Mask:
     for step in range(steps):
         mask = _spread(mask, 0) | _spread(mask, 1) if step % 2 else _spread(_spread(mask, 0), 1)
     return mask
-
-
-def _spread(mask: Mask, axis: int) -> Mask:
-    """Returns a mask or-ed with itself moved by one pixel both ways along an axis."""
-    grown = mask.copy()
-    moved = (grown, mask) if axis == 0 else (grown.T, mask.T)
-    moved[0][1:] |= moved[1][:-1]
-    moved[0][:-1] |= moved[1][1:]
-    return grown
-
-
-def _fill(mask: Mask) -> Mask:
-    """Returns a mask without holes: all but the background that reaches the frame."""
-    return ~corner_pieces(np.pad(~mask, 1, constant_values=True))[1:-1, 1:-1]
-
-
-def _label_runs(mask: Mask, *, diagonal: bool) -> tuple[Indices, Indices, Indices]:
-    """Returns the horizontal runs of a mask and the piece that each belongs to.
-
-    Returns:
-        Where runs start and stop in the flat mask with an empty column on either side, and the
-        label of each: the index of its piece's first run. (R,) each.
-    """
-    flat = np.pad(mask, ((0, 0), (1, 1))).ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts, stops = edges[::2], edges[1::2]
-    below, reach = mask.shape[1] + 2, int(diagonal)
-    # the runs of the next row that a run touches lie between first and last
-    first = np.searchsorted(stops, starts + below - reach, side="right")
-    last = np.searchsorted(starts, stops + below + reach, side="left")
-    counts = np.maximum(last - first, 0)
-    upper = np.repeat(np.arange(len(starts)), counts)
-    lower = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
-    return starts, stops, _unite(len(starts), upper, lower)
-
-
-def _unite(count: int, a: Indices, b: Indices) -> Indices:
-    """Returns the least index that each of ``count`` items is linked to."""
-    labels = np.arange(count)
-    while (apart := labels[a] != labels[b]).any():
-        a, b = a[apart], b[apart]
-        low, high = np.minimum(labels[a], labels[b]), np.maximum(labels[a], labels[b])
-        np.minimum.at(labels, high, low)
-        while not np.array_equal(labels, jumped := labels[labels]):
-            labels = jumped
-    return labels
-
-
-def _paint(starts: Indices, stops: Indices, shape: tuple[int, ...]) -> Mask:
-    """Returns the mask of runs."""
-    height, width = shape
-    steps = np.zeros(height * (width + 2) + 1, np.int8)
-    steps[starts] = 1
-    steps[stops] -= 1
-    return np.cumsum(steps[:-1], dtype=np.int8).reshape(height, -1)[:, 1:-1] > 0
-
-
-LONG_SIDE_PX = 256
-"""The longer side of a working copy; smaller images keep their size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -404,3 +316,87 @@ def small_size(height: int, width: int, long_side_px: int) -> tuple[int, int]:
     """
     factor = min(1.0, long_side_px / max(height, width))
     return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _chain(points: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns the points of one side of a hull: those at which the way turns inwards."""
+    chain: list[tuple[int, int]] = []
+    for x, y in points:
+        while len(chain) > 1:
+            (x0, y0), (x1, y1) = chain[-2:]
+            if (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) < 0:  # y points down
+                break
+            chain.pop()
+        chain.append((x, y))
+    return chain
+
+
+def _covered(mask: Mask, x: Points, y: Points) -> Mask:
+    """Returns where a mask, interpolated between pixel centres, is one half or more."""
+    height, width = mask.shape
+    padded = np.zeros((height + 3, width + 3), np.float32)
+    padded[1:-2, 1:-2] = mask
+    flat, stride = padded.ravel(), width + 3
+    x, y = np.clip(x + 1, 0.0, width + 1.0), np.clip(y + 1, 0.0, height + 1.0)
+    column, row = x.astype(np.intp), y.astype(np.intp)
+    right, below = x - column, y - row
+    corner = row * stride + column
+    upper = flat[corner] * (1 - right) + flat[corner + 1] * right
+    lower = flat[corner + stride] * (1 - right) + flat[corner + stride + 1] * right
+    covered: Mask = upper * (1 - below) + lower * below >= 0.5 - 1e-6  # halves count, rounded too
+    return covered
+
+
+def _spread(mask: Mask, axis: int) -> Mask:
+    """Returns a mask or-ed with itself moved by one pixel both ways along an axis."""
+    grown = mask.copy()
+    moved = (grown, mask) if axis == 0 else (grown.T, mask.T)
+    moved[0][1:] |= moved[1][:-1]
+    moved[0][:-1] |= moved[1][1:]
+    return grown
+
+
+def _fill(mask: Mask) -> Mask:
+    """Returns a mask without holes: all but the background that reaches the frame."""
+    return ~corner_pieces(np.pad(~mask, 1, constant_values=True))[1:-1, 1:-1]
+
+
+def _label_runs(mask: Mask, *, diagonal: bool) -> tuple[Indices, Indices, Indices]:
+    """Returns the horizontal runs of a mask and the piece that each belongs to.
+
+    Returns:
+        Where runs start and stop in the flat mask with an empty column on either side, and the
+        label of each: the index of its piece's first run. (R,) each.
+    """
+    flat = np.pad(mask, ((0, 0), (1, 1))).ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, stops = edges[::2], edges[1::2]
+    below, reach = mask.shape[1] + 2, int(diagonal)
+    # the runs of the next row that a run touches lie between first and last
+    first = np.searchsorted(stops, starts + below - reach, side="right")
+    last = np.searchsorted(starts, stops + below + reach, side="left")
+    counts = np.maximum(last - first, 0)
+    upper = np.repeat(np.arange(len(starts)), counts)
+    lower = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+    return starts, stops, _unite(len(starts), upper, lower)
+
+
+def _unite(count: int, a: Indices, b: Indices) -> Indices:
+    """Returns the least index that each of ``count`` items is linked to."""
+    labels = np.arange(count)
+    while (apart := labels[a] != labels[b]).any():
+        a, b = a[apart], b[apart]
+        low, high = np.minimum(labels[a], labels[b]), np.maximum(labels[a], labels[b])
+        np.minimum.at(labels, high, low)
+        while not np.array_equal(labels, jumped := labels[labels]):
+            labels = jumped
+    return labels
+
+
+def _paint(starts: Indices, stops: Indices, shape: tuple[int, ...]) -> Mask:
+    """Returns the mask of runs."""
+    height, width = shape
+    steps = np.zeros(height * (width + 2) + 1, np.int8)
+    steps[starts] = 1
+    steps[stops] -= 1
+    return np.cumsum(steps[:-1], dtype=np.int8).reshape(height, -1)[:, 1:-1] > 0

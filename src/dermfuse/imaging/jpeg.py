@@ -123,51 +123,6 @@ class DamageError(ValueError):
     """Coded data and picture do not fit."""
 
 
-class _Segment(NamedTuple):
-    """A marker segment.
-
-    Attributes:
-        marker: The marker's second byte.
-        body: What follows its length.
-        start: Where the marker's second byte lies in the file.
-        end: Where the segment ends in the file.
-        coded: The coded data behind a scan's header; None where no marker ends it.
-    """
-
-    marker: int
-    body: bytes
-    start: int
-    end: int
-    coded: bytes | None
-
-
-def _segments(data: bytes) -> Iterator[_Segment]:
-    """Yields the marker segments up to the end of the picture.
-
-    Raises:
-        ValueError: No marker is where one has to be, or there are more than ``MAX_SEGMENTS``.
-        struct.error: A segment is cut off.
-    """
-    at = 2
-    for _ in range(MAX_SEGMENTS):
-        if data[at : at + 1] != b"\xff":
-            raise ValueError(f"no marker at byte {at}")
-        behind = _NO_FILL.search(data, at)
-        start = len(data) if behind is None else behind.start()
-        (marker,) = struct.unpack_from("B", data, start)
-        length = 0 if marker in _ALONE else struct.unpack_from(">H", data, start + 1)[0]
-        end = start + 1 + length
-        if marker not in _ALONE and (length < 2 or end > len(data)):
-            raise ValueError(f"a segment of {length} bytes at byte {start}")
-        following = _ENDS_SCAN.search(data, end) if marker == _SCAN else None
-        coded = data[end : following.start()] if following else None
-        yield _Segment(marker, data[start + 3 : end], start, end, coded)
-        if marker == _EOI or (marker == _SCAN and coded is None):
-            return
-        at = end + len(coded or b"")
-    raise DamageError(f"it has more than {MAX_SEGMENTS:,} segments")
-
-
 def read_frame(data: bytes) -> Frame:
     """Returns what the header of a JPEG (or JPEG-LS) stream says.
 
@@ -300,6 +255,51 @@ def find_damage(data: bytes) -> str:
         return str(damage)
     except (ValueError, struct.error, KeyError, IndexError):
         return "one of its segments is cut off or damaged"
+
+
+class _Segment(NamedTuple):
+    """A marker segment.
+
+    Attributes:
+        marker: The marker's second byte.
+        body: What follows its length.
+        start: Where the marker's second byte lies in the file.
+        end: Where the segment ends in the file.
+        coded: The coded data behind a scan's header; None where no marker ends it.
+    """
+
+    marker: int
+    body: bytes
+    start: int
+    end: int
+    coded: bytes | None
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """Yields the marker segments up to the end of the picture.
+
+    Raises:
+        ValueError: No marker is where one has to be, or there are more than ``MAX_SEGMENTS``.
+        struct.error: A segment is cut off.
+    """
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        if data[at : at + 1] != b"\xff":
+            raise ValueError(f"no marker at byte {at}")
+        behind = _NO_FILL.search(data, at)
+        start = len(data) if behind is None else behind.start()
+        (marker,) = struct.unpack_from("B", data, start)
+        length = 0 if marker in _ALONE else struct.unpack_from(">H", data, start + 1)[0]
+        end = start + 1 + length
+        if marker not in _ALONE and (length < 2 or end > len(data)):
+            raise ValueError(f"a segment of {length} bytes at byte {start}")
+        following = _ENDS_SCAN.search(data, end) if marker == _SCAN else None
+        coded = data[end : following.start()] if following else None
+        yield _Segment(marker, data[start + 3 : end], start, end, coded)
+        if marker == _EOI or (marker == _SCAN and coded is None):
+            return
+        at = end + len(coded or b"")
+    raise DamageError(f"it has more than {MAX_SEGMENTS:,} segments")
 
 
 def _walk(data: bytes) -> str:

@@ -11,7 +11,7 @@ MAX_PIXELS = 37_000_000
 MOST_PIXELS = 178_000_000
 """The largest limit that can be asked for: Pillow decodes no more."""
 MIN_SIDE_PX = 16
-"""Images with a shorter side are refused: no lesion can be told in them."""
+"""Images with a shorter side are refused: no lesion can be recognised in them."""
 PIXEL_BYTES = 8
 """What decoding may take in memory for each of the pixels allowed, the result included."""
 AS_PNG = "Save the image as PNG"

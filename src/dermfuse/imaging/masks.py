@@ -33,7 +33,7 @@ OFFICIAL_THRESHOLD = 128
 
 _BYTE = 255
 _WHOLE = (1, _BYTE)  # one level that is lesion, besides the type's largest
-_FEW = 32  # levels: fewer are told apart one by one; so many classes may be numbered
+_FEW = 32  # levels: fewer are distinguished one by one; so many classes may be numbered
 _NOISE = 16  # the part of a range that lossy coding may change a level by
 _LARGE = 1 / 8  # of the frame: more than edges fill
 _SHADES = 256  # colours: what has more was photographed, or coded with loss
@@ -57,30 +57,6 @@ class Decided:
 
     lesion: NDArray[np.bool_]
     rule: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tones:
-    """What tells lesion from skin, as one number for each pixel.
-
-    Args:
-        tones: (H, W).
-        visible: The pixels that count, (H, W); None for all.
-        top: The largest tone that the file's type has room for.
-        lossy: Whether coding may have changed the tones.
-        colour: The one colour on black that the tones are shades of; empty for grey.
-    """
-
-    tones: NDArray[np.uint16]
-    visible: NDArray[np.bool_] | None
-    top: int
-    lossy: bool
-    colour: tuple[int, ...] = ()
-
-    @property
-    def counted(self) -> NDArray[np.uint16]:
-        """The tones of the pixels that count, in a row."""
-        return self.tones.ravel() if self.visible is None else self.tones[self.visible]
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -136,6 +112,30 @@ def image_of_mask(path: Path) -> str:
 def has_mask_name(path: Path) -> bool:
     """Returns whether a file is named as the challenge names masks, in either case."""
     return path.stem.lower().endswith(MASK_SUFFIX.lower())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tones:
+    """What tells lesion from skin, as one number for each pixel.
+
+    Args:
+        tones: (H, W).
+        visible: The pixels that count, (H, W); None for all.
+        top: The largest tone that the file's type has room for.
+        lossy: Whether coding may have changed the tones.
+        colour: The one colour on black that the tones are shades of; empty for grey.
+    """
+
+    tones: NDArray[np.uint16]
+    visible: NDArray[np.bool_] | None
+    top: int
+    lossy: bool
+    colour: tuple[int, ...] = ()
+
+    @property
+    def counted(self) -> NDArray[np.uint16]:
+        """The tones of the pixels that count, in a row."""
+        return self.tones.ravel() if self.visible is None else self.tones[self.visible]
 
 
 def _decide(of: _Tones, samples: Samples, name: str) -> Decided:

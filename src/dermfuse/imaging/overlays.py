@@ -108,6 +108,18 @@ def add_caption(image: Rgb, *, legend: bool) -> Rgb:
     return np.asarray(picture)
 
 
+def encode_png(image: Rgb) -> bytes:
+    """Returns an image as the bytes of a PNG file (fast rather than small).
+
+    Example:
+        >>> encode_png(np.zeros((4, 4, 3), np.uint8))[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def _draw_legend(picture: Image.Image, *, top: int, line: int) -> None:
     """Draws the tints on white between the words that say what they mean."""
     third = picture.width / 3
@@ -144,15 +156,3 @@ def _write(
     length = ImageFont.load_default(size).getlength(words)
     font = ImageFont.load_default(size * min(1.0, room / length))
     ImageDraw.Draw(picture).text(at, words, fill=_INK, font=font, anchor=anchor)
-
-
-def encode_png(image: Rgb) -> bytes:
-    """Returns an image as the bytes of a PNG file (fast rather than small).
-
-    Example:
-        >>> encode_png(np.zeros((4, 4, 3), np.uint8))[1:4]
-        b'PNG'
-    """
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

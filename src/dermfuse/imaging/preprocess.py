@@ -308,16 +308,6 @@ def resize_letterboxed(
     return whole[top : top + height, left : left + width]
 
 
-def _reflected(pixels: NDArray[_Pixel]) -> NDArray[_Pixel]:
-    """Returns (H, W, ...) in the middle of a square of side max(H, W), reflected at its edges."""
-    height, width = pixels.shape[:2]
-    side = max(height, width)
-    before = ((side - height) // 2, (side - width) // 2)
-    padding = [(b, side - n - b) for b, n in zip(before, (height, width), strict=True)]
-    padding += [(0, 0)] * (pixels.ndim - 2)
-    return np.ascontiguousarray(np.pad(pixels, padding, mode="symmetric"))
-
-
 def resize_probability(
     probability: NDArray[np.float32], height: int, width: int
 ) -> NDArray[np.float32]:
@@ -385,6 +375,16 @@ def read_probability(path: str | Path) -> NDArray[np.float32]:
         image = _upright_of_file(read_file(path, str(path)), str(path))
         grey = np.asarray(_to_rgb(image).convert("L"))
         return grey.astype(np.float32) / np.float32(255.0)
+
+
+def _reflected(pixels: NDArray[_Pixel]) -> NDArray[_Pixel]:
+    """Returns (H, W, ...) in the middle of a square of side max(H, W), reflected at its edges."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    before = ((side - height) // 2, (side - width) // 2)
+    padding = [(b, side - n - b) for b, n in zip(before, (height, width), strict=True)]
+    padding += [(0, 0)] * (pixels.ndim - 2)
+    return np.ascontiguousarray(np.pad(pixels, padding, mode="symmetric"))
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -17,6 +17,20 @@ from dermfuse.imaging.colours import to_lab
 from dermfuse.imaging.geometry import Reduced, corner_pieces, reduce_image
 
 Grey = NDArray[np.float32]
+_CORNER_DARKNESS = 0.4  # of the median of the middle
+Values = NDArray[np.float32]
+
+FEATURES = (
+    "mean_lightness", "mean_a", "mean_b", "sd_lightness", "sd_a", "sd_b",
+    "skin_hues", "foreign_hues", "greys", "darks", "lights",
+    "mean_gradient", "edges", "roughness", "upright_edges",
+    "ring_sd_lightness", "ring_sd_chroma", "centre_darkness", "radial_lightness",
+    "lightness_entropy", "colour_richness", "smoothness",
+)  # fmt: skip
+"""The names of what ``appearance`` returns, in its order."""
+
+_COLOUR_SIDE_PX = 64
+_RING = 0.15  # of each side of the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +109,6 @@ LIMITS = {
 }  # fmt: skip
 """The checks, in the order in which they are reported."""
 
-_CORNER_DARKNESS = 0.4  # of the median of the middle
-
 
 def assess_quality(
     image: NDArray[np.uint8] | Reduced, *, frame_contact: float | None = None
@@ -164,28 +176,6 @@ def sharpness(grey: Grey) -> float:
     return float(np.percentile(laplacian, 99)) / steep if steep > 0 else 0.0
 
 
-def _slopes(grey: Grey) -> tuple[Grey, Grey, Grey]:
-    """Returns the gradient across and down and the Laplacian's size, without the outer pixels."""
-    middle = grey[1:-1, 1:-1]
-    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
-    return right - left, below - above, np.abs(4 * middle - left - right - above - below)
-
-
-Values = NDArray[np.float32]
-
-FEATURES = (
-    "mean_lightness", "mean_a", "mean_b", "sd_lightness", "sd_a", "sd_b",
-    "skin_hues", "foreign_hues", "greys", "darks", "lights",
-    "mean_gradient", "edges", "roughness", "upright_edges",
-    "ring_sd_lightness", "ring_sd_chroma", "centre_darkness", "radial_lightness",
-    "lightness_entropy", "colour_richness", "smoothness",
-)  # fmt: skip
-"""The names of what ``appearance`` returns, in its order."""
-
-_COLOUR_SIDE_PX = 64
-_RING = 0.15  # of each side of the frame
-
-
 def appearance(image: NDArray[np.uint8] | Reduced) -> NDArray[np.float32]:
     """Returns ``FEATURES`` of an image, each about 0 to 1, for a detector of foreign images.
 
@@ -228,6 +218,13 @@ def appearance(image: NDArray[np.uint8] | Reduced) -> NDArray[np.float32]:
         *_richness(rgb, lab[..., 0]),
     ]
     return np.array(features, dtype=np.float32)
+
+
+def _slopes(grey: Grey) -> tuple[Grey, Grey, Grey]:
+    """Returns the gradient across and down and the Laplacian's size, without the outer pixels."""
+    middle = grey[1:-1, 1:-1]
+    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
+    return right - left, below - above, np.abs(4 * middle - left - right - above - below)
 
 
 def _hue_shares(lab: Values) -> list[float]:

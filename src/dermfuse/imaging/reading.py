@@ -1,6 +1,6 @@
 """Whatever holds one image, to the pixels that ``dermfuse.imaging.preprocess`` defines.
 
-A file is told by its content, never by its name: a camera's JPEG that is called ``.dcm`` is a
+A file is recognised by its content, never by its name: a camera's JPEG that is called ``.dcm`` is a
 JPEG, and a DICOM file without a suffix is a DICOM file.
 """
 
@@ -95,30 +95,11 @@ def source_name(source: Source) -> str:
     return own_name if isinstance(own_name, str) and own_name else "the image"
 
 
-def _read(source: Source, name: str, max_pixels: int) -> NDArray[np.uint8]:
-    if isinstance(source, np.ndarray):
-        return _from_array(source, name or "the array", max_pixels)
-    name = name or source_name(source)
-    if isinstance(source, Image.Image):
-        return image_pixels(source, name=name, max_pixels=max_pixels)
-    if isinstance(source, str | os.PathLike):
-        data = read_file(Path(source), name, max_bytes=MAX_BYTES)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-    elif hasattr(source, "read"):
-        data = read_stream(source, name)
-    else:
-        raise ImageError(f"{name} is given as {type(source).__name__}", expected=_EXPECTED)
-    if is_dicom(data[:SNIFFED]):
-        return _from_dicom(data, name, max_pixels)
-    return read_image(data, name=name, max_pixels=max_pixels)
-
-
 def is_dicom(head: bytes) -> bool:
     r"""Returns whether a file that begins with these 132 bytes is meant to be DICOM.
 
     A file without the preamble is one if it begins with file meta information; which of its
-    elements comes first, and of which type, is told from the bytes.
+    elements comes first, and of which type, follows from the bytes.
 
     Example:
         >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"\x89PNG")
@@ -150,6 +131,25 @@ def read_stream(stream: BinaryIO, name: str) -> bytes:
     if len(data) > MAX_BYTES:
         raise too_long(name, MAX_BYTES)
     return data
+
+
+def _read(source: Source, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name or "the array", max_pixels)
+    name = name or source_name(source)
+    if isinstance(source, Image.Image):
+        return image_pixels(source, name=name, max_pixels=max_pixels)
+    if isinstance(source, str | os.PathLike):
+        data = read_file(Path(source), name, max_bytes=MAX_BYTES)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif hasattr(source, "read"):
+        data = read_stream(source, name)
+    else:
+        raise ImageError(f"{name} is given as {type(source).__name__}", expected=_EXPECTED)
+    if is_dicom(data[:SNIFFED]):
+        return _from_dicom(data, name, max_pixels)
+    return read_image(data, name=name, max_pixels=max_pixels)
 
 
 def _from_dicom(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:

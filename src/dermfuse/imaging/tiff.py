@@ -226,43 +226,12 @@ def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
         yield stream[:2] + tables + stream[2:]
 
 
-def _parts(page: Page) -> Iterator[tuple[int, int]]:
-    """Yields where each strip or tile begins, and how long it is, as far as both are known."""
-    offsets, counts = _PLACES[page.is_tiled]
-    return zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False)
-
-
 def layout_of(page: Page) -> str:
     """Returns in words what a page is, for messages."""
     return (
         f"a TIFF image of {page.samples} channel(s) of {page.bits} bits, "
         f"photometric interpretation {page.photometric}, compression {page.coding}"
     )
-
-
-def _unreadable(page: Page) -> str:
-    """Returns what keeps a page of a known coding from being read, or nothing."""
-    channels, predictor = _CHANNELS[page.photometric], page.first(317, 1)
-    # 16 bits of grey in a wider type are read if the values bear it out.
-    wide = page.bits == 32 and page.samples == 1 and page.photometric in (0, 1)
-    signed = page.first(339, 1) == _SIGNED and (page.bits <= 8 or page.samples > 1)
-    entries = len(page.tags.get(320, ()))
-    channels_of = f"{page.samples} channel(s) of {page.bits} bits"
-    faults = {
-        channels_of: not (1 <= page.bits <= 16 or wide),
-        f"{channels_of} and photometric interpretation {page.photometric}": not (
-            channels <= page.samples <= _MAX_SAMPLES
-        ),
-        f"signed samples of {page.bits} bits": signed,
-        "CMYK and transparency": page.photometric == _CMYK and _alpha(page) is not None,
-        "a colour map that is cut off or missing": (
-            page.photometric == _PALETTE and page.bits <= 16 and entries < 3 * 2**page.bits
-        ),
-        f"predictor {predictor} on samples of {page.bits} bits": (
-            predictor != 1 and (predictor != 2 or page.bits not in _PREDICTED)
-        ),
-    }
-    return next((fault for fault, applies in faults.items() if applies), "")
 
 
 def page_image(data: bytes, page: Page, name: str) -> Image.Image:
@@ -295,6 +264,37 @@ def page_samples(data: bytes, page: Page, name: str) -> Samples:
     if page.photometric == _CMYK:
         return image_samples(page_image(data, page, name))
     return joined(_strips(data, page, name))
+
+
+def _parts(page: Page) -> Iterator[tuple[int, int]]:
+    """Yields where each strip or tile begins, and how long it is, as far as both are known."""
+    offsets, counts = _PLACES[page.is_tiled]
+    return zip(page.tags.get(offsets, ()), page.tags.get(counts, ()), strict=False)
+
+
+def _unreadable(page: Page) -> str:
+    """Returns what keeps a page of a known coding from being read, or nothing."""
+    channels, predictor = _CHANNELS[page.photometric], page.first(317, 1)
+    # 16 bits of grey in a wider type are read if the values bear it out.
+    wide = page.bits == 32 and page.samples == 1 and page.photometric in (0, 1)
+    signed = page.first(339, 1) == _SIGNED and (page.bits <= 8 or page.samples > 1)
+    entries = len(page.tags.get(320, ()))
+    channels_of = f"{page.samples} channel(s) of {page.bits} bits"
+    faults = {
+        channels_of: not (1 <= page.bits <= 16 or wide),
+        f"{channels_of} and photometric interpretation {page.photometric}": not (
+            channels <= page.samples <= _MAX_SAMPLES
+        ),
+        f"signed samples of {page.bits} bits": signed,
+        "CMYK and transparency": page.photometric == _CMYK and _alpha(page) is not None,
+        "a colour map that is cut off or missing": (
+            page.photometric == _PALETTE and page.bits <= 16 and entries < 3 * 2**page.bits
+        ),
+        f"predictor {predictor} on samples of {page.bits} bits": (
+            predictor != 1 and (predictor != 2 or page.bits not in _PREDICTED)
+        ),
+    }
+    return next((fault for fault, applies in faults.items() if applies), "")
 
 
 def _strips(data: bytes, page: Page, name: str) -> Iterator[Samples]:

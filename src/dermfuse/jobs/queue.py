@@ -1,6 +1,6 @@
 """The queue of ``reproduce`` and ``release``: in which order, how many side by side, until when.
 
-What trainings would cost is known before they begin: time from timed steps, memory and disk.
+What trainings cost is known before they begin: their time from timed steps, memory and disk.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from dermfuse.config import Config, ModelConfig, has_scores
 from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DermfuseError
 from dermfuse.folders import NOTICE, core_count
 from dermfuse.jobs.trainings import (
@@ -34,8 +34,7 @@ from dermfuse.jobs.trainings import (
     train_all,
     train_command,
 )
-from dermfuse.models import count_parameters
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.samples import require_classes, select_lesions
@@ -244,13 +243,6 @@ def chains(runs: Sequence[Run], seconds: Mapping[str, float]) -> dict[str, float
     return {run.name: chain(run.name) for run in runs}
 
 
-def _seconds_of_all(runs: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
-    """Returns how long all runs take at the least: the longest chain, or all shared by the jobs."""
-    total = sum(seconds.values())
-    shared = total * max(1 / jobs, _CARD_SHARE if torch.cuda.is_available() else 0.0)
-    return max([shared, *chains(runs, seconds).values()])
-
-
 class Memory(NamedTuple):
     """What is free, or what one training takes.
 
@@ -261,13 +253,6 @@ class Memory(NamedTuple):
 
     gpu_mb: float
     ram_mb: float
-
-
-def _fitting(estimates: Sequence[RunEstimate]) -> int:
-    """Returns how many of the runs that wait can be trained side by side."""
-    gpu = torch.cuda.mem_get_info()[0] / 1e6 if torch.cuda.is_available() else 0.0
-    needs = [Memory(each.gpu_mb, each.ram_mb) for each in estimates if each.state == "waiting"]
-    return fitting_jobs(needs, Memory(gpu, free_ram_mb()), cores=core_count())
 
 
 def fitting_jobs(needs: Sequence[Memory], free: Memory, *, cores: int) -> int:
@@ -305,19 +290,6 @@ def free_ram_mb(
     return min(_bytes_free(meminfo, cgroups)) / 1e6
 
 
-def _bytes_free(meminfo: Path, cgroups: Path) -> Iterator[float]:
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        yield 1024 * float(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    for limit, usage in _CGROUPS:
-        try:
-            yield float((cgroups / limit).read_text()) - float((cgroups / usage).read_text())
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-
-
 class TrainingImages(NamedTuple):
     """What a data set has to train on.
 
@@ -330,13 +302,6 @@ class TrainingImages(NamedTuple):
     benign: int
     malignant: int
     masks: int
-
-
-def _count_images(data: DataFolders) -> TrainingImages:
-    lesions = load_dataset(data, "train").lesions
-    labels = [lesion.label for lesion in lesions]
-    masks = sum(lesion.mask_path is not None for lesion in lesions)
-    return TrainingImages(labels.count(Label.BENIGN), labels.count(Label.MALIGNANT), masks)
 
 
 def count_samples(config: Config, images: TrainingImages) -> int:
@@ -363,11 +328,6 @@ def passes_per_epoch(config: Config, images: TrainingImages) -> float:
     return (trained + plain * held_out * _FORWARD_SHARE) * (1 - _share(data.outer_folds))
 
 
-def _share(folds: int) -> float:
-    """Returns the share of the images that one of so many folds has; 0 of none."""
-    return 1 / folds if folds else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What a training step of a network takes on this machine.
@@ -384,6 +344,45 @@ class Pace:
     most: float
     parameters: int
     step_mb: float = 0.0
+
+
+def _seconds_of_all(runs: Sequence[Run], seconds: Mapping[str, float], jobs: int) -> float:
+    """Returns how long all runs take at the least: the longest chain, or all shared by the jobs."""
+    total = sum(seconds.values())
+    shared = total * max(1 / jobs, _CARD_SHARE if torch.cuda.is_available() else 0.0)
+    return max([shared, *chains(runs, seconds).values()])
+
+
+def _fitting(estimates: Sequence[RunEstimate]) -> int:
+    """Returns how many of the runs that wait can be trained side by side."""
+    gpu = torch.cuda.mem_get_info()[0] / 1e6 if torch.cuda.is_available() else 0.0
+    needs = [Memory(each.gpu_mb, each.ram_mb) for each in estimates if each.state == "waiting"]
+    return fitting_jobs(needs, Memory(gpu, free_ram_mb()), cores=core_count())
+
+
+def _bytes_free(meminfo: Path, cgroups: Path) -> Iterator[float]:
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        yield 1024 * float(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    for limit, usage in _CGROUPS:
+        try:
+            yield float((cgroups / limit).read_text()) - float((cgroups / usage).read_text())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+
+
+def _count_images(data: DataFolders) -> TrainingImages:
+    lesions = load_dataset(data, "train").lesions
+    labels = [lesion.label for lesion in lesions]
+    masks = sum(lesion.mask_path is not None for lesion in lesions)
+    return TrainingImages(labels.count(Label.BENIGN), labels.count(Label.MALIGNANT), masks)
+
+
+def _share(folds: int) -> float:
+    """Returns the share of the images that one of so many folds has; 0 of none."""
+    return 1 / folds if folds else 0.0
 
 
 def _estimate_run(

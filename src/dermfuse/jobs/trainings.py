@@ -1,6 +1,6 @@
-"""Several trainings: a process for each, some of them side by side.
+"""Several trainings, each in a process of its own, some of them side by side.
 
-The process of a run predicts what is asked of it (``Run.parts``) once it is trained.
+A run's process also predicts what is asked of it (``Run.parts``) once the run is trained.
 """
 
 import os
@@ -23,6 +23,16 @@ Jobs = int | Literal["auto"] | None
 DONE = ("trained", "reused")
 """The states of a run that is trained to its end."""
 
+_FREE = ("threads", "device", "compile")  # where and how a run is trained, not what is trained
+State = Literal["waiting", "running", "trained", "reused", "failed"]
+
+Stage = Callable[[str, int, int], None]
+"""Called with (what begins, its number from 1, how many)."""
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_STOP = 30
+_ERROR_MARK = "dermfuse: error: "
+
 
 def parse_jobs(text: str | None) -> Jobs:
     """Returns what ``--jobs`` says.
@@ -41,9 +51,6 @@ def parse_jobs(text: str | None) -> Jobs:
             action="Give --jobs 2, say",
         )
     return int(text)
-
-
-_FREE = ("threads", "device", "compile")  # where and how a run is trained, not what is trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +157,6 @@ class Workplace:
             )
         if not runs.is_dir():
             new_folder(runs, what=what)
-
-
-State = Literal["waiting", "running", "trained", "reused", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +270,6 @@ def is_finished(run: Run, folder: Path) -> bool:
     )
 
 
-def _record_of(files: RunFolder) -> dict[str, Any]:
-    """Returns the record of a run that has a configuration and weights; else an empty one."""
-    is_whole = all(path.is_file() for path in (files.config, files.record, files.weights))
-    return files.read_record() if is_whole else {}
-
-
 def seconds_left(runs: Sequence[RunProgress], *, jobs: int) -> float | None:
     """Returns what is left of all runs, ``jobs`` side by side; None where too little is known.
 
@@ -317,14 +315,9 @@ def range_in_words(least: float, most: float) -> str:
 
 Watch = Callable[[Sequence[RunProgress]], None]
 """Called about once a second with all runs, in their order."""
-Stage = Callable[[str, int, int], None]
-"""Called with (what begins, its number from 1, how many)."""
+
 Command = Callable[[Run, Workplace], list[str]]
 """From a run to the command line of its process."""
-
-_SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_TO_STOP = 30
-_ERROR_MARK = "dermfuse: error: "
 
 
 def train_command(run: Run, place: Workplace) -> list[str]:
@@ -381,6 +374,12 @@ def train_all(
     if watch:
         watch(trainings.progress())
     return trainings.progress()
+
+
+def _record_of(files: RunFolder) -> dict[str, Any]:
+    """Returns the record of a run that has a configuration and weights; else an empty one."""
+    is_whole = all(path.is_file() for path in (files.config, files.record, files.weights))
+    return files.read_record() if is_whole else {}
 
 
 @dataclass(slots=True)
@@ -496,7 +495,7 @@ def _last_error(each: _Started, status: int, place: Workplace) -> str:
         return marked[-1].removeprefix(_ERROR_MARK)
     if status < 0:
         return f"ended by signal {-status}"
-    return lines[-1].strip() if lines else f"ended with status {status} and without a word"
+    return lines[-1].strip() if lines else f"ended with status {status} and without a message"
 
 
 def _stop(started: Sequence[_Started]) -> None:

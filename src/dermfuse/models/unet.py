@@ -20,6 +20,10 @@ from dermfuse.models.backbones.base import STRIDES, SYMMETRIC, Backbone, Normali
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Channels of the decoder at strides 16, 8, 4, 2 and 1."""
 
+CHANNELS = (64, 128, 256, 512, 1024)
+"""Channels at strides 1, 2, 4, 8 and 16."""
+STRIDE = 16
+
 
 class UNet(nn.Module):
     """A backbone as encoder, five decoder stages, one output channel.
@@ -132,11 +136,6 @@ def require_sides(x: Tensor, *, multiple: int) -> None:
             expected=f"a height and a width that are multiples of {multiple}",
             action=f"Pad or squeeze them to {padded[0]} x {padded[1]}",
         )
-
-
-CHANNELS = (64, 128, 256, 512, 1024)
-"""Channels at strides 1, 2, 4, 8 and 16."""
-STRIDE = 16
 
 
 class DoubleConv(nn.Sequential):

@@ -138,6 +138,46 @@ def load_imagenet(backbone: Backbone, *, folder: Path | None) -> None:
     load_strictly(backbone, _converted(published.convert, state, source=path), source=path)
 
 
+def read_weights(path: Path) -> State:
+    """Returns the tensors of a safetensors file.
+
+    Raises:
+        WeightsError: The file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be read ({error})",
+            expected="a whole safetensors file",
+            action="Fetch or write it again",
+        ) from error
+
+
+def load_strictly(module: nn.Module, state: State, *, source: Path) -> None:
+    """Copies weights into a network after checking every name, shape and number.
+
+    Half-precision weights are up-cast; BatchNorm's batch counters may be absent.
+
+    Args:
+        module: Changed in place, and only if everything fits.
+        state: Weights under the network's own names.
+        source: Their file, for the error.
+
+    Raises:
+        WeightsError: Names are missing or unexpected, a shape differs, a number is not finite.
+    """
+    faults = list(_faults(module.state_dict(), state))
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsError(
+            f"{source} does not fit the network: {'; '.join(faults[:3])}{more}",
+            expected="exactly the network's weights, all finite",
+            action="Check that the file belongs to this network, or fetch it again",
+        )
+    module.load_state_dict(dict(state), strict=False)
+
+
 def _cached(published: Published) -> Path:
     """Returns the cached file, which is downloaded if it is not there."""
     root = os.environ.get("XDG_CACHE_HOME")
@@ -242,46 +282,6 @@ def _converted(convert: Callable[[State], State], state: State, *, source: Path)
             expected="the published weights",
             action="Fetch the file again",
         ) from error
-
-
-def read_weights(path: Path) -> State:
-    """Returns the tensors of a safetensors file.
-
-    Raises:
-        WeightsError: The file is missing or damaged.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error})",
-            expected="a whole safetensors file",
-            action="Fetch or write it again",
-        ) from error
-
-
-def load_strictly(module: nn.Module, state: State, *, source: Path) -> None:
-    """Copies weights into a network after checking every name, shape and number.
-
-    Half-precision weights are up-cast; BatchNorm's batch counters may be absent.
-
-    Args:
-        module: Changed in place, and only if everything fits.
-        state: Weights under the network's own names.
-        source: Their file, for the error.
-
-    Raises:
-        WeightsError: Names are missing or unexpected, a shape differs, a number is not finite.
-    """
-    faults = list(_faults(module.state_dict(), state))
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise WeightsError(
-            f"{source} does not fit the network: {'; '.join(faults[:3])}{more}",
-            expected="exactly the network's weights, all finite",
-            action="Check that the file belongs to this network, or fetch it again",
-        )
-    module.load_state_dict(dict(state), strict=False)
 
 
 def _faults(wanted: State, given: State) -> Iterator[str]:

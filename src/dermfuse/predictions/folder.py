@@ -51,6 +51,9 @@ PROBABILITIES_NAME = "probabilities"
 RECORD_NAME = "run.json"
 _EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the same masks give the same archive
 
+new_predictions = partial(whole_folder, what="predictions")
+"""A context whose folder becomes the predictions folder at the end, whole or not at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -180,10 +183,6 @@ def probability_path(folder: Path, image_id: str) -> Path:
         'out/probabilities/ISIC_0000003.png'
     """
     return folder / PROBABILITIES_NAME / f"{_file_id(image_id)}.png"
-
-
-new_predictions = partial(whole_folder, what="predictions")
-"""A context whose folder becomes the predictions folder at the end, whole or not at all."""
 
 
 def name_some(image_ids: Sequence[str], *, most: int = 3) -> str:

@@ -1,15 +1,13 @@
-"""Fusion of two models: a weighted mean of scores, or of probability maps.
+"""Several predictions folders as one: two models fused, folds joined, networks averaged.
+
+fuse      the same images    a weighted mean of scores, or of probability maps
+join      disjoint images    every image once, predicted by the network that never saw it
+average   the same images    the plain mean of several folds, seeds or networks
 
 Paper:
     Section 2: the fused score is a weighted average of the malignant probabilities of the two
     networks. The paper does not name the weight; here it is chosen on validation predictions, or
     given. Section 3: the fused map is the mean of the two probability maps.
-
-Many predictions folders become one, too: the folds of a cross-validation joined, or networks
-averaged.
-
-join      disjoint images    every image once, predicted by the network that never saw it
-average   the same images    the plain mean of several folds, seeds or networks
 """
 
 import shutil
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.data.folders import DataFolders, Truth, load_truth
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.folders import NOTICE, storage_faults
 from dermfuse.imaging.masks import read_mask
@@ -46,6 +44,13 @@ from dermfuse.predictions.scores import ScoreTable, write_scores
 
 LEVELS = 256
 """A probability map is stored in 8 bits."""
+
+WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
+"""The weights of A that are tried: 0 (B alone) to 1 (A alone)."""
+
+_FITTABLE = ("train", "validation")
+_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
+_OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
 
 
 def shared_task(predicted: Sequence[Predictions]) -> Task:
@@ -157,13 +162,6 @@ def write_mean(
         write_mask(mask_path(folder, image_id), is_lesion(mean))
 
 
-def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[np.float64]:
-    mean = np.zeros(parts[0].shape)
-    for part, weight in zip(parts, weights, strict=True):
-        mean += weight * part
-    return mean
-
-
 def mean_scores(
     parts: Sequence[NDArray[np.float64]], weights: Sequence[float]
 ) -> NDArray[np.float64]:
@@ -176,12 +174,6 @@ def mean_scores(
     return np.clip(_weighted(parts, weights), 0.0, 1.0)
 
 
-WEIGHTS: NDArray[np.float64] = np.arange(101) / 100
-"""The weights of A that are tried: 0 (B alone) to 1 (A alone)."""
-
-_FITTABLE = ("train", "validation")
-
-
 @dataclass(frozen=True, slots=True)
 class FitOn:
     """Predictions to choose the weight on, and their truth.
@@ -189,7 +181,7 @@ class FitOn:
     Args:
         validation_a: The predictions of model A for images that it was not trained on.
         validation_b: The predictions of model B for the same images.
-        truth: As for ``dermfuse.evaluation.evaluate``.
+        truth: See ``dermfuse.evaluation.evaluate``.
     """
 
     validation_a: Path
@@ -258,7 +250,7 @@ def fuse(
         a: The predictions of model A; maps need ``probabilities/``.
         b: The predictions of model B, of the same images.
         out: The predictions folder to write; it may exist if it is empty.
-        weight: Of A, in [0, 1]; the plain mean (0.5) if neither it nor ``fit`` is given.
+        weight: The share of A, in [0, 1]; the plain mean (0.5) if neither it nor ``fit`` is given.
         fit: Choose the weight that does best on these: average precision for scores, Jaccard
             for maps; 0 to 1 in steps of 0.01, of equally good ones the nearest to 0.5.
 
@@ -337,6 +329,101 @@ def count_fused(
         Counts(tp=int(tp), fp=int(fp), tn=int(skin.sum() - fp), fn=int(lesion.sum() - tp))
         for tp, fp in zip(found, false, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleReport:
+    """What was put together.
+
+    Args:
+        kind: ``join`` or ``average``.
+        task: What was predicted.
+        split: The split of the images; empty where the folders are of different ones.
+        folder_count: How many folders it was made of.
+        image_count: How many images it predicts.
+    """
+
+    kind: Literal["join", "average"]
+    task: Task
+    split: str
+    folder_count: int
+    image_count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {**asdict(self), "notice": NOTICE}
+
+
+def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
+    """Writes the predictions of disjoint images as one folder, of the validation split.
+
+    With the validation predictions of every fold of a cross-validation, each image is predicted
+    once, by a network that was not trained on it. Probability maps are taken along.
+
+    Args:
+        folders: Two or more predictions folders of one task.
+        out: The predictions folder to write; it may exist if it is empty.
+
+    Raises:
+        PredictionsError: A folder cannot be read; tasks, thresholds or calibration differ; an
+            image is predicted twice; or a folder is of the test or the training split, whose
+            predictions are not out of fold. Folders that are all of the test split are parts
+            of it, and can be joined.
+        RunError: ``out`` exists and is not empty.
+        StorageError: ``out`` cannot be written.
+    """
+    predicted = _read_all([Path(each) for each in folders])
+    task, split = _check_folds(predicted)
+    first = predicted[0].manifest
+    scores = {key: score for one in predicted for key, score in one.score_by_id().items()}
+    with new_predictions(Path(out)) as folder:
+        if has_scores(task):
+            table = ScoreTable(tuple(scores), np.array(list(scores.values())))
+            write_scores(folder / SCORES_NAME, table)
+        if has_masks(task):
+            _copy_maps(folder, predicted)
+        manifest = Manifest(
+            task,
+            source=f"{_sources(predicted)}, {len(predicted)} folders joined",
+            split=split,
+            threshold=first.threshold,
+            calibrated=first.calibrated,
+            details=_details(predicted, "join"),
+        )
+        write_manifest(folder, manifest)
+    count = sum(len(images_of(one, task)) for one in predicted)
+    return EnsembleReport("join", task, split, len(predicted), count)
+
+
+def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
+    """Writes the unweighted mean of the predictions of the same images as one folder.
+
+    Scores are averaged, and probability maps; a pixel of a mean map is lesion from 0.5 on.
+
+    Args:
+        folders: Two or more predictions folders; maps need ``probabilities/``.
+        out: The predictions folder to write; it may exist if it is empty.
+
+    Raises:
+        PredictionsError: A folder cannot be read or is given twice, or they do not match.
+        RunError: ``out`` exists and is not empty.
+        StorageError: ``out`` cannot be written.
+    """
+    predicted = _read_all([Path(each) for each in folders])
+    task, ids = match_folders(predicted)
+    split, count = _shared_split(predicted), len(predicted)
+    source, details = f"mean of {count}: {_sources(predicted)}", _details(predicted, "average")
+    with new_predictions(Path(out)) as folder:
+        write_mean(folder, task, predicted, ids, [1 / count] * count)
+        write_manifest(folder, Manifest(task, source=source, split=split, details=details))
+    return EnsembleReport("average", task, split, count, len(ids))
+
+
+def _weighted(parts: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[np.float64]:
+    mean = np.zeros(parts[0].shape)
+    for part, weight in zip(parts, weights, strict=True):
+        mean += weight * part
+    return mean
 
 
 def _best_weight(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -423,98 +510,6 @@ def _mean_jaccards(
             )
         totals += [jaccard(c) for c in count_fused(levels_a, levels_b, true_mask)]
     return totals / len(ids)
-
-
-_SCALES = ("threshold", "calibrated")  # by which scores, or masks, mean the same in all folders
-_OUT_OF_FOLD = {"", "validation"}  # a folder without a manifest does not say
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleReport:
-    """What was put together.
-
-    Args:
-        kind: ``join`` or ``average``.
-        task: What was predicted.
-        split: Of the images; empty where the folders are of different ones.
-        folder_count: How many folders it was made of.
-        image_count: How many images it predicts.
-    """
-
-    kind: Literal["join", "average"]
-    task: Task
-    split: str
-    folder_count: int
-    image_count: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
-        return {**asdict(self), "notice": NOTICE}
-
-
-def join(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
-    """Writes the predictions of disjoint images as one folder, of the validation split.
-
-    With the validation predictions of every fold of a cross-validation, each image is predicted
-    once, by a network that was not trained on it. Probability maps are taken along.
-
-    Args:
-        folders: Two or more predictions folders of one task.
-        out: The predictions folder to write; it may exist if it is empty.
-
-    Raises:
-        PredictionsError: A folder cannot be read; tasks, thresholds or calibration differ; an
-            image is predicted twice; or a folder is of the test or the training split, whose
-            predictions are not out of fold. Folders that are all of the test split are parts
-            of it, and can be joined.
-        RunError: ``out`` exists and is not empty.
-        StorageError: ``out`` cannot be written.
-    """
-    predicted = _read_all([Path(each) for each in folders])
-    task, split = _check_folds(predicted)
-    first = predicted[0].manifest
-    scores = {key: score for one in predicted for key, score in one.score_by_id().items()}
-    with new_predictions(Path(out)) as folder:
-        if has_scores(task):
-            table = ScoreTable(tuple(scores), np.array(list(scores.values())))
-            write_scores(folder / SCORES_NAME, table)
-        if has_masks(task):
-            _copy_maps(folder, predicted)
-        manifest = Manifest(
-            task,
-            source=f"{_sources(predicted)}, {len(predicted)} folders joined",
-            split=split,
-            threshold=first.threshold,
-            calibrated=first.calibrated,
-            details=_details(predicted, "join"),
-        )
-        write_manifest(folder, manifest)
-    count = sum(len(images_of(one, task)) for one in predicted)
-    return EnsembleReport("join", task, split, len(predicted), count)
-
-
-def average(folders: Sequence[str | Path], out: str | Path) -> EnsembleReport:
-    """Writes the unweighted mean of the predictions of the same images as one folder.
-
-    Scores are averaged, and probability maps; a pixel of a mean map is lesion from 0.5 on.
-
-    Args:
-        folders: Two or more predictions folders; maps need ``probabilities/``.
-        out: The predictions folder to write; it may exist if it is empty.
-
-    Raises:
-        PredictionsError: A folder cannot be read or is given twice, or they do not match.
-        RunError: ``out`` exists and is not empty.
-        StorageError: ``out`` cannot be written.
-    """
-    predicted = _read_all([Path(each) for each in folders])
-    task, ids = match_folders(predicted)
-    split, count = _shared_split(predicted), len(predicted)
-    source, details = f"mean of {count}: {_sources(predicted)}", _details(predicted, "average")
-    with new_predictions(Path(out)) as folder:
-        write_mean(folder, task, predicted, ids, [1 / count] * count)
-        write_manifest(folder, Manifest(task, source=source, split=split, details=details))
-    return EnsembleReport("average", task, split, count, len(ids))
 
 
 def _read_all(folders: Sequence[Path]) -> list[Predictions]:

@@ -16,7 +16,6 @@ from dermfuse.config import Config
 from dermfuse.data.audit import OFFICIAL_TOTALS
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
-from dermfuse.estimates import Estimate
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.evaluation.calibrate import CalibrationReport
 from dermfuse.folders import NOTICE, read_json, write_json, write_text
@@ -30,7 +29,7 @@ from dermfuse.publishing.stress import (
     say_orientations,
     table_row,
 )
-from dermfuse.records import build_record
+from dermfuse.records import Estimate, build_record
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,
@@ -39,8 +38,8 @@ from dermfuse.release.folder import (
     read_cards,
     read_release,
 )
+from dermfuse.report import METRICS, MISSED
 from dermfuse.report.page import template
-from dermfuse.report.words import METRICS, MISSED
 
 Numbers = Mapping[str, Estimate]
 """AUC and average precision of scores, or Jaccard of outlines."""
@@ -236,12 +235,6 @@ def read_numbers(release: Release) -> ReleaseNumbers:
     )
 
 
-def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
-    return build_record(
-        cls, mapping, "release.json", within=name, error=ReleaseError, open_ended=True
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSources:
     """Where a card's numbers come from.
@@ -342,14 +335,6 @@ def gather_card(
     )
 
 
-def _ratios(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (name, value)
-        for name, value in flatten(record)
-        if value and not any(word in _TIMES for word in name.replace(",", "").split())
-    )
-
-
 def flatten(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Returns a JSON object as names and values, whatever is in it; the notice is left out.
 
@@ -360,38 +345,6 @@ def flatten(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         (('images', '3'), ('ms, median', '1.235'), ('file', 'a.onnx'))
     """
     return tuple(_flat({key: value for key, value in record.items() if key != "notice"}))
-
-
-def _flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    parts: Sequence[tuple[str, object]] = ()
-    if isinstance(value, Mapping):
-        parts = [(str(key), one) for key, one in value.items()]
-    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
-        parts = [(str(number), one) for number, one in enumerate(value, start=1)]
-    for key, one in parts:
-        yield from _flat(one, f"{name}, {key}".lstrip(", ").replace("_", " "))
-    if not isinstance(value, Mapping) and not parts:
-        yield name, _plain(value)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    text = "" if value is None else str(value)
-    return Path(text).name if Path(text).is_absolute() else text
-
-
-def _census(data: DataFolders, progress: Callable[[int, int], None] | None) -> TrainingCensus:
-    *others, first = list_folders(data)
-    if first.is_file() and not others:
-        return read_census(first)
-    return take_census(data, progress=progress)
 
 
 def render_card(card: Card) -> str:
@@ -426,6 +379,52 @@ def write_card_page(card: Card, out: str | Path) -> Path:
     write_json(beside, card.to_dict())
     write_text(out, page)
     return beside
+
+
+def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
+    return build_record(
+        cls, mapping, "release.json", within=name, error=ReleaseError, open_ended=True
+    )
+
+
+def _ratios(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, value)
+        for name, value in flatten(record)
+        if value and not any(word in _TIMES for word in name.replace(",", "").split())
+    )
+
+
+def _flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    parts: Sequence[tuple[str, object]] = ()
+    if isinstance(value, Mapping):
+        parts = [(str(key), one) for key, one in value.items()]
+    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
+        parts = [(str(number), one) for number, one in enumerate(value, start=1)]
+    for key, one in parts:
+        yield from _flat(one, f"{name}, {key}".lstrip(", ").replace("_", " "))
+    if not isinstance(value, Mapping) and not parts:
+        yield name, _plain(value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = "" if value is None else str(value)
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def _census(data: DataFolders, progress: Callable[[int, int], None] | None) -> TrainingCensus:
+    *others, first = list_folders(data)
+    if first.is_file() and not others:
+        return read_census(first)
+    return take_census(data, progress=progress)
 
 
 def _render(name: str, card: Card) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Label, Lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.folders import read_json
 from dermfuse.imaging.colours import TONES, SkinTone, measure_skin, name_tone
@@ -56,7 +55,7 @@ class SkinCensus:
 
     Args:
         tones: From the lightest class on; together the images with an angle.
-        without_mask: Images without a mask: their skin cannot be told from the lesion.
+        without_mask: Images without a mask: their skin cannot be distinguished from the lesion.
         hidden: Images on which too little skin is seen, or all of it is glare.
         without_angle: Images whose b* is not above 0: the cast of the light hides the hue.
         angle_degrees: 5th, 50th and 95th percentile, of the images with an angle.

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.errors import DependencyError, ExportError, installing
 from dermfuse.imaging.preprocess import read_image
@@ -37,6 +36,15 @@ _CROPS = 4  # of each photograph, beside the whole
 _NOT_PHOTOGRAPHS = frozenset({"page", "text", "logo", "phantom", "horse", "multipage"})
 _DRAWN = 40
 _LETTERS = "abcdefghijklmnopqrstuvwxyz      .,"
+
+FLAGGED_DERMOSCOPY = 0.04
+"""Share of held-back dermoscopy, of either class, that the threshold lets be flagged."""
+MALIGNANT_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""How much malignant images may count in where dermoscopy lies, to choose from."""
+FILE_NAME = "dermoscopy.npz"
+
+Features = NDArray[np.float32]
+Distances = NDArray[np.float64]
 
 
 def other_images(*, seed: int = 0) -> Mapping[str, list[Pixels]]:
@@ -101,42 +109,6 @@ def draw_clinical_view(rng: np.random.Generator) -> Pixels:
     return np.asarray(cloth)
 
 
-def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
-    """Returns scikit-image's photographs, whole and in parts, and its pages of text."""
-    found = find_spec("skimage")
-    if found is None or found.origin is None:
-        raise DependencyError(
-            "scikit-image is not installed, whose photographs are needed",
-            action=installing("export"),
-        )
-    folder = Path(found.origin).parent / "data"
-    photographs: list[Pixels] = []
-    for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")]):
-        if path.stem not in _NOT_PHOTOGRAPHS:
-            image = read_image(path)
-            photographs += [image, *(_crop(rng, image) for _ in range(_CROPS))]
-    return photographs, [read_image(folder / f"{name}.png") for name in ("page", "text")]
-
-
-def _crop(rng: np.random.Generator, image: Pixels) -> Pixels:
-    height, width = (round(side * rng.uniform(0.4, 0.8)) for side in image.shape[:2])
-    top, left = (
-        int(rng.integers(0, whole - part + 1))
-        for whole, part in zip(image.shape[:2], (height, width), strict=True)
-    )
-    return np.ascontiguousarray(image[top : top + height, left : left + width])
-
-
-FLAGGED_DERMOSCOPY = 0.04
-"""Share of held-back dermoscopy, of either class, that the threshold lets be flagged."""
-MALIGNANT_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""How much malignant images may count in where dermoscopy lies, to choose from."""
-FILE_NAME = "dermoscopy.npz"
-
-Features = NDArray[np.float32]
-Distances = NDArray[np.float64]
-
-
 @dataclass(frozen=True, slots=True)
 class FittedGate:
     """The gate, and what it does to dermoscopy.
@@ -149,22 +121,6 @@ class FittedGate:
 
     gate: Gate
     withheld: Mapping[str, bool]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _HeldBack:
-    """Distances of one fold's images, which were neither trained on nor fitted to.
-
-    Attributes:
-        distances: (N,)
-        malignant: (N,)
-        ratios: How much farther they lie than the images that were fitted to, in the median:
-            their embeddings and their appearance.
-    """
-
-    distances: Distances
-    malignant: NDArray[np.bool_]
-    ratios: Distances
 
 
 def fit_gate(
@@ -216,6 +172,48 @@ def fit_gate(
         told[kind] = _flagged(distances > threshold)
     digest = write_dermoscopy(out / FILE_NAME, dermoscopy)
     return FittedGate(Gate(FILE_NAME, digest, threshold, told), withheld)
+
+
+def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
+    """Returns scikit-image's photographs, whole and in parts, and its pages of text."""
+    found = find_spec("skimage")
+    if found is None or found.origin is None:
+        raise DependencyError(
+            "scikit-image is not installed, whose photographs are needed",
+            action=installing("export"),
+        )
+    folder = Path(found.origin).parent / "data"
+    photographs: list[Pixels] = []
+    for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")]):
+        if path.stem not in _NOT_PHOTOGRAPHS:
+            image = read_image(path)
+            photographs += [image, *(_crop(rng, image) for _ in range(_CROPS))]
+    return photographs, [read_image(folder / f"{name}.png") for name in ("page", "text")]
+
+
+def _crop(rng: np.random.Generator, image: Pixels) -> Pixels:
+    height, width = (round(side * rng.uniform(0.4, 0.8)) for side in image.shape[:2])
+    top, left = (
+        int(rng.integers(0, whole - part + 1))
+        for whole, part in zip(image.shape[:2], (height, width), strict=True)
+    )
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _HeldBack:
+    """Distances of one fold's images, which were neither trained on nor fitted to.
+
+    Attributes:
+        distances: (N,)
+        malignant: (N,)
+        ratios: How much farther they lie than the images that were fitted to, in the median:
+            their embeddings and their appearance.
+    """
+
+    distances: Distances
+    malignant: NDArray[np.bool_]
+    ratios: Distances
 
 
 def _require_same_folds(folds: Sequence[Sequence[FoldAnswers]]) -> None:

@@ -1,11 +1,8 @@
-"""The networks as they are served: bytes in, probabilities out, one pass of the backbone.
+"""The networks as they are served, as ONNX graphs: bytes in, probabilities out, one pass.
 
 What a server would otherwise have to know (scaling, normalisation, padding rules, softmax) lies
-inside the graph. The modules here are made of copies, so an export leaves the network alone.
-
-From a module to an ONNX graph.
-
-A traced graph made plain: constants folded, nothing idle left, any number of images at once.
+inside the graph. The modules here are made of copies, so an export leaves the network alone. A
+traced graph is made plain: constants folded, nothing idle left, any number of images at once.
 """
 
 import copy
@@ -25,7 +22,7 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 from torch.nn import functional as F
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ExportError
 from dermfuse.models.backbones.base import Backbone, Normalise
 from dermfuse.models.classifier import Classifier, JointNetwork, log_odds_row
@@ -44,6 +41,13 @@ MASK_OUTPUTS: Mapping[str, str] = MappingProxyType(
     {"lesion": "probability of lesion at each pixel, float32 (N, S, S)"}
 )
 """Outputs of a mask network."""
+
+BATCH = "N"
+"""The name of the one dimension that is free."""
+
+OPSET = 17
+"""What ONNX Runtime reads since 1.12 of 2022, on servers, phones and in browsers alike."""
+INPUT = "image"
 
 
 class Pixels(nn.Module):
@@ -185,10 +189,6 @@ def build_graph(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
     return graph.eval(), outputs
 
 
-BATCH = "N"
-"""The name of the one dimension that is free."""
-
-
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a graph that was traced with one image in its plainest form, for N images.
 
@@ -208,6 +208,37 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     inferred = onnx.shape_inference.infer_shapes(plain, strict_mode=True, data_prop=True)
     onnx.checker.check_model(inferred, full_check=True)
     return inferred
+
+
+def trace_network(graph: nn.Module, *, size: int, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Returns the ONNX graph of a module that takes bytes.
+
+    PyTorch's older exporter writes it: for networks without control flow both give the same
+    operators once simplified, this one in about a second, the newer one in a minute. It folds
+    each BatchNorm into the convolution before it. Its own warnings say that it is the older one,
+    and that sizes become constants, which is intended.
+
+    Args:
+        graph: As ``build_graph`` returns it.
+        size: S, the side of the square, in pixels.
+        outputs: Their names, in order.
+    """
+    image = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+        for category in (DeprecationWarning, TracerWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # done afterwards
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            graph,
+            (image,),
+            path,
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            opset_version=OPSET,
+        )
+        return simplify(onnx.load(path))
 
 
 def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -275,39 +306,3 @@ def _free_batch(model: onnx.ModelProto) -> None:
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del graph.value_info[:]  # they say one image, too; shape inference writes them anew
-
-
-OPSET = 17
-"""What ONNX Runtime reads since 1.12 of 2022, on servers, phones and in browsers alike."""
-INPUT = "image"
-
-
-def trace_network(graph: nn.Module, *, size: int, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Returns the ONNX graph of a module that takes bytes.
-
-    PyTorch's older exporter writes it: for networks without control flow both give the same
-    operators once simplified, this one in about a second, the newer one in a minute. It folds
-    each BatchNorm into the convolution before it. Its own warnings say that it is the older one,
-    and that sizes become constants, which is intended.
-
-    Args:
-        graph: As ``build_graph`` returns it.
-        size: S, the side of the square, in pixels.
-        outputs: Their names, in order.
-    """
-    image = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
-        for category in (DeprecationWarning, TracerWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # done afterwards
-        path = Path(folder) / "traced.onnx"
-        torch.onnx.export(
-            graph,
-            (image,),
-            path,
-            dynamo=False,
-            input_names=[INPUT],
-            output_names=list(outputs),
-            opset_version=OPSET,
-        )
-        return simplify(onnx.load(path))

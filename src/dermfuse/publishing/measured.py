@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.data.folders import DataFolders
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import ExportError
 from dermfuse.evaluation.bootstrap import Drawn, draw_ranking, draw_shares, fisher_p_value
 from dermfuse.evaluation.calibrate import (
@@ -54,6 +53,18 @@ _NOT_RECIPE = frozenset(
 
 _T = TypeVar("_T")
 _Image = TypeVar("_Image")
+
+PLACES = ("inside", "outside", "nowhere")
+"""Where what speaks most for malignancy lies, beside the lesion; nowhere if all speaks against."""
+
+_GRID_PX = 96  # maps have 6 x 6 places: finer than that
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+DEFAULT_POINT = "sensitivity90"
+"""Missing a melanoma costs more than a needless look."""
+
+_PARTS = 5  # of a hold-out, to fit weights and calibration on the rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,31 +240,6 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
                 )
 
 
-def _other_recipe(found: str) -> ExportError:
-    return ExportError(
-        found,
-        expected="folds of the recipe that ships",
-        action="Train the folds again, or name others",
-    )
-
-
-def _export(
-    trained: TrainedNetwork, data: DataFolders, out: Path, precision: Precision
-) -> tuple[NetworkCard, NetworkCard]:
-    """Returns the cards of a network in float32 and in the precision that ships."""
-    seen = load_calibration(trained, data)
-    exact = export_network(trained, out, images=seen[:_PARITY_IMAGES])
-    if precision == "float32":
-        return exact, exact
-    return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
-
-
-PLACES = ("inside", "outside", "nowhere")
-"""Where what speaks most for malignancy lies, beside the lesion; nowhere if all speaks against."""
-
-_GRID_PX = 96  # maps have 6 x 6 places: finer than that
-
-
 def measure_activation(
     asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]], members: Sequence[Member]
 ) -> dict[str, Any]:
@@ -320,10 +306,6 @@ def find_peak(activation: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
     return "inside" if mask[at] else "outside"
 
 
-Values = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
-
 def rank(malignant: Flags, scores: Values) -> dict[str, Any]:
     """Returns AUC and AP of scores, each with its interval.
 
@@ -355,34 +337,7 @@ def mean(values: Values) -> dict[str, float]:
     return asdict(drawn.estimates()["mean"])
 
 
-def _ranking(drawn: Drawn) -> dict[str, Any]:
-    found = drawn.estimates()
-    return {name: asdict(found[name]) for name in ("auc", "average_precision")}
-
-
-DEFAULT_POINT = "sensitivity90"
-"""Missing a melanoma costs more than a needless look."""
-
-_PARTS = 5  # of a hold-out, to fit weights and calibration on the rest
-
 Asked = tuple[NetworkCard, Sequence[FoldAnswers]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _SharedImages:
-    """The images that all class networks held back, and what each network says about them.
-
-    Attributes:
-        ids: Sorted. N
-        malignant: (N,)
-        part: The fold of each image: what is fitted to the others is measured on it. (N,)
-        scores: The three scores of ``FoldAnswers``, by K networks. (3, N, K)
-    """
-
-    ids: tuple[str, ...]
-    malignant: Flags
-    part: NDArray[np.int64]
-    scores: Values
 
 
 def make_class_release(
@@ -441,6 +396,93 @@ def make_class_release(
     measured["activation"] = measure_activation(asked, members)
     release = ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured)
     return release, ScoreTable(images.ids, found[0])
+
+
+Folds = tuple[NetworkCard, Sequence[FoldNetwork]]
+
+
+def make_mask_release(
+    networks: Sequence[Folds],
+    *,
+    looks: Looks = 1,
+    subsets: Mapping[str, frozenset[str]] | None = None,
+) -> MaskRelease:
+    """Returns how the networks' maps are averaged, and how well that outlines.
+
+    Every map counts alike. Each image is outlined by the networks that held it back, and what was
+    asked is forgotten at once: the maps of all images would not fit in memory.
+
+    Args:
+        networks: The card of each network, and its folds; any number of networks.
+        looks: Number of orientations of an image they look.
+        subsets: Names and image ids that are measured apart as well.
+    """
+    keepers = [
+        {x.image_id: fold for fold in folds for x in fold.held_back} for _, folds in networks
+    ]
+    lesions = _held_back_by_all(networks)
+
+    def measure(lesion: Lesion) -> list[float]:
+        return _overlaps([keeper[lesion.image_id] for keeper in keepers], lesion, looks)
+
+    overlaps = np.array(each_image(measure, lesions))
+    members = _members([card for card, _ in networks], [1.0 / len(networks)] * len(networks))
+    measured = {
+        "how": "out of fold; maps are averaged with equal weights",
+        "looks": int(looks),
+        **_measure_masks(overlaps, looks),
+        "fusion_in_float32": {"jaccard": mean(overlaps[:, 2])},
+        "networks": {
+            member.name: {"jaccard": mean(column)}
+            for member, column in zip(members, overlaps.T[3:], strict=True)
+        },
+        "subsets": {
+            name: _measure_masks(overlaps[own], looks)
+            for name, own in _subsets([lesion.image_id for lesion in lesions], subsets)
+        },
+    }
+    return MaskRelease(members, MASK_THRESHOLD, measured)
+
+
+def _other_recipe(found: str) -> ExportError:
+    return ExportError(
+        found,
+        expected="folds of the recipe that ships",
+        action="Train the folds again, or name others",
+    )
+
+
+def _export(
+    trained: TrainedNetwork, data: DataFolders, out: Path, precision: Precision
+) -> tuple[NetworkCard, NetworkCard]:
+    """Returns the cards of a network in float32 and in the precision that ships."""
+    seen = load_calibration(trained, data)
+    exact = export_network(trained, out, images=seen[:_PARITY_IMAGES])
+    if precision == "float32":
+        return exact, exact
+    return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
+
+
+def _ranking(drawn: Drawn) -> dict[str, Any]:
+    found = drawn.estimates()
+    return {name: asdict(found[name]) for name in ("auc", "average_precision")}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SharedImages:
+    """The images that all class networks held back, and what each network says about them.
+
+    Attributes:
+        ids: Sorted. N
+        malignant: (N,)
+        part: The fold of each image: what is fitted to the others is measured on it. (N,)
+        scores: The three scores of ``FoldAnswers``, by K networks. (3, N, K)
+    """
+
+    ids: tuple[str, ...]
+    malignant: Flags
+    part: NDArray[np.int64]
+    scores: Values
 
 
 def _members(cards: Sequence[NetworkCard], weights: Iterable[float]) -> tuple[Member, ...]:
@@ -538,52 +580,6 @@ def _measure_withheld(
             "specificity": mean((~called)[~malignant].astype(np.float64)),
         }
     return {**counts, "p_value": fisher_p_value(*pairs), "operating_points": rates}
-
-
-Folds = tuple[NetworkCard, Sequence[FoldNetwork]]
-
-
-def make_mask_release(
-    networks: Sequence[Folds],
-    *,
-    looks: Looks = 1,
-    subsets: Mapping[str, frozenset[str]] | None = None,
-) -> MaskRelease:
-    """Returns how the networks' maps are averaged, and how well that outlines.
-
-    Every map counts alike. Each image is outlined by the networks that held it back, and what was
-    asked is forgotten at once: the maps of all images would not fit in memory.
-
-    Args:
-        networks: The card of each network, and its folds; any number of networks.
-        looks: Number of orientations of an image they look.
-        subsets: Names and image ids that are measured apart as well.
-    """
-    keepers = [
-        {x.image_id: fold for fold in folds for x in fold.held_back} for _, folds in networks
-    ]
-    lesions = _held_back_by_all(networks)
-
-    def measure(lesion: Lesion) -> list[float]:
-        return _overlaps([keeper[lesion.image_id] for keeper in keepers], lesion, looks)
-
-    overlaps = np.array(each_image(measure, lesions))
-    members = _members([card for card, _ in networks], [1.0 / len(networks)] * len(networks))
-    measured = {
-        "how": "out of fold; maps are averaged with equal weights",
-        "looks": int(looks),
-        **_measure_masks(overlaps, looks),
-        "fusion_in_float32": {"jaccard": mean(overlaps[:, 2])},
-        "networks": {
-            member.name: {"jaccard": mean(column)}
-            for member, column in zip(members, overlaps.T[3:], strict=True)
-        },
-        "subsets": {
-            name: _measure_masks(overlaps[own], looks)
-            for name, own in _subsets([lesion.image_id for lesion in lesions], subsets)
-        },
-    }
-    return MaskRelease(members, MASK_THRESHOLD, measured)
 
 
 def _held_back_by_all(networks: Sequence[Folds]) -> list[Lesion]:

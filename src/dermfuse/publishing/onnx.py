@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from dermfuse.config import ModelConfig, has_masks, has_scores
 from dermfuse.data.folders import DataFolders
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.errors import ExportError
 from dermfuse.folders import RunFolder, atomic_write
@@ -46,6 +45,17 @@ Answers = dict[str, NDArray[np.float32]]
 
 _IMAGES_AT_ONCE = 8
 
+PROBABILITIES = frozenset({"malignant", "lesion"})
+"""Outputs whose differences are taken as they are; of others, as a share of the largest value."""
+
+TOLERANCE = 1e-4
+"""Largest difference from torch: of probabilities as it is, else of the largest absolute value."""
+
+_FROM_RECORD = ("init", "epochs", "seed", "device", "precision", "versions", "commit")
+
+CALIBRATION_IMAGES = 64
+"""Four times as many moved no metric that was measured by more than it differs between seeds."""
+
 
 def run_torch(network: nn.Module, images: NDArray[np.uint8]) -> Answers:
     """Returns what a trained network answers about images, under the names of the exported one.
@@ -60,34 +70,6 @@ def run_torch(network: nn.Module, images: NDArray[np.uint8]) -> Answers:
             for batch in _batches(images)
         ]
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-
-
-def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    for first in range(0, len(images), _IMAGES_AT_ONCE):
-        yield images[first : first + _IMAGES_AT_ONCE]
-
-
-def _ask(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    if isinstance(network, Classifier):
-        embedding = network.embed(x)
-        return _classes(network.head(embedding), network.activation_map(x), embedding)
-    if isinstance(network, JointNetwork):
-        embedding, mask_logits = network.embed_and_segment(x)
-        maps = network.backbone.features(network.normalise(x))
-        row = log_odds_row(network.class_head)
-        activation = (network.backbone.embedding_map(maps[-1]) * row.view(1, -1, 1, 1)).sum(dim=1)
-        lesion = mask_logits.sigmoid()[:, 0]
-        return {**_classes(network.class_head(embedding), activation, embedding), "lesion": lesion}
-    return {"lesion": network(x).sigmoid()[:, 0]}
-
-
-def _classes(logits: Tensor, activation_map: Tensor, embedding: Tensor) -> dict[str, Tensor]:
-    malignant = logits.softmax(1)[:, Label.MALIGNANT]
-    return dict(zip(CLASS_OUTPUTS, (logits, malignant, activation_map, embedding), strict=True))
-
-
-PROBABILITIES = frozenset({"malignant", "lesion"})
-"""Outputs whose differences are taken as they are; of others, as a share of the largest value."""
 
 
 def open_session(network: Path | bytes) -> onnxruntime.InferenceSession:
@@ -143,12 +125,6 @@ def time_networks(
             session.run(None, {INPUT: image[None]})
             turn[number] = time.thread_time() - start
     return [float(median) for median in 1000 * np.median(took[1:], axis=0)]
-
-
-TOLERANCE = 1e-4
-"""Largest difference from torch: of probabilities as it is, else of the largest absolute value."""
-
-_FROM_RECORD = ("init", "epochs", "seed", "device", "precision", "versions", "commit")
 
 
 def export_network(trained: TrainedNetwork, out: Path, *, images: NDArray[np.uint8]) -> NetworkCard:
@@ -234,36 +210,6 @@ def require_images(images: NDArray[np.uint8], *, size: int) -> None:
         )
 
 
-def _require_parity(parity: Parity, run: Path) -> None:
-    worst = max(parity.largest_difference, key=lambda name: parity.largest_difference[name])
-    difference = parity.largest_difference[worst]
-    if not difference <= TOLERANCE:  # NaN is refused, too
-        raise ExportError(
-            f"{run}: {worst} of the exported network differs from torch by {difference:.2g}",
-            expected=f"{TOLERANCE:g} or less",
-            action="Do not use it; report the run's configuration and the versions in run.json",
-        )
-
-
-def _training(trained: TrainedNetwork) -> Mapping[str, Any]:
-    folder = RunFolder(trained.run)
-    record = folder.read_record() if folder.record.is_file() else {}
-    kept = {key: record[key] for key in _FROM_RECORD if key in record}
-    summary = record.get("data", {}).get("summary")
-    fixed = {"init": trained.config.model.init, "seed": trained.config.train.seed}
-    return {**({"data": summary} if summary else {}), **fixed, **kept}
-
-
-def _licence(model: ModelConfig) -> str:
-    if model.init == "random":
-        return "trained from random weights"
-    return f"trained from ImageNet weights of {model.backbone} ({licence_of(model.backbone)})"
-
-
-CALIBRATION_IMAGES = 64
-"""Four times as many moved no metric that was measured by more than it differs between seeds."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
     """The validation images of a run, with the truth about them.
@@ -334,6 +280,56 @@ def measure(session: onnxruntime.InferenceSession, held_out: HeldOut) -> Mapping
         ]
         metrics["jaccard"] = float(np.mean(overlaps))
     return metrics
+
+
+def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    for first in range(0, len(images), _IMAGES_AT_ONCE):
+        yield images[first : first + _IMAGES_AT_ONCE]
+
+
+def _ask(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    if isinstance(network, Classifier):
+        embedding = network.embed(x)
+        return _classes(network.head(embedding), network.activation_map(x), embedding)
+    if isinstance(network, JointNetwork):
+        embedding, mask_logits = network.embed_and_segment(x)
+        maps = network.backbone.features(network.normalise(x))
+        row = log_odds_row(network.class_head)
+        activation = (network.backbone.embedding_map(maps[-1]) * row.view(1, -1, 1, 1)).sum(dim=1)
+        lesion = mask_logits.sigmoid()[:, 0]
+        return {**_classes(network.class_head(embedding), activation, embedding), "lesion": lesion}
+    return {"lesion": network(x).sigmoid()[:, 0]}
+
+
+def _classes(logits: Tensor, activation_map: Tensor, embedding: Tensor) -> dict[str, Tensor]:
+    malignant = logits.softmax(1)[:, Label.MALIGNANT]
+    return dict(zip(CLASS_OUTPUTS, (logits, malignant, activation_map, embedding), strict=True))
+
+
+def _require_parity(parity: Parity, run: Path) -> None:
+    worst = max(parity.largest_difference, key=lambda name: parity.largest_difference[name])
+    difference = parity.largest_difference[worst]
+    if not difference <= TOLERANCE:  # NaN is refused, too
+        raise ExportError(
+            f"{run}: {worst} of the exported network differs from torch by {difference:.2g}",
+            expected=f"{TOLERANCE:g} or less",
+            action="Do not use it; report the run's configuration and the versions in run.json",
+        )
+
+
+def _training(trained: TrainedNetwork) -> Mapping[str, Any]:
+    folder = RunFolder(trained.run)
+    record = folder.read_record() if folder.record.is_file() else {}
+    kept = {key: record[key] for key in _FROM_RECORD if key in record}
+    summary = record.get("data", {}).get("summary")
+    fixed = {"init": trained.config.model.init, "seed": trained.config.train.seed}
+    return {**({"data": summary} if summary else {}), **fixed, **kept}
+
+
+def _licence(model: ModelConfig) -> str:
+    if model.init == "random":
+        return "trained from random weights"
+    return f"trained from ImageNet weights of {model.backbone} ({licence_of(model.backbone)})"
 
 
 def _jaccard(lesion: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

@@ -153,27 +153,6 @@ def quantize_computation(model: onnx.ModelProto, images: NDArray[np.uint8]) -> o
     return quantized
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Hands out images one by one, as ONNX Runtime's calibration asks for them."""
-
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._images = ({INPUT: image} for image in images[:, None])
-
-    def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
-        return next(self._images, None)
-
-
-def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
-    """Returns the names of the first convolutions, of those with one output channel, of scaling."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    kept = convolutions[:FLOAT_CONVOLUTIONS]
-    kept += [node for node in convolutions if constants[node.input[1]].dims[0] == 1]
-    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
-    kept += graph.node[:first]
-    return [node.name for node in kept]
-
-
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the network with weights of convolutions and dense layers in int8.
 
@@ -204,29 +183,6 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return quantized
 
 
-def _store(
-    graph: onnx.GraphProto, tensor: onnx.TensorProto, weights: NDArray[np.float32]
-) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Replaces a tensor by its int8 form; returns the nodes that give it back under its name.
-
-    A cast and a product, which runtimes compute once, when they load a network, as they do with
-    all that is constant. They leave a ``DequantizeLinear`` alone by default, and then
-    every image pays for it.
-    """
-    levels, scale = round_weights(weights)
-    name = tensor.name
-    graph.initializer.remove(tensor)
-    by_channel = scale.reshape(-1, *[1] * (weights.ndim - 1))
-    stored, scales, cast = f"{name}.int8", f"{name}.scale", f"{name}.levels"
-    graph.initializer.extend(
-        (numpy_helper.from_array(levels, stored), numpy_helper.from_array(by_channel, scales))
-    )
-    return (
-        helper.make_node("Cast", [stored], [cast], f"{name}.cast", to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", [cast, scales], [name], f"{name}.scaled"),
-    )
-
-
 def round_weights(
     weights: NDArray[np.float32],
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -248,6 +204,50 @@ def round_weights(
     scale = np.choose(np.argmin(errors, axis=0)[:, None], scales)
     levels = _levels(rows, scale).astype(np.int8).reshape(weights.shape)
     return levels, scale[:, 0].astype(np.float32)
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Hands out images one by one, as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = ({INPUT: image} for image in images[:, None])
+
+    def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
+        return next(self._images, None)
+
+
+def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
+    """Returns the names of the first convolutions, of those with one output channel, of scaling."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    kept = convolutions[:FLOAT_CONVOLUTIONS]
+    kept += [node for node in convolutions if constants[node.input[1]].dims[0] == 1]
+    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    kept += graph.node[:first]
+    return [node.name for node in kept]
+
+
+def _store(
+    graph: onnx.GraphProto, tensor: onnx.TensorProto, weights: NDArray[np.float32]
+) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Replaces a tensor by its int8 form; returns the nodes that give it back under its name.
+
+    A cast and a product, which runtimes compute once, when they load a network, as they do with
+    all that is constant. They leave a ``DequantizeLinear`` alone by default, and then
+    every image pays for it.
+    """
+    levels, scale = round_weights(weights)
+    name = tensor.name
+    graph.initializer.remove(tensor)
+    by_channel = scale.reshape(-1, *[1] * (weights.ndim - 1))
+    stored, scales, cast = f"{name}.int8", f"{name}.scale", f"{name}.levels"
+    graph.initializer.extend(
+        (numpy_helper.from_array(levels, stored), numpy_helper.from_array(by_channel, scales))
+    )
+    return (
+        helper.make_node("Cast", [stored], [cast], f"{name}.cast", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", [cast, scales], [name], f"{name}.scaled"),
+    )
 
 
 def _levels(rows: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
-"""A release from runs: networks trained on all images, measured by those trained in folds.
+"""A release from a plan and data, or from runs that are there.
 
-Or from a plan and data: trained, exported, measured, written with its card.
+The networks that ship are trained on all images and measured by those trained in folds. From a plan
+they are trained, exported, measured and written with their card:
 
 OUT/configs/, runs/, logs/   the trainings; runs of the plan's names that lie there are reused
 OUT/release/                 the release, measured out of fold
@@ -60,6 +61,7 @@ from dermfuse.release.networks import load_network
 from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
 
 _STAGES = 5
+RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,196 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
         require_subsets(subsets, _labels(groups[classes[0].run], request.data))
     with whole_folder(request.out, what="release") as out:
         return _build_release(request, (classes, masks), groups, subsets, out, announce)
+
+
+def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
+    """Returns the image ids of each subset by its name, that of the folder or of the list.
+
+    Args:
+        paths: Dataset folders, whose training images are meant, and CSV files with a column
+            ``image_id``, or whose first column holds ids.
+
+    Raises:
+        DataError: A path is neither, or names no image.
+    """
+    return {path.resolve().stem: _read_ids(path) for path in paths}
+
+
+def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
+    """Refuses a subset that nothing can be measured of, before anything is measured.
+
+    Args:
+        subsets: Names and ids.
+        labels: Whether each image that is measured is malignant.
+
+    Raises:
+        DataError: A subset holds no malignant, or no benign image of those measured.
+    """
+    for name, ids in subsets.items():
+        measured = [labels[image_id] for image_id in ids & labels.keys()]
+        malignant, benign = measured.count(True), measured.count(False)
+        if not (malignant and benign):
+            raise DataError(
+                f"of {name} {malignant} malignant and {benign} benign images are measured",
+                expected="images of both classes",
+                action="Name a folder or a list of images that the networks were trained on",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRequest(Workplace):
+    """What to make, and where.
+
+    Args:
+        plan: The name of a plan of the package, or the path of your own.
+        leave_out: A list of images, masks and labels that may not be used.
+        report_on: Folders, or lists of image ids, whose images are measured apart as well.
+    """
+
+    plan: str
+    leave_out: Path | None = None
+    report_on: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        Workplace.__post_init__(self)
+        if self.leave_out is not None:
+            object.__setattr__(self, "leave_out", Path(self.leave_out))
+        object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan with its trainings, in the order they will begin.
+
+    Attributes:
+        plan: The plan.
+        networks: Its networks with their runs.
+        queue: All of them: teachers first, else what takes longest.
+    """
+
+    plan: ReleasePlan
+    networks: tuple[NetworkRuns, ...]
+    queue: Queue
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plan and estimate as JSON values."""
+        return {"plan": self.plan.name, **self.queue.to_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class MakeReport:
+    """What was made.
+
+    Attributes:
+        runs: How each training ended.
+        release: None where trainings that it needs are missing.
+        written: What lies in the folder, by kind: release, blind, card.
+    """
+
+    runs: tuple[RunProgress, ...]
+    release: Release | None
+    written: Mapping[str, Path]
+
+    @property
+    def failed(self) -> tuple[RunProgress, ...]:
+        """The trainings that failed."""
+        return tuple(run for run in self.runs if run.state == "failed")
+
+    @property
+    def left(self) -> tuple[RunProgress, ...]:
+        """The trainings that the deadline left."""
+        return tuple(run for run in self.runs if run.state == "waiting")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return {
+            "runs": [asdict(run) for run in self.runs],
+            "release": self.release.to_dict() if self.release else None,
+            "written": {kind: str(path) for kind, path in self.written.items()},
+            "notice": NOTICE,
+        }
+
+
+def prepare_release(
+    request: MakeRequest, *, progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Returns what would be trained, in which order and how long; nothing is written.
+
+    Args:
+        request: What to make.
+        progress: Called with (done, all) runs while steps are timed.
+
+    Raises:
+        ConfigError: See ``read_plan``; or ``jobs`` or ``minutes`` is not above 0.
+        DataError: The data, the list of what is left out or a subset cannot be used.
+    """
+    plan = read_plan(request.plan)
+    dataset = load_dataset(request.data, "train")
+    read_subsets(request.report_on)
+    if request.leave_out:
+        ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
+        read_leave_out(request.leave_out, known=ids)
+    networks = plan_runs(plan, request, leave_out=request.leave_out)
+    runs = tuple(chain.from_iterable(network.all for network in networks))
+    queue = make_queue(runs, request, on_cpu=core_count(), progress=progress)
+    return Prepared(plan, networks, queue)
+
+
+def make_release(
+    request: MakeRequest,
+    *,
+    prepared: Prepared | None = None,
+    watch: Watch | None = None,
+    stage: Stage | None = None,
+    command: Command = train_command,
+) -> MakeReport:
+    """Trains what a plan needs, and writes the release, its blind predictions and its card.
+
+    Finished runs are reused and interrupted ones continued. A run that fails is reported and what
+    does not depend on it is trained. The release is written once all runs of the networks that
+    ship are there; it, the predictions and the card are each whole or not there, and what is
+    there already is kept.
+
+    Args:
+        request: What to make.
+        prepared: What ``prepare_release`` returned for it, where it was called before.
+        watch: Called about once a second while runs are trained.
+        stage: Called when a stage begins.
+        command: What the process of a run runs.
+
+    Raises:
+        ConfigError: See ``prepare_release``; or the deadline leaves no time for one epoch.
+        RunError: ``request.out`` is no such folder, or holds a release of other runs.
+        DermfuseError: The release cannot be built.
+    """
+    announce = stage or (lambda *_: None)
+    prepared = prepared or prepare_release(request)
+    queue = prepared.queue
+    waiting = [run for run in survey(queue.runs, request) if run.state == "waiting"]
+    require_time(queue, request.minutes)
+    if waiting and (request.out / RELEASE_FOLDER / RELEASE_NAME).is_file():
+        raise RunError(
+            f"{request.out / RELEASE_FOLDER} was made of other runs than the plan now trains",
+            expected="no release yet",
+            action="Move it away, or choose another --out",
+        )
+    request.open(what="release")
+    announce(f"training {len(waiting)} of {len(queue.runs)} runs", 1, 4)
+    ended = train_queue(queue, request, watch=watch, command=command)
+    states = {run.name: run.state for run in ended}
+    shipping = [network for network in prepared.networks if network.whole]
+    if any(states[run.name] not in DONE for network in shipping for run in network.all):
+        return MakeReport(ended, None, {})
+    release = _build(request, prepared.plan, shipping, announce)
+    written = {"release": request.out / RELEASE_FOLDER}
+    if blind := _predict(request, announce):
+        written["blind"] = blind
+    announce("writing the model card", 4, 4)
+    written["card"] = page = request.out / CARD_NAME
+    if not page.is_file():
+        sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
+        write_card_page(gather_card(sources), page)
+    return MakeReport(ended, release, written)
 
 
 def _build_release(
@@ -230,40 +422,6 @@ def _facts(
     }
 
 
-def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
-    """Returns the image ids of each subset by its name, that of the folder or of the list.
-
-    Args:
-        paths: Dataset folders, whose training images are meant, and CSV files with a column
-            ``image_id``, or whose first column holds ids.
-
-    Raises:
-        DataError: A path is neither, or names no image.
-    """
-    return {path.resolve().stem: _read_ids(path) for path in paths}
-
-
-def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
-    """Refuses a subset that nothing can be measured of, before anything is measured.
-
-    Args:
-        subsets: Names and ids.
-        labels: Whether each image that is measured is malignant.
-
-    Raises:
-        DataError: A subset holds no malignant, or no benign image of those measured.
-    """
-    for name, ids in subsets.items():
-        measured = [labels[image_id] for image_id in ids & labels.keys()]
-        malignant, benign = measured.count(True), measured.count(False)
-        if not (malignant and benign):
-            raise DataError(
-                f"of {name} {malignant} malignant and {benign} benign images are measured",
-                expected="images of both classes",
-                action="Name a folder or a list of images that the networks were trained on",
-            )
-
-
 def _read_ids(path: Path) -> frozenset[str]:
     if path.is_dir():
         return frozenset(lesion.image_id for lesion in load_isic2016(path, "train").lesions)
@@ -282,165 +440,6 @@ def _read_ids(path: Path) -> frozenset[str]:
     if not ids:
         raise DataError(f"{path} names no image", expected="an image id in each line")
     return ids
-
-
-RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakeRequest(Workplace):
-    """What to make, and where.
-
-    Args:
-        plan: The name of a plan of the package, or the path of your own.
-        leave_out: A list of images, masks and labels that may not be used.
-        report_on: Folders, or lists of image ids, whose images are measured apart as well.
-    """
-
-    plan: str
-    leave_out: Path | None = None
-    report_on: Sequence[Path] = ()
-
-    def __post_init__(self) -> None:
-        Workplace.__post_init__(self)
-        if self.leave_out is not None:
-            object.__setattr__(self, "leave_out", Path(self.leave_out))
-        object.__setattr__(self, "report_on", [Path(each) for each in self.report_on])
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan with its trainings, in the order they will begin.
-
-    Attributes:
-        plan: The plan.
-        networks: Its networks with their runs.
-        queue: All of them: teachers first, else what takes longest.
-    """
-
-    plan: ReleasePlan
-    networks: tuple[NetworkRuns, ...]
-    queue: Queue
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plan and estimate as JSON values."""
-        return {"plan": self.plan.name, **self.queue.to_dict()}
-
-
-@dataclass(frozen=True, slots=True)
-class MakeReport:
-    """What was made.
-
-    Attributes:
-        runs: How each training ended.
-        release: None where trainings that it needs are missing.
-        written: What lies in the folder, by kind: release, blind, card.
-    """
-
-    runs: tuple[RunProgress, ...]
-    release: Release | None
-    written: Mapping[str, Path]
-
-    @property
-    def failed(self) -> tuple[RunProgress, ...]:
-        """The trainings that failed."""
-        return tuple(run for run in self.runs if run.state == "failed")
-
-    @property
-    def left(self) -> tuple[RunProgress, ...]:
-        """The trainings that the deadline left."""
-        return tuple(run for run in self.runs if run.state == "waiting")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
-        return {
-            "runs": [asdict(run) for run in self.runs],
-            "release": self.release.to_dict() if self.release else None,
-            "written": {kind: str(path) for kind, path in self.written.items()},
-            "notice": NOTICE,
-        }
-
-
-def prepare_release(
-    request: MakeRequest, *, progress: Callable[[int, int], None] | None = None
-) -> Prepared:
-    """Returns what would be trained, in which order and how long; nothing is written.
-
-    Args:
-        request: What to make.
-        progress: Called with (done, all) runs while steps are timed.
-
-    Raises:
-        ConfigError: As for ``read_plan``; ``jobs`` or ``minutes`` is not above 0.
-        DataError: The data, the list of what is left out or a subset cannot be used.
-    """
-    plan = read_plan(request.plan)
-    dataset = load_dataset(request.data, "train")
-    read_subsets(request.report_on)
-    if request.leave_out:
-        ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
-        read_leave_out(request.leave_out, known=ids)
-    networks = plan_runs(plan, request, leave_out=request.leave_out)
-    runs = tuple(chain.from_iterable(network.all for network in networks))
-    queue = make_queue(runs, request, on_cpu=core_count(), progress=progress)
-    return Prepared(plan, networks, queue)
-
-
-def make_release(
-    request: MakeRequest,
-    *,
-    prepared: Prepared | None = None,
-    watch: Watch | None = None,
-    stage: Stage | None = None,
-    command: Command = train_command,
-) -> MakeReport:
-    """Trains what a plan needs, and writes the release, its blind predictions and its card.
-
-    Finished runs are reused and interrupted ones continued. A run that fails is reported and what
-    does not depend on it is trained. The release is written once all runs of the networks that
-    ship are there; it, the predictions and the card are each whole or not there, and what is
-    there already is kept.
-
-    Args:
-        request: What to make.
-        prepared: What ``prepare_release`` returned for it, where it was called before.
-        watch: Called about once a second while runs are trained.
-        stage: Called when a stage begins.
-        command: What the process of a run runs.
-
-    Raises:
-        ConfigError: As for ``prepare_release``; the deadline leaves no time for one epoch.
-        RunError: ``request.out`` is no such folder, or holds a release of other runs.
-        DermfuseError: The release cannot be built.
-    """
-    announce = stage or (lambda *_: None)
-    prepared = prepared or prepare_release(request)
-    queue = prepared.queue
-    waiting = [run for run in survey(queue.runs, request) if run.state == "waiting"]
-    require_time(queue, request.minutes)
-    if waiting and (request.out / RELEASE_FOLDER / RELEASE_NAME).is_file():
-        raise RunError(
-            f"{request.out / RELEASE_FOLDER} was made of other runs than the plan now trains",
-            expected="no release yet",
-            action="Move it away, or choose another --out",
-        )
-    request.open(what="release")
-    announce(f"training {len(waiting)} of {len(queue.runs)} runs", 1, 4)
-    ended = train_queue(queue, request, watch=watch, command=command)
-    states = {run.name: run.state for run in ended}
-    shipping = [network for network in prepared.networks if network.whole]
-    if any(states[run.name] not in DONE for network in shipping for run in network.all):
-        return MakeReport(ended, None, {})
-    release = _build(request, prepared.plan, shipping, announce)
-    written = {"release": request.out / RELEASE_FOLDER}
-    if blind := _predict(request, announce):
-        written["blind"] = blind
-    announce("writing the model card", 4, 4)
-    written["card"] = page = request.out / CARD_NAME
-    if not page.is_file():
-        sources = CardSources(release=request.out / RELEASE_FOLDER, data=request.data)
-        write_card_page(gather_card(sources), page)
-    return MakeReport(ended, release, written)
 
 
 def _build(

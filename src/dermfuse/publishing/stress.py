@@ -33,6 +33,39 @@ Mask = NDArray[np.bool_]
 """Lesion, (H, W)."""
 Planes = NDArray[np.float32]
 
+ORIENTATION = "orientation"
+"""The kind of the seven that turn or mirror an image; the image as it is would be the eighth."""
+
+_DRAWN = (
+    Interference.HAIR,
+    Interference.INK,
+    Interference.RULER,
+    Interference.GEL_BUBBLES,
+    Interference.DARK_CORNERS,
+)
+_BLURS = (0.004, 0.008, 0.016)
+_TINTS = {
+    "reddish": (1.12, 0.97, 0.92),
+    "bluish": (0.92, 0.98, 1.12),
+    "yellowish": (1.06, 1.02, 0.84),
+}
+
+ORIENTATIONS = "orientations"
+"""Name of the row about all eight orientations of an image."""
+
+JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
+
+COLUMNS = (
+    "disturbance",
+    "median shift",
+    "95 % below",
+    "mean change",
+    "calls changed",
+    "mask agreement",
+    "refused",
+)
+"""Heads of the table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
@@ -51,24 +84,6 @@ class Disturbance:
     apply: Callable[[Pixels, Mask, np.random.Generator], Pixels]
     restore: Callable[[Mask], Mask] = lambda mask: mask
     removes_lesion: bool = False
-
-
-ORIENTATION = "orientation"
-"""The kind of the seven that turn or mirror an image; the image as it is would be the eighth."""
-
-_DRAWN = (
-    Interference.HAIR,
-    Interference.INK,
-    Interference.RULER,
-    Interference.GEL_BUBBLES,
-    Interference.DARK_CORNERS,
-)
-_BLURS = (0.004, 0.008, 0.016)
-_TINTS = {
-    "reddish": (1.12, 0.97, 0.92),
-    "bluish": (0.92, 0.98, 1.12),
-    "yellowish": (1.06, 1.02, 0.84),
-}
 
 
 def disturbances() -> Mapping[str, Disturbance]:
@@ -124,78 +139,6 @@ def remove_lesion(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels
     rim = ImageFilter.GaussianBlur(max(1.0, 0.01 * min(hole.shape)))
     soft = np.maximum(_filtered(hole, rim), hole)[:, :, None]  # no edge is left to outline
     return _to_pixels(pixels * (1 - soft) + (_fill(pixels, ~hole) + noise) * soft)
-
-
-def _painted(
-    image: Pixels, mask: Mask, rng: np.random.Generator, *, interference: Interference
-) -> Pixels:
-    height, width = mask.shape
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    planes /= np.float32(255)
-    paint_interference(rng, make_frame((width, height)), planes, mask, interference)
-    return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
-
-
-def _blurred(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, share: float) -> Pixels:
-    radius = share * min(image.shape[:2])
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
-
-
-def _compressed(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, quality: int) -> Pixels:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-    return np.array(Image.open(buffer).convert("RGB"))
-
-
-def _lit(
-    image: Pixels, _mask: Mask, _rng: np.random.Generator, *, gains: tuple[float, ...]
-) -> Pixels:
-    return _to_pixels(image.astype(np.float32) * np.array(gains, dtype=np.float32))
-
-
-def _oriented(*, mirror: bool, turns: int) -> Disturbance:
-    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
-        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirror else image, turns))
-
-    def restore(mask: Mask) -> Mask:
-        back = np.rot90(mask, -turns)
-        return back[:, ::-1] if mirror else back
-
-    steps = ["mirroring"] * mirror + [f"rotation by {90 * turns} degrees"] * (turns > 0)
-    return Disturbance(" and ".join(steps), ORIENTATION, apply, restore)
-
-
-def _to_pixels(values: Planes) -> Pixels:
-    rounded: Pixels = (np.clip(values, 0, 255) + np.float32(0.5)).astype(np.uint8)
-    return np.ascontiguousarray(rounded)
-
-
-def _filtered(mask: Mask, how: ImageFilter.Filter) -> Planes:
-    grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
-    return np.asarray(grey.filter(how), dtype=np.float32) / np.float32(255)
-
-
-def _fill(pixels: Planes, known: Mask) -> Planes:
-    """Returns pixels with the unknown ones filled, smoothly, from the known around them."""
-    height, width = known.shape
-    if known.all() or min(height, width) <= 1:
-        return pixels
-    weighed = np.dstack([pixels * known[:, :, None], known]).astype(np.float32)
-    small = _resized(weighed, ((width + 1) // 2, (height + 1) // 2), Image.Resampling.BOX)
-    colour, weight = small[:, :, :3], small[:, :, 3:]
-    coarse = np.where(weight > 1e-3, colour / np.maximum(weight, 1e-3), 0)
-    filled = _fill(coarse.astype(np.float32), weight[:, :, 0] > 1e-3)
-    fine = _resized(filled, (width, height), Image.Resampling.BILINEAR)
-    return np.where(known[:, :, None], pixels, fine)
-
-
-def _resized(planes: Planes, size: tuple[int, int], how: Image.Resampling) -> Planes:
-    each = (np.ascontiguousarray(plane) for plane in np.moveaxis(planes, 2, 0))
-    return np.dstack([np.asarray(Image.fromarray(plane).resize(size, how)) for plane in each])
-
-
-ORIENTATIONS = "orientations"
-"""Name of the row about all eight orientations of an image."""
 
 
 class Analysed(Protocol):
@@ -345,85 +288,6 @@ def stress(  # noqa: PLR0913 — what stands in the report
     return StressReport(release, looked, refused, threshold, seed, looks, tuple(rows))
 
 
-def _disturb(
-    image: Pixels, known: Mask, ask: Ask, one: Disturbance, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Returns the probability, how well the masks agree, and the area as a share of that before.
-
-    Each is NaN where there is none; without an outline before, there is none to keep.
-    """
-    after = ask(one.apply(image, known, rng))
-    mask = one.restore(_mask(after))
-    if not known.any():
-        return _probability(after), np.nan, np.nan
-    return _probability(after), jaccard(count(mask, known)), float(mask.mean() / known.mean())
-
-
-def _probability(of: Analysed) -> float:
-    """Returns the probability; NaN where the image is withheld."""
-    probability = None if of.is_dermoscopy is False else of.malignant_probability
-    return np.nan if probability is None else probability
-
-
-def _mask(of: Analysed) -> Mask:
-    if of.mask is None:
-        raise DataError(
-            "an analysis without a mask",
-            expected="one for every image, also where it is withheld",
-            action="Ask an Analyzer with score_all=True",
-        )
-    return of.mask
-
-
-def _row(
-    one: Disturbance, found: NDArray[np.float64], *, before: NDArray[np.float64], threshold: float
-) -> StressRow:
-    """Returns the row of a disturbance, or of several together.
-
-    Args:
-        one: What it is called.
-        found: Probability, agreement and area after each. (D, 3, images)
-        before: The probability. (images,)
-        threshold: Probability from which an image is called malignant.
-    """
-    after, agreement, area = np.moveaxis(found, 1, 0)
-    scored = ~np.isnan(after).all(axis=0)
-    values = np.vstack([before, after])[:, scored]
-    called = values >= threshold  # of a refused one False, which is left out of both counts
-    most, least = called.any(axis=0), (called | np.isnan(values)).all(axis=0)
-    shift = np.nanmax(values, axis=0) - np.nanmin(values, axis=0) if scored.any() else np.zeros(0)
-    return StressRow(
-        name=one.name,
-        kind=one.kind,
-        images=before.size,
-        refused=float(np.isnan(after).any(axis=0).mean()),
-        median_shift=float(np.median(shift)) if shift.size else None,
-        largest_shift=float(np.quantile(shift, 0.95)) if shift.size else None,
-        mean_change=float(np.nanmean(after - before)) if shift.size else None,
-        calls_changed=float((most & ~least).mean()) if shift.size else None,
-        mask_agreement=None if one.removes_lesion else _mean(agreement),
-        still_outlined=_mean(area),
-    )
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return 0.0 if np.isnan(values).all() else float(np.nanmean(values))
-
-
-JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
-
-COLUMNS = (
-    "disturbance",
-    "median shift",
-    "95 % below",
-    "mean change",
-    "calls changed",
-    "mask agreement",
-    "refused",
-)
-"""Heads of the table."""
-
-
 def write_stress(report: StressReport, out: Path) -> Path:
     """Writes the report into a new folder and returns its page.
 
@@ -492,10 +356,6 @@ def say_orientations(report: StressReport) -> str:
     return _say("orientations", share=_share(row.calls_changed)) if row else ""
 
 
-def _say(sentence: str, **values: object) -> str:
-    return say(template("publishing", "stress.txt"), sentence, **values)
-
-
 def table_row(row: StressRow) -> tuple[str, ...]:
     """Returns a row of the table as text, as ``COLUMNS``."""
     return (
@@ -509,6 +369,143 @@ def table_row(row: StressRow) -> tuple[str, ...]:
         else f"{row.mask_agreement:.3f}",
         _share(row.refused),
     )
+
+
+def _painted(
+    image: Pixels, mask: Mask, rng: np.random.Generator, *, interference: Interference
+) -> Pixels:
+    height, width = mask.shape
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    planes /= np.float32(255)
+    paint_interference(rng, make_frame((width, height)), planes, mask, interference)
+    return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
+
+
+def _blurred(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, share: float) -> Pixels:
+    radius = share * min(image.shape[:2])
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def _compressed(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, quality: int) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+    return np.array(Image.open(buffer).convert("RGB"))
+
+
+def _lit(
+    image: Pixels, _mask: Mask, _rng: np.random.Generator, *, gains: tuple[float, ...]
+) -> Pixels:
+    return _to_pixels(image.astype(np.float32) * np.array(gains, dtype=np.float32))
+
+
+def _oriented(*, mirror: bool, turns: int) -> Disturbance:
+    def apply(image: Pixels, _mask: Mask, _rng: np.random.Generator) -> Pixels:
+        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirror else image, turns))
+
+    def restore(mask: Mask) -> Mask:
+        back = np.rot90(mask, -turns)
+        return back[:, ::-1] if mirror else back
+
+    steps = ["mirroring"] * mirror + [f"rotation by {90 * turns} degrees"] * (turns > 0)
+    return Disturbance(" and ".join(steps), ORIENTATION, apply, restore)
+
+
+def _to_pixels(values: Planes) -> Pixels:
+    rounded: Pixels = (np.clip(values, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return np.ascontiguousarray(rounded)
+
+
+def _filtered(mask: Mask, how: ImageFilter.Filter) -> Planes:
+    grey = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+    return np.asarray(grey.filter(how), dtype=np.float32) / np.float32(255)
+
+
+def _fill(pixels: Planes, known: Mask) -> Planes:
+    """Returns pixels with the unknown ones filled, smoothly, from the known around them."""
+    height, width = known.shape
+    if known.all() or min(height, width) <= 1:
+        return pixels
+    weighed = np.dstack([pixels * known[:, :, None], known]).astype(np.float32)
+    small = _resized(weighed, ((width + 1) // 2, (height + 1) // 2), Image.Resampling.BOX)
+    colour, weight = small[:, :, :3], small[:, :, 3:]
+    coarse = np.where(weight > 1e-3, colour / np.maximum(weight, 1e-3), 0)
+    filled = _fill(coarse.astype(np.float32), weight[:, :, 0] > 1e-3)
+    fine = _resized(filled, (width, height), Image.Resampling.BILINEAR)
+    return np.where(known[:, :, None], pixels, fine)
+
+
+def _resized(planes: Planes, size: tuple[int, int], how: Image.Resampling) -> Planes:
+    each = (np.ascontiguousarray(plane) for plane in np.moveaxis(planes, 2, 0))
+    return np.dstack([np.asarray(Image.fromarray(plane).resize(size, how)) for plane in each])
+
+
+def _disturb(
+    image: Pixels, known: Mask, ask: Ask, one: Disturbance, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Returns the probability, how well the masks agree, and the area as a share of that before.
+
+    Each is NaN where there is none; without an outline before, there is none to keep.
+    """
+    after = ask(one.apply(image, known, rng))
+    mask = one.restore(_mask(after))
+    if not known.any():
+        return _probability(after), np.nan, np.nan
+    return _probability(after), jaccard(count(mask, known)), float(mask.mean() / known.mean())
+
+
+def _probability(of: Analysed) -> float:
+    """Returns the probability; NaN where the image is withheld."""
+    probability = None if of.is_dermoscopy is False else of.malignant_probability
+    return np.nan if probability is None else probability
+
+
+def _mask(of: Analysed) -> Mask:
+    if of.mask is None:
+        raise DataError(
+            "an analysis without a mask",
+            expected="one for every image, also where it is withheld",
+            action="Ask an Analyzer with score_all=True",
+        )
+    return of.mask
+
+
+def _row(
+    one: Disturbance, found: NDArray[np.float64], *, before: NDArray[np.float64], threshold: float
+) -> StressRow:
+    """Returns the row of a disturbance, or of several together.
+
+    Args:
+        one: What it is called.
+        found: Probability, agreement and area after each. (D, 3, images)
+        before: The probability. (images,)
+        threshold: Probability from which an image is called malignant.
+    """
+    after, agreement, area = np.moveaxis(found, 1, 0)
+    scored = ~np.isnan(after).all(axis=0)
+    values = np.vstack([before, after])[:, scored]
+    called = values >= threshold  # of a refused one False, which is left out of both counts
+    most, least = called.any(axis=0), (called | np.isnan(values)).all(axis=0)
+    shift = np.nanmax(values, axis=0) - np.nanmin(values, axis=0) if scored.any() else np.zeros(0)
+    return StressRow(
+        name=one.name,
+        kind=one.kind,
+        images=before.size,
+        refused=float(np.isnan(after).any(axis=0).mean()),
+        median_shift=float(np.median(shift)) if shift.size else None,
+        largest_shift=float(np.quantile(shift, 0.95)) if shift.size else None,
+        mean_change=float(np.nanmean(after - before)) if shift.size else None,
+        calls_changed=float((most & ~least).mean()) if shift.size else None,
+        mask_agreement=None if one.removes_lesion else _mean(agreement),
+        still_outlined=_mean(area),
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return 0.0 if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _say(sentence: str, **values: object) -> str:
+    return say(template("publishing", "stress.txt"), sentence, **values)
 
 
 def _render_csv(report: StressReport) -> str:

@@ -38,6 +38,41 @@ Digest = Annotated[
 _DAMAGED = "Do not use it: it is damaged or was changed. Copy the release again"
 _NOT_IN_NAMES = frozenset('/\\:*?"<>|')
 _ENDING_BYTES = len(".json")
+_LOCATION = b"location"
+
+FORMAT = 2
+"""The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
+RESIZE = (
+    "the whole frame to size x size pixels, bilinear, antialiased "
+    "(dermfuse.imaging.preprocess.squeeze)"
+)
+"""How an image becomes the input."""
+
+Precision = Literal["float32", "int8", "int8-weights"]
+"""Computed and stored in float32; both in 8 bits; stored in 8 bits and computed in float32."""
+
+MOST_SIDE_PX = 4096
+"""Side of the largest square that a network may ask for."""
+
+_CHUNK_BYTES = 1 << 20
+_Count = Annotated[  # up to here every program reads a whole number as it is
+    int, Meta(ge=0, le=1 << 53, description=f"a whole number from 0 to {1 << 53}")
+]
+_EXPORT_AGAIN = "Write it again with: dermfuse export"
+
+LICENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "mobilenet_v1": "TensorFlow, Apache-2.0",
+        "efficientnet_lite0": "TensorFlow, by way of timm, Apache-2.0",
+        "mobilenet_v2": "torchvision, BSD-3-Clause",
+        "squeezenet1_1": "torchvision, BSD-3-Clause; the network's authors, BSD-2-Clause",
+        "vgg16": "torchvision, BSD-3-Clause",
+        "densenet121": "torchvision, BSD-3-Clause",
+        "resnet18": "torchvision, BSD-3-Clause",
+        "resnext50": "torchvision, BSD-3-Clause",
+    }
+)
+"""Publisher and licence by backbone."""
 
 
 def require_file_name(
@@ -120,9 +155,6 @@ def read_file(
     return content
 
 
-_LOCATION = b"location"
-
-
 def refuse_external_data(content: bytes, name: str) -> None:
     """Refuses a network that takes numbers from other files.
 
@@ -142,27 +174,6 @@ def refuse_external_data(content: bytes, name: str) -> None:
             expected='a network whose file holds all of its numbers, and nowhere "location"',
             action="Save it as one file",
         )
-
-
-FORMAT = 2
-"""The version of the card; from 2 on activation maps are log-odds, not the malignant logit."""
-RESIZE = (
-    "the whole frame to size x size pixels, bilinear, antialiased "
-    "(dermfuse.imaging.preprocess.squeeze)"
-)
-"""How an image becomes the input."""
-
-Precision = Literal["float32", "int8", "int8-weights"]
-"""Computed and stored in float32; both in 8 bits; stored in 8 bits and computed in float32."""
-
-MOST_SIDE_PX = 4096
-"""Side of the largest square that a network may ask for."""
-
-_CHUNK_BYTES = 1 << 20
-_Count = Annotated[  # up to here every program reads a whole number as it is
-    int, Meta(ge=0, le=1 << 53, description=f"a whole number from 0 to {1 << 53}")
-]
-_EXPORT_AGAIN = "Write it again with: dermfuse export"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +222,7 @@ class HeldOutMetrics:
     Attributes:
         split: Which images.
         n: How many.
-        metrics: Of each precision: ``auc``, ``average_precision``, ``jaccard``.
+        metrics: By precision: ``auc``, ``average_precision``, ``jaccard``.
     """
 
     split: str
@@ -224,7 +235,7 @@ class NetworkCard:
     """What is known of one network file.
 
     Attributes:
-        name: Of the network; the file is ``name.onnx``, the card ``name.json``.
+        name: The network's name; the file is ``name.onnx``, the card ``name.json``.
         task: What it answers.
         file: The file's name, beside the card.
         sha256: The digest of the file, in hexadecimal.
@@ -275,7 +286,7 @@ def read_card(path: str | Path) -> NetworkCard:
     """Returns a network's card, having checked that the file beside it is the one it describes.
 
     Raises:
-        ReleaseError: As for ``read_network``.
+        ReleaseError: See ``read_network``.
     """
     return read_network(path)[0]
 
@@ -335,21 +346,6 @@ def digest_file(path: Path) -> str:
         while chunk := handle.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-LICENCES: Mapping[str, str] = MappingProxyType(
-    {
-        "mobilenet_v1": "TensorFlow, Apache-2.0",
-        "efficientnet_lite0": "TensorFlow, by way of timm, Apache-2.0",
-        "mobilenet_v2": "torchvision, BSD-3-Clause",
-        "squeezenet1_1": "torchvision, BSD-3-Clause; the network's authors, BSD-2-Clause",
-        "vgg16": "torchvision, BSD-3-Clause",
-        "densenet121": "torchvision, BSD-3-Clause",
-        "resnet18": "torchvision, BSD-3-Clause",
-        "resnext50": "torchvision, BSD-3-Clause",
-    }
-)
-"""Publisher and licence by backbone."""
 
 
 def licence_of(backbone: str) -> str:

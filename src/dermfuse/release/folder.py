@@ -22,11 +22,11 @@ from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ReleaseError
-from dermfuse.estimates import Estimate
 from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import (
     MOST_RECORD_BYTES,
+    Estimate,
     build_record,
     parse_object,
     require_format,
@@ -42,6 +42,17 @@ _FEW = Meta(max_length=MOST_PARTS, description=f"{MOST_PARTS} or fewer")
 
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 """A share or a probability."""
+
+FORMAT = 1
+"""The version of the record."""
+RELEASE_NAME = "release.json"
+OUT_OF_FOLD_NAME = "out_of_fold.csv"
+SCORING = ("malignant", "activation_map")
+"""What a network of classes must answer; beside a gate ``EMBEDDING``, too."""
+EMBEDDING = "embedding"
+"""What a gate looks at."""
+OUTLINING = ("lesion",)
+"""What a network of masks must answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +124,13 @@ class OperatingPoint:
     specificity: Rate
 
 
-FORMAT = 1
-"""The version of the record."""
-RELEASE_NAME = "release.json"
-OUT_OF_FOLD_NAME = "out_of_fold.csv"
-SCORING = ("malignant", "activation_map")
-"""What a network of classes must answer; beside a gate ``EMBEDDING``, too."""
-EMBEDDING = "embedding"
-"""What a gate looks at."""
-OUTLINING = ("lesion",)
-"""What a network of masks must answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """One network of a fusion.
 
     Args:
         name: Its ONNX file and card, without suffix.
-        weight: Of its answer in the mean; the weights of a fusion add up to 1.
+        weight: Its answer's share of the mean; the weights of a fusion add up to 1.
     """
 
     name: str
@@ -183,30 +182,6 @@ class ClassRelease:
         """
         found = _read_withheld(self.measured).get(point.name)
         return found.sensitivity if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class _MeasuredPoint:
-    sensitivity: Rate
-
-
-@dataclass(frozen=True, slots=True)
-class _Withheld:
-    operating_points: Mapping[str, _MeasuredPoint] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    withheld: _Withheld = field(default_factory=_Withheld)
-
-
-def _read_withheld(measured: Mapping[str, Any], source: str = "") -> Mapping[str, _MeasuredPoint]:
-    """Returns what was measured at each operating point where some images are withheld."""
-    within = "classes.measured"
-    found = build_record(
-        _Measured, measured, source, within=within, error=ReleaseError, open_ended=True
-    )
-    return found.withheld.operating_points
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +268,7 @@ def choose_release(folder: str | Path | None) -> Path:
     """Returns a release folder of the user's, or that of the package where there is none.
 
     Raises:
-        ReleaseError: As for ``bundled_release``.
+        ReleaseError: See ``bundled_release``.
     """
     return bundled_release() if folder is None else Path(folder)
 
@@ -329,60 +304,11 @@ def parse_release(content: bytes, source: str) -> Release:
     return _build(parse_object(content, source, error=ReleaseError), source)
 
 
-def _build(record: Mapping[str, Any], source: str) -> Release:
-    """Returns the release of a JSON object, or refuses one that does not add up."""
-    kept = require_format(
-        record, FORMAT, source, error=ReleaseError, action="Use the dermfuse that wrote it"
-    )
-    release = build_record(Release, kept, source, error=ReleaseError)
-    texts = [("name", release.name)]
-    points = [point.name for point in release.classes.operating_points]
-    texts += [(f"classes.operating_points.{at}.name", name) for at, name in enumerate(points)]
-    for key, text in texts:
-        if not text.isprintable() or not text.strip():
-            raise ReleaseError(
-                f"{source}: {key} is {show_value(text)}", expected="a text that can be printed"
-            )
-    _require_different(points, f"{source}: classes.operating_points")
-    _check_members(release.classes.members, source, "classes")
-    _check_members(release.masks.members, source, "masks")
-    _read_withheld(release.classes.measured, source)
-    release.classes.point()
-    if release.gate is not None:
-        require_file_name(release.gate.file, source=f"{source}: gate.file", ending=".npz")
-    return release
-
-
-def _check_members(members: Sequence[Member], source: str, part: str) -> None:
-    for number, member in enumerate(members):
-        key = f"{source}: {part}.members.{number}.name"
-        require_file_name(member.name, source=key)
-        if member.name.lower() in _RESERVED:
-            raise ReleaseError(
-                f"{key} is {show_value(member.name)}",
-                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
-            )
-    _require_different([member.name for member in members], f"{source}: {part}.members")
-    total = sum(member.weight for member in members)
-    if abs(total - 1.0) > 1e-6:
-        raise ReleaseError(
-            f"{source}: the weights of {part} add up to {total:g}",
-            expected="networks that share 1",
-        )
-
-
-def _require_different(names: Sequence[str], key: str) -> None:
-    if len(set(names)) < len(names):
-        raise ReleaseError(
-            f"{key} holds {len(names)}, {len(set(names))} of different names", expected="each once"
-        )
-
-
 def read_cards(folder: Path, release: Release) -> list[NetworkCard]:
     """Returns the cards of a release's networks, in their order.
 
     Raises:
-        ReleaseError: As for ``read_networks``.
+        ReleaseError: See ``read_networks``.
     """
     return [card for card, _ in read_networks(folder, release)]
 
@@ -391,7 +317,7 @@ def read_networks(folder: Path, release: Release) -> Iterator[tuple[NetworkCard,
     """Yields card and content of each network, in the order of ``release.members``.
 
     Raises:
-        ReleaseError: As for ``dermfuse.release.cards.read_network``; or a network does not answer
+        ReleaseError: See ``dermfuse.release.cards.read_network``; or a network does not answer
             what its place in the release asks for.
     """
     scoring = SCORING if release.gate is None else (*SCORING, EMBEDDING)
@@ -480,3 +406,76 @@ def pack_release(folder: Path) -> Parcel:
     if (gate := release.gate) is not None:
         files[gate.file] = read_file(folder, gate.file, sha256=gate.sha256)
     return Parcel(files)
+
+
+@dataclass(frozen=True, slots=True)
+class _MeasuredPoint:
+    sensitivity: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class _Withheld:
+    operating_points: Mapping[str, _MeasuredPoint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    withheld: _Withheld = field(default_factory=_Withheld)
+
+
+def _read_withheld(measured: Mapping[str, Any], source: str = "") -> Mapping[str, _MeasuredPoint]:
+    """Returns what was measured at each operating point where some images are withheld."""
+    within = "classes.measured"
+    found = build_record(
+        _Measured, measured, source, within=within, error=ReleaseError, open_ended=True
+    )
+    return found.withheld.operating_points
+
+
+def _build(record: Mapping[str, Any], source: str) -> Release:
+    """Returns the release of a JSON object, or refuses one that does not add up."""
+    kept = require_format(
+        record, FORMAT, source, error=ReleaseError, action="Use the dermfuse that wrote it"
+    )
+    release = build_record(Release, kept, source, error=ReleaseError)
+    texts = [("name", release.name)]
+    points = [point.name for point in release.classes.operating_points]
+    texts += [(f"classes.operating_points.{at}.name", name) for at, name in enumerate(points)]
+    for key, text in texts:
+        if not text.isprintable() or not text.strip():
+            raise ReleaseError(
+                f"{source}: {key} is {show_value(text)}", expected="a text that can be printed"
+            )
+    _require_different(points, f"{source}: classes.operating_points")
+    _check_members(release.classes.members, source, "classes")
+    _check_members(release.masks.members, source, "masks")
+    _read_withheld(release.classes.measured, source)
+    release.classes.point()
+    if release.gate is not None:
+        require_file_name(release.gate.file, source=f"{source}: gate.file", ending=".npz")
+    return release
+
+
+def _check_members(members: Sequence[Member], source: str, part: str) -> None:
+    for number, member in enumerate(members):
+        key = f"{source}: {part}.members.{number}.name"
+        require_file_name(member.name, source=key)
+        if member.name.lower() in _RESERVED:
+            raise ReleaseError(
+                f"{key} is {show_value(member.name)}",
+                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
+            )
+    _require_different([member.name for member in members], f"{source}: {part}.members")
+    total = sum(member.weight for member in members)
+    if abs(total - 1.0) > 1e-6:
+        raise ReleaseError(
+            f"{source}: the weights of {part} add up to {total:g}",
+            expected="networks that share 1",
+        )
+
+
+def _require_different(names: Sequence[str], key: str) -> None:
+    if len(set(names)) < len(names):
+        raise ReleaseError(
+            f"{key} holds {len(names)}, {len(set(names))} of different names", expected="each once"
+        )

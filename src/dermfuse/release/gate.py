@@ -40,7 +40,7 @@ class Cloud:
     """Where the features of dermoscopy lie: a Gaussian, flat outside its leading axes.
 
     Args:
-        mean: Of each feature. (F,)
+        mean: Mean of each feature. (F,)
         scale: Standard deviation of each. (F,)
         axes: Leading principal axes of the standardised features, as rows. (K, F)
         variance: Along each axis. (K,)
@@ -91,8 +91,8 @@ class Dermoscopy:
     """Where the images learnt from lie, for the networks and for plain statistics.
 
     Args:
-        embedding: Of the joined embeddings, ``join_embeddings``.
-        appearance: Of ``dermfuse.imaging.quality.appearance``.
+        embedding: Where the joined embeddings lie (``join_embeddings``).
+        appearance: Where ``dermfuse.imaging.quality.appearance`` lies.
     """
 
     embedding: Cloud
@@ -121,7 +121,7 @@ def join_embeddings(embeddings: Sequence[NDArray[np.floating]]) -> Features:
     """Returns the embeddings of several networks, each of length 1, side by side.
 
     Args:
-        embeddings: Of each network, (N, E) or (E,); N is the same in all.
+        embeddings: Each network's, (N, E) or (E,); N is the same in all.
     """
     parts = []
     for one in embeddings:
@@ -136,7 +136,7 @@ def fit_cloud(
     """Returns where features lie.
 
     Args:
-        features: Of images, one row each. (N, F)
+        features: One row per image. (N, F)
         axes: Principal axes that are kept, at most N - 1 and F.
         weights: How much each image counts, above 0; all alike if left out. (N,)
 

@@ -1,6 +1,6 @@
 """The networks of a release, run by ONNX Runtime: squares of pixels in, answers out.
 
-The answers of a fusion's networks are joined to one mask and one activation map.
+Answers of a fusion's networks are joined to one mask and one activation map.
 """
 
 import sys
@@ -22,13 +22,13 @@ from dermfuse.release.folder import MaskRelease, Member, Release, read_networks
 
 _WARNINGS_OFF = 3  # errors alone: a warning on stderr is of no use to who analyses an image
 
-
 _AXES = {"malignant": 1, "embedding": 2, "activation_map": 3, "lesion": 3}
 _MAP_AXES = 3  # (N, h, w)
 _PROBABILITIES = frozenset(("malignant", "lesion"))
 _ROUNDING = 1e-5  # a softmax in float32 may end a little above 1
 _FINITE = sys.float_info.max
 _PIXELS_AT_ONCE = 2 * 192**2  # larger batches take more memory and are no faster
+_STRIP_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,85 @@ def load_networks(folder: Path, release: Release, *, threads: int) -> list[Netwo
         threads: CPU threads that one call may use.
 
     Raises:
-        ReleaseError: As for ``load_network`` and ``dermfuse.release.folder.read_networks``.
+        ReleaseError: See ``load_network`` and ``dermfuse.release.folder.read_networks``.
     """
     return [_open(*network, threads=threads) for network in read_networks(folder, release)]
+
+
+def ask_all(
+    networks: Sequence[Network], image: NDArray[np.uint8] | Image.Image, *, looks: Looks = 1
+) -> list[Answers]:
+    """Returns what each network says about each look at one image.
+
+    Args:
+        networks: The networks; those that see one size share the squeezed image.
+        image: RGB.
+        looks: How many.
+
+    Returns:
+        Each output with its looks apart, (looks, ...), maps laid back onto the image as it is;
+        ``dermfuse.imaging.symmetries.mean_looks`` makes one answer of them.
+    """
+    spread: dict[int, NDArray[np.uint8]] = {}
+    answers: list[Answers] = []
+    for network in networks:
+        size = network.card.input.size
+        if size not in spread:
+            spread[size] = spread_looks(squeeze(image, size)[None], looks)
+        found = gather_all(network.ask(spread[size]), looks)
+        answers.append({name: value[:, 0] for name, value in found.items()})
+    return answers
+
+
+def join_masks(
+    answers: Sequence[Answers], masks: MaskRelease, *, height: int, width: int
+) -> NDArray[np.bool_]:
+    """Returns where the weighted mean of the networks' probability maps reaches the threshold.
+
+    Args:
+        answers: Each mask network's mean over looks, in the order of ``masks.members``.
+        masks: The weights of the networks, and the threshold.
+        height: The height of the image in pixels.
+        width: The width of the image in pixels.
+
+    Returns:
+        (H, W)
+    """
+    by_size: dict[tuple[int, ...], NDArray[np.float32]] = {}
+    for answer, member in zip(answers, masks.members, strict=True):
+        lesion = answer["lesion"] * np.float32(member.weight)
+        # Resizing is linear: maps of one size are added first and resized once.
+        by_size[lesion.shape] = by_size.get(lesion.shape, 0) + lesion
+    maps = [Image.fromarray(total) for total in by_size.values()]
+    mask = np.empty((height, width), dtype=np.bool_)
+    for top in range(0, height, _STRIP_ROWS):  # strips stay in the cache: a third of the time
+        bottom = min(top + _STRIP_ROWS, height)
+        first, *others = (_strip(one, top, bottom, height=height, width=width) for one in maps)
+        for other in others:
+            first = first + other
+        mask[top:bottom] = first >= np.float32(masks.threshold - 1e-6)
+    return mask
+
+
+def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> NDArray[np.float32]:
+    """Returns the weighted mean of the networks' maps: what each place adds to the log-odds.
+
+    The scale is that of the networks and the same for every image: the mean of a network's map
+    plus a constant is its log-odds of malignancy, before calibration.
+
+    Args:
+        answers: Each class network's mean over looks, in the order of ``members``.
+        members: The networks with their weights, whose sum is 1.
+
+    Returns:
+        (h, w), the size of the largest map; above 0 speaks for malignancy, below 0 against it.
+    """
+    maps = [answer["activation_map"] for answer in answers]
+    side = max(one.shape[0] for one in maps)
+    total = np.zeros((side, side), dtype=np.float32)
+    for one, member in zip(maps, members, strict=True):
+        total += np.float32(member.weight) * resize_map(one, side, side)
+    return total
 
 
 def _open(card: NetworkCard, content: bytes, *, threads: int) -> Network:
@@ -156,64 +232,6 @@ def _refusal(card: NetworkCard, found: str) -> ReleaseError:
     )
 
 
-def ask_all(
-    networks: Sequence[Network], image: NDArray[np.uint8] | Image.Image, *, looks: Looks = 1
-) -> list[Answers]:
-    """Returns what each network says about each look at one image.
-
-    Args:
-        networks: The networks; those that see one size share the squeezed image.
-        image: RGB.
-        looks: How many.
-
-    Returns:
-        Each output with its looks apart, (looks, ...), maps laid back onto the image as it is;
-        ``dermfuse.imaging.symmetries.mean_looks`` makes one answer of them.
-    """
-    spread: dict[int, NDArray[np.uint8]] = {}
-    answers: list[Answers] = []
-    for network in networks:
-        size = network.card.input.size
-        if size not in spread:
-            spread[size] = spread_looks(squeeze(image, size)[None], looks)
-        found = gather_all(network.ask(spread[size]), looks)
-        answers.append({name: value[:, 0] for name, value in found.items()})
-    return answers
-
-
-_STRIP_ROWS = 64
-
-
-def join_masks(
-    answers: Sequence[Answers], masks: MaskRelease, *, height: int, width: int
-) -> NDArray[np.bool_]:
-    """Returns where the weighted mean of the networks' probability maps reaches the threshold.
-
-    Args:
-        answers: Of each mask network in the mean over looks, in the order of ``masks.members``.
-        masks: The weights of the networks, and the threshold.
-        height: The height of the image in pixels.
-        width: The width of the image in pixels.
-
-    Returns:
-        (H, W)
-    """
-    by_size: dict[tuple[int, ...], NDArray[np.float32]] = {}
-    for answer, member in zip(answers, masks.members, strict=True):
-        lesion = answer["lesion"] * np.float32(member.weight)
-        # Resizing is linear: maps of one size are added first and resized once.
-        by_size[lesion.shape] = by_size.get(lesion.shape, 0) + lesion
-    maps = [Image.fromarray(total) for total in by_size.values()]
-    mask = np.empty((height, width), dtype=np.bool_)
-    for top in range(0, height, _STRIP_ROWS):  # strips stay in the cache: a third of the time
-        bottom = min(top + _STRIP_ROWS, height)
-        first, *others = (_strip(one, top, bottom, height=height, width=width) for one in maps)
-        for other in others:
-            first = first + other
-        mask[top:bottom] = first >= np.float32(masks.threshold - 1e-6)
-    return mask
-
-
 def _strip(
     whole: Image.Image, top: int, bottom: int, *, height: int, width: int
 ) -> NDArray[np.float32]:
@@ -221,24 +239,3 @@ def _strip(
     box = (0, top * whole.height / height, whole.width, bottom * whole.height / height)
     rows = whole.resize((width, bottom - top), Image.Resampling.BILINEAR, box=box)
     return np.asarray(rows)
-
-
-def join_activations(answers: Sequence[Answers], members: Sequence[Member]) -> NDArray[np.float32]:
-    """Returns the weighted mean of the networks' maps: what each place adds to the log-odds.
-
-    The scale is that of the networks and the same for every image: the mean of a network's map
-    plus a constant is its log-odds of malignancy, before calibration.
-
-    Args:
-        answers: Of each class network in the mean over looks, in the order of ``members``.
-        members: The networks with their weights, whose sum is 1.
-
-    Returns:
-        (h, w), the size of the largest map; above 0 speaks for malignancy, below 0 against it.
-    """
-    maps = [answer["activation_map"] for answer in answers]
-    side = max(one.shape[0] for one in maps)
-    total = np.zeros((side, side), dtype=np.float32)
-    for one, member in zip(maps, members, strict=True):
-        total += np.float32(member.weight) * resize_map(one, side, side)
-    return total

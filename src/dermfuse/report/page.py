@@ -141,12 +141,6 @@ def template(room: str, name: str) -> Template:
     return environment.get_template(name)
 
 
-def _format(value: object, spec: str) -> str:
-    if isinstance(value, StrictUndefined):
-        str(value)  # raises UndefinedError, which names it; Python's format would not
-    return format(value, spec)
-
-
 def say(words: Template, sentence: str, **values: object) -> str:
     """Returns what a macro of a template says, on one line.
 
@@ -209,3 +203,9 @@ def replace_block(page: Path, name: str, text: str) -> None:
             action="Add them",
         )
     write_text(page, f"{before}{first}\n{text}\n{last}{after}")
+
+
+def _format(value: object, spec: str) -> str:
+    if isinstance(value, StrictUndefined):
+        str(value)  # raises UndefinedError, which names it; Python's format would not
+    return format(value, spec)

@@ -1,6 +1,6 @@
 """Ours beside the paper's: from predictions and run records to the tables of an outcome.
 
-Parameters and file sizes, counted from the networks themselves.
+Numbers of parameters and file sizes are counted from the networks themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,7 @@ from dermfuse.data.folders import Truth
 from dermfuse.folders import RunFolder
 from dermfuse.jobs.queue import TrainingImages, count_samples
 from dermfuse.jobs.trainings import Run
-from dermfuse.models import count_parameters
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
@@ -278,6 +277,13 @@ def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicat
     return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
 
 
+def device_of(record: Mapping[str, Any]) -> str:
+    """Returns what a run was trained on; empty where its record does not say."""
+    if not {"device", "machine", "precision"} <= record.keys():
+        return ""
+    return f"{record['device']} ({record['machine']}, {record['precision']})"
+
+
 def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) -> Comparison:
     if not drawn:
         return Comparison(metric, paper, None)
@@ -290,10 +296,3 @@ def _compare(metric: Metric, paper: float | None, drawn: Sequence[Replicate]) ->
     margin = noise_margin(ours.standard_error, error, *between)
     difference = ours.value - paper
     return Comparison(metric, paper, ours, difference, error, margin, abs(difference) <= margin)
-
-
-def device_of(record: Mapping[str, Any]) -> str:
-    """Returns what a run was trained on; empty where its record does not say."""
-    if not {"device", "machine", "precision"} <= record.keys():
-        return ""
-    return f"{record['device']} ({record['machine']}, {record['precision']})"

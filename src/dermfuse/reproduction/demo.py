@@ -16,12 +16,12 @@ from pathlib import Path
 
 from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from dermfuse.data.synthetic import synthesize_isic2016
-from dermfuse.estimates import estimate_cells
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
+from dermfuse.records import estimate_cells
 from dermfuse.report.page import Page, Picture, Table, render_page
 from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training import predict, train

@@ -35,12 +35,7 @@ TASKS = frozenset({"classification", "segmentation"})
 VALIDATION: Part = "validation"
 TEST: Part = "test"
 
-
 _Made = TypeVar("_Made")
-
-
-class _Untrained(Exception):  # noqa: N818 — no error: such a row has no predictions
-    """A row lacks a run."""
 
 
 @dataclass(slots=True)
@@ -277,6 +272,10 @@ def tasks_with_test_truth(truth: Truth) -> frozenset[str]:
     known = {"classification": truth.labels.keys(), "segmentation": truth.masks.keys()}
     complete = truth.complete
     return frozenset(task for task, ids in known.items() if complete and complete <= ids)
+
+
+class _Untrained(Exception):  # noqa: N818 — no error: such a row has no predictions
+    """A row lacks a run."""
 
 
 def _manifests(folders: Sequence[Path]) -> list[Path]:

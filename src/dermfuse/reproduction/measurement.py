@@ -1,9 +1,8 @@
 """From predictions to numbers: each metric, its bootstrap draws, and the mean over seeds.
 
 All models that predict the same images see the same draws, so that two of them are compared
-draw by draw, and the seeds of one are averaged draw by draw.
-
-What can be said of a difference: errors of measured and published numbers, and Holm's rule.
+draw by draw, and the seeds of one are averaged draw by draw. What can be said of a difference
+follows from the errors of measured and published numbers, and from Holm's rule.
 """
 
 import csv
@@ -18,7 +17,6 @@ import numpy as np
 from dermfuse.config import Task
 from dermfuse.data.folders import Truth
 from dermfuse.errors import DataError
-from dermfuse.estimates import Estimate, PairedTest
 from dermfuse.evaluation.bootstrap import DRAWS, Drawn, Z, draw_calls, draw_ranking, paired_test
 from dermfuse.evaluation.bootstrap import draw_masks as draw_counts
 from dermfuse.evaluation.matching import (
@@ -31,6 +29,7 @@ from dermfuse.evaluation.matching import (
 from dermfuse.folders import write_text
 from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.predictions.metrics import Counts
+from dermfuse.records import Estimate, PairedTest
 from dermfuse.reproduction.paper import Metric
 
 _THRESHOLD = 0.5

@@ -129,26 +129,6 @@ def say_leakage(found: Sequence[Leakage]) -> tuple[str, ...]:
     return tuple(_say("leakage", each=each, metric=METRIC_NAMES[each.metric]) for each in found)
 
 
-def _say_best(table: TableResult) -> str:
-    """Says which row is best, in the paper and here, where two or more of its rows were run."""
-    metric = TESTED[table.task][0]
-    cells = {row.label: row.cell(metric) for row in table.rows}
-    ours = {label: cell.ours.value for label, cell in cells.items() if cell.ours}
-    theirs = {label: cell.paper for label, cell in cells.items() if cell.paper is not None}
-    if len(ours) < 2:
-        return ""
-    best, first = max(ours, key=ours.__getitem__), max(theirs, key=theirs.__getitem__, default="")
-    return _say(
-        "best",
-        metric=METRIC_NAMES[metric],
-        row=best,
-        value=ours[best],
-        paper_row=first,
-        paper_value=theirs.get(first),
-        was_run=first in ours,
-    )
-
-
 def count_rows(outcome: Outcome) -> tuple[int, int]:
     """Returns how many rows of the paper's tables have a number of ours, of how many.
 
@@ -201,6 +181,91 @@ def render_block(outcome: Outcome) -> str:
     return "\n\n".join([head, *tables, end])
 
 
+def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
+    """Returns the page of a reproduction.
+
+    Args:
+        outcome: What was found.
+        pictures: Figures drawn from its runs, in order.
+    """
+    tables = [_table(outcome, table) for table in outcome.tables]
+    tables += [_leakage_table(outcome)] if outcome.leakage else []
+    tables += [_runs_table(outcome)]
+    summary = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
+    first = summary or tables
+    guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
+    first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
+    done, rows = count_rows(outcome)
+    facts = (line.partition(":") for line in _say_lines("facts", outcome=outcome))
+    return Page(
+        title="The paper, reproduced",
+        lead=_say("lead", outcome=outcome, done=done, rows=rows, **_TEST_SET),
+        summary=tuple(summary),
+        tables=tuple(tables),
+        facts=tuple((name, said.strip()) for name, _, said in facts),
+        pictures=tuple(pictures),
+    )
+
+
+def render_csv(table: TableResult) -> str:
+    """Returns one table as CSV: a line per row and metric."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerows(_csv_rows(table))
+    return f"{_CSV_COLUMNS}\n{text.getvalue()}"
+
+
+def render_outcome(source: Path, out: Path) -> tuple[Outcome, Path]:
+    """Writes the report of an outcome's JSON alone; no run, prediction or data is needed.
+
+    Args:
+        source: The JSON, as ``reproduce`` wrote it.
+        out: The folder to write; new or empty.
+
+    Returns:
+        The outcome and the page.
+
+    Raises:
+        DataError: The JSON is of another format, or not what ``reproduce`` writes.
+        RunError: It cannot be read, or ``out`` is not empty.
+    """
+    outcome = read_outcome(source)
+    return outcome, write_outcome(new_folder(out, what="report"), outcome)
+
+
+def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
+    """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
+    page = build_page(outcome, pictures)
+    files = {MARKDOWN_NAME: render_markdown(page), PAGE_NAME: render_page(page)}
+    for table in outcome.tables:
+        name = re.sub(r"[^\w-]+", "-", table.number)  # it may come from a file
+        files[f"tables/{name}.csv"] = render_csv(table)
+    write_json(out / JSON_NAME, outcome.to_dict())
+    for name, text in files.items():
+        write_text(out / name, text)
+    return out / PAGE_NAME
+
+
+def _say_best(table: TableResult) -> str:
+    """Says which row is best, in the paper and here, where two or more of its rows were run."""
+    metric = TESTED[table.task][0]
+    cells = {row.label: row.cell(metric) for row in table.rows}
+    ours = {label: cell.ours.value for label, cell in cells.items() if cell.ours}
+    theirs = {label: cell.paper for label, cell in cells.items() if cell.paper is not None}
+    if len(ours) < 2:
+        return ""
+    best, first = max(ours, key=ours.__getitem__), max(theirs, key=theirs.__getitem__, default="")
+    return _say(
+        "best",
+        metric=METRIC_NAMES[metric],
+        row=best,
+        value=ours[best],
+        paper_row=first,
+        paper_value=theirs.get(first),
+        was_run=first in ours,
+    )
+
+
 def _in_line(table: Table) -> str:
     rows = [[cell.replace("\n", ", ") for cell in row] for row in table.rows]
     return markdown_table(table.columns, rows)
@@ -229,32 +294,6 @@ def _leakage_row(found: Leakage) -> tuple[str, ...]:
         f"splitting after augmentation inflates validation\n{found.preset}",
         "yes" if found.paper_split > found.high else "not shown",
         f"{METRIC_NAMES[found.metric]} {scores}\n{found.low:.2f} to {found.high:.2f}",
-    )
-
-
-def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
-    """Returns the page of a reproduction.
-
-    Args:
-        outcome: What was found.
-        pictures: Figures drawn from its runs, in order.
-    """
-    tables = [_table(outcome, table) for table in outcome.tables]
-    tables += [_leakage_table(outcome)] if outcome.leakage else []
-    tables += [_runs_table(outcome)]
-    summary = [each for each in (headline_table(outcome), claim_table(outcome)) if each.rows]
-    first = summary or tables
-    guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
-    first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
-    done, rows = count_rows(outcome)
-    facts = (line.partition(":") for line in _say_lines("facts", outcome=outcome))
-    return Page(
-        title="The paper, reproduced",
-        lead=_say("lead", outcome=outcome, done=done, rows=rows, **_TEST_SET),
-        summary=tuple(summary),
-        tables=tuple(tables),
-        facts=tuple((name, said.strip()) for name, _, said in facts),
-        pictures=tuple(pictures),
     )
 
 
@@ -354,14 +393,6 @@ def _say_lines(sentence: str, **values: object) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def render_csv(table: TableResult) -> str:
-    """Returns one table as CSV: a line per row and metric."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerows(_csv_rows(table))
-    return f"{_CSV_COLUMNS}\n{text.getvalue()}"
-
-
 def _csv_rows(table: TableResult) -> Iterator[list[object]]:
     for row in table.rows:
         made: list[object] = [None] * 6
@@ -378,34 +409,3 @@ def _csv_rows(table: TableResult) -> Iterator[list[object]]:
             noise = cell.difference, cell.margin, cell.within_noise
             line = [row.label, row.source, cell.metric, cell.paper, *ours, *noise, *sizes, *made]
             yield ["" if x is None else x for x in (*line, table.measured_on, devices)]
-
-
-def render_outcome(source: Path, out: Path) -> tuple[Outcome, Path]:
-    """Writes the report of an outcome's JSON alone; no run, prediction or data is needed.
-
-    Args:
-        source: The JSON, as ``reproduce`` wrote it.
-        out: The folder to write; new or empty.
-
-    Returns:
-        The outcome and the page.
-
-    Raises:
-        DataError: The JSON is of another format, or not what ``reproduce`` writes.
-        RunError: It cannot be read, or ``out`` is not empty.
-    """
-    outcome = read_outcome(source)
-    return outcome, write_outcome(new_folder(out, what="report"), outcome)
-
-
-def write_outcome(out: Path, outcome: Outcome, pictures: Sequence[Picture] = ()) -> Path:
-    """Writes the outcome as JSON, CSV, Markdown and HTML, and returns the page."""
-    page = build_page(outcome, pictures)
-    files = {MARKDOWN_NAME: render_markdown(page), PAGE_NAME: render_page(page)}
-    for table in outcome.tables:
-        name = re.sub(r"[^\w-]+", "-", table.number)  # it may come from a file
-        files[f"tables/{name}.csv"] = render_csv(table)
-    write_json(out / JSON_NAME, outcome.to_dict())
-    for name, text in files.items():
-        write_text(out / name, text)
-    return out / PAGE_NAME

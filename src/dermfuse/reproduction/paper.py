@@ -40,6 +40,48 @@ PAPER_EPOCHS = 50
 TEST_IMAGES, TEST_MALIGNANT = 379, 75
 """The test set that the paper's numbers were measured on."""
 
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "auc", "average_precision"),
+    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
+}
+"""The columns of a table, unless it has others."""
+_AUC_FIRST, _MASKS = METRICS["classification"], METRICS["segmentation"]
+_CLASSES: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
+_COMPARED: tuple[tuple[str, str, tuple[Metric, ...], str, tuple[tuple[str, str], ...]], ...] = (
+    ("III", "Classification baselines", _AUC_FIRST, "", ()),
+    (
+        *("IV", "Classification with and without augmentation", _AUC_FIRST, "augmentation"),
+        (("mobilenetv1", "mobilenetv1-noaug"), ("densenet121", "densenet121-noaug")),
+    ),
+    (
+        *("V", "Classification with and without the discriminant network", _CLASSES),
+        "the discriminant network",
+        (("dc-mobilenetv1", "mobilenetv1"), ("dc-densenet121", "densenet121")),
+    ),
+    (
+        *("VI", "Classification losses", _CLASSES, "cross-entropy"),
+        (("dc-mobilenetv1", "dc-mobilenetv1-focal"), ("dc-densenet121", "dc-densenet121-focal")),
+    ),
+    (
+        *("VII", "Classification beside other methods", _CLASSES, "fusion"),
+        (("fusion-dc", "dc-mobilenetv1"), ("fusion-dc", "dc-densenet121")),
+    ),
+    (
+        *("VIII", "Encoders of the U-Net", _MASKS, "fusion"),
+        (("fusion-u", "u-mobilenetv1"), ("fusion-u", "u-densenet121")),
+    ),
+    (
+        *("IX", "Segmentation with and without augmentation", _MASKS, "augmentation"),
+        (("u-mobilenetv1", "u-mobilenetv1-noaug"), ("u-densenet121", "u-densenet121-noaug")),
+    ),
+    (
+        *("X", "Segmentation losses", _MASKS, "Dice + BCE"),
+        (("u-mobilenetv1", "u-mobilenetv1-focal"), ("u-densenet121", "u-densenet121-focal")),
+    ),
+    ("XI", "Segmentation beside other methods", _MASKS, "", ()),
+)
+"""Number, title and columns of each table; what it tests, and the rows with it and without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
@@ -137,49 +179,6 @@ class PaperTable:
         with_it = self.published(contrast.treated, metric)
         without = self.published(contrast.control, metric)
         return None if with_it is None or without is None else round(with_it - without, 3)
-
-
-METRICS: Mapping[Task, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "auc", "average_precision"),
-    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
-}
-"""The columns of a table, unless it has others."""
-_AUC_FIRST, _MASKS = METRICS["classification"], METRICS["segmentation"]
-_CLASSES: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
-_COMPARED: tuple[tuple[str, str, tuple[Metric, ...], str, tuple[tuple[str, str], ...]], ...] = (
-    ("III", "Classification baselines", _AUC_FIRST, "", ()),
-    (
-        *("IV", "Classification with and without augmentation", _AUC_FIRST, "augmentation"),
-        (("mobilenetv1", "mobilenetv1-noaug"), ("densenet121", "densenet121-noaug")),
-    ),
-    (
-        *("V", "Classification with and without the discriminant network", _CLASSES),
-        "the discriminant network",
-        (("dc-mobilenetv1", "mobilenetv1"), ("dc-densenet121", "densenet121")),
-    ),
-    (
-        *("VI", "Classification losses", _CLASSES, "cross-entropy"),
-        (("dc-mobilenetv1", "dc-mobilenetv1-focal"), ("dc-densenet121", "dc-densenet121-focal")),
-    ),
-    (
-        *("VII", "Classification beside other methods", _CLASSES, "fusion"),
-        (("fusion-dc", "dc-mobilenetv1"), ("fusion-dc", "dc-densenet121")),
-    ),
-    (
-        *("VIII", "Encoders of the U-Net", _MASKS, "fusion"),
-        (("fusion-u", "u-mobilenetv1"), ("fusion-u", "u-densenet121")),
-    ),
-    (
-        *("IX", "Segmentation with and without augmentation", _MASKS, "augmentation"),
-        (("u-mobilenetv1", "u-mobilenetv1-noaug"), ("u-densenet121", "u-densenet121-noaug")),
-    ),
-    (
-        *("X", "Segmentation losses", _MASKS, "Dice + BCE"),
-        (("u-mobilenetv1", "u-mobilenetv1-focal"), ("u-densenet121", "u-densenet121-focal")),
-    ),
-    ("XI", "Segmentation beside other methods", _MASKS, "", ()),
-)
-"""Number, title and columns of each table; what it tests, and the rows with it and without it."""
 
 
 def _read_tables() -> tuple[PaperTable, ...]:

@@ -1,8 +1,7 @@
 """From tables, seeds and folds to the runs that they need, each once.
 
-What the paper does not have, set against its networks: presets, more looks, ensembles.
-
-A variation of a preset that needs no training of its own is written ``PRESET+HOW``:
+Beyond the paper's rows, variations are set against its networks: presets, more looks, ensembles.
+One that needs no training of its own is written ``PRESET+HOW``:
 
     +tta      mean over the eight symmetries of the square
     +seeds    mean over the networks of all seeds
@@ -42,6 +41,19 @@ _VARIANTS: tuple[tuple[str, str], ...] = (
     ("joint-mobilenetv1", "one network with both heads"),
 )
 
+LEAKAGE, BEYOND = "leakage", "beyond"
+
+LEAKAGE_PRESETS = ("dc-mobilenetv1", "u-mobilenetv1")
+"""Trained by the paper's split and by ours, to show what the paper's does to validation."""
+
+CHOICES: tuple[str, ...] = (*(table.number for table in TABLES), LEAKAGE, BEYOND)
+"""What ``--tables`` may name."""
+
+DEFAULT_FOLDS = 5
+"""Of the cross-validation that fills the tables where the test set has no truth."""
+
+_OWNED = ("data.split", "data.folds", "data.fold", "train.seed")
+
 
 def split_source(source: str) -> tuple[str, How | None]:
     """Returns the preset of a source, and how its networks are asked.
@@ -74,34 +86,6 @@ def beyond_tables(*, seeds: int, folds_on_test: bool) -> tuple[PaperTable, ...]:
         )
         for task, prefix in bases
     )
-
-
-def _table(task: Task, base: str, variants: Sequence[tuple[str, str]]) -> PaperTable:
-    return PaperTable(
-        number=f"beyond, {task}",
-        title=f"Beyond the paper: {task}",
-        task=task,
-        metrics=METRICS[task],
-        rows=(
-            PaperRow(f"{base}, as in the paper", base, {}),
-            *(PaperRow(f"{base} with {what}", name, {}) for name, what in variants),
-        ),
-        contrasts=tuple(Contrast(what, name, base) for name, what in variants),
-    )
-
-
-LEAKAGE, BEYOND = "leakage", "beyond"
-
-LEAKAGE_PRESETS = ("dc-mobilenetv1", "u-mobilenetv1")
-"""Trained by the paper's split and by ours, to show what the paper's does to validation."""
-
-CHOICES: tuple[str, ...] = (*(table.number for table in TABLES), LEAKAGE, BEYOND)
-"""What ``--tables`` may name."""
-
-DEFAULT_FOLDS = 5
-"""Of the cross-validation that fills the tables where the test set has no truth."""
-
-_OWNED = ("data.split", "data.folds", "data.fold", "train.seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +241,20 @@ def presets_of(sources: Sequence[str]) -> tuple[str, ...]:
         fusion = fusion_of(source)
         presets += [fusion.a, fusion.b] if fusion else [split_source(source)[0]]
     return tuple(dict.fromkeys(presets))
+
+
+def _table(task: Task, base: str, variants: Sequence[tuple[str, str]]) -> PaperTable:
+    return PaperTable(
+        number=f"beyond, {task}",
+        title=f"Beyond the paper: {task}",
+        task=task,
+        metrics=METRICS[task],
+        rows=(
+            PaperRow(f"{base}, as in the paper", base, {}),
+            *(PaperRow(f"{base} with {what}", name, {}) for name, what in variants),
+        ),
+        contrasts=tuple(Contrast(what, name, base) for name, what in variants),
+    )
 
 
 def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:

@@ -55,6 +55,8 @@ _DRAWN = (
 )
 """What the paper's figures are of."""
 
+_MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Workplace):
@@ -68,7 +70,7 @@ class Request(Workplace):
         mask_folds: The same for the networks that only outline; None is as ``folds``.
         only: Presets, or patterns of their names, that are trained; all without any. The rows
             of the others are filled if their runs are finished.
-        overrides: As for ``make_plan``.
+        overrides: See ``make_plan``.
         minimum_learning_rate: A plateau run ends once its rate is below this.
         draws: Bootstrap draws.
         blind: Whether the test split is predicted and packed where its truth is missing.
@@ -106,7 +108,7 @@ def plan_request(request: Request) -> Plan:
     """Returns the plan of a request.
 
     Raises:
-        ConfigError: As for ``make_plan``.
+        ConfigError: See ``make_plan``.
         DataError: The data has no training images or no truth.
     """
     require_split(request.data, "train")
@@ -186,6 +188,24 @@ def reproduce(
     return ReproductionReport(page, outcome, failed, left)
 
 
+def estimate(
+    plan: Plan, place: Workplace, *, progress: Callable[[int, int], None] | None = None
+) -> Queue:
+    """Returns what a plan will cost on this machine; nothing is written.
+
+    Args:
+        plan: What is to be trained.
+        place: Where; what is finished there costs nothing more.
+        progress: Called with (done, all) runs.
+
+    Raises:
+        DermfuseError: See ``make_queue``.
+    """
+    queue = make_queue(plan.runs, place, progress=progress)
+    disk = queue.disk_mb + _predictions_mb(plan, place.data)
+    return replace(queue, disk_mb=round(disk, 1))
+
+
 def _failed_before(found: RunProgress) -> RunProgress:
     """Returns a run that was not tried now as failed if it was when it was last tried."""
     return replace(found, state="failed") if found.error else found
@@ -258,27 +278,6 @@ def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
     except DermfuseError as error:
         harvest.failures["figures"] = str(error)
         return ()
-
-
-_MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask
-
-
-def estimate(
-    plan: Plan, place: Workplace, *, progress: Callable[[int, int], None] | None = None
-) -> Queue:
-    """Returns what a plan will cost on this machine; nothing is written.
-
-    Args:
-        plan: What is to be trained.
-        place: Where; what is finished there costs nothing more.
-        progress: Called with (done, all) runs.
-
-    Raises:
-        DermfuseError: As for ``make_queue``.
-    """
-    queue = make_queue(plan.runs, place, progress=progress)
-    disk = queue.disk_mb + _predictions_mb(plan, place.data)
-    return replace(queue, disk_mb=round(disk, 1))
 
 
 def _predictions_mb(plan: Plan, data: DataFolders) -> float:

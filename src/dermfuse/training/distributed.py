@@ -30,6 +30,9 @@ Batch = Tensor | PairRows
 SMALLEST_SHARE = 2
 """Samples of a batch that each process needs at least."""
 
+_CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""Names the CPU's lack of memory, whose error has no class of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Processes:
@@ -103,10 +106,6 @@ def require_devices(processes: Processes, accelerator: str) -> None:
             expected="a program that can be started once for each device",
             action="Use dermfuse train --devices, a script of your own, or torchrun",
         )
-
-
-def _under_torchrun() -> bool:
-    return distributed.is_available() and distributed.is_torchelastic_launched()
 
 
 def require_shares(smallest_batch: int, validation_rows: int, processes: Processes) -> None:
@@ -193,10 +192,6 @@ def share_statistics(network: nn.Module, processes: Processes) -> None:
             distributed.broadcast(buffer, src=0)
 
 
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""Names the CPU's lack of memory, whose error has no class of its own."""
-
-
 @contextmanager
 def explain_memory(config: Config) -> Iterator[None]:
     """Says what to do where PyTorch runs out of memory, on a GPU or on the CPU.
@@ -218,3 +213,7 @@ def explain_memory(config: Config) -> Iterator[None]:
             expected="a batch that fits beside the network and the decoded images",
             action="Lower train.batch_size, then data.input_size, or free the device",
         ) from error
+
+
+def _under_torchrun() -> bool:
+    return distributed.is_available() and distributed.is_torchelastic_launched()

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, load_dataset, name_folders
-from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.folders import RunFolder, is_fresh, require_free
 from dermfuse.imaging.preprocess import read_image, write_mask, write_probability
 from dermfuse.imaging.symmetries import SYMMETRIES
-from dermfuse.models.build import build_network
-from dermfuse.models.classifier import DiscriminantNetwork, JointLogits
+from dermfuse.models import build_network
+from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointLogits
 from dermfuse.predictions.folder import (
     MANIFEST_NAME,
     SCORES_NAME,
@@ -170,40 +170,6 @@ def predict(
     return PredictionReport(out, task, split, len(lesions))
 
 
-def _write_masks(
-    folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
-) -> None:
-    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
-    if batch.answer.lesion is None:
-        return
-    maps = batch.answer.lesion.cpu().numpy()
-    for lesion, small, shape in zip(batch.lesions, maps, batch.shapes, strict=True):
-        probability = fit_back(small, *shape, fit)
-        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
-        if probabilities:
-            write_probability(probability_path(folder, lesion.image_id), probability)
-
-
-def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
-    config = trained.config
-    details: dict[str, Any] = {
-        "preset": config.name,
-        "seed": config.train.seed,
-        "init": config.model.init,
-        "epoch": trained.epoch,
-        "input_size": config.data.input_size,
-        "symmetries": len(SYMMETRIES) if tta else 1,
-    }
-    folder = RunFolder(trained.run)
-    if folder.record.is_file():
-        run = folder.read_record()
-        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
-        details["data"] = run.get("data", {}).get("summary")
-    mean = f", mean of {len(SYMMETRIES)} symmetries" if tta else ""
-    source = f"{config.name}, seed {config.train.seed}{mean}"
-    return Manifest(config.model.task, source=source, split=split, details=details)
-
-
 def require_parts(parts: Sequence[str]) -> None:
     """Refuses names that are none of ``PARTS``.
 
@@ -292,18 +258,6 @@ def pack_run(predictions: Path, out: Path, *, run: Path) -> SubmissionReport:
     """
     symmetries = read_predictions(predictions).manifest.details.get("symmetries", 1)
     return pack(predictions, out, record={**_finished_record(run), "symmetries": symmetries})
-
-
-def _finished_record(run: Path) -> dict[str, Any]:
-    record = RunFolder(run).read_record()
-    if record.get("status") != "finished":
-        raise RunError(
-            f"{run} is {record.get('status', 'of unknown state')} after"
-            f" {record.get('epochs', 0)} epochs",
-            expected="a finished run",
-            action="Finish it with: dermfuse train ... --resume",
-        )
-    return record
 
 
 def split_lesions(
@@ -462,3 +416,107 @@ def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
     """
     back = x.rot90(-turns, (-2, -1))
     return back.flip(-1) if mirror else back
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Insight:
+    """One network's view of some images, in their order.
+
+    Attributes:
+        embeddings: Inputs of its head, (N, E).
+        scores: Malignant probabilities, (N,).
+    """
+
+    embeddings: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def embed_images(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> Insight:
+    """Returns the embedding and the score of each image, in one pass over them.
+
+    Args:
+        trained: A classifier as ``load_run`` returns it.
+        lesions: One or more.
+
+    Raises:
+        RunError: The network is no classifier.
+        ImageError: An image cannot be read.
+    """
+    classifier = _classifier(trained)
+    embeddings, scores = [], []
+    for batch in ask_in_batches(trained, lesions, classifier.embed):
+        with torch.inference_mode():
+            probability = classifier.head(batch.answer).double().softmax(1)
+        embeddings.append(batch.answer.double().numpy())
+        scores.append(probability[:, Label.MALIGNANT].numpy())
+    return Insight(np.concatenate(embeddings), np.concatenate(scores))
+
+
+def activation_maps(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArray[np.float32]:
+    """Returns the class activation map of malignancy of each image, (N, S/32, S/32).
+
+    Args:
+        trained: A classifier as ``load_run`` returns it.
+        lesions: One or more.
+
+    Raises:
+        RunError: The network is no classifier.
+        ImageError: An image cannot be read.
+    """
+    ask = _classifier(trained).activation_map
+    parts = [batch.answer.numpy() for batch in ask_in_batches(trained, lesions, ask)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _classifier(trained: TrainedNetwork) -> Classifier:
+    if not isinstance(trained.network, Classifier):
+        raise RunError(
+            f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
+        )
+    return trained.network
+
+
+def _write_masks(
+    folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
+) -> None:
+    """Writes the masks, and on request the maps, of a batch at the images' own sizes."""
+    if batch.answer.lesion is None:
+        return
+    maps = batch.answer.lesion.cpu().numpy()
+    for lesion, small, shape in zip(batch.lesions, maps, batch.shapes, strict=True):
+        probability = fit_back(small, *shape, fit)
+        write_mask(mask_path(folder, lesion.image_id), probability >= MASK_THRESHOLD)
+        if probabilities:
+            write_probability(probability_path(folder, lesion.image_id), probability)
+
+
+def _manifest(trained: TrainedNetwork, split: str, *, tta: bool) -> Manifest:
+    config = trained.config
+    details: dict[str, Any] = {
+        "preset": config.name,
+        "seed": config.train.seed,
+        "init": config.model.init,
+        "epoch": trained.epoch,
+        "input_size": config.data.input_size,
+        "symmetries": len(SYMMETRIES) if tta else 1,
+    }
+    folder = RunFolder(trained.run)
+    if folder.record.is_file():
+        run = folder.read_record()
+        details |= {key: run.get(key) for key in _FROM_RECORD if key in run}
+        details["data"] = run.get("data", {}).get("summary")
+    mean = f", mean of {len(SYMMETRIES)} symmetries" if tta else ""
+    source = f"{config.name}, seed {config.train.seed}{mean}"
+    return Manifest(config.model.task, source=source, split=split, details=details)
+
+
+def _finished_record(run: Path) -> dict[str, Any]:
+    record = RunFolder(run).read_record()
+    if record.get("status") != "finished":
+        raise RunError(
+            f"{run} is {record.get('status', 'of unknown state')} after"
+            f" {record.get('epochs', 0)} epochs",
+            expected="a finished run",
+            action="Finish it with: dermfuse train ... --resume",
+        )
+    return record

@@ -173,42 +173,11 @@ def refuse_state(path: object) -> RunError:
     )
 
 
-def _read_state(path: Path, map_location: Any) -> dict[str, Any]:  # noqa: ANN401 — torch's own
-    with zipfile.ZipFile(path) as archive:  # torch compares no checksum
-        if archive.testzip() is not None:
-            raise ValueError("a part has another checksum")
-    state = torch.load(path, map_location=map_location, weights_only=True)
-    if not all(key in state for key in _STATE):
-        raise ValueError("a part is missing")
-    if not all(map(_is_finite, state["state_dict"].values())):
-        raise ValueError("a weight is not finite")
-    # Lightning's own callbacks would continue with paths that another folder may not have.
-    own = Recorder.__qualname__
-    return {**state, "callbacks": {own: state["callbacks"][own]}}
-
-
-def _is_finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def write_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
     """Writes a network's weights as safetensors, atomically; the same ones give the same bytes."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_write(path) as handle:
         handle.write(_sorted(safetensors.torch.save(state, metadata=metadata)))
-
-
-def _sorted(content: bytes) -> bytes:
-    """Returns a safetensors file whose header lists names in order: the library's is by chance."""
-    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-    header = json.loads(content[_LENGTH_BYTES:start])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)  # tensors begin at a multiple of eight
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]
 
 
 def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
@@ -241,3 +210,34 @@ def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
             action="Copy the run again, or train into a new folder",
         ) from error
     return metadata
+
+
+def _read_state(path: Path, map_location: Any) -> dict[str, Any]:  # noqa: ANN401 — torch's own
+    with zipfile.ZipFile(path) as archive:  # torch compares no checksum
+        if archive.testzip() is not None:
+            raise ValueError("a part has another checksum")
+    state = torch.load(path, map_location=map_location, weights_only=True)
+    if not all(key in state for key in _STATE):
+        raise ValueError("a part is missing")
+    if not all(map(_is_finite, state["state_dict"].values())):
+        raise ValueError("a weight is not finite")
+    # Lightning's own callbacks would continue with paths that another folder may not have.
+    own = Recorder.__qualname__
+    return {**state, "callbacks": {own: state["callbacks"][own]}}
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sorted(content: bytes) -> bytes:
+    """Returns a safetensors file whose header lists names in order: the library's is by chance."""
+    start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES:start])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text + content[start:]

@@ -14,8 +14,7 @@ from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.groups import LeaveOut, read_leave_out
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Lesion, name_some
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Label, Lesion, name_some
 from dermfuse.data.loaders import Fit, SampleSource, fit_probability, load_cache
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError
@@ -214,19 +213,6 @@ def require_classes_of_rows(samples: Samples, config: Config) -> None:
         _require_both(samples.labels[samples.validation_rows], "samples that are validated on")
 
 
-def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
-    """Refuses labels of one class; none at all are fine."""
-    for label in (Label.MALIGNANT, Label.BENIGN):
-        if len(labels) and int(label) not in labels:
-            raise DataError(
-                f"{f'{run}: ' if run else ''}none of the {len(labels)} {what} is"
-                f" {label.name.lower()}",
-                expected="malignant and benign images to train on and to validate on",
-                action="Add labelled images of both classes, or set data.validation_fraction,"
-                " data.folds or train.seed to another value",
-            )
-
-
 def load_samples(
     chosen: TrainingSet,
     config: Config,
@@ -274,6 +260,19 @@ def load_samples(
     return Samples(
         source, labels, train_rows, validation_rows, own_masks, plan.original, fresh, taught
     )
+
+
+def _require_both(labels: Sequence[int] | NDArray[np.int64], what: str, run: str = "") -> None:
+    """Refuses labels of one class; none at all are fine."""
+    for label in (Label.MALIGNANT, Label.BENIGN):
+        if len(labels) and int(label) not in labels:
+            raise DataError(
+                f"{f'{run}: ' if run else ''}none of the {len(labels)} {what} is"
+                f" {label.name.lower()}",
+                expected="malignant and benign images to train on and to validate on",
+                action="Add labelled images of both classes, or set data.validation_fraction,"
+                " data.folds or train.seed to another value",
+            )
 
 
 def _plan(

@@ -29,8 +29,8 @@ from dermfuse.folders import (
     write_json,
     write_text,
 )
+from dermfuse.models import build_network
 from dermfuse.models.backbones import Backbone
-from dermfuse.models.build import build_network
 from dermfuse.models.weights import load_imagenet
 from dermfuse.predictions.folder import name_some
 from dermfuse.training.distributed import (
@@ -205,12 +205,6 @@ def accelerator_of(config: Config) -> str:
     return wanted
 
 
-def _multiplies_bfloat16(accelerator: str) -> bool:
-    if accelerator == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def load_start(
     network: nn.Module, start: Path, *, model: ModelConfig, validation: Sequence[str]
 ) -> dict[str, Any]:
@@ -250,6 +244,29 @@ def load_start(
             "epoch": int(metadata.get("epoch", 0)),
         },
     }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences Lightning's advice that does not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _ADVICE:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _multiplies_bfloat16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _read_origin(folder: RunFolder, *, resumes: bool) -> dict[str, Any]:
@@ -432,20 +449,3 @@ def _fit(trainer: Trainer, module: TrainingModule, recorder: Recorder, *, resume
         if not resumes or recorder.began:
             raise
         raise refuse_state(state) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences Lightning's advice that does not apply here."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in _ADVICE:
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -21,6 +21,8 @@ from dermfuse.training.graphs import first_line
 KERAS_MIN_DELTA = 1e-4
 """Smallest fall of the validation loss that counts, as in Keras's ReduceLROnPlateau."""
 
+_PROBE_PX = 64
+
 
 def count_plateaus(losses: Sequence[float], *, patience: int) -> int:
     """Returns how often the learning rate has been lowered after some epochs.
@@ -103,13 +105,6 @@ def warm_decay(updates: int, decay: float) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
-def _values(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns the weights and statistics of a network, and its counters."""
-    values = [*network.parameters(), *network.buffers()]
-    floats = [value for value in values if value.is_floating_point()]
-    return floats, [value for value in values if not value.is_floating_point()]
-
-
 def require_compiler(train: TrainConfig, accelerator: str) -> None:
     """Refuses ``train.compile`` where nothing can be compiled, by compiling very little.
 
@@ -130,9 +125,6 @@ def require_compiler(train: TrainConfig, accelerator: str) -> None:
             expected="a C++ compiler, and Triton for CUDA",
             action="Install them or set train.compile=false",
         ) from error
-
-
-_PROBE_PX = 64
 
 
 def freeze(network: nn.Module, train: TrainConfig) -> list[nn.Module]:
@@ -183,3 +175,10 @@ def parameters_behind(backbone: Backbone, stages: int) -> list[nn.Parameter]:
         for parameter, gradient in zip(parameters, gradients, strict=True)
         if gradient is not None
     ]
+
+
+def _values(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the weights and statistics of a network, and its counters."""
+    values = [*network.parameters(), *network.buffers()]
+    floats = [value for value in values if value.is_floating_point()]
+    return floats, [value for value in values if not value.is_floating_point()]

@@ -5,7 +5,7 @@ sw.js                  the service worker: keeps all of it for use without a con
 release/               release.json, the networks and their cards, the gate as dermoscopy.json
 build.json             every file with its size and SHA-256
 
-Arrays as JSON values: base64 that a few lines of any language read.
+Arrays are JSON values: base64 that a few lines of any language read.
 """
 
 import base64
@@ -33,35 +33,6 @@ from dermfuse.release.folder import (
     read_release,
 )
 from dermfuse.release.gate import Cloud, Dermoscopy, parse_dermoscopy
-
-
-def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Returns an array as its shape and little-endian single precision in base64.
-
-    Example:
-        >>> pack_floats(np.array([1.0, 2.0]))
-        {'shape': [2], 'float32': 'AACAPwAAAEA='}
-    """
-    content = np.ascontiguousarray(values, dtype="<f4").tobytes()
-    return {"shape": list(values.shape), "float32": base64.b64encode(content).decode()}
-
-
-def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
-    """Returns an array of bytes as its shape and a zlib stream in base64."""
-    stream = zlib.compress(np.ascontiguousarray(values).tobytes(), 9)
-    return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
-
-
-def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
-    """Returns the arrays of a release's gate, by cloud and name."""
-    return {
-        cloud.name: {
-            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
-            for array in fields(Cloud)
-        }
-        for cloud in fields(Dermoscopy)
-    }
-
 
 BUILD_NAME = "build.json"
 GATE_NAME = "dermoscopy.json"
@@ -157,17 +128,6 @@ def compile_app(out: Path, *, source: Path = SOURCE) -> None:
     _run(["node", str(vite), "build", "--outDir", str(out.resolve()), "--emptyOutDir"], source)
 
 
-def _copy_compiled(compiled: Path, out: Path) -> None:
-    worker = compiled / _SERVICE_WORKER
-    if not worker.is_file() or _PLACEHOLDER not in worker.read_text(encoding="utf-8"):
-        raise RunError(
-            f"{compiled} is no compiled app without networks",
-            expected="what npm run build in web/ writes",
-            action="Compile it, or leave --compiled out",
-        )
-    shutil.copytree(compiled, out, dirs_exist_ok=True)
-
-
 def add_release(app: Path, release: Path) -> WebBuild:
     """Lays the networks of a release beside a compiled app and seals the build.
 
@@ -186,6 +146,45 @@ def add_release(app: Path, release: Path) -> WebBuild:
         with atomic_write(target / name) as file:
             file.write(content)
     return _seal(app, record.name)
+
+
+def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Returns an array as its shape and little-endian single precision in base64.
+
+    Example:
+        >>> pack_floats(np.array([1.0, 2.0]))
+        {'shape': [2], 'float32': 'AACAPwAAAEA='}
+    """
+    content = np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return {"shape": list(values.shape), "float32": base64.b64encode(content).decode()}
+
+
+def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
+    """Returns an array of bytes as its shape and a zlib stream in base64."""
+    stream = zlib.compress(np.ascontiguousarray(values).tobytes(), 9)
+    return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
+
+
+def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
+    """Returns the arrays of a release's gate, by cloud and name."""
+    return {
+        cloud.name: {
+            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
+            for array in fields(Cloud)
+        }
+        for cloud in fields(Dermoscopy)
+    }
+
+
+def _copy_compiled(compiled: Path, out: Path) -> None:
+    worker = compiled / _SERVICE_WORKER
+    if not worker.is_file() or _PLACEHOLDER not in worker.read_text(encoding="utf-8"):
+        raise RunError(
+            f"{compiled} is no compiled app without networks",
+            expected="what npm run build in web/ writes",
+            action="Compile it, or leave --compiled out",
+        )
+    shutil.copytree(compiled, out, dirs_exist_ok=True)
 
 
 def _seal(app: Path, release: str) -> WebBuild:

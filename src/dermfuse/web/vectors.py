@@ -79,6 +79,34 @@ def make_vectors(folder: Path) -> dict[str, Any]:
     }
 
 
+def draw_image(width: int, height: int, *, lesion: Lesion = "whole") -> NDArray[np.uint8]:
+    """Returns drawn skin and a lobed lesion of several colours, made in integers alone.
+
+    Args:
+        width: How wide the image is, in pixels.
+        height: How high it is.
+        lesion: Whether there is one, and whether it runs out of the frame.
+
+    Returns:
+        (H, W, 3)
+    """
+    y, x = np.mgrid[:height, :width].astype(np.int64)
+    light = 24 * x // width - 18 * y // height
+    texture = (7 * x + 13 * y) % 11 + (x * y) % 5
+    image = np.stack([205 + light, 152 + light, 128 + light], axis=-1) - texture[..., None]
+    if lesion != "none":
+        u = 200 * (2 * x - (width // 4 if lesion == "cut" else width)) // width
+        v = 200 * (2 * y - height) // height  # -200 to 200 over the frame
+        ragged = 12 * (((u + v) // 23) % 2)
+        squares = 3 * u * u + 4 * v * v + u * v
+        for reach, colour in ((190, (150, 98, 72)), (140, (86, 46, 36)), (60, (40, 34, 36))):
+            image[squares < (reach + ragged) ** 2] = colour
+        image[(u + 60) ** 2 + (v - 30) ** 2 < 700] = (96, 88, 100)
+        image += (texture % 4)[..., None]
+    drawn: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
+    return drawn
+
+
 def _stages(
     analyzer: Analyzer, networks: list[Network], name: str, image: NDArray[np.uint8]
 ) -> dict[str, Any]:
@@ -112,31 +140,3 @@ def _stages(
         "activation": pack_floats(join_activations(scored, classes.members)),
         "analysis": analyzer.analyze(image, name=name).to_dict(),
     }
-
-
-def draw_image(width: int, height: int, *, lesion: Lesion = "whole") -> NDArray[np.uint8]:
-    """Returns drawn skin and a lobed lesion of several colours, made in integers alone.
-
-    Args:
-        width: How wide the image is, in pixels.
-        height: How high it is.
-        lesion: Whether there is one, and whether it runs out of the frame.
-
-    Returns:
-        (H, W, 3)
-    """
-    y, x = np.mgrid[:height, :width].astype(np.int64)
-    light = 24 * x // width - 18 * y // height
-    texture = (7 * x + 13 * y) % 11 + (x * y) % 5
-    image = np.stack([205 + light, 152 + light, 128 + light], axis=-1) - texture[..., None]
-    if lesion != "none":
-        u = 200 * (2 * x - (width // 4 if lesion == "cut" else width)) // width
-        v = 200 * (2 * y - height) // height  # -200 to 200 over the frame
-        ragged = 12 * (((u + v) // 23) % 2)
-        squares = 3 * u * u + 4 * v * v + u * v
-        for reach, colour in ((190, (150, 98, 72)), (140, (86, 46, 36)), (60, (40, 34, 36))):
-            image[squares < (reach + ragged) ** 2] = colour
-        image[(u + 60) ** 2 + (v - 30) ** 2 < 700] = (96, 88, 100)
-        image += (texture % 4)[..., None]
-    drawn: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
-    return drawn

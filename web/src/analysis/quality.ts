@@ -15,7 +15,7 @@ interface Limit {
   readonly threshold: number;
   readonly fails: "below" | "above";
   readonly sentence: string;
-  readonly praise: string;
+  readonly passed: string;
 }
 
 const LIMITS: Readonly<Record<string, Limit>> = {
@@ -23,43 +23,43 @@ const LIMITS: Readonly<Record<string, Limit>> = {
     threshold: 224,
     fails: "below",
     sentence: "The image is smaller than what the networks look at: details are missing.",
-    praise: "The image is large enough.",
+    passed: "The image is large enough.",
   },
   blurred: {
     threshold: 0.6,
     fails: "below",
     sentence: "The image is blurred: fine structures cannot be seen.",
-    praise: "The image is in focus.",
+    passed: "The image is in focus.",
   },
   too_dark: {
     threshold: 95,
     fails: "below",
     sentence: "The image is very dark.",
-    praise: "The image is not too dark.",
+    passed: "The image is not too dark.",
   },
   too_bright: {
     threshold: 236,
     fails: "above",
     sentence: "The image is very bright: pale structures may be lost.",
-    praise: "The image is not too bright.",
+    passed: "The image is not too bright.",
   },
   low_contrast: {
     threshold: 20,
     fails: "below",
     sentence: "The image has very little contrast: the lesion hardly differs from the skin.",
-    praise: "The image has enough contrast.",
+    passed: "The image has enough contrast.",
   },
   dark_corners: {
     threshold: 0.14,
     fails: "above",
     sentence: "Much of the image is dark corners, the edge of the lens.",
-    praise: "The image has few dark corners or none.",
+    passed: "The image has few dark corners or none.",
   },
   lesion_cut: {
     threshold: 0.3,
     fails: "above",
     sentence: "The lesion runs out of the image: its shape cannot be judged.",
-    praise: "The lesion lies within the image, or nearly.",
+    passed: "The lesion lies within the image, or nearly.",
   },
 };
 const CORNER_DARKNESS = 0.4; // of the median of the middle
@@ -112,7 +112,7 @@ export function sharpness({ width, height, data }: Raster): number {
 
 function check(limit: Limit, value: number): QualityFlag {
   const raised = limit.fails === "below" ? value < limit.threshold : value > limit.threshold;
-  const sentence = raised ? limit.sentence : limit.praise;
+  const sentence = raised ? limit.sentence : limit.passed;
   return { value, threshold: limit.threshold, raised, sentence };
 }
 

@@ -2,8 +2,8 @@
  * Whether a JPEG's coded data is whole (`dermfuse.imaging.jpeg`): every block is followed from
  * its first bit to its last.
  *
- * Decoders mend what is damaged without a word: where bits run out they invent zeros, where some are
- * left over they skip them. The codes' lengths alone tell: each stretch between restart markers has
+ * Decoders hide damage without a warning: where bits run out they invent zeros, where some are
+ * left over they skip them. The codes' lengths alone show it: each stretch between restart markers has
  * to hold exactly the blocks that it should.
  */
 import { Bits, CUT } from "./bits";

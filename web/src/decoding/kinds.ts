@@ -1,4 +1,4 @@
-/** What a file is that is not read, and what to do about it: told by its first bytes (`dermfuse.imaging.formats`). */
+/** What a file is that is not read, and what to do about it: by its first bytes (`dermfuse.imaging.formats`). */
 
 const SAVE = "Save the image as JPEG or PNG.";
 const PHONE =

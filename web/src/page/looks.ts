@@ -10,7 +10,7 @@ const LEAST_SHOWN = 5e-4; // less would be rounded to nothing
 /**
  * Returns the field in which a person chooses; it begins with what the release was measured with.
  *
- * @param chosen - Is told of every choice.
+ * @param chosen - Called with every choice.
  */
 export function looksField(release: Release, chosen: (looks: Looks) => void): HTMLElement {
   const select = make("select", { id: "looks" });

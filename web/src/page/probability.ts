@@ -9,7 +9,7 @@ import { cssPercent, percent, pointName } from "./words";
  * Returns the card.
  *
  * @param looks - The field in which a person chooses how many orientations the networks see.
- * @param chosen - Is told of the operating point that a person chooses.
+ * @param chosen - Called with the operating point that a person chooses.
  */
 export function probabilityCard(
   analysis: Analysis,

@@ -16,7 +16,7 @@ const WHOLE_MS = 600_000; // where the browser hands out nothing before it has c
 /** A file that the server no longer has as it was built: another build may be there. */
 export class Changed extends Error {}
 
-/** A file's content, and its type as the server told it. */
+/** A file's content, and its type as the server states it. */
 export interface Loaded {
   readonly content: Uint8Array;
   readonly type: string;
@@ -65,7 +65,7 @@ export async function fetchSmall(base: string, build: Build, path: string): Prom
  * Asks for the large files in the order of the build, and returns the content of each by its path:
  * whoever needs one waits for that one alone.
  *
- * @param advance - Is told how many bytes have come so far.
+ * @param advance - Called with how many bytes have come so far.
  */
 export function fetchHeavy(
   base: string,

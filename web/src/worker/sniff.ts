@@ -1,4 +1,4 @@
-/** What a file is, told by its first bytes, before anything decodes it. */
+/** What a file is, by its first bytes, before anything decodes it. */
 
 import { findDamage } from "../decoding/entropy";
 import { Damage } from "../decoding/damage";

@@ -19,6 +19,17 @@ from dermfuse.models.backbones.base import (
     maps_before_halving,
 )
 
+STEM_CHANNELS = 32
+
+_KERAS = {  # Keras's weights: ours, and the order of their axes there
+    "kernel": ("weight", (3, 2, 0, 1)),  # (H, W, I, O) -> (O, I, H, W)
+    "depthwise_kernel": ("weight", (2, 3, 0, 1)),  # (H, W, C, 1) -> (C, 1, H, W)
+    "gamma": ("weight", (0,)),
+    "beta": ("bias", (0,)),
+    "moving_mean": ("running_mean", (0,)),
+    "moving_variance": ("running_var", (0,)),
+}
+
 
 class Separable(NamedTuple):
     """One row of Table I: c output channels, stride s of the depthwise convolution."""
@@ -27,7 +38,6 @@ class Separable(NamedTuple):
     s: int
 
 
-STEM_CHANNELS = 32
 BLOCKS = (
     Separable(c=64, s=1),  # depthwise separable block 1
     Separable(c=128, s=2),
@@ -127,16 +137,6 @@ def convert_published(state: State) -> dict[str, Tensor]:
         module = {"0": "conv", "1": "norm"}.get(index, index)
         converted[".".join([*(words.get(word, word) for word in path), module, leaf])] = tensor
     return converted
-
-
-_KERAS = {  # Keras's weights: ours, and the order of their axes there
-    "kernel": ("weight", (3, 2, 0, 1)),  # (H, W, I, O) -> (O, I, H, W)
-    "depthwise_kernel": ("weight", (2, 3, 0, 1)),  # (H, W, C, 1) -> (C, 1, H, W)
-    "gamma": ("weight", (0,)),
-    "beta": ("bias", (0,)),
-    "moving_mean": ("running_mean", (0,)),
-    "moving_variance": ("running_var", (0,)),
-}
 
 
 def convert_keras(state: State) -> dict[str, Tensor]:

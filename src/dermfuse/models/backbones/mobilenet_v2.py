@@ -20,6 +20,15 @@ from dermfuse.models.backbones.base import (
 )
 from dermfuse.models.backbones.mobilenet_v1 import ConvNormReLU6
 
+STEM_CHANNELS = 32
+TOP_CHANNELS = 1280
+STEM_AND_TOP = ("stem.conv", "stem.norm", "top.conv", "top.norm")
+BLOCK = (
+    *("expand.conv", "expand.norm"),  # not in the first stage
+    *("depthwise.conv", "depthwise.norm", "project.conv", "project.norm"),
+)
+"""The layers of a block in their order."""
+
 
 class Bottleneck(NamedTuple):
     """A row of Table 2: expansion t, c channels, n blocks, stride s of the first, kernel k."""
@@ -31,7 +40,6 @@ class Bottleneck(NamedTuple):
     k: int = 3
 
 
-STEM_CHANNELS = 32
 BOTTLENECKS = (
     Bottleneck(t=1, c=16, n=1, s=1),  # stride 2
     Bottleneck(t=6, c=24, n=2, s=2),  # stride 4
@@ -41,7 +49,6 @@ BOTTLENECKS = (
     Bottleneck(t=6, c=160, n=3, s=2),
     Bottleneck(t=6, c=320, n=1, s=1),  # stride 32
 )
-TOP_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Sequential):
@@ -128,14 +135,6 @@ class MobileNetV2(Backbone):
     def embedding_layers(self) -> tuple[nn.Module, ...]:
         """Returns the top layer."""
         return (self.top,)
-
-
-STEM_AND_TOP = ("stem.conv", "stem.norm", "top.conv", "top.norm")
-BLOCK = (
-    *("expand.conv", "expand.norm"),  # not in the first stage
-    *("depthwise.conv", "depthwise.norm", "project.conv", "project.norm"),
-)
-"""The layers of a block in their order."""
 
 
 def rename_layers(state: State, outer: str, first: str, later: str) -> dict[str, Tensor]:

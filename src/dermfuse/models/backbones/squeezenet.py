@@ -112,10 +112,6 @@ class SqueezeNet(Backbone):
         return maps
 
 
-def _pool(x: Tensor) -> Tensor:
-    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
-
-
 def convert_torchvision(state: State) -> dict[str, Tensor]:
     """Returns the weights of torchvision's ``squeezenet1_1`` under the names here; all are kept.
 
@@ -125,3 +121,7 @@ def convert_torchvision(state: State) -> dict[str, Tensor]:
     fires = (f"stages.{i}.{j}" for i, stage in enumerate(FIRES) for j in range(len(stage)))
     one_row = {key.replace("classifier.1.", "features.13."): state[key] for key in state}
     return rename_numbered(one_row, ("conv1", *fires, "conv10"))
+
+
+def _pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
