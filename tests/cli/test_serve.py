@@ -57,6 +57,8 @@ def test_options_reach_the_server(served: Served, tmp_path: Path, run: Run) -> N
     ("options", "said"),
     [
         (["--max-mb", "0"], "upload_bytes is 0"),
+        (["--max-mb", "nan"], "--max-mb is nan"),
+        (["--max-mb", "inf"], "--max-mb is inf"),
         (["--max-pixels", "178000001"], "the limit is 178,000,001 pixels"),
         (["--analysis-seconds", "nan"], "analysis_seconds is nan"),
         (["--token-file", "missing"], "missing cannot be read"),

@@ -95,6 +95,7 @@ def test_a_changed_network_is_refused(
         (lambda r: r.update(bytes=1 << 60), "bytes is"),
         (lambda r: r.update(epoch=-1), "epoch is -1. Expected: a whole number from 0 to"),
         (lambda r: r.pop("sha256"), "sha256 is missing"),
+        (lambda r: r["input"].pop("colour"), "input.colour is missing. Expected: the keys name"),
         (lambda r: r.update(sha256="x"), "sha256 is 'x'. Expected: a SHA-256"),
         (lambda r: r.update(file="../net.onnx"), "file is '../net.onnx'"),
         (lambda r: r.update(file="net.json"), "that ends in .onnx"),

@@ -100,6 +100,7 @@ def _withheld(value: object) -> Any:
     [
         (lambda r: r.update(format=2), "has format 2"),
         (lambda r: r.pop("masks"), r"masks is missing\. Expected: the keys name, classes"),
+        (lambda r: r.pop("gate"), r"gate is missing\. Expected: the keys name, classes"),
         (lambda r: r["classes"].update(extra=1), r"no key .classes\.extra.* of classes\.members"),
         (lambda r: r.update({f"\x1b{n}": 1 for n in range(99)}), r"no key .'\\x1b0'."),
         (lambda r: r["classes"].update(members=3), "members is 3. Expected: a list"),

@@ -1,5 +1,6 @@
 """``dermfuse serve``: a release behind HTTP. ``dermfuse web``: the app that runs in a browser."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer import Option
 
 from dermfuse.cli.console import finish, progress, require_extra, say, say_notice
 from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, split_names
+from dermfuse.errors import ConfigError
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -51,6 +53,8 @@ def serve(
     from dermfuse.server.protocol import serve as run_server
     from dermfuse.server.settings import Limits, ServerSettings, load_token
 
+    if not math.isfinite(max_mb):
+        raise ConfigError(f"--max-mb is {max_mb}", expected="a number of megabytes")
     upload_bytes = round(max_mb * 1_000_000)
     limits = Limits(
         upload_bytes=upload_bytes,

@@ -310,6 +310,13 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     card = build_record(
         NetworkCard, record, str(path), error=ReleaseError, open_ended=True, action=_EXPORT_AGAIN
     )
+    for key in asdict(card.input):  # a default is for who writes a card
+        if key not in record["input"]:
+            raise ReleaseError(
+                f"{path}: input.{key} is missing",
+                expected=f"the keys {', '.join(asdict(card.input))}",
+                action=_EXPORT_AGAIN,
+            )
     require_file_name(card.name, source=f"{path}: name")
     require_file_name(card.file, source=f"{path}: file", ending=".onnx")
     network = read_file(

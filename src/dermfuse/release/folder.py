@@ -234,7 +234,7 @@ class Release:
     name: str
     classes: ClassRelease
     masks: MaskRelease
-    gate: Gate | None = None
+    gate: Gate | None
     looks: Looks = 1
     facts: Mapping[str, Any] = field(default_factory=dict)
 
