@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.measures import measure_lesion
 from dermfuse.imaging.quality import appearance, assess_quality

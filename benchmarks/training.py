@@ -23,7 +23,7 @@ from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.data.loaders import PairRows
 from dermfuse.data.synthetic import synthesize_isic2016
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.training.distributed import Processes
 from dermfuse.training.graphs import WARM_UP, require_graph
 from dermfuse.training.modules import TrainingModule

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from dermfuse.analysis.inputs import expand
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.errors import ConfigError, DataError
 from dermfuse.release.cards import NetworkCard

@@ -70,7 +70,7 @@ def made_run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dermfuse.data.isic2016 import load_isic2016
     from dermfuse.data.splits import Split, write_split
     from dermfuse.folders import RunFolder, write_json, write_text
-    from dermfuse.models.build import build_network
+    from dermfuse.models import build_network
     from dermfuse.training.recorder import write_weights
 
     folder = RunFolder(tmp_path_factory.mktemp("made") / "joint")

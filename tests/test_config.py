@@ -90,6 +90,7 @@ def test_assignments_override_a_preset_and_leave_it_alone() -> None:
         ("train.epoch=5", 'no key "train.epoch".*Did you mean "epochs"'),
         ("trian.epochs=5", 'no key "trian".*Did you mean "train"'),
         ("data.split=papr", "data.split is 'papr'.*source, paper.*Did you mean \"paper\""),
+        ("data.split=1", "data.split is 1. Expected: one of source, paper, all"),
         ("train.epochs=five", "train.epochs is 'five'. Expected: a whole number"),
         ("train.epochs=0", "train.epochs is 0. Expected: a value from 1"),
         ("train.epochs=true", "train.epochs is True. Expected: a whole number"),

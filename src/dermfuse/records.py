@@ -16,7 +16,17 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -396,7 +406,7 @@ def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, 
     if missing := re.fullmatch(r"Object missing required field `(.+)`", message):
         return [*keys, missing[1]], "is missing", f"the keys {', '.join(_hints(hint))}", ""
     found, choices = f"is {show_value(value)}", [str(choice) for choice in get_args(hint)]
-    if message.startswith("Invalid enum value"):
+    if get_origin(hint) is Literal:
         nearest = did_you_mean(str(value), choices)
         return keys, found, f"one of {', '.join(choices)}", nearest
     if limits and limits[0].description and ", got " not in message:

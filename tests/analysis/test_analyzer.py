@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, ImageError, ReleaseError
 from dermfuse.folders import NOTICE
 from dermfuse.imaging.quality import LIMITS

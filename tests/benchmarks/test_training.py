@@ -10,7 +10,7 @@ from benchmarks.training import bench_train, count_cost, count_flop_per_image, t
 from dermfuse.config import Config, load_preset
 from dermfuse.data.loaders import PairRows
 from dermfuse.errors import ConfigError, DataError
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.training.modules import TrainingModule
 from dermfuse.training.samples import load_samples, select_lesions
 from dermfuse.training.train import MODULES
@@ -52,7 +52,8 @@ def test_without_a_folder_the_images_are_drawn(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_products_of_a_dense_layer_are_counted_forward_and_twice_backward(drawn: Path) -> None:
     module = build(small("mobilenetv1"), drawn)
-    module.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2))
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 2))
+    module.network = module.trained_pass = flat
     assert count_flop_per_image(module, take_batches(module, 1)) == 3 * (2 * 3 * 32 * 32 * 2)
 
 

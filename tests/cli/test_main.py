@@ -1,20 +1,21 @@
 """The error contract: what is printed where, and the exit status."""
 
 import errno
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from dermfuse import __version__
-from dermfuse.cli import console as extras_module
-from dermfuse.cli import main
+from dermfuse.cli import console, main
 from dermfuse.data import audit as verification
 from dermfuse.folders import NOTICE
+
+from .conftest import Run
 
 WITHOUT_TORCH = """
 import sys
@@ -25,48 +26,25 @@ status = main(sys.argv[1:])
 assert "PIL" not in sys.modules or sys.argv[1] == "data"
 sys.exit(status)
 """
+COMMANDS = """analyze stress card presets train predict demo fuse evaluate compare join average
+submit convert tabulate ablate figures export release reproduce serve data web"""
+UNET = ["train", "unet", "--data", "d", "--run", "r"]
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:
     def fail(*_: object, **__: object) -> NoReturn:
+        logging.getLogger("dermfuse.data").warning("%d images left out", 2)
         raise error
 
     return fail
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
-    captured = capsys.readouterr()
-    return captured.out.splitlines(), captured.err.splitlines()
-
-
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    out, _ = lines(capsys)
-    for command in (
-        "data",
-        "presets",
-        "train",
-        "predict",
-        "fuse",
-        "join",
-        "average",
-        "evaluate",
-        "compare",
-        "demo",
-        "reproduce",
-        "serve",
-    ):
-        assert any(line.strip().startswith(command) for line in out)
-
-
-def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    assert "Usage: dermfuse" in capsys.readouterr().out
-
-
-def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"dermfuse {__version__}\n"
+def test_help_lists_every_command_and_no_command_prints_it(run: Run) -> None:
+    shown = run("--help").out
+    for command in COMMANDS.split():
+        assert any(line.strip().startswith(f"{command} ") for line in shown.splitlines()), command
+    assert "Usage: dermfuse" in run().out
+    assert run("--version").out == f"dermfuse {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -76,30 +54,19 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["presets", "--jsn"], "No such option"),
         (["train"], "Missing argument"),
         (["data"], "Missing command"),
-        (
-            ["predict", "run", "--data", "d", "--out", "o", "--split", "tset"],
-            "'tset' is not one of",
-        ),
+        (["predict", "run", "--data", "d", "--out", "o", "--split", "tset"], "is not one of"),
         (["evaluate", "p", "--truth", "t", "--draws", "many"], "--draws"),
         (["presets", "dc-mobilenetv1-foca"], 'Did you mean "dc-mobilenetv1-focal"'),
-        (["train", "u-net", "--data", "d", "--run", "r"], 'no preset is called "u-net"'),
-        (
-            ["train", "unet", "--data", "d", "--run", "r", "--set", "train.epoch=1"],
-            'Did you mean "epochs"',
-        ),
-        (["train", "unet", "--data", "d", "--run", "r", "--set", "epochs"], "table.key=value"),
-        (["train", "unet", "--data", "d", "--run", "r", "--set", "train.epochs=0"], "epochs is 0"),
+        (["train", "u-net", *UNET[2:]], 'no preset is called "u-net"'),
+        ([*UNET, "--set", "train.epoch=1"], 'Did you mean "epochs"'),
+        ([*UNET, "--set", "epochs"], "table.key=value"),
+        ([*UNET, "--set", "train.epochs=0"], "epochs is 0"),
     ],
 )
-def test_a_wrong_command_line_is_told_in_one_line(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    out, err = lines(capsys)
-    assert out == []
-    assert len(err) == 1
-    assert err[0].startswith("dermfuse: error: ")
-    assert said in err[0]
+def test_a_wrong_command_line_is_one_line(arguments: list[str], said: str, run: Run) -> None:
+    error = run(*arguments, status=2)
+    assert said in error.err
+    assert error.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -109,27 +76,17 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (OSError(errno.ENOSPC, "No space left on device", "/disk/x"), "/disk/x cannot be read or"),
         (OSError(errno.EROFS, "Read-only file system"), "a file cannot be read or written"),
         (PermissionError(errno.EACCES, "Permission denied", "/root"), "(Permission denied)"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/gone"), "/gone cannot be read"),
+        (KeyboardInterrupt(), "dermfuse: interrupted"),
     ],
 )
-def test_a_full_machine_is_told_in_one_line(
-    error: Exception,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_full_machine_and_an_interrupt_are_one_line_after_the_warnings(
+    error: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     monkeypatch.setattr(verification, "verify_isic2016", raising(error))
-    assert main(["data", "verify", "x"]) == 2
-    _, err = lines(capsys)
-    assert err[-1].startswith("dermfuse: error: ")
-    assert said in err[-1]
-
-
-def test_an_interrupt_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(verification, "verify_isic2016", raising(KeyboardInterrupt()))
-    assert main(["data", "verify", "x"]) == 130
-    assert lines(capsys)[1][-1] == "dermfuse: interrupted"
+    shown = run("data", "verify", "x", status=130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert said in shown.error
+    assert "2 images left out" in shown.err.splitlines()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EIO, "I/O error")])
@@ -142,31 +99,31 @@ def test_a_fault_of_dermfuse_itself_keeps_its_traceback(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "extra"),
     [
-        ["train", "unet", "--data", "d", "--run", "r"],
-        ["predict", "run", "--data", "d", "--split", "test", "--out", "o"],
-        ["demo", "--train", "--out", "o"],
-        ["reproduce", "--data", "d", "--out", "o"],
+        (UNET, "train"),
+        (["predict", "run", "--data", "d", "--split", "test", "--out", "o"], "train"),
+        (["demo", "--train", "--out", "o"], "train"),
+        (["reproduce", "--data", "d", "--out", "o"], "train"),
+        (["export", "run", "--data", "d", "--out", "o"], "export"),
+        (["figures", "run", "--data", "d", "--out", "o"], "figures"),
+        (["serve"], "serve"),
     ],
 )
-def test_commands_that_need_torch_say_how_to_install_it(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_missing_package_is_one_line_that_names_the_extra(
+    arguments: list[str], extra: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    monkeypatch.setattr(extras_module, "find_spec", lambda _: None)
-    assert main(arguments) == 2
-    (err,) = lines(capsys)[1]
-    assert "not installed here" in err
-    assert "pip install -e '.[train]'" in err
+    monkeypatch.setattr(console, "find_spec", lambda _: None)
+    error = run(*arguments, status=2).err
+    assert f"dermfuse {arguments[0]}" in error
+    assert "not installed here" in error
+    assert f"pip install -e '.[{extra}]'" in error
+    assert error.count("\n") == 1
 
 
 def test_the_core_runs_without_torch() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "presets"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", WITHOUT_TORCH, "presets"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == NOTICE
 
@@ -174,26 +131,25 @@ def test_the_core_runs_without_torch() -> None:
 def test_a_closed_pipe_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "presets"],
-        check=False,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-    )
+    command = [sys.executable, "-c", WITHOUT_TORCH, "presets"]
+    done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    assert done.returncode == 1
-    assert done.stderr == b""
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_a_warning_of_the_library_goes_to_stderr(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bars_are_drawn_on_a_terminal_and_the_last_left_is_that_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import logging
+    from rich.progress import Progress
 
-    def warn(*_: object, **__: object) -> NoReturn:
-        logging.getLogger("dermfuse.data").warning("%d images left out", 2)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(verification, "verify_isic2016", warn)
-    main(["data", "verify", str(tmp_path)])
-    assert "2 images left out" in lines(capsys)[1]
+    monkeypatch.setattr(console, "on_terminal", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then draws as on a terminal
+    with console.progress("Reading images") as advance:
+        advance(2, 2)
+        with Progress():  # raises if another bar is still drawn
+            pass
+    with console.count_progress("Analysing images") as count:
+        count()
+    err = capsys.readouterr().err
+    assert "2/2" in err
+    assert "Analysing images" in err

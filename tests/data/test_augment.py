@@ -22,7 +22,7 @@ from dermfuse.data.augment import (
     pairing_method,
     segmentation_plan,
 )
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 
 IDS = [f"ISIC_{index:07d}" for index in range(900)]
 LABELS = [Label.MALIGNANT if index < 173 else Label.BENIGN for index in range(900)]

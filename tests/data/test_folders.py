@@ -16,7 +16,7 @@ from dermfuse.data.folders import (
     same_photograph,
     verify_join,
 )
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import DataError, ImageError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, write_mask

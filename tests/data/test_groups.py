@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.data.groups import GroupLine, find_unknown, join_groups, read_groups, read_leave_out
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import DataError
 
 A, B, C = (

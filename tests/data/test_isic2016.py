@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
-from dermfuse.data.isic2016 import find_split, read_labels, read_lines
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, find_split, read_labels, read_lines
 from dermfuse.errors import DataError
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"
@@ -135,7 +134,10 @@ class TestLabels:
         ("text", "message"),
         [
             ("a,benign\nb,nevus\n", r"line 2: unknown label 'nevus' of b.*benign or malignant"),
-            ("a,benign\n\nb,1\na,1\n", r"line 4: a for the second time \(first in line 1\)"),
+            (
+                "a,benign\n\nb,1\na,1\n",
+                r"line 4: a for the second time \(first in line 1.*two lines",
+            ),
             ("a,benign\n,benign\n", "line 2: the image id is empty"),
             ("a,benign\nb\n", "line 2: 1 column. Expected: 2 columns"),
             ("a,benign,0.5\n", "line 1: 3 columns"),

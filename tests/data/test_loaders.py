@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from dermfuse.config import AugmentConfig
 from dermfuse.data.augment import Plan, classification_plan, originals
-from dermfuse.data.isic2016 import Lesion, load_isic2016
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion, load_isic2016
 from dermfuse.data.loaders import (
     Effects,
     ImageCache,

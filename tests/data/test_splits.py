@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from dermfuse.config import AugmentConfig, DataConfig
 from dermfuse.data.augment import classification_plan
-from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Label, Lesion
 from dermfuse.data.splits import Split, read_split, split_by_source, split_rows, write_split
 from dermfuse.errors import DataError, RunError
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dermfuse.data import synthetic
-from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, load_isic2016
 from dermfuse.data.synthetic import (
     FIRST_TEST_ID,
     FIRST_TRAIN_ID,

@@ -37,7 +37,7 @@ def validated(drawn: Path) -> list[Lesion]:
 @pytest.fixture(scope="session")
 def make_run(validated: list[Lesion]) -> MakeRun:
     """Writes a run folder whose network has random weights; torch is imported here alone."""
-    from dermfuse.models.build import build_network
+    from dermfuse.models import build_network
     from dermfuse.training.recorder import write_weights
 
     def make(folder: Path, preset: str) -> Path:

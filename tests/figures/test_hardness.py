@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import Interference, SyntheticLesion, draw_lesion
 from dermfuse.errors import DataError
 from dermfuse.figures.hardness import (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.quality import FEATURES, LIMITS, appearance, assess_quality, sharpness

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from dermfuse.config import load_preset
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError
-from dermfuse.models import count_parameters
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.backbones import BACKBONES, build_backbone
-from dermfuse.models.build import build_network
 from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointNetwork
 from dermfuse.models.unet import UNet
 

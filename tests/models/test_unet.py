@@ -4,9 +4,8 @@ from torch import nn
 
 from dermfuse.config import load_preset
 from dermfuse.errors import ConfigError
-from dermfuse.models import count_parameters
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.build import build_network
 from dermfuse.models.unet import DecoderStage, DoubleConv, OriginalUNet, UNet
 
 

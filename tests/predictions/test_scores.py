@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import PredictionsError, StorageError
 from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
 

@@ -17,7 +17,7 @@ from dermfuse.data.splits import write_split
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.folders import RunFolder, write_json, write_text
 from dermfuse.imaging.preprocess import read_image
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.publishing import gate
 from dermfuse.publishing import measured as out_of_fold

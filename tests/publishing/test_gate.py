@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import DependencyError, ExportError
 from dermfuse.publishing import gate as gate_module
 from dermfuse.publishing.gate import (

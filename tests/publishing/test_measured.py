@@ -10,8 +10,7 @@ from PIL import Image
 from torch import nn
 
 from dermfuse.config import Config, TrainConfig
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import ExportError
 from dermfuse.imaging.preprocess import write_mask
 from dermfuse.predictions.metrics import auc, average_precision

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import SyntheticLesion, draw_lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.folders import NOTICE

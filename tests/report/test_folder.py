@@ -47,6 +47,11 @@ def test_the_page_loads_links_and_runs_nothing_and_names_are_text() -> None:
     assert not re.search(r"<script|<b>|<i>|<a\b|https?://|\son\w+=|url\(", text)
 
 
+def test_a_page_alone_has_no_empty_lead() -> None:
+    assert 'class="lead"' not in _render(ROW)
+    assert '<p class="lead">Page 1 of 2, images 1 to 1.' in _render(ROW, pages=2)
+
+
 def test_the_notice_stays_in_sight() -> None:
     text = _render(ROW)
     assert text.count(NOTICE) == 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dermfuse import report as words
 from dermfuse.analysis import records
-from dermfuse.report import words
 from dermfuse.report.folder import FolderSummary, ImageRow, render_folder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import torch
 from dermfuse.data.splits import write_split
 from dermfuse.folders import RunFolder, write_json, write_text
 from dermfuse.jobs.trainings import Run
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.reproduction.reproduce import Request, plan_request
 from dermfuse.training import train
 from dermfuse.training.recorder import write_weights

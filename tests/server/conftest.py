@@ -1,32 +1,35 @@
-"""What tests of the server share: a small release, an image, and servers that really listen."""
+"""What tests of the server share: an image, clients, and servers that really listen."""
 
 import http.client
-import io
 import json
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from PIL import Image
 from starlette.testclient import TestClient
 
+from dermfuse.imaging.overlays import encode_png
+from dermfuse.server import log as log_module
 from dermfuse.server import service as service_module
-from dermfuse.server import watch as log_module
-from dermfuse.server.answers import Answer
 from dermfuse.server.app import create_app
 from dermfuse.server.protocol import listen, server_config
+from dermfuse.server.service import Answer
 from dermfuse.server.settings import ServerSettings
 
 from ..small_release import skin, write_small_release
 
+TOKEN = "0123456789abcdef"
 OCTETS = {"Content-Type": "application/octet-stream"}
 FORGED = {
     "Host": "evil.example",
@@ -43,20 +46,50 @@ Client = Callable[..., TestClient]
 
 @dataclass(frozen=True)
 class Running:
-    """A server in a thread of this process."""
+    """A server that listens, in a thread of this process unless it is another's."""
 
     port: int
-    server: uvicorn.Server
+    server: Any = None
 
-    def post(self, body: bytes, path: str = "/v1/analyze") -> tuple[int, dict[str, str], Any]:
-        """Returns the status, the headers and the JSON of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request("POST", path, body, OCTETS)
-            response = connection.getresponse()
-            return response.status, dict(response.headers), json.loads(response.read())
-        finally:
-            connection.close()
+    def ask(
+        self, *requests: tuple[str, str, bytes, dict[str, str]]
+    ) -> list[tuple[int, dict[str, str], bytes]]:
+        """Returns status, headers and body of every answer on one connection."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            answers = []
+            for request in requests:
+                connection.request(*request)
+                answer = connection.getresponse()
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                answers.append((answer.status, headers, answer.read()))
+            return answers
+
+    def get(self, path: str) -> bytes:
+        return self.ask(("GET", path, b"", {}))[0][2]
+
+    def post(self, body: bytes) -> tuple[int, dict[str, str], Any]:
+        """Returns the status, the headers and the JSON of an analysis."""
+        ((status, headers, found),) = self.ask(("POST", "/v1/analyze", body, OCTETS))
+        return status, headers, json.loads(found)
+
+    def health(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.get("/v1/health"))
+        return found
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def send(self, *pieces: bytes, end: bool = False) -> bytes:
+        """Returns all that the server answers to pieces that arrive one after the other."""
+        with self.connect() as connection:
+            try:
+                for piece in pieces:
+                    connection.sendall(piece)
+                if end:
+                    connection.shutdown(socket.SHUT_WR)
+            except OSError:  # it has hung up before it had heard all
+                pass
+            return read_all(connection)
 
 
 @contextmanager
@@ -76,8 +109,21 @@ def running(settings: ServerSettings) -> Iterator[Running]:
     assert not thread.is_alive()
 
 
-def connect(server: Running) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+@contextmanager
+def serving(release: Path, *options: str) -> Iterator[tuple[Running, list[dict[str, Any]]]]:
+    """Yields a server of the command line, and the lines of its log, filled once it has ended."""
+    command = [sys.executable, "-m", "dermfuse", "serve", "--port", "0", "--threads", "1"]
+    command += ["--release", str(release), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines: list[dict[str, Any]] = []
+    try:
+        assert process.stdout is not None
+        yield Running(int(process.stdout.readline().rpartition(":")[2])), lines
+    finally:
+        process.terminate()
+        _, logged = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM)  # uvicorn ends by the signal it finished on
+    lines += map(json.loads, logged.splitlines())
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -89,17 +135,6 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return found
-
-
-def send(sent: bytes, server: Running) -> bytes:
-    """Returns what the server makes of some bytes."""
-    with connect(server) as connection:
-        try:
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:  # it has hung up before it had heard all
-            pass
-        return read_all(connection)
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float = 10) -> None:
@@ -135,6 +170,11 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release whose answers can be followed by hand; read only."""
     return write_small_release(tmp_path_factory.mktemp("server") / "release")
@@ -166,9 +206,7 @@ def server(release: Path, no_faults: None) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def image() -> bytes:
     """The bytes of a PNG file of 64 x 48 pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(skin()).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(skin())
 
 
 @pytest.fixture
@@ -178,10 +216,22 @@ def client(release: Path) -> Iterator[Client]:
 
     def make(**settings: Any) -> TestClient:
         app = create_app(ServerSettings(**{"release": release} | settings))
-        found = TestClient(app)
-        opened.append(found)
-        return found.__enter__()
+        opened.append(TestClient(app, follow_redirects=False))
+        return opened[-1].__enter__()
 
     yield make
     for each in opened:
         each.__exit__(None, None, None)
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """The folder of a browser app."""
+    folder = tmp_path / "app"
+    for name in (
+        "index.html", "sw.js", "model.onnx", "assets/ort.mjs", "assets/ort.wasm", "more/index.html",
+    ):  # fmt: skip
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return folder

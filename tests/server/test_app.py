@@ -1,12 +1,16 @@
+"""What the interface answers: what the library says, as OpenAPI declares it."""
+
 import base64
 import io
 import json
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,28 +19,114 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.isolation import Decoders
 from dermfuse.folders import NOTICE
 from dermfuse.imaging import reading
+from dermfuse.imaging.overlays import encode_png
 from dermfuse.server import service as service_module
-from dermfuse.server.settings import Limits
+from dermfuse.server.app import create_app
+from dermfuse.server.settings import Limits, ServerSettings
 
-from .conftest import OCTETS, Client
+from ..shipped_release import shipped_release
+from ..small_release import write_small_release
+from .conftest import OCTETS, TOKEN, Client
 
-TOKEN = "0123456789abcdef"
+ANALYZE = "/v1/analyze"
+OVERLAYS = "/v1/analyze?overlays=outline,activation"
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\nx\r\n'
+Valid = Callable[[dict[str, Any], str], None]
+Checked = Callable[..., dict[str, Any]]
 
 
-def test_an_answer_is_what_the_library_says(client: Client, release: Path, image: bytes) -> None:
-    said = Analyzer(release).analyze(image).to_dict()
-    server = client()
-    raw = server.post("/v1/analyze", content=image, headers=OCTETS)
-    form = server.post("/v1/analyze", files={"file": ("a.png", image, "image/png")})
-    assert raw.status_code == form.status_code == 200
-    assert raw.json() == form.json() == json.loads(json.dumps(said))
+@pytest.fixture(scope="module")
+def document(release: Path) -> dict[str, Any]:
+    """The OpenAPI document."""
+    return create_app(ServerSettings(release=release)).openapi()
+
+
+@pytest.fixture(scope="module")
+def valid(document: dict[str, Any]) -> Valid:
+    """Holds a record against a schema of the document."""
+
+    def check(record: dict[str, Any], name: str) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator.check_schema(schema)
+        jsonschema.Draft202012Validator(schema).validate(record)
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def checked(valid: Valid) -> Checked:
+    """Returns the JSON of an answer that has a status, and the schema declared for it."""
+
+    def check(answer: Any, status: int = 200, *, schema: str = "") -> dict[str, Any]:
+        assert answer.status_code == status, answer.text
+        record: dict[str, Any] = answer.json()
+        valid(record, schema or ("AnalysisRecord" if status == 200 else "ErrorRecord"))
+        assert record["notice"] == NOTICE
+        return record
+
+    return check
+
+
+def test_every_status_has_its_schema(document: dict[str, Any]) -> None:
+    answers = document["paths"][ANALYZE]["post"]["responses"]
+    assert set(answers) == {"200", "400", "401", "408", "413", "415", "422", "500", "503", "504"}
+    for status, answer in answers.items():
+        name = "AnalysisRecord" if status == "200" else "ErrorRecord"
+        schema = answer["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{name}"}
+
+
+def test_an_answer_is_what_the_library_says(
+    client: Client, release: Path, image: bytes, checked: Checked
+) -> None:
+    server, analysis = client(), Analyzer(release).analyze(image)
+    raw = server.post(ANALYZE, content=image, headers=OCTETS)
+    form = server.post(ANALYZE, files={"file": ("a.png", image, "image/png")})
+    assert checked(raw) == checked(form) == json.loads(json.dumps(analysis.to_dict()))
     assert raw.headers["cache-control"] == "no-store"
+    drawn = checked(server.post(OVERLAYS, content=image, headers=OCTETS))["overlays"]
+    for name, overlay in (
+        ("outline", analysis.contour_overlay()),
+        ("activation", analysis.activation_overlay()),
+    ):
+        png = Image.open(io.BytesIO(base64.b64decode(drawn[name])))
+        assert np.array_equal(np.asarray(png), overlay)
+    one = checked(server.post(f"{ANALYZE}?overlays=outline", content=image, headers=OCTETS))
+    assert one["overlays"].keys() == {"outline"}
+
+
+def test_a_key_that_is_missing_or_added_would_be_seen(
+    client: Client, image: bytes, valid: Valid
+) -> None:
+    answer = client().post(ANALYZE, content=image, headers=OCTETS).json()
+    odd = [{key: answer[key] for key in answer if key != left_out} for left_out in answer]
+    odd += [answer | {"more": 1}, answer | {"measures": {**answer["measures"], "area": 1}}]
+    for record in (*odd, answer | {"malignant_probability": 1.5}):
+        with pytest.raises(jsonschema.ValidationError):
+            valid(record, "AnalysisRecord")
+
+
+def test_what_is_withheld_shows_nothing(client: Client, tmp_path: Path, checked: Checked) -> None:
+    page = encode_png(np.full((48, 64, 3), 255, np.uint8))
+    server = client(release=write_small_release(tmp_path / "gated", with_gate=True))
+    answer = checked(server.post(OVERLAYS, content=page, headers=OCTETS))
+    assert answer["overlays"] == {"outline": None, "activation": None}
+    assert (answer["malignant_probability"], answer["outline"], answer["measures"]) == (None,) * 3
+
+
+def test_the_networks_of_the_package_answer_as_declared(
+    client: Client, image: bytes, checked: Checked
+) -> None:
+    server = client(release=shipped_release())
+    checked(server.post(ANALYZE, content=image, headers=OCTETS))
+    checked(server.get("/v1/model"), schema="ModelRecord")
 
 
 def test_the_operating_point_moves_the_call_alone(client: Client, image: bytes) -> None:
     server = client()
     balanced, sensitive = (
-        server.post(f"/v1/analyze?operating_point={name}", content=image, headers=OCTETS).json()
+        server.post(f"{ANALYZE}?operating_point={name}", content=image, headers=OCTETS).json()
         for name in ("balanced", "sensitivity95")
     )
     assert balanced["malignant_probability"] == sensitive["malignant_probability"]
@@ -44,175 +134,94 @@ def test_the_operating_point_moves_the_call_alone(client: Client, image: bytes) 
     assert (balanced["threshold"], sensitive["threshold"]) == (0.5, 0.1)
 
 
-def test_overlays_are_the_librarys_as_png(client: Client, release: Path, image: bytes) -> None:
-    answer = client().post("/v1/analyze?overlays=outline,activation", content=image, headers=OCTETS)
-    analysis = Analyzer(release).analyze(image)
-    for name, drawn in (
-        ("outline", analysis.contour_overlay()),
-        ("activation", analysis.activation_overlay()),
-    ):
-        png = base64.b64decode(answer.json()["overlays"][name])
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), drawn)
-
-
-@pytest.mark.parametrize(
-    ("query", "found", "expected"),
-    [
-        ("overlays=outlin", "outlin", "outline or activation"),
-        ("overlay=outline", "overlay", "overlays"),
-        ("operating_point=high", "high", "balanced, sensitivity95"),
-    ],
-)
-def test_a_parameter_that_is_not_known_is_refused(
-    query: str, found: str, expected: str, client: Client, image: bytes
-) -> None:
-    answer = client().post(f"/v1/analyze?{query}", content=image, headers=OCTETS)
-    assert answer.status_code == 400
-    assert f'"{found}"' in answer.json()["error"]["found"]
-    assert expected in answer.json()["error"]["expected"]
-
-
-def _huge_png() -> bytes:
+def huge_png() -> bytes:
     """A small PNG file whose head promises 20,000 x 20,000 pixels."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(buffer, "PNG")
-    png = buffer.getvalue()
+    png = encode_png(np.zeros((16, 16, 3), np.uint8))
     head = b"IHDR" + struct.pack(">II", 20_000, 20_000) + png[24:29]
     return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
 
 
+JSON = {"Content-Type": "application/json"}
+ENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
+ONE_FILE = "part called file"
+
+
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("status", "query", "headers", "body", "said"),
     [
-        (b"no image at all", "not an image"),
-        (b"", "empty"),
-        (_huge_png(), "20000 x 20000 pixels"),
+        (400, "?overlays=outlin", OCTETS, b"x", '"outlin". Expected: outline or activation'),
+        (400, "?overlay=outline", OCTETS, b"x", '"overlay". Expected: overlays'),
+        (400, "?operating_point=high", OCTETS, b"x", '"high". Expected: one of balanced, '),
+        (400, "", {"Content-Type": "multipart/form-data"}, b"x", ONE_FILE),
+        (400, "", FORM, b"x", ONE_FILE),
+        (400, "", FORM, b"--b--\r\n", ONE_FILE),
+        (400, "", FORM, PART % b"other" + b"--b--\r\n", ONE_FILE),
+        (400, "", FORM, PART % b"file" * 2 + b"--b--\r\n", ONE_FILE),
+        (400, "", FORM, PART % b"file" + b"cut off", ONE_FILE),
+        (400, "", FORM, b"--b\r\nno header\r\n\r\nx\r\n--b--\r\n", ONE_FILE),
+        (413, "", OCTETS, bytes(1_001), "1,000 bytes or fewer"),
+        (415, "", JSON, b"x", "application/octet-stream"),
+        (415, "", ENCODED, b"x", "application/octet-stream"),
+        (415, "", {**OCTETS, "Content-Encoding": "gzip"}, b"x", "no Content-Encoding"),
+        (422, "", OCTETS, b"no image at all", "not an image"),
+        (422, "", OCTETS, b"", "empty"),
+        (422, "", OCTETS, huge_png(), "20000 x 20000 pixels"),
     ],
 )
-def test_what_is_no_image_is_explained(body: bytes, found: str, client: Client) -> None:
-    answer = client().post("/v1/analyze", content=body, headers=OCTETS)
-    assert answer.status_code == 422
-    record = answer.json()
-    assert record["error"].keys() == {"kind", "found", "expected", "action"}
-    assert record["error"]["kind"] == "ImageError"
-    assert found in record["error"]["found"]
+def test_what_cannot_be_answered_is_explained(
+    status: int,
+    query: str,
+    headers: dict[str, str],
+    body: bytes,
+    said: str,
+    client: Client,
+    checked: Checked,
+) -> None:
+    server = client(limits=Limits(upload_bytes=1_000))
+    answer = server.post(f"{ANALYZE}{query}", content=body, headers=headers)
+    record = checked(answer, status)
     assert record["request_id"] == answer.headers["x-request-id"]
-    assert record["notice"] == NOTICE
+    error = record["error"]
+    assert said in f"{error['found']}. Expected: {error['expected']}. {error['action']}"
+    assert error["kind"] == "ImageError" or status != 422
 
 
 def test_dicom_without_the_extra_is_a_type_that_is_not_read(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, checked: Checked
 ) -> None:
     monkeypatch.setattr(reading, "find_spec", lambda _: None)
     monkeypatch.setattr(Decoders, "read", lambda _, image, name: reading.read_any(image, name=name))
-    answer = client().post("/v1/analyze", content=bytes(128) + b"DICM", headers=OCTETS)
-    assert answer.status_code == 415
-    assert ".[dicom]" in answer.json()["error"]["action"]
+    answer = client().post(ANALYZE, content=bytes(128) + b"DICM", headers=OCTETS)
+    assert ".[dicom]" in checked(answer, 415)["error"]["action"]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Content-Type": "application/json"},
-        {"Content-Type": "application/x-www-form-urlencoded"},
-        {**OCTETS, "Content-Encoding": "gzip"},
-    ],
-)
-def test_other_types_of_body_are_refused(
-    headers: dict[str, str], client: Client, image: bytes
+def test_a_token_guards_images_and_the_model_but_not_health(
+    client: Client, image: bytes, checked: Checked
 ) -> None:
-    answer = client().post("/v1/analyze", content=image, headers=headers)
-    assert answer.status_code == 415
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_above_the_limit_is_refused(*, chunked: bool, client: Client) -> None:
-    server = client(limits=Limits(upload_bytes=1_000))
-    read = 0
-
-    def pieces() -> Any:
-        nonlocal read
-        for _ in range(100):
-            read += 1
-            yield bytes(400)
-
-    content = pieces() if chunked else bytes(1_001)
-    answer = server.post("/v1/analyze", content=content, headers=OCTETS)
-    assert answer.status_code == 413
-    assert "1,000 bytes or fewer" in answer.json()["error"]["expected"]
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("multipart/form-data", b"x"),
-        ("multipart/form-data; boundary=b", b"x"),
-        ("multipart/form-data; boundary=b", b"--b--\r\n"),
-        (
-            "multipart/form-data; boundary=b",
-            b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b--\r\n',
-        ),
-        (
-            "multipart/form-data; boundary=b",
-            b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n' * 2 + b"--b--\r\n",
-        ),
-        (
-            "multipart/form-data; boundary=b",
-            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\ncut off',
-        ),
-        ("multipart/form-data; boundary=b", b"--b\r\nno header\r\n\r\nx\r\n--b--\r\n"),
-    ],
-)
-def test_a_form_without_one_file_is_refused(content_type: str, body: bytes, client: Client) -> None:
-    answer = client().post("/v1/analyze", content=body, headers={"Content-Type": content_type})
-    assert answer.status_code == 400
-    assert "part called file" in answer.json()["error"]["expected"]
-
-
-def test_a_token_guards_images_and_the_model_but_not_health(client: Client, image: bytes) -> None:
     server = client(token=TOKEN)
     assert server.get("/v1/health").status_code == 200
     for shown in (None, "Bearer 0123456789abcdeg", f"Basic {TOKEN}", "Bearer \u00e9".encode()):
         headers = OCTETS | ({} if shown is None else {"Authorization": shown})
         for answer in (
-            server.post("/v1/analyze", content=image, headers=headers),
+            server.post(ANALYZE, content=image, headers=headers),
             server.get("/v1/model", headers=headers),
         ):
-            assert answer.status_code == 401
+            checked(answer, 401)
             assert answer.headers["www-authenticate"] == "Bearer"
             assert TOKEN not in answer.text
-    headers = {**OCTETS, "Authorization": f"Bearer {TOKEN}"}
-    assert server.post("/v1/analyze", content=image, headers=headers).status_code == 200
-    assert server.get("/v1/model", headers=headers).status_code == 200
+    known = {**OCTETS, "Authorization": f"Bearer {TOKEN}"}
+    assert server.post(ANALYZE, content=image, headers=known).status_code == 200
+    assert server.get("/v1/model", headers=known).status_code == 200
 
 
-def test_the_model_is_the_record_of_the_release(client: Client, release: Path) -> None:
-    record = client().get("/v1/model").json()
-    assert {**record, "digests": None} == {
-        **json.loads((release / "release.json").read_text()),
-        "digests": None,
-    }
-    assert record["digests"] == Analyzer(release).digests
-    assert record["notice"] == NOTICE
-
-
-def test_health_says_what_runs(client: Client) -> None:
-    record = client().get("/v1/health").json()
-    assert record["status"] == "ok"
-    assert (record["release"], record["looks"]) == ("small", 1)
-    assert client(looks=4).get("/v1/health").json()["looks"] == 4
-    assert (record["waiting"], record["running"]) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/v2/x", 404), ("GET", "/v1/analyze", 405)]
-)
-def test_an_address_that_is_none_is_explained_too(
-    method: str, path: str, status: int, client: Client
-) -> None:
-    answer = client().request(method, path)
-    assert answer.status_code == status
-    assert answer.json()["error"]["found"]
+def test_model_and_health_say_what_runs(client: Client, release: Path, checked: Checked) -> None:
+    server = client(looks=4)
+    model = checked(server.get("/v1/model"), schema="ModelRecord")
+    kept = json.loads((release / "release.json").read_text())
+    assert model == kept | {"digests": Analyzer(release).digests}
+    health = checked(server.get("/v1/health"), schema="HealthRecord")
+    assert (health["release"], health["looks"]) == ("small", 4)
+    assert (health["waiting"], health["running"]) == (0, 0)
 
 
 def test_a_fault_of_ours_has_its_trace_in_the_log_and_not_in_the_answer(
@@ -220,14 +229,15 @@ def test_a_fault_of_ours_has_its_trace_in_the_log_and_not_in_the_answer(
     image: bytes,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    checked: Checked,
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise ValueError("the patient's name")
 
     monkeypatch.setattr(service_module, "answer", fail)
-    monkeypatch.setattr("dermfuse.server.watch.LOGGER.propagate", True)
-    answer = client().post("/v1/analyze", content=image, headers=OCTETS)
-    assert answer.status_code == 500
+    monkeypatch.setattr("dermfuse.server.log.LOGGER.propagate", True)
+    answer = client().post(ANALYZE, content=image, headers=OCTETS)
+    checked(answer, 500)
     assert "ValueError" not in answer.text
     assert "patient" not in answer.text
     fault = next(record for record in caplog.records if record.getMessage() == "fault")
@@ -238,7 +248,7 @@ def test_a_fault_of_ours_has_its_trace_in_the_log_and_not_in_the_answer(
 def test_metrics_count_what_was_answered(client: Client, image: bytes) -> None:
     server = client()
     for body in (image, image, b"no image"):
-        server.post("/v1/analyze", content=body, headers=OCTETS)
+        server.post(ANALYZE, content=body, headers=OCTETS)
     server.get("/patients/name.jpg")
     counts = server.get("/metrics").text
     for line in (
@@ -264,7 +274,7 @@ def test_the_pages_ask_nothing_of_others_and_carry_the_notice(client: Client) ->
         assert "default-src 'self'" in page.headers["content-security-policy"]
     assert "POST /v1/analyze" in server.get("/docs").text
     assert "Bearer" in server.get("/docs").text
-    assert server.get("/openapi.json").json()["paths"]["/v1/analyze"]["post"]["requestBody"]
+    assert server.get("/openapi.json").json()["paths"][ANALYZE]["post"]["requestBody"]
 
 
 def test_answers_carry_the_id_that_a_proxy_gave(client: Client) -> None:

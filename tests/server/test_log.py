@@ -1,22 +1,24 @@
+"""What a server writes to stderr: lines of JSON that quote nobody."""
+
 import io
 import json
 import logging
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from dermfuse.server.watch import LOGGER, render
+from dermfuse.server.log import LOGGER, render
 
 from ..small_release import skin
-from .conftest import HEAD, read_all
+from .conftest import HEAD, Running, serving, wait_until
 
 LOUD = r"""
 import logging, os, sys, threading, warnings
-from dermfuse.server.watch import LOGGER, only_json
+from dermfuse.server.log import LOGGER, only_json
 
 def fail():
     raise ValueError("patient")
@@ -57,8 +59,7 @@ def test_a_line_is_json_with_the_trace_and_without_what_an_exception_says() -> N
     assert "patient" not in line
     found = json.loads(line)
     assert (found["level"], found["event"], found["request_id"]) == ("error", "fault", "7")
-    assert "ValueError" in found["trace"]
-    assert "KeyError" in found["trace"]
+    assert {"ValueError", "KeyError"} <= set(found["trace"])
     assert any("test_log.py" in step for step in found["trace"])
 
 
@@ -78,37 +79,59 @@ def test_nothing_but_json_reaches_stderr_and_it_quotes_nobody() -> None:
     assert events[5:] == ["an exception that nobody caught"] * 2
 
 
-def test_a_server_says_all_it_says_in_json_and_quotes_no_request(release: Path) -> None:
-    command = [sys.executable, "-m", "dermfuse", "serve", "--port", "0", "--threads", "1"]
-    command += ["--release", str(release)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    port = int(process.stdout.readline().rpartition(":")[2])
-    sent = [
-        b"PATIENT\x1b[2K\r\n\r\n",
-        b"GET /patient%1b%0a?patient=%1b HTTP/1.1\r\nHost: patient\r\nConnection: close\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: patient\r\n\r\n",
+def test_a_request_is_logged_without_file_query_or_address(
+    server: Running, image: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form = _form(b'form-data; name="file"; filename="doe-john.png"', image)
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "X-Request-ID": "doe"}
+    server.ask(
+        ("POST", "/v1/analyze?overlays=outline", form, headers),
+        ("GET", "/doe-john.png?doe=1", b"", {"User-Agent": "doe"}),
+        ("DOE", "/v1/health", b"", {}),
+    )
+    logged = ""
+
+    def all_logged() -> bool:
+        nonlocal logged
+        logged += capsys.readouterr().err
+        return logged.count("\n") >= 3
+
+    wait_until(all_logged)
+    lines = [json.loads(line) for line in logged.splitlines()]
+    assert [line["status"] for line in lines] == [200, 404, 405]
+    assert [line["route"] for line in lines] == ["/v1/analyze", "other", "/v1/health"]
+    assert lines[0]["received_bytes"] == len(form)
+    for secret in ("doe", "outline", "127.0.0.1"):
+        assert secret not in logged.lower()
+
+
+def test_a_server_logs_json_alone_and_quotes_no_odd_request(release: Path) -> None:
+    close = b"Connection: close\r\n"
+    forms = [
         _form(b'form-data; name="file"; filename="patient\x1b[2K.tif"', _tiff()),
         _form(b'form-data; name="file"; filename="patient.dcm"', bytes(128) + b"DICMpatient"),
         _form(b"patient", b"patient").replace(b"--b\r\n", b"--bpatient\r\n"),
-        HEAD + b"Connection: close\r\nContent-Length: 3\r\n\r\nGIF",
     ]
-    try:
-        answers = [_say(port, each) for each in sent]
-    finally:
-        process.terminate()
-        _, logged = process.communicate(timeout=60)
-    assert all(answer.startswith(b"HTTP/1.1 4") for answer in answers[:2] + answers[3:]), answers
-    lines = [json.loads(line) for line in logged.splitlines()]
-    assert [line["event"] for line in lines].count("request") == len(sent) - 1  # one was no HTTP
+    head = HEAD.replace(b"application/octet-stream", b"multipart/form-data; boundary=b") + close
+    refused = [
+        b"PATIENT\x1b[2K\r\n\r\n",
+        b"GET /patient%1b%0a?patient=%1b HTTP/1.1\r\nHost: patient\r\n" + close + b"\r\n",
+        *(head + b"Content-Length: %d\r\n\r\n" % len(form) + form for form in forms),
+        HEAD + close + b"Content-Length: 3\r\n\r\nGIF",
+    ]
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: patient\r\n\r\n"
+    with serving(release) as (server, lines):
+        for sent in refused:
+            assert server.send(sent).startswith(b"HTTP/1.1 4"), sent
+        server.send(upgrade)
+    logged = json.dumps(lines, ensure_ascii=False)
+    assert [line["event"] for line in lines].count("request") == len(refused)  # one was no HTTP
     assert "patient" not in logged.lower()
     assert "\x1b" not in logged
 
 
 def _form(disposition: bytes, file: bytes) -> bytes:
-    head = HEAD.replace(b"application/octet-stream", b"multipart/form-data; boundary=b")
-    body = b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + file + b"\r\n--b--"
-    return head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + file + b"\r\n--b--\r\n"
 
 
 def _tiff() -> bytes:
@@ -119,9 +142,3 @@ def _tiff() -> bytes:
     strip = whole.index(b"\x78")
     whole[strip + 20 : strip + 60] = b"patient!" * 5
     return bytes(whole)
-
-
-def _say(port: int, sent: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(sent)
-        return read_all(connection)

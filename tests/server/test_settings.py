@@ -1,9 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dermfuse.errors import ConfigError
-from dermfuse.server.settings import Limits, ServerSettings
+from dermfuse.server.settings import Limits, ServerSettings, load_token
+
+from .conftest import TOKEN
 
 
 @pytest.mark.parametrize(
@@ -28,23 +31,49 @@ def test_one_upload_must_fit_into_what_may_be_held() -> None:
         Limits(upload_bytes=2, held_bytes=1)
 
 
-@pytest.mark.parametrize("path", ["lesions", "/lesions/", "/", "//a", "/a b", "/..", "http://a"])
-def test_a_root_path_that_is_none_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="the root path is"):
-        ServerSettings(root_path=path)
-    assert ServerSettings(root_path="/a/lesions-2.0").root_path == "/a/lesions-2.0"
+ROOT = "the root path is"
+NO_ADDRESS = "is no address"
 
 
-@pytest.mark.parametrize("address", ["*", "proxy", "10.0.0.0/33", ""])
-def test_only_addresses_are_trusted(address: str) -> None:
-    with pytest.raises(ConfigError, match="is no address"):
-        ServerSettings(trusted_proxies=(address,))
-    ServerSettings(trusted_proxies=("127.0.0.1", "::1", "10.0.0.0/8"))
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        *(
+            ({"root_path": path}, ROOT)
+            for path in ("lesions", "/lesions/", "/", "//a", "/a b", "/..", "http://a")
+        ),
+        *(
+            ({"trusted_proxies": (address,)}, NO_ADDRESS)
+            for address in ("*", "proxy", "10.0.0.0/33", "")
+        ),
+        ({"threads": 0}, "threads is 0"),
+        ({"looks": 3}, "looks is 3"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ServerSettings(**changed)
 
 
 def test_settings_do_not_show_the_token() -> None:
-    assert "secret" not in repr(ServerSettings(token="secret"))
-    with pytest.raises(ConfigError, match="threads is 0"):
-        ServerSettings(threads=0)
-    with pytest.raises(ConfigError, match="looks is 3"):
-        ServerSettings(looks=3)
+    proxies = ("127.0.0.1", "::1", "10.0.0.0/8")
+    settings = ServerSettings(token=TOKEN, root_path="/a/lesions-2.0", trusted_proxies=proxies)
+    assert TOKEN not in repr(settings)
+
+
+def test_a_token_comes_from_a_file_or_from_the_environment(tmp_path: Path) -> None:
+    file, variable = tmp_path / "token", {"DERMFUSE_TOKEN": TOKEN}
+    with pytest.raises(ConfigError, match="No such file"):
+        load_token(file, {})
+    file.write_text(f"{TOKEN}\n")
+    assert load_token(file, {}) == TOKEN
+    assert load_token(None, variable) == TOKEN
+    assert load_token(None, {}) is None
+    with pytest.raises(ConfigError, match="one of them"):
+        load_token(file, variable)
+
+
+@pytest.mark.parametrize("token", ["", "short", "0123456789 abcdef", "0123456789abcdef\u00e9"])
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="openssl rand"):
+        load_token(None, {"DERMFUSE_TOKEN": token})

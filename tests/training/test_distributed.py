@@ -16,7 +16,7 @@ from dermfuse.data.augment import match_same_class, originals
 from dermfuse.data.loaders import ImageCache, PairRows, SampleSource
 from dermfuse.errors import ConfigError
 from dermfuse.folders import RunFolder, read_json
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.training import train
 from dermfuse.training.distributed import (

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_leaves
 from dermfuse.config import Config, LossConfig, load_preset
 from dermfuse.data import loaders
 from dermfuse.data.augment import classification_plan
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.data.loaders import ImageCache, SampleSource
+from dermfuse.models import build_network
 from dermfuse.models.backbones import build_backbone
-from dermfuse.models.build import build_network
 from dermfuse.models.classifier import Classifier, JointLogits, JointNetwork
 from dermfuse.predictions.metrics import auc
 from dermfuse.training import train

@@ -22,10 +22,11 @@ from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.predictions.fusion import average
 from dermfuse.predictions.scores import read_scores
 from dermfuse.training import predict, train
-from dermfuse.training.insight import activation_maps, embed_images
 from dermfuse.training.prediction import (
     Answer,
+    activation_maps,
     ask_in_batches,
+    embed_images,
     load_run,
     look_eight_times,
     move,

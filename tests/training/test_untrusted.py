@@ -18,7 +18,7 @@ from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DermfuseError, RunError
 from dermfuse.figures.sources import read_columns
 from dermfuse.folders import RunFolder
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network
 from dermfuse.training import predict, train
 from dermfuse.training.prediction import load_run
 from dermfuse.training.recorder import AtomicCheckpointIO, load_weights, write_weights

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from dermfuse.config import ModelConfig, TrainConfig
+from dermfuse.models import build_network
 from dermfuse.models.backbones import BACKBONES, build_backbone
-from dermfuse.models.build import build_network
 from dermfuse.training.updates import (
     KERAS_MIN_DELTA,
     average_weights,

@@ -16,7 +16,7 @@ from dermfuse.folders import read_json, write_json
 from dermfuse.imaging.masks import read_mask
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.release.folder import RELEASE_NAME, read_release
-from dermfuse.report.words import say_share
+from dermfuse.report import say_share
 from dermfuse.web.build import add_release
 
 from ..shipped_release import shipped_release

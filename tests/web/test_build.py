@@ -38,6 +38,7 @@ def app(tmp_path: Path) -> Path:
 
 def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path) -> None:
     release = write_small_release(tmp_path / "small", with_gate=True)
+    before = (app / "index.html").read_text()
     built = add_release(app, release)
     record = json.loads((app / "build.json").read_text())
     assert (built.release, record["build"]) == ("small", built.build)
@@ -49,17 +50,19 @@ def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path)
         "index.html", "guard.js", "a.css", "assets/index.js", "release/release.json",
         "release/reds-a.json", "release/reds-b.json", "release/greens.json",
     }  # fmt: skip
-    listed = [*record["heavy"], *record["shell"]]
+    listed = [*record["shell"], *record["heavy"]]
     assert built.files == len(listed)
     assert built.bytes == sum(file["bytes"] for file in listed) > built.heavy_bytes
     for file in listed:
         assert digest_file(app / file["path"]) == file["sha256"]
+
+    # The build's name follows from its files.
+    lines = [f"{file['sha256']} {file['bytes']} {file['path']}\n" for file in listed]
+    assert hashlib.sha256("".join(lines).encode()).hexdigest().startswith(built.build)
+    assert len(built.build) == 16
     assert (app / "sw.js").read_text() == f'const build = "{built.build}";'
 
-
-def test_the_page_takes_only_scripts_and_styles_of_the_build(app: Path, tmp_path: Path) -> None:
-    before = (app / "index.html").read_text()
-    add_release(app, write_small_release(tmp_path / "small"))
+    # The page takes only scripts and styles of the build.
     page = (app / "index.html").read_text()
     for name in ("guard.js", "a.css", "assets/index.js"):
         digest = base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
@@ -67,21 +70,7 @@ def test_the_page_takes_only_scripts_and_styles_of_the_build(app: Path, tmp_path
     assert page.count("integrity=") == 3
     assert re.sub(r' integrity="[^"]*"', "", page) == before
 
-
-def test_a_builds_name_follows_from_its_files(app: Path, tmp_path: Path) -> None:
-    built = add_release(app, write_small_release(tmp_path / "small"))
-    record = json.loads((app / "build.json").read_text())
-    lines = [
-        f"{file['sha256']} {file['bytes']} {file['path']}\n"
-        for file in [*record["shell"], *record["heavy"]]
-    ]
-    assert hashlib.sha256("".join(lines).encode()).hexdigest().startswith(built.build)
-    assert len(built.build) == 16
-
-
-def test_the_gate_keeps_its_shape(app: Path, tmp_path: Path) -> None:
-    release = write_small_release(tmp_path / "small", with_gate=True)
-    add_release(app, release)
+    # The gate keeps its shape.
     gate = read_release(release).gate
     assert gate is not None
     axes = read_dermoscopy(release, gate).embedding.axes
@@ -89,13 +78,12 @@ def test_the_gate_keeps_its_shape(app: Path, tmp_path: Path) -> None:
     assert packed["embedding"]["axes"]["shape"] == list(np.shape(axes))
 
 
-def test_a_release_without_a_gate_leaves_none(app: Path, tmp_path: Path) -> None:
-    add_release(app, write_small_release(tmp_path / "small", members=1))
+def test_a_release_without_a_gate_leaves_none_and_a_changed_network_is_refused(
+    app: Path, tmp_path: Path
+) -> None:
+    release = write_small_release(tmp_path / "small", members=1)
+    add_release(app, release)
     assert not (app / "release" / "dermoscopy.json").exists()
-
-
-def test_a_network_that_is_not_its_cards_is_refused(app: Path, tmp_path: Path) -> None:
-    release = write_small_release(tmp_path / "small")
     (release / "greens.onnx").write_bytes(b"no network")
     with pytest.raises(ReleaseError, match=r"greens\.onnx"):
         add_release(app, release)
@@ -122,16 +110,14 @@ def test_an_app_that_was_compiled_elsewhere_gets_its_networks(app: Path, tmp_pat
     assert not (tmp_path / "again").exists()
 
 
-def test_a_failed_build_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_leaves_no_folder_and_a_full_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = write_small_release(tmp_path / "small")
     monkeypatch.setattr(build, "compile_app", lambda out: compile_app(out, source=tmp_path))
     with pytest.raises(DependencyError):
         build_web(tmp_path / "out", release=release)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
-    release = write_small_release(tmp_path / "small")
     with pytest.raises(RunError, match="not empty"):
         build_web(tmp_path, release=release)
 

@@ -48,7 +48,7 @@ from dermfuse.folders import (
 )
 from dermfuse.imaging.reading import Read, read_any
 from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
-from dermfuse.report.words import MISSED
+from dermfuse.report import MISSED
 
 FORMAT = 2
 """From 2 on an image that is withheld has no outline and no measures."""

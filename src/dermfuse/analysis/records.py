@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.folders import NOTICE
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.measures import LesionMeasures

@@ -39,8 +39,8 @@ from dermfuse.folders import (
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.overlays import draw_outline, encode_png
 from dermfuse.imaging.preprocess import write_mask
+from dermfuse.report import UNLIKE, WITHHELD
 from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
-from dermfuse.report.words import UNLIKE, WITHHELD
 
 _MOST_NAMED = 100  # of what failed or is withheld; all stand in the tables
 _NOT_COLUMNS = ("file", "thumbnail")

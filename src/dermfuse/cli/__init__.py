@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated, cast
 
 import typer
+from typer import Option
 
 from dermfuse import __version__
 from dermfuse.cli import analyze, data, demo, models, release, reproduce, results, serve
@@ -67,7 +68,7 @@ for command in (
 def root(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Skin cancer detection in dermoscopy images: analyse, train, predict, fuse, evaluate.
 

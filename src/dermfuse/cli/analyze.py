@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     count_progress,
+    finish,
     one_line,
     progress,
     say,
     say_error,
-    say_json,
     say_notice,
     say_progress,
     say_table,
@@ -34,52 +36,53 @@ if TYPE_CHECKING:
     from dermfuse.analysis.inputs import Item
     from dermfuse.analysis.isolation import Decoders
     from dermfuse.analysis.records import Analysis
-    from dermfuse.imaging.measures import LesionMeasures
     from dermfuse.records import Estimate
 
-SOME_FAILED = 3
+_MEASURES = {
+    "asymmetry": "asymmetry",
+    "compactness": "compactness",
+    "solidity": "solidity",
+    "colours": "colour_count",
+}
 _NAMED = 20  # withheld images on a line; the report has all
 
 
 def analyze(
     paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -."),
+        list[str], Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -.")
     ],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Write results here; go on with what is there."),
+        Path | None, Option(metavar="DIR", help="Write results here, or continue what is there.")
     ] = None,
     release: ReleaseFolder = None,
     operating_point: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
+        Option(metavar="NAME", help="The threshold, like sensitivity95; else the release's."),
     ] = None,
     looks: Looks = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
+        Option(min=1, help="Images analysed side by side: 1; with --ray as many as it can."),
     ] = None,
     ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, HOST:PORT."),
+        str | None, Option(metavar="ADDRESS", help="Analyse with Ray Data: local, auto, HOST:PORT.")
     ] = None,
-    report: Annotated[bool, typer.Option(help="Write the HTML report into --out.")] = True,
+    report: Annotated[bool, Option(help="Write the HTML report into --out.")] = True,
     overlays: Annotated[
-        bool, typer.Option("--overlays", help="Write outline and activation map over each image.")
+        bool, Option("--overlays", help="Write outline and activation map over each image.")
     ] = False,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Write each lesion's mask as a PNG file.")
+        bool, Option("--masks", help="Write each lesion's mask as a PNG file.")
     ] = False,
     score_all: Annotated[
-        bool, typer.Option("--score-all", help="Score images unlike those learnt from, too.")
+        bool, Option("--score-all", help="Score images unlike those learnt from, too.")
     ] = False,
     max_pixels: Annotated[
-        int, typer.Option(help="Of an image; more are refused before any is decoded.")
+        int, Option(help="Of an image; more are refused before any is decoded.")
     ] = MAX_PIXELS,
     json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: an object per image, or of the folder.")
+        bool, Option("--json", help="Print JSON: an object per image, or of the folder.")
     ] = False,
 ) -> None:
     """Say how likely a lesion is melanoma, outline it, describe it. Research only.
@@ -117,7 +120,7 @@ def analyze(
             outcome = analyze_paths(
                 analyzer, paths, out, options=options, progress=lambda _: advance()
             )
-        say_json(outcome.to_dict()) if json else _show_outcome(outcome)
+        finish(outcome.to_dict(), lambda: _show_outcome(outcome), json=json)
         failed = outcome.failed
     if failed:
         raise typer.Exit(SOME_FAILED)
@@ -186,7 +189,7 @@ def _print_each(analyzer: "Analyzer", paths: Sequence[str], *, json: bool) -> in
 
 
 def _analyze_one(analyzer: "Analyzer", item: "Item") -> "Analysis | None":
-    """Returns an analysis; None, and a line on stderr, where there is none: the others go on."""
+    """Returns an analysis; None, and a line on stderr, where there is none."""
     from dermfuse.analysis.journal import describe_fault
     from dermfuse.errors import DermfuseError
 
@@ -208,7 +211,7 @@ def _named(name: str, error: str) -> str:
 
 
 def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
-    from dermfuse.report.words import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
+    from dermfuse.report import LESION_SHARE, MISSED, PROBABILITY, say_probability, say_share
 
     point = analysis.operating_point
     say(one_line(analysis.name) or "image")
@@ -228,25 +231,14 @@ def _show(analysis: "Analysis", *, missed: "Estimate | None") -> None:
         + (f"; sensitivity {missed.value:.2f}, {MISSED}" if missed else "")
     )
     say(f"  {LESION_SHARE} {say_share(analysis.lesion_area_fraction)}")
-    if analysis.measures is not None:
-        _show_measures(analysis.measures)
-
-
-def _show_measures(measures: "LesionMeasures") -> None:
-    described = [
-        ("asymmetry", measures.asymmetry),
-        ("compactness", measures.compactness),
-        ("solidity", measures.solidity),
-        ("colours", measures.colour_count),
-    ]
-    known = [f"{name} {value:.3g}" for name, value in described if value is not None]
-    if known:
+    found = {name: getattr(analysis.measures, key, None) for name, key in _MEASURES.items()}
+    if known := [f"{name} {value:.3g}" for name, value in found.items() if value is not None]:
         say(f"  {', '.join(known)}")
 
 
 def _show_withheld(names: Sequence[str], count: int) -> None:
     """Names the images that nothing is said about: they need eyes first."""
-    from dermfuse.report.words import UNLIKE
+    from dermfuse.report import UNLIKE
 
     if count:
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
@@ -266,19 +258,18 @@ def _show_outcome(outcome: "FolderOutcome") -> None:
     say(f"Results: {outcome.folder}")
     if outcome.pages:
         say(f"Open in a browser: {outcome.folder / 'report.html'}")
-    say_notice()
 
 
 def stress(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
+        list[str], Argument(metavar="PATH...", help="Dermoscopy images or folders of them.")
     ],
     *,
     out: Out,
     release: ReleaseFolder = None,
     looks: Looks = None,
-    images: Annotated[int, typer.Option(min=1, help="The first so many alone.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of what is drawn over the images.")] = 0,
+    images: Annotated[int, Option(min=1, help="The first so many alone.")] = 100,
+    seed: Annotated[int, Option(help="Of what is drawn over the images.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure how far hair, blur, light, JPEG, orientation and others move an analysis."""
@@ -306,19 +297,19 @@ def stress(
             progress=lambda done: advance(done, len(items)),
         )
     page = write_stress(report, out)
-    if json:
-        say_json(report.to_dict())
-    else:
+
+    def show() -> None:
         say_table(COLUMNS, [table_row(row) for row in report.rows])
         say(f"{say_orientations(report)} Each network looks at {describe_looks(report.looks)}.")
         say(f"Open in a browser: {page}")
-        say_notice()
+
+    finish(report.to_dict(), show, json=json)
     if lost:
         raise typer.Exit(SOME_FAILED)
 
 
 def _readable(items: "Sequence[Item]", lost: list[str]) -> "Iterator[NDArray[np.uint8]]":
-    """Yields the pixels of what can be read; the rest is told and noted, unless nothing is left."""
+    """Yields the pixels of what can be read; the rest is reported, unless nothing is left."""
     from dermfuse.errors import DermfuseError, ImageError
     from dermfuse.imaging.reading import read_any
 

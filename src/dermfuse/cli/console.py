@@ -3,7 +3,8 @@
 On a terminal progress is a bar; elsewhere it is a line at the start and one at the end,
 so that a log stays readable.
 
-The core installs without torch and Matplotlib: commands that need them say so in one line.
+The core installs without torch and Matplotlib: commands that need them say so in one line, by
+``require_extra``.
 """
 
 import json
@@ -22,6 +23,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -33,6 +35,16 @@ from rich.text import Text
 
 from dermfuse.errors import DependencyError, installing
 from dermfuse.folders import NOTICE
+
+SOME_FAILED = 3
+"""The exit status where some of the work failed or was left, and the rest was done."""
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "train": ("torch", "lightning", "safetensors", "tensorboard"),
+    "export": ("torch", "lightning", "safetensors", "tensorboard", "onnx", "onnxruntime"),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    "figures": ("matplotlib", "sklearn", "scipy"),
+}
+"""The packages that each extra of the installation brings, as they are imported."""
 
 _PIPE_WIDTH = 110
 
@@ -59,9 +71,18 @@ def say_json(record: Mapping[str, Any]) -> None:
     say(json.dumps(plain, indent=2, allow_nan=False, default=str))
 
 
-def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+def finish(record: Mapping[str, Any], show: Callable[[], None], *, json: bool) -> None:
+    """Ends a command with its result: as one JSON object, or shown to a person with the notice."""
+    if json:
+        say_json(record)
+        return
+    show()
+    say_notice()
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Writes a table to stdout: the first column to the left, the others to the right."""
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
@@ -81,7 +102,7 @@ def one_line(name: str) -> str:
         >>> one_line("a\n0 failed\x1b[2K.jpg")
         'a\\x0a0 failed\\x1b[2K.jpg'
     """
-    return "".join(each if each.isprintable() else _escaped(each) for each in name)
+    return _printable(name, kept="")
 
 
 def say_error(message: str) -> None:
@@ -89,25 +110,18 @@ def say_error(message: str) -> None:
     sys.stderr.write(f"dermfuse: error: {_printable(' '.join(message.split()))}\n")
 
 
-def _printable(text: str) -> str:
-    r"""Returns a text that steers no terminal and can be encoded: names of files may hold anything.
+def require_extra(extra: str, command: str) -> None:
+    """Raises DependencyError if what an extra brings is not installed; imports none of it.
 
-    Example:
-        >>> _printable("a\x1b[31m\udcff.jpg")
-        'a\\x1b[31m\\xff.jpg'
+    Args:
+        extra: A key of ``EXTRAS``.
+        command: Who asks, e.g. ``dermfuse train``.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each in "\n\t" or each.isprintable() else _escaped(each) for each in text
-    )
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"{command} needs {', '.join(missing)}, not installed here", action=installing(extra)
+        )
 
 
 def on_terminal() -> bool:
@@ -122,17 +136,10 @@ def progress(task: str) -> Iterator[Advance]:
     Example:
         ``with progress("Reading images") as advance: verify_isic2016(path, progress=advance)``
     """
-    if not on_terminal():
-        say_progress(f"{task} ...")
-        yield lambda _done, _total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = _console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        bar_task = bar.add_task(task, total=None)
+    with _bar(task, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as (bar, number):
 
         def advance(done: int, total: int) -> None:
-            bar.update(bar_task, completed=done, total=total)
+            bar.update(number, completed=done, total=total)
             if done >= total:
                 bar.stop()  # a training draws its own bar next, and there can be one only
 
@@ -142,15 +149,9 @@ def progress(task: str) -> Iterator[Advance]:
 @contextmanager
 def count_progress(task: str) -> Iterator[Callable[[], None]]:
     """Yields a callback that counts one more done, where nobody knows how many there are."""
-    if not on_terminal():
-        say_progress(f"{task} ...")
-        yield lambda: None
-        return
-    columns = (TextColumn("{task.description}"), SpinnerColumn(), TextColumn("{task.completed}"))
-    console = _console(stderr=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        counter = bar.add_task(task, total=None)
-        yield lambda: bar.advance(counter)
+    count = TextColumn("{task.completed}")
+    with _bar(task, SpinnerColumn(), count, TimeElapsedColumn()) as (bar, number):
+        yield lambda: bar.advance(number)
 
 
 def announce_stage(what: str, number: int, total: int) -> None:
@@ -162,21 +163,14 @@ def announce_stage(what: str, number: int, total: int) -> None:
 def file_progress(task: str) -> Iterator[FileAdvance]:
     """Yields a callback that shows how much of each file has come."""
     known: dict[str, TaskID] = {}
-
-    def announce(name: str, _done: int, _total: int | None) -> None:
-        if name not in known:
-            known[name] = TaskID(len(known))
-            say_progress(f"{task} {name} ...")
-
-    if not on_terminal():
-        yield announce
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=_console(stderr=True)) as bars:
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with _bars(*columns, transient=False) as bars:
 
         def advance(name: str, done: int, total: int | None) -> None:
             if name not in known:
                 known[name] = bars.add_task(name, total=total)
+                if bars.disable:
+                    say_progress(f"{task} {name} ...")
             bars.update(known[name], completed=done, total=total)
 
         yield advance
@@ -203,6 +197,45 @@ class _StderrHandler(logging.Handler):
         say_progress(record.getMessage())
 
 
+def _bars(*columns: ProgressColumn, transient: bool) -> Progress:
+    """Returns bars that are drawn on a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        console=_console(stderr=True),
+        transient=transient,
+        disable=not on_terminal(),
+    )
+
+
+@contextmanager
+def _bar(task: str, *columns: ProgressColumn) -> Iterator[tuple[Progress, TaskID]]:
+    """Yields a bar and its task; elsewhere than on a terminal a line says that the task begins."""
+    with _bars(*columns, transient=True) as bar:
+        if bar.disable:
+            say_progress(f"{task} ...")
+        yield bar, bar.add_task(task, total=None)
+
+
+def _printable(text: str, *, kept: str = "\n\t") -> str:
+    r"""Returns a text that steers no terminal and can be encoded: names of files may hold anything.
+
+    Example:
+        >>> _printable("a\x1b[31m\udcff.jpg")
+        'a\\x1b[31m\\xff.jpg'
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each in kept or each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
 def _console(*, stderr: bool) -> Console:
     """Returns a console on the stream as it is now; a pipe is wider than a narrow terminal."""
     stream = sys.stderr if stderr else sys.stdout
@@ -218,54 +251,3 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 — JSON values are of any 
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return value
-
-
-_TRAIN_PACKAGES = ("torch", "lightning", "safetensors", "tensorboard")
-_EXPORT_PACKAGES = (*_TRAIN_PACKAGES, "onnx", "onnxruntime")
-_SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-_FIGURES_PACKAGES = ("matplotlib", "sklearn", "scipy")
-
-
-def require_train_extra(command: str) -> None:
-    """Raises DependencyError if what training needs is not installed; imports none of it.
-
-    Args:
-        command: Who asks, e.g. ``dermfuse train``.
-    """
-    _require(command, _TRAIN_PACKAGES, extra="train")
-
-
-def require_export_extra(command: str) -> None:
-    """Raises DependencyError if what an export needs is not installed; imports none of it.
-
-    Args:
-        command: Who asks, e.g. ``dermfuse export``.
-    """
-    _require(command, _EXPORT_PACKAGES, extra="export")
-
-
-def require_figures_extra(command: str) -> None:
-    """Raises DependencyError if what drawing needs is not installed; imports none of it.
-
-    Args:
-        command: Who asks, e.g. ``dermfuse figures``.
-    """
-    _require(command, _FIGURES_PACKAGES, extra="figures")
-
-
-def require_serve_extra(command: str) -> None:
-    """Raises DependencyError if what the server needs is not installed; imports none of it.
-
-    Args:
-        command: Who asks, e.g. ``dermfuse serve``.
-    """
-    _require(command, _SERVE_PACKAGES, extra="serve")
-
-
-def _require(command: str, packages: tuple[str, ...], *, extra: str) -> None:
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"{command} needs {', '.join(missing)}, not installed here",
-            action=installing(extra),
-        )

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
-from dermfuse.cli.console import file_progress, progress, say, say_json, say_notice, say_table
+from dermfuse.cli.console import file_progress, finish, progress, say, say_notice, say_table
 from dermfuse.cli.options import Json
 from dermfuse.errors import ConfigError
 
@@ -17,9 +18,9 @@ app = typer.Typer(help="Verify, download, synthesize and audit a dataset folder.
 
 _SHOWN_IDS = 50
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset folder.")]
+Folder = Annotated[Path, Argument(metavar="DIR", help="The dataset folder.")]
 Datasets = Annotated[
-    list[Path], typer.Argument(metavar="DIR...", help="A dataset folder; several are joined.")
+    list[Path], Argument(metavar="DIR...", help="A dataset folder; several are joined.")
 ]
 
 
@@ -44,18 +45,18 @@ def verify(folders: Datasets, *, json: Json = False) -> None:
     if (len(folders) > 1 or grouped) and has_split(folders, "train"):
         with progress("Comparing the folders"):
             joined = verify_join(folders)
-    if json:
-        alone = reports[0].to_dict() if len(reports) == 1 else {}
-        several = {"folders": [report.to_dict() for report in reports]} if not alone else {}
-        say_json({**alone, **several, "joined": joined.to_dict() if joined else None})
-        return
-    for report in reports:
-        if len(reports) > 1:
-            say(str(report.folder))
-        _show_verification(report)
-    if joined:
-        _show_join(joined)
-    say_notice()
+    records = [report.to_dict() for report in reports]
+    record = records[0] if len(records) == 1 else {"folders": records}
+
+    def show() -> None:
+        for report in reports:
+            if len(reports) > 1:
+                say(str(report.folder))
+            _show_verification(report)
+        if joined:
+            _show_join(joined)
+
+    finish({**record, "joined": joined.to_dict() if joined else None}, show, json=json)
 
 
 @app.command()
@@ -85,10 +86,10 @@ def download(folder: Folder) -> None:
 def synthesize(
     folder: Folder,
     *,
-    train: Annotated[int, typer.Option(help="Training images.")] = 120,
-    test: Annotated[int, typer.Option(help="Test images.")] = 60,
-    seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 0,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of an image.")] = "320x240",
+    train: Annotated[int, Option(help="Training images.")] = 120,
+    test: Annotated[int, Option(help="Test images.")] = 60,
+    seed: Annotated[int, Option(help="What they are drawn from.")] = 0,
+    size: Annotated[str, Option(metavar="WxH", help="Pixels of an image.")] = "320x240",
 ) -> None:
     """Draw synthetic dermoscopy in the same layout.
 
@@ -96,16 +97,10 @@ def synthesize(
     """
     from dermfuse.data.synthetic import synthesize_isic2016
 
+    counts = {"train_count": train, "test_count": test, "seed": seed}
     size_px = _parse_size(size)
     with progress("Drawing images") as advance:
-        report = synthesize_isic2016(
-            folder,
-            train_count=train,
-            test_count=test,
-            seed=seed,
-            size_px=size_px,
-            progress=advance,
-        )
+        report = synthesize_isic2016(folder, **counts, size_px=size_px, progress=advance)
     say(
         f"{report.train_count} training images ({report.train_malignant} malignant) and "
         f"{report.test_count} test images ({report.test_malignant} malignant), "
@@ -124,11 +119,7 @@ def audit(folders: Datasets, *, json: Json = False) -> None:
 
     with progress("Comparing images") as advance:
         report = audit_folders(folders, progress=advance)
-    if json:
-        say_json(report.to_dict())
-        return
-    _show_audit(report)
-    say_notice()
+    finish(report.to_dict(), lambda: _show_audit(report), json=json)
 
 
 def _show_verification(report: "VerificationReport") -> None:

@@ -4,13 +4,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from dermfuse.cli.console import (
     announce_stage,
     progress,
-    require_figures_extra,
-    require_train_extra,
+    require_extra,
     say,
     say_error,
     say_notice,
@@ -20,7 +19,7 @@ from dermfuse.cli.console import (
 from dermfuse.cli.options import Out, ReleaseFolder
 from dermfuse.errors import ConfigError, DependencyError
 from dermfuse.records import estimate_cells
-from dermfuse.report.words import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
+from dermfuse.report import LESION_SHARE, PROBABILITY, WITHHELD, say_probability, say_share
 
 if TYPE_CHECKING:
     from dermfuse.analysis.examples import DemoReport
@@ -33,9 +32,9 @@ def demo(
     out: Out,
     release: ReleaseFolder = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
+        bool, Option("--train", help="Run the whole line instead: train, fuse, evaluate.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="With --train: of images and trainings.")] = 0,
+    seed: Annotated[int, Option(help="With --train: of images and trainings.")] = 0,
 ) -> None:
     """Analyse three drawn images; or, with --train, train small networks on drawn images.
 
@@ -85,12 +84,12 @@ def _row(analysis: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _train(out: Path, seed: int) -> None:
-    require_train_extra("dermfuse demo --train")
+    require_extra("train", "dermfuse demo --train")
     from dermfuse.reproduction.demo import LineSettings, run_line
 
     draw = None
     try:
-        require_figures_extra("the page's figures")
+        require_extra("figures", "the page's figures")
     except DependencyError as error:
         say_progress(str(error))
     else:

@@ -8,12 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
+    finish,
     on_terminal,
     progress,
-    require_train_extra,
+    require_extra,
     say,
     say_json,
     say_notice,
@@ -29,6 +30,7 @@ from dermfuse.cli.options import (
     Parts,
     Preset,
     Tta,
+    split_names,
 )
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.errors import ConfigError
@@ -44,7 +46,7 @@ class Split(StrEnum):
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Print this preset as TOML.")] = None,
+    name: Annotated[str | None, Argument(help="Print this preset as TOML.")] = None,
     *,
     json: Json = False,
 ) -> None:
@@ -54,44 +56,36 @@ def presets(
     """
     if name is not None:
         config = load_preset(name)
-        if json:
-            say_json(config.to_mapping())
-        else:
-            say(config.to_toml() + f"\n# {NOTICE}")
+        say_json(config.to_mapping()) if json else say(config.to_toml() + f"\n# {NOTICE}")
         return
     summaries = {known: load_preset(known).summary for known in preset_names()}
-    if json:
-        say_json({"presets": summaries})
-        return
     width = max(map(len, summaries))
-    for known, summary in summaries.items():
-        say(f"{known:<{width}}  {summary}")
-    say_notice()
+    lines = [f"{known:<{width}}  {summary}" for known, summary in summaries.items()]
+    finish({"presets": summaries}, lambda: say("\n".join(lines)), json=json)
 
 
 def train(
     preset: Preset,
     *,
     data: Data,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run folder to write.")],
+    run: Annotated[Path, Option(metavar="DIR", help="The run folder to write.")],
     imagenet: Imagenet = None,
     start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start from this run's best weights."),
+        Path | None, Option("--from", metavar="RUN", help="Start from this run's best weights.")
     ] = None,
     leave_out: LeaveOut = None,
     assignments: Assignments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last epoch.")] = False,
-    devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) to train on.")] = 1,
+    resume: Annotated[bool, Option("--resume", help="Continue the run.")] = False,
+    devices: Annotated[int, Option(help="GPUs (or CPU processes) to train on.")] = 1,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
+        Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
     ] = None,
     parts: Parts = None,
 ) -> None:
     """Train a preset into a run folder.
 
-    A run that was interrupted goes on after its last whole epoch with --resume.
+    A run that was interrupted continues after its last whole epoch with --resume.
     """
     config = find_config(preset).override(assignments or ())
     if (predictions is None) != (parts is None):
@@ -100,7 +94,7 @@ def train(
             expected="a folder and what to predict into it, or neither",
             action="Give --predict DIR and --parts PART,...",
         )
-    require_train_extra("dermfuse train")
+    require_extra("train", "dermfuse train")
     named = _parts(parts)
     from dermfuse.training import train as train_network
     from dermfuse.training.distributed import find_processes
@@ -133,14 +127,14 @@ def train(
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, Argument(metavar="RUN", help="A run folder.")],
     *,
     data: Data,
     out: Out,
-    split: Annotated[Split | None, typer.Option("--split", help="Which images.")] = None,
+    split: Annotated[Split | None, Option(help="Which images.")] = None,
     parts: Parts = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")
+        bool, Option("--probabilities", help="Also write 8-bit probability maps.")
     ] = False,
     tta: Tta = False,
 ) -> None:
@@ -156,7 +150,7 @@ def predict(
             expected="--split PART for one folder, or --parts PART,... for several",
             action="Give one of them",
         )
-    require_train_extra("dermfuse predict")
+    require_extra("train", "dermfuse predict")
     if split is None:
         _predict_parts(run, _parts(parts), data=data, out=out)
         say_notice()
@@ -180,7 +174,7 @@ def predict(
 def _parts(text: str | None) -> list[str]:
     from dermfuse.training.prediction import require_parts
 
-    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    parts = split_names(text)
     require_parts(parts)
     return parts
 

@@ -3,34 +3,28 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
-OutFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON object here.")
-]
+Json = Annotated[bool, Option("--json", help="Print one JSON object.")]
+Out = Annotated[Path, Option("--out", metavar="DIR", help="The folder to write.")]
 ResumedOut = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="The folder to write, or to continue.")
+    Path, Option("--out", metavar="DIR", help="The folder to write, or to continue.")
 ]
 Data = Annotated[
-    list[Path], typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined.")
+    list[Path], Option("--data", metavar="DIR", help="A dataset folder; several are joined.")
 ]
 MaybeData = Annotated[
-    list[Path] | None,
-    typer.Option("--data", metavar="DIR", help="A dataset folder; several are joined."),
+    list[Path] | None, Option("--data", metavar="DIR", help="A dataset folder; several are joined.")
 ]
 Imagenet = Annotated[
-    Path | None,
-    typer.Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded."),
+    Path | None, Option("--imagenet", metavar="DIR", help="ImageNet weights; else downloaded.")
 ]
 LeaveOut = Annotated[
-    Path | None,
-    typer.Option("--leave-out", metavar="FILE", help="CSV of image_id,part not to be used."),
+    Path | None, Option("--leave-out", metavar="FILE", help="CSV of image_id,part not to be used.")
 ]
 ReportOn = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         "--report-on",
         metavar="DIR|CSV",
         help="Also measure these images alone: a folder, or a list of ids; may be repeated.",
@@ -38,50 +32,47 @@ ReportOn = Annotated[
 ]
 Preset = Annotated[
     str,
-    typer.Argument(
-        metavar="PRESET", help="As `dermfuse presets` lists it, or a TOML file of your own."
-    ),
+    Argument(metavar="PRESET", help="As `dermfuse presets` lists it, or a TOML file of your own."),
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),
+    Option("--set", metavar="TABLE.KEY=VALUE", help="Change a setting; may be repeated."),
 ]
 Parts = Annotated[
     str | None,
-    typer.Option(
-        metavar="PART,...", help="Of validation, test, and both with -tta for all symmetries."
-    ),
+    Option(metavar="PART,...", help="Of validation, test, and both with -tta for all symmetries."),
 ]
-Tta = Annotated[
-    bool, typer.Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")
-]
+Tta = Annotated[bool, Option("--tta", help="Mean over the square's eight symmetries; 8 x as slow.")]
 ReleaseFolder = Annotated[
     Path | None,
-    typer.Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
+    Option("--release", metavar="DIR", help="Networks of your own; else the package's."),
 ]
 Looks = Annotated[
     int | None,
-    typer.Option(
-        "--looks", metavar="N", help="Orientations averaged: 1, 4 or 8; else the release's."
-    ),
+    Option("--looks", metavar="N", help="Orientations averaged: 1, 4 or 8; else the release's."),
 ]
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Predictions folders.")]
+FolderA = Annotated[Path, Argument(metavar="A", help="A predictions folder.")]
+FolderB = Annotated[Path, Argument(metavar="B", help="Another, of the same images.")]
+Folders = Annotated[list[Path], Argument(metavar="DIR...", help="Predictions folders.")]
 Truth = Annotated[
     list[Path],
-    typer.Option("--truth", metavar="DIR", help="Labels and masks; several folders are joined."),
+    Option("--truth", metavar="DIR", help="Labels and masks; several folders are joined."),
 ]
-Draws = Annotated[int, typer.Option("--draws", help="Draws of the bootstrap.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of what is drawn.")]
+Draws = Annotated[int, Option("--draws", help="Draws of the bootstrap.")]
+Seed = Annotated[int, Option("--seed", help="Seed of what is drawn.")]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="Evaluate what is there if test images are missing.")
+    bool, Option("--partial", help="Evaluate what is there if test images are missing.")
 ]
 Pages = Annotated[
     list[Path] | None,
-    typer.Option("--summary", metavar="PAGE", help="Replace its table in this page; repeatable."),
+    Option("--summary", metavar="PAGE", help="Replace its table in this page; repeatable."),
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Say what would be trained, in which order, how long.")
 ]
 Jobs = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--jobs",
         metavar="N|auto",
         help="Trainings side by side; auto (the default on a GPU): one per core, up to what fits"
@@ -90,9 +81,19 @@ Jobs = Annotated[
 ]
 Deadline = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--deadline",
         metavar="MINUTES",
         help="End training at the last whole epoch then; the same command continues.",
     ),
 ]
+
+
+def split_names(text: str | None) -> list[str]:
+    """Returns what an option names with commas between; nothing where it is left out.
+
+    Example:
+        >>> split_names("III, V"), split_names(None)
+        (['III', 'V'], [])
+    """
+    return [] if text is None else [name.strip() for name in text.split(",")]

@@ -1,12 +1,8 @@
-"""``dermfuse release``: from a plan and data to a release, in one command.
+"""``dermfuse release``, ``export`` and ``card``: what ships, made, written and described.
 
-exit    3 where a training failed, or the deadline left some
-
-What a release says of itself, printed.
-
-``dermfuse export``: trained networks as files that run without torch.
-
-``dermfuse card``: the model card of a release.
+``release`` makes a release of a plan and data in one command, ``export`` of trained networks;
+``card`` writes its model card. The exit status of ``release`` is 3 where a training failed, or the
+deadline left some.
 """
 
 from collections.abc import Mapping
@@ -15,20 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     announce_stage,
-    on_terminal,
+    finish,
     progress,
-    require_export_extra,
+    require_extra,
     say,
-    say_json,
-    say_notice,
     say_table,
 )
 from dermfuse.cli.options import (
     Data,
     Deadline,
+    DryRun,
     Imagenet,
     Jobs,
     Json,
@@ -38,22 +35,246 @@ from dermfuse.cli.options import (
     ReportOn,
     ResumedOut,
 )
-from dermfuse.cli.reproduce import (
-    say_left,
-    show_queue,
-    watch_lines,
-    watch_live,
-)
+from dermfuse.cli.reproduce import say_left, show_queue, watch_trainings
 from dermfuse.errors import ConfigError
 from dermfuse.records import Estimate
 from dermfuse.release.folder import ClassRelease, MaskRelease, Release
-from dermfuse.report.words import MISSED, UNLIKE
+from dermfuse.report import MISSED, UNLIKE
 
 if TYPE_CHECKING:
-    from dermfuse.publishing.release import MakeReport, MakeRequest, ReleaseRequest
+    from dermfuse.publishing.export import ExportReport
+    from dermfuse.publishing.release import MakeReport
+
+_BLOCK = "release"
 
 
-def show_release(release: Release, folder: Path) -> None:
+class Precision(StrEnum):
+    """How the networks of a release store and compute."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    INT8_WEIGHTS = "int8-weights"
+
+
+def release(
+    plan: Annotated[
+        str, Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
+    ],
+    *,
+    data: Data,
+    out: ResumedOut,
+    imagenet: Imagenet = None,
+    leave_out: LeaveOut = None,
+    report_on: ReportOn = None,
+    jobs: Jobs = None,
+    deadline: Deadline = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Train a plan's networks and make a release of them, with its card.
+
+    Folds and the networks that ship are trained side by side, teachers first; what is finished in
+    OUT/runs is reused and what was interrupted is continued. Then they are exported, fused,
+    calibrated and measured out of fold.
+    """
+    require_extra("export", "dermfuse release")
+    from dermfuse.jobs.trainings import parse_jobs
+    from dermfuse.publishing.plan import read_plan
+    from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
+
+    request = MakeRequest(
+        plan=plan,
+        data=data,
+        out=out,
+        imagenet=imagenet,
+        leave_out=leave_out,
+        report_on=report_on or (),
+        jobs=parse_jobs(jobs),
+        minutes=deadline,
+    )
+    read_plan(plan)  # what is no plan is refused before anything is timed
+    with progress("Timing steps of each network") as advance:
+        prepared = prepare_release(request, progress=advance)
+    if dry_run:
+        head = f"{prepared.plan.name}: "
+        finish(prepared.to_dict(), lambda: show_queue(prepared.queue, head=head), json=json)
+        return
+    with watch_trainings(prepared.queue.jobs) as watch:
+        report = make_release(request, prepared=prepared, watch=watch, stage=announce_stage)
+    finish(report.to_dict(), lambda: _show_report(report, out), json=json)
+    if report.failed or report.left:
+        raise typer.Exit(SOME_FAILED)
+
+
+def export(
+    runs: Annotated[list[Path] | None, Argument(metavar="RUN...", help="Run folders.")] = None,
+    *,
+    data: Annotated[
+        list[Path] | None, Option(metavar="DIR", help="What they learnt from; repeatable.")
+    ] = None,
+    out: Annotated[Path, Option(metavar="DIR", help="The folder to write into.")],
+    int8: Annotated[bool, Option("--int8", help="Also write the 8-bit forms.")] = False,
+    calibration: Annotated[
+        int, Option(min=1, help="Training images that int8 is calibrated on.")
+    ] = 64,
+    folds: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="RUN",
+            help="A run of the same preset trained in folds; makes a whole release. Repeated.",
+        ),
+    ] = None,
+    name: Annotated[str, Option(help="Of the release.")] = "dermfuse",
+    precision: Annotated[
+        Precision, Option(help="Of the networks of a release.")
+    ] = Precision.INT8_WEIGHTS,
+    looks: Annotated[
+        int, Option(metavar="1|4|8", help="Orientations at which a release looks.")
+    ] = 8,
+    report_on: ReportOn = None,
+    vectors: Annotated[
+        bool, Option("--vectors", help="Write test vectors of a release instead.")
+    ] = False,
+    release: Annotated[
+        Path | None, Option(metavar="DIR", help="With --vectors: else the package's.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Export trained networks to ONNX.
+
+    Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's. With --folds
+    they become a release that dermfuse analyze takes: fused, calibrated, with operating points,
+    measured by the networks that were trained in folds. With --vectors no network is exported:
+    input pixels and what every stage of an analysis makes of them are written as JSON.
+    """
+    if vectors:
+        _write_vectors(out, release, runs=runs, json=json)
+        return
+    if not runs or not data or release:
+        raise ConfigError(
+            f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
+            expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",
+        )
+    require_extra("export", "dermfuse export")
+    if folds:
+        from dermfuse.imaging.symmetries import check_looks
+        from dermfuse.publishing.release import ReleaseRequest, build_release
+
+        request = ReleaseRequest(
+            runs=runs,
+            folds=folds,
+            data=data,
+            out=out,
+            name=name,
+            precision=precision.value,
+            looks=check_looks(looks),
+            report_on=report_on or (),
+        )
+        made = build_release(request, stage=announce_stage)
+        finish(made.to_dict(), lambda: _show_release(made, out), json=json)
+        return
+    from dermfuse.publishing.export import export_runs
+
+    with progress("Exporting") as advance:
+        report = export_runs(
+            runs, data=data, out=out, int8=int8, calibration=calibration, progress=advance
+        )
+    finish(report.to_dict(), lambda: _show_export(report, out), json=json)
+
+
+def card(
+    *,
+    release: ReleaseFolder = None,
+    data: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="DIR",
+            help="A dataset folder it was trained on, to count images and skin tones, repeatable; "
+            "or the JSON of an earlier card.",
+        ),
+    ] = None,
+    stress: Annotated[
+        Path | None, Option(metavar="FILE", help="The stress.json of: dermfuse stress.")
+    ] = None,
+    bench: Annotated[
+        Path | None, Option(metavar="FILE", help="The JSON of: python -m benchmarks analyze.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="A .md file; its content as .json beside it.")
+    ] = None,
+    summary: Pages = None,
+    json: Json = False,
+) -> None:
+    """Write the model card of a release: every number from a file, the rest "not measured".
+
+    Without --out it is printed.
+    """
+    from dermfuse.publishing.card import (
+        CardSources,
+        gather_card,
+        render_card,
+        render_summary,
+        write_card_page,
+    )
+    from dermfuse.report.page import replace_block
+
+    if out and out.suffix.lower() != ".md":
+        raise ConfigError(f"--out is {out}", expected="the name of a .md file")
+    sources = CardSources(release=release, data=data or None, stress=stress, bench=bench)
+    with progress("Reading") as advance:
+        content = gather_card(sources, progress=advance)
+    beside = write_card_page(content, out) if out else None
+    for page in summary or ():
+        replace_block(page, _BLOCK, render_summary(content))
+    if not (json or beside or summary):
+        say(render_card(content).rstrip())
+        return
+    where = f"The table stands in {', '.join(map(str, summary or ()))}."
+    if beside:
+        where = f"The card lies in {out}, what it was made from in {beside}."
+    finish(content.to_dict(), lambda: say(where), json=json)
+
+
+def _show_report(report: "MakeReport", out: Path) -> None:
+    for run in report.failed:
+        say(f"{run.name} failed: {run.error}")
+    say_left(report.left)
+    if report.release is None:
+        if not report.left:
+            say("Without them there is no release; the same command tries again.")
+        return
+    for kind, path in report.written.items():
+        say(f"{kind}: {path}")
+    _show_release(report.release, out / "release")
+
+
+def _show_export(report: "ExportReport", out: Path) -> None:
+    rows = []
+    for network in report.networks:
+        card = network.card
+        measured = {} if card.measured is None else card.measured.metrics[card.precision]
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+        size, speed = f"{card.bytes / 1e6:.2f}", f"{network.speed:.2f}"
+        rows.append(
+            (card.name, card.precision, size, f"{network.milliseconds:.1f}", speed, metrics)
+        )
+    columns = ("network", "precision", "MB", "ms", "speed", "validation")
+    say_table(columns, rows)
+    say("ms: one image, one thread, this machine; speed: beside float32.")
+    say(f"{len(rows)} networks with their cards lie in {out}.")
+
+
+def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, json: bool) -> None:
+    if runs:
+        raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
+    from dermfuse.web.vectors import write_vectors
+
+    path, images = write_vectors(out, release=release)
+    sentence = f"{images} images and what each stage makes of them lie in {path}."
+    finish({"path": str(path), "images": images}, lambda: say(sentence), json=json)
+
+
+def _show_release(release: Release, folder: Path) -> None:
     """Prints thresholds, weights and what was measured out of fold."""
     _show_points(release.classes)
     for part in (release.classes, release.masks):
@@ -61,7 +282,6 @@ def show_release(release: Release, folder: Path) -> None:
     for kind, of in (release.gate.measured if release.gate else {}).items():
         say(f"{kind}: {100 * of['flagged']:.1f} % of {of['images']} {UNLIKE}")
     say(f"The release lies in {folder}. Try it: dermfuse analyze IMAGE --release {folder}")
-    say_notice()
 
 
 def _show_points(classes: ClassRelease) -> None:
@@ -103,271 +323,3 @@ def _numbers(measured: Mapping[str, Any]) -> str:
 
 def _share(of: Mapping[str, int]) -> str:
     return f"{of['withheld']} of {of['images']}"
-
-
-NOT_ALL_TRAINED = 3
-
-
-def release(
-    plan: Annotated[
-        str, typer.Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
-    ],
-    *,
-    data: Data,
-    out: ResumedOut,
-    imagenet: Imagenet = None,
-    leave_out: LeaveOut = None,
-    report_on: ReportOn = None,
-    jobs: Jobs = None,
-    deadline: Deadline = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, in which order, how long.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Train a plan's networks and make a release of them, with its card.
-
-    Folds and the networks that ship are trained side by side, teachers first; what is finished in
-    OUT/runs is reused and what was interrupted is continued. Then they are exported, fused,
-    calibrated and measured out of fold.
-    """
-    require_export_extra("dermfuse release")
-    from dermfuse.jobs.trainings import parse_jobs
-    from dermfuse.publishing.plan import read_plan
-    from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
-
-    request = MakeRequest(
-        plan=plan,
-        data=data,
-        out=out,
-        imagenet=imagenet,
-        leave_out=leave_out,
-        report_on=report_on or (),
-        jobs=parse_jobs(jobs),
-        minutes=deadline,
-    )
-    read_plan(plan)  # what is no plan is refused before anything is timed
-    with progress("Timing steps of each network") as advance:
-        prepared = prepare_release(request, progress=advance)
-    if dry_run:
-        say_json(prepared.to_dict()) if json else show_queue(
-            prepared.queue, head=f"{prepared.plan.name}: "
-        )
-        return
-    count = prepared.queue.jobs
-    with (watch_live if on_terminal() else watch_lines)(count) as watch:
-        report = make_release(request, prepared=prepared, watch=watch, stage=announce_stage)
-    say_json(report.to_dict()) if json else _show_report(report, request)
-    if report.failed or report.left:
-        raise typer.Exit(NOT_ALL_TRAINED)
-
-
-def _show_report(report: "MakeReport", request: "MakeRequest") -> None:
-    for run in report.failed:
-        say(f"{run.name} failed: {run.error}")
-    say_left(report.left)
-    if report.release is None:
-        if not report.left:
-            say("Without them there is no release; the same command tries again.")
-        say_notice()
-        return
-    for kind, path in report.written.items():
-        say(f"{kind}: {path}")
-    show_release(report.release, request.out / "release")
-
-
-class Precision(StrEnum):
-    """How the networks of a release store and compute."""
-
-    FLOAT32 = "float32"
-    INT8 = "int8"
-    INT8_WEIGHTS = "int8-weights"
-
-
-def export(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")
-    ] = None,
-    *,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", metavar="DIR", help="What they learnt from; repeatable."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write into.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Also write the 8-bit forms.")] = False,
-    calibration: Annotated[
-        int, typer.Option(min=1, help="Training images that int8 is calibrated on.")
-    ] = 64,
-    folds: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--folds",
-            metavar="RUN",
-            help="A run of the same preset trained in folds; makes a whole release. Repeated.",
-        ),
-    ] = None,
-    name: Annotated[str, typer.Option(help="Of the release.")] = "dermfuse",
-    precision: Annotated[
-        Precision, typer.Option(help="Of the networks of a release.")
-    ] = Precision.INT8_WEIGHTS,
-    looks: Annotated[
-        int, typer.Option(metavar="1|4|8", help="Orientations at which a release looks.")
-    ] = 8,
-    report_on: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--report-on",
-            metavar="DIR|CSV",
-            help="Also measure a release on these images alone: a folder, or a list of ids.",
-        ),
-    ] = None,
-    vectors: Annotated[
-        bool, typer.Option("--vectors", help="Write test vectors of a release instead.")
-    ] = False,
-    release: Annotated[
-        Path | None,
-        typer.Option("--release", metavar="DIR", help="With --vectors: else the package's."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Export trained networks to ONNX.
-
-    Each becomes NAME.onnx and its card NAME.json; answers are compared with torch's. With --folds
-    they become a release that dermfuse analyze takes: fused, calibrated, with operating points,
-    measured by the networks that were trained in folds. With --vectors no network is exported:
-    input pixels and what every stage of an analysis makes of them are written as JSON.
-    """
-    if vectors:
-        _write_vectors(out, release, runs=runs, json=json)
-        return
-    if not runs or not data or release:
-        raise ConfigError(
-            f"dermfuse export {'with --release' if release else 'without RUN or --data'}",
-            expected="RUN... --data DIR --out DIR, or --vectors --out DIR [--release DIR]",
-        )
-    require_export_extra("dermfuse export")
-    if folds:
-        from dermfuse.imaging.symmetries import check_looks
-        from dermfuse.publishing.release import ReleaseRequest
-
-        request = ReleaseRequest(
-            runs=runs,
-            folds=folds,
-            data=data,
-            out=out,
-            name=name,
-            precision=precision.value,
-            looks=check_looks(looks),
-            report_on=report_on or (),
-        )
-        _export_release(request, json=json)
-        return
-    from dermfuse.publishing.export import export_runs
-
-    with progress("Exporting") as advance:
-        report = export_runs(
-            runs, data=data, out=out, int8=int8, calibration=calibration, progress=advance
-        )
-    if json:
-        say_json(report.to_dict())
-        return
-    rows = []
-    for network in report.networks:
-        card = network.card
-        measured = {} if card.measured is None else card.measured.metrics[card.precision]
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        size, speed = f"{card.bytes / 1e6:.2f}", f"{network.speed:.2f}"
-        rows.append(
-            (card.name, card.precision, size, f"{network.milliseconds:.1f}", speed, metrics)
-        )
-    columns = ("network", "precision", "MB", "ms", "speed", "validation")
-    say_table(columns, rows)
-    say("ms: one image, one thread, this machine; speed: beside float32.")
-    say(f"{len(rows)} networks with their cards lie in {out}.")
-    say_notice()
-
-
-def _write_vectors(out: Path, release: Path | None, *, runs: list[Path] | None, json: bool) -> None:
-    if runs:
-        raise ConfigError(f"RUN {runs[0]} with --vectors", expected="one of them")
-    from dermfuse.web.vectors import write_vectors
-
-    path, images = write_vectors(out, release=release)
-    if json:
-        say_json({"path": str(path), "images": images})
-        return
-    say(f"{images} images and what each stage makes of them lie in {path}.")
-    say_notice()
-
-
-def _export_release(request: "ReleaseRequest", *, json: bool) -> None:
-    from dermfuse.publishing.release import build_release
-
-    release = build_release(request, stage=announce_stage)
-    if json:
-        say_json(release.to_dict())
-        return
-    show_release(release, request.out)
-
-
-_BLOCK = "release"
-
-
-def card(
-    *,
-    release: ReleaseFolder = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="A dataset folder it was trained on, to count images and skin tones, repeatable; "
-            "or the JSON of an earlier card.",
-        ),
-    ] = None,
-    stress: Annotated[
-        Path | None,
-        typer.Option("--stress", metavar="FILE", help="The stress.json of: dermfuse stress."),
-    ] = None,
-    bench: Annotated[
-        Path | None,
-        typer.Option("--bench", metavar="FILE", help="The JSON of: python -m benchmarks analyze."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="A .md file; its content as .json beside it."),
-    ] = None,
-    summary: Pages = None,
-    json: Json = False,
-) -> None:
-    """Write the model card of a release: every number from a file, the rest "not measured".
-
-    Without --out it is printed.
-    """
-    from dermfuse.publishing.card import (
-        CardSources,
-        gather_card,
-        render_card,
-        render_summary,
-        write_card_page,
-    )
-    from dermfuse.report.page import replace_block
-
-    if out and out.suffix.lower() != ".md":
-        raise ConfigError(f"--out is {out}", expected="the name of a .md file")
-    sources = CardSources(release=release, data=data or None, stress=stress, bench=bench)
-    with progress("Reading") as advance:
-        content = gather_card(sources, progress=advance)
-    beside = write_card_page(content, out) if out else None
-    for page in summary or ():
-        replace_block(page, _BLOCK, render_summary(content))
-    if json:
-        say_json(content.to_dict())
-    elif beside:
-        say(f"The card lies in {out}, what it was made from in {beside}.")
-        say_notice()
-    elif summary:
-        say(f"The table stands in {', '.join(map(str, summary))}.")
-        say_notice()
-    else:
-        say(render_card(content).rstrip())

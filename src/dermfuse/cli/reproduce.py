@@ -1,11 +1,7 @@
-"""``dermfuse reproduce``: the whole paper, ours beside theirs.
+"""``dermfuse reproduce``: the whole paper, ours beside theirs; and how trainings are watched.
 
 exit    3 where a run failed, the deadline left some, or a row could not be measured, and the rest
         were reported
-
-Trainings side by side: the options of their queue, and how far they are, as they go.
-
-That is a table on a terminal and lines elsewhere.
 """
 
 import sys
@@ -21,27 +17,36 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from typer import Option
 
 from dermfuse.cli.console import (
+    SOME_FAILED,
     announce_stage,
+    finish,
     on_terminal,
     progress,
-    require_figures_extra,
-    require_train_extra,
+    require_extra,
     say,
-    say_json,
-    say_notice,
     say_progress,
     say_table,
 )
-from dermfuse.cli.options import Deadline, Imagenet, Jobs, Json, MaybeData, ResumedOut
+from dermfuse.cli.options import (
+    Deadline,
+    DryRun,
+    Imagenet,
+    Jobs,
+    Json,
+    MaybeData,
+    Pages,
+    ResumedOut,
+    split_names,
+)
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from dermfuse.jobs.queue import Queue
     from dermfuse.jobs.trainings import RunProgress
     from dermfuse.reproduction.outcome import Outcome
-    from dermfuse.reproduction.reproduce import Draw
 
 Watch = Callable[["Sequence[RunProgress]"], None]
 
@@ -49,41 +54,171 @@ _MOST_ROWS = 20
 _ORDER = ("running", "failed", "waiting", "trained", "reused")
 
 
+def reproduce(
+    *,
+    out: ResumedOut,
+    data: MaybeData = None,
+    imagenet: Imagenet = None,
+    tables: Annotated[
+        str | None,
+        Option(
+            metavar="III,V,...", help="Of III to XI, leakage and beyond; all of them if left out."
+        ),
+    ] = None,
+    seeds: Annotated[int, Option(help="How often each row is trained.")] = 1,
+    folds: Annotated[
+        int | None,
+        Option(
+            help="Of the cross-validation, 0 for a hold-out split; 5 unless the test set has truth."
+        ),
+    ] = None,
+    mask_folds: Annotated[
+        int | None,
+        Option(help="The same for the networks that only outline; as --folds if left out."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        Option(
+            metavar="PRESET,...",
+            help="Train these alone, patterns like dc-* too; report whatever is finished.",
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    deadline: Deadline = None,
+    minimum_learning_rate: Annotated[
+        float, Option(help="End a run under the plateau rule once its rate is below this.")
+    ] = 0.0,
+    assignments: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="[PRESET:]TABLE.KEY=VALUE",
+            help="Change a setting of all presets, of one, or of those that a pattern like u-* "
+            "fits; may be repeated.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    report_only: Annotated[
+        bool, Option("--report-only", help="Train nothing; report what is finished.")
+    ] = False,
+    blind: Annotated[
+        bool, Option(help="Predict the test split for scoring elsewhere where it has no truth.")
+    ] = True,
+    figures: Annotated[
+        bool, Option(help="Draw Figs. 8 to 14 from the runs into the report.")
+    ] = True,
+    render: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Write the report of a reproduction.json into a new folder; train nothing.",
+        ),
+    ] = None,
+    summary: Pages = None,
+    json: Json = False,
+) -> None:
+    """Train and evaluate all that Tables III to XI need.
+
+    The longest runs begin first. Finished runs in OUT are reused and interrupted ones continued. A
+    run that fails is reported, the rest are trained, and the exit status is 3.
+    """
+    if render is not None:
+        if data:
+            raise ConfigError("--render and --data are given", expected="one of them")
+        from dermfuse.reproduction.page import render_outcome
+
+        _finish(*render_outcome(render, out), summary=summary or (), json=json)
+        return
+    if not data:
+        raise ConfigError(
+            "neither --data nor --render is given",
+            expected="a dataset folder, or the reproduction.json of a report",
+            action="Give one of them",
+        )
+    require_extra("train", "dermfuse reproduce")
+    if figures:
+        require_extra("figures", "dermfuse reproduce without --no-figures")
+    from dermfuse.jobs.trainings import parse_jobs
+    from dermfuse.reproduction.plan import CHOICES
+    from dermfuse.reproduction.reproduce import Request, estimate, plan_request
+    from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
+
+    request = Request(
+        data=data,
+        out=out,
+        imagenet=imagenet,
+        tables=split_names(tables) or CHOICES,
+        seeds=seeds,
+        folds=folds,
+        mask_folds=mask_folds,
+        only=split_names(only or None),
+        overrides=tuple(assignments or ()),
+        jobs=parse_jobs(jobs),
+        minutes=deadline,
+        minimum_learning_rate=minimum_learning_rate,
+        blind=blind,
+    )
+    if dry_run:
+        with progress("Timing steps of each network") as advance:
+            plan = plan_request(request)
+            plan = replace(plan, runs=plan.runs_to_train(request.only))
+            queue = estimate(plan, request, progress=advance)
+        finish(queue.to_dict(), lambda: show_queue(queue), json=json)
+        return
+    draw = None
+    if figures:
+        from dermfuse.figures.gather import draw_figures
+
+        draw = partial(draw_figures, data=data)
+    with watch_trainings() as watch:
+        report = reproduce_paper(
+            request,
+            watch=watch,
+            stage=announce_stage,
+            draw=draw,
+            report_only=report_only,
+        )
+    _finish(report.outcome, report.page, summary=summary or (), left=report.left, json=json)
+    if report.failed or report.left or report.outcome.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
 @contextmanager
-def watch_live(jobs: int | None = None) -> Iterator[Watch]:
-    """Yields a callback that redraws a table of the runs on standard error.
+def watch_trainings(jobs: int | None = None) -> Iterator[Watch]:
+    """Yields a callback that shows on standard error how far trainings are.
+
+    On a terminal it redraws a table; elsewhere it writes a line for every epoch and every run that
+    ends.
 
     Args:
-        jobs: Trainings side by side, for the time that is left; None for those that are going.
+        jobs: Trainings side by side, for the time that is left; None for those that run now.
     """
+    if not on_terminal():
+        yield partial(_say_changes, {}, jobs=jobs)
+        return
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield lambda runs: live.update(draw_overview(runs, jobs=jobs))
 
 
-@contextmanager
-def watch_lines(jobs: int | None = None) -> Iterator[Watch]:
-    """Yields a callback that writes a line for every epoch that ends and every run that does."""
-    last: dict[str, tuple[str, int]] = {}
-
-    def watch(runs: "Sequence[RunProgress]") -> None:
-        for run in runs:
-            now = run.state, run.epoch
-            if run.state != "waiting" and last.get(run.name) != now:
-                left = _left(runs, jobs)
-                say_progress(f"{say_run(run)}{f'; all: {left}' if left else ''}")
-                sys.stderr.flush()
-            last[run.name] = now
-
-    yield watch
-
-
-def say_run(run: "RunProgress") -> str:
-    """Returns one run in a line."""
-    parts = [f"{run.name}: {run.state}", f"epoch {run.epoch} of {run.epochs}"]
-    parts += [f"{run.seconds_per_epoch:.1f} s an epoch"] if run.seconds_per_epoch else []
-    parts += [f"{_duration(run.seconds_left)} left"] if run.seconds_left else []
-    return ", ".join(parts) + (f": {run.error}" if run.error else "")
+def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int | None) -> Table:
+    """Returns the table: what goes first, then what failed, what waits and what is done."""
+    done = sum(run.is_over for run in runs)
+    left = _left(runs, jobs)
+    table = Table(
+        title=f"{done} of {len(runs)} runs{f', {left}' if left else ''}", title_justify="left"
+    )
+    for name in ("run", "state", "epoch", "s / epoch", "left"):
+        table.add_column(name, justify="left" if name in ("run", "state") else "right")
+    ordered = sorted(runs, key=lambda run: _ORDER.index(run.state))
+    for run in ordered[:_MOST_ROWS]:
+        rate = f"{run.seconds_per_epoch:.1f}" if run.seconds_per_epoch else ""
+        time = _duration(run.seconds_left)
+        cells = (run.name, run.error or run.state, f"{run.epoch}/{run.epochs}", rate, time)
+        table.add_row(*(Text(cell) for cell in cells))
+    if len(ordered) > _MOST_ROWS:
+        table.add_row(Text(f"and {len(ordered) - _MOST_ROWS} more"))
+    return table
 
 
 def say_left(runs: "Sequence[RunProgress]") -> None:
@@ -118,182 +253,6 @@ def show_queue(queue: "Queue", *, head: str = "") -> None:
         f"{head}{len(rows)} runs: about {time} of training{side}, "
         f"{queue.disk_mb / 1000:.1f} GB. Nothing was written."
     )
-    say_notice()
-
-
-def draw_overview(runs: "Sequence[RunProgress]", *, jobs: int | None) -> Table:
-    """Returns the table: what goes first, then what failed, what waits and what is done."""
-    done = sum(run.is_over for run in runs)
-    left = _left(runs, jobs)
-    table = Table(
-        title=f"{done} of {len(runs)} runs{f', {left}' if left else ''}", title_justify="left"
-    )
-    for name in ("run", "state", "epoch", "s / epoch", "left"):
-        table.add_column(name, justify="left" if name in ("run", "state") else "right")
-    ordered = sorted(runs, key=lambda run: _ORDER.index(run.state))
-    for run in ordered[:_MOST_ROWS]:
-        rate = f"{run.seconds_per_epoch:.1f}" if run.seconds_per_epoch else ""
-        time_left = "" if run.seconds_left is None else _duration(run.seconds_left)
-        cells = (run.name, run.error or run.state, f"{run.epoch}/{run.epochs}", rate, time_left)
-        table.add_row(*(Text(cell) for cell in cells))
-    if len(ordered) > _MOST_ROWS:
-        table.add_row(Text(f"and {len(ordered) - _MOST_ROWS} more"))
-    return table
-
-
-def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
-    from dermfuse.jobs.trainings import seconds_left
-
-    going = sum(run.state == "running" for run in runs)
-    seconds = seconds_left(runs, jobs=jobs or max(going, 1))
-    return "" if not seconds else f"{_duration(seconds)} left"
-
-
-def _duration(seconds: float) -> str:
-    from dermfuse.jobs.trainings import duration_in_words
-
-    return duration_in_words(seconds)
-
-
-SOME_FAILED = 3
-
-
-def reproduce(
-    *,
-    out: ResumedOut,
-    data: MaybeData = None,
-    imagenet: Imagenet = None,
-    tables: Annotated[
-        str | None,
-        typer.Option(
-            metavar="III,V,...", help="Of III to XI, leakage and beyond; all of them if left out."
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="How often each row is trained.")] = 1,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            help="Of the cross-validation, 0 for a hold-out split; 5 unless the test set has truth."
-        ),
-    ] = None,
-    mask_folds: Annotated[
-        int | None,
-        typer.Option(help="The same for the networks that only outline; as --folds if left out."),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRESET,...",
-            help="Train these alone, patterns like dc-* too; report whatever is finished.",
-        ),
-    ] = None,
-    jobs: Jobs = None,
-    deadline: Deadline = None,
-    minimum_learning_rate: Annotated[
-        float,
-        typer.Option(help="End a run under the plateau rule once its rate is below this."),
-    ] = 0.0,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="[PRESET:]TABLE.KEY=VALUE",
-            help="Change a setting of all presets, of one, or of those that a pattern like u-* "
-            "fits; may be repeated.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, how long, how large.")
-    ] = False,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
-    ] = False,
-    blind: Annotated[
-        bool,
-        typer.Option(help="Predict the test split for scoring elsewhere where it has no truth."),
-    ] = True,
-    figures: Annotated[
-        bool, typer.Option(help="Draw Figs. 8 to 14 from the runs into the report.")
-    ] = True,
-    render: Annotated[
-        Path | None,
-        typer.Option(
-            "--render",
-            metavar="FILE",
-            help="Write the report of a reproduction.json into a new folder; train nothing.",
-        ),
-    ] = None,
-    summary: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--summary",
-            metavar="PAGE",
-            help="Also put the summary between <!-- paper:begin --> and <!-- paper:end -->.",
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Train and evaluate all that Tables III to XI need.
-
-    The longest runs begin first. Finished runs in OUT are reused and interrupted ones continued. A
-    run that fails is reported, the rest are trained, and the exit status is 3.
-    """
-    if render is not None:
-        if data:
-            raise ConfigError("--render and --data are given", expected="one of them")
-        from dermfuse.reproduction.page import render_outcome
-
-        _finish(*render_outcome(render, out), summary=summary or (), json=json)
-        return
-    if not data:
-        raise ConfigError(
-            "neither --data nor --render is given",
-            expected="a dataset folder, or the reproduction.json of a report",
-            action="Give one of them",
-        )
-    require_train_extra("dermfuse reproduce")
-    if figures:
-        require_figures_extra("dermfuse reproduce without --no-figures")
-    from dermfuse.jobs.trainings import parse_jobs
-    from dermfuse.reproduction.plan import CHOICES
-    from dermfuse.reproduction.reproduce import Request, plan_request
-    from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
-
-    request = Request(
-        data=data,
-        out=out,
-        imagenet=imagenet,
-        tables=CHOICES if tables is None else _names(tables),
-        seeds=seeds,
-        folds=folds,
-        mask_folds=mask_folds,
-        only=_names(only) if only else (),
-        overrides=tuple(assignments or ()),
-        jobs=parse_jobs(jobs),
-        minutes=deadline,
-        minimum_learning_rate=minimum_learning_rate,
-        blind=blind,
-    )
-    if dry_run:
-        from dermfuse.reproduction.reproduce import estimate
-
-        with progress("Timing steps of each network") as advance:
-            plan = plan_request(request)
-            plan = replace(plan, runs=plan.runs_to_train(request.only))
-            queue = estimate(plan, request, progress=advance)
-        say_json(queue.to_dict()) if json else show_queue(queue)
-        return
-    with (watch_live if on_terminal() else watch_lines)() as watch:
-        report = reproduce_paper(
-            request,
-            watch=watch,
-            stage=announce_stage,
-            draw=_artist(data) if figures else None,
-            report_only=report_only,
-        )
-    _finish(report.outcome, report.page, summary=summary or (), left=report.left, json=json)
-    if report.failed or report.left or report.outcome.failures:
-        raise typer.Exit(SOME_FAILED)
 
 
 def _finish(
@@ -309,17 +268,7 @@ def _finish(
 
     for place in summary:
         replace_block(place, "paper", render_block(outcome))
-    say_json(outcome.to_dict()) if json else _show_report(outcome, page, left)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def _artist(data: list[Path]) -> "Draw":
-    from dermfuse.figures.gather import draw_figures
-
-    return partial(draw_figures, data=data)
+    finish(outcome.to_dict(), lambda: _show_report(outcome, page, left), json=json)
 
 
 def _show_report(outcome: "Outcome", page: Path, left: "Sequence[RunProgress]") -> None:
@@ -339,4 +288,38 @@ def _show_report(outcome: "Outcome", page: Path, left: "Sequence[RunProgress]") 
         say(f"{what}: {why}")
     say_left(left)
     say(f"Open in a browser: {page}")
-    say_notice()
+
+
+def _say_changes(
+    last: dict[str, tuple[str, int]], runs: "Sequence[RunProgress]", *, jobs: int | None
+) -> None:
+    """Writes a line for each run that is not as it was last time."""
+    for run in runs:
+        now = run.state, run.epoch
+        if run.state != "waiting" and last.get(run.name) != now:
+            left = _left(runs, jobs)
+            say_progress(f"{_describe(run)}{f'; all: {left}' if left else ''}")
+            sys.stderr.flush()
+        last[run.name] = now
+
+
+def _describe(run: "RunProgress") -> str:
+    """Returns one run in a line."""
+    parts = [f"{run.name}: {run.state}", f"epoch {run.epoch} of {run.epochs}"]
+    parts += [f"{run.seconds_per_epoch:.1f} s an epoch"] if run.seconds_per_epoch else []
+    parts += [f"{_duration(run.seconds_left)} left"] if run.seconds_left else []
+    return ", ".join(parts) + (f": {run.error}" if run.error else "")
+
+
+def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
+    from dermfuse.jobs.trainings import seconds_left
+
+    going = sum(run.state == "running" for run in runs)
+    seconds = seconds_left(runs, jobs=jobs or max(going, 1))
+    return f"{_duration(seconds)} left" if seconds else ""
+
+
+def _duration(seconds: float | None) -> str:
+    from dermfuse.jobs.trainings import duration_in_words
+
+    return "" if seconds is None else duration_in_words(seconds)

@@ -1,29 +1,32 @@
-"""``dermfuse fuse, evaluate, compare``: the commands on predictions folders.
+"""The commands on predictions folders and on results of analyze, and the figures of both.
 
-``dermfuse join, average``: many predictions folders as one.
-
-``dermfuse submit, convert, tabulate, ablate``: what leaves the machine that trained.
-
-``dermfuse figures``: the paper's figures, drawn from one's own runs and predictions.
+``evaluate`` and ``compare`` measure; ``fuse``, ``join`` and ``average`` make one folder of several;
+``submit`` and ``convert`` pack what leaves the machine; ``tabulate``, ``ablate`` and ``figures``
+make tables and pictures.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from dermfuse.cli.console import (
-    progress,
-    require_figures_extra,
-    require_train_extra,
-    say,
-    say_json,
-    say_notice,
-    say_table,
+from dermfuse.cli.console import finish, progress, require_extra, say, say_notice, say_table
+from dermfuse.cli.options import (
+    Data,
+    Draws,
+    FolderA,
+    FolderB,
+    Folders,
+    Json,
+    MaybeData,
+    Out,
+    Partial,
+    Seed,
+    Truth,
+    Tta,
 )
-from dermfuse.cli.options import Data, Draws, Folders, Json, Out, Partial, Seed, Truth, Tta
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE, RunFolder, require_free
+from dermfuse.folders import RunFolder, require_free
 from dermfuse.records import estimate_cells
 
 if TYPE_CHECKING:
@@ -32,24 +35,22 @@ if TYPE_CHECKING:
     from dermfuse.predictions.folder import SubmissionReport
     from dermfuse.predictions.fusion import EnsembleReport, FitOn
 
-_SHOWN_IDS = 5
-
 
 def fuse(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A predictions folder.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same images.")],
+    a: FolderA,
+    b: FolderB,
     *,
     out: Out,
-    weight: Annotated[float | None, typer.Option(help="Weight of A, from 0 to 1.")] = None,
+    weight: Annotated[float | None, Option(help="Weight of A, from 0 to 1.")] = None,
     fit_a: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A's predictions of its validation images.")
+        Path | None, Option(metavar="DIR", help="A's predictions of its validation images.")
     ] = None,
     fit_b: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="B's predictions of the same images.")
+        Path | None, Option(metavar="DIR", help="B's predictions of the same images.")
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
+        Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
     ] = None,
 ) -> None:
     """Average two predictions folders.
@@ -75,7 +76,7 @@ def fuse(
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="DIR", help="A predictions folder.")],
+    predictions: Annotated[Path, Argument(metavar="DIR", help="A predictions folder.")],
     *,
     truth: Truth,
     json: Json = False,
@@ -83,7 +84,7 @@ def evaluate(
     seed: Seed = 0,
     threshold: Annotated[
         float | None,
-        typer.Option(help="A score above it is malignant; else what the predictions name, or 0.5."),
+        Option(help="A score above it is malignant; else what the predictions name, or 0.5."),
     ] = None,
     partial: Partial = False,
 ) -> None:
@@ -102,16 +103,12 @@ def evaluate(
             threshold=threshold,
             allow_partial=partial,
         )
-    if json:
-        say_json(report.to_dict())
-        return
-    _show_evaluation(report)
-    say_notice()
+    finish(report.to_dict(), lambda: _show_evaluation(report), json=json)
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A predictions folder.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same images.")],
+    a: FolderA,
+    b: FolderB,
     *,
     truth: Truth,
     json: Json = False,
@@ -127,11 +124,165 @@ def compare(
 
     with progress("Comparing"):
         report = compare_folders(a, b, truth, draws=draws, seed=seed, allow_partial=partial)
-    if json:
-        say_json(report.to_dict())
-        return
-    _show_comparison(report)
+    finish(report.to_dict(), lambda: _show_comparison(report), json=json)
+
+
+def join(folders: Folders, *, out: Out, json: Json = False) -> None:
+    """Join predictions of different images.
+
+    Those of every fold of a cross-validation predict each image once, out of fold.
+    """
+    from dermfuse.predictions.fusion import join as join_folders
+
+    with progress("Joining"):
+        report = join_folders(folders, out)
+    _show(report, out, json=json)
+
+
+def average(folders: Folders, *, out: Out, json: Json = False) -> None:
+    """Average predictions of the same images.
+
+    The unweighted mean of several folds, seeds or networks; masks need probability maps.
+    """
+    from dermfuse.predictions.fusion import average as average_folders
+
+    with progress("Averaging"):
+        report = average_folders(folders, out)
+    _show(report, out, json=json)
+
+
+def submit(
+    run: Annotated[Path, Argument(metavar="RUN", help="A finished run, or results of analyze.")],
+    *,
+    data: MaybeData = None,
+    out: Out,
+    tta: Tta = False,
+    json: Json = False,
+) -> None:
+    """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
+    report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
+    sentence = f"{report.images} images ({report.task}), {report.size_mb} MB, lie in {out}."
+    finish(report.to_dict(), lambda: say(sentence), json=json)
+
+
+def convert(
+    results: Annotated[Path, Argument(metavar="RESULTS", help="What analyze wrote.")],
+    *,
+    out: Out,
+) -> None:
+    """Turn results of analyze into predictions, for evaluate, compare and fuse."""
+    from dermfuse.analysis.conversion import convert_results
+
+    manifest = convert_results(results, out)
+    say(f"Predictions ({manifest.task}; {manifest.source}) lie in {out}.")
+    if manifest.withheld:
+        say(
+            f"{len(manifest.withheld)} images were withheld and have none; evaluate counts the "
+            "malignant ones as missed in a second sensitivity, the other commands refuse them"
+        )
     say_notice()
+
+
+def tabulate(
+    predictions: Annotated[
+        list[Path], Argument(metavar="DIR...", help="Predictions folders, a row each.")
+    ],
+    *,
+    truth: Truth,
+    write: Annotated[
+        list[Path] | None,
+        Option(metavar="PAGE", help="Replace the table in this page; repeatable."),
+    ] = None,
+    draws: Draws = 2000,
+    json: Json = False,
+) -> None:
+    """Print a Markdown table of measured numbers, or write it into pages."""
+    from dermfuse.evaluation.tables import BLOCK, measure, render_tables
+    from dermfuse.report.page import replace_block
+
+    with progress("Evaluating"):
+        reports = measure(predictions, truth=truth, draws=draws)
+    tables = render_tables(reports)
+    for page in write or ():
+        replace_block(page, BLOCK, tables)
+    finish({"results": [each.to_dict() for each in reports]}, lambda: say(tables), json=json)
+
+
+def ablate(
+    steps: Annotated[
+        list[str], Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first.")
+    ],
+    *,
+    truth: Annotated[Path, Option(metavar="DIR", help="Labels and masks.")],
+    within: Annotated[
+        Path | None, Option(metavar="DIR", help="Only images that this folder knows, too.")
+    ] = None,
+    write: Annotated[
+        Path | None, Option(metavar="PAGE", help="Replace the table in this page.")
+    ] = None,
+    block: Annotated[str, Option(help="Which table of the page.")] = "ablation",
+    draws: Draws = 2000,
+    json: Json = False,
+) -> None:
+    """Print what each step of a recipe gains over the one before, on the same images."""
+    from dermfuse.evaluation.tables import measure_steps, render_ablation
+    from dermfuse.report.page import replace_block
+
+    named = [_named_folder(step) for step in steps]
+    with progress("Comparing"):
+        found = measure_steps(named, truth, within=within, draws=draws)
+    table = render_ablation(found)
+    if write:
+        replace_block(write, block, table)
+    finish(found.to_dict(), lambda: say(table), json=json)
+
+
+def figures(
+    folders: Annotated[
+        list[Path], Argument(metavar="RUN...", help="Run folders and predictions folders.")
+    ],
+    *,
+    data: Data,
+    out: Out,
+    draws: Draws = 2000,
+    seed: Annotated[int, Option(help="Of the bootstrap and of t-SNE.")] = 0,
+    paper: Annotated[bool, Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")] = False,
+    webp: Annotated[
+        bool, Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Draw the paper's Figs. 8 to 14 and diagnostic plots.
+
+    Run folders give training curves, activation maps and t-SNE; predictions folders the rest.
+    What cannot be drawn from them is listed, with the reason.
+    """
+    require_extra("figures", "dermfuse figures")
+    from dermfuse.figures.gather import draw_figures, write_figures
+
+    require_free(out, what="figures")
+    runs = [folder for folder in folders if RunFolder(folder).is_run]
+    predictions = [folder for folder in folders if folder not in runs]
+    not_drawn: list[tuple[str, str]] = []
+    with progress("Drawing"):
+        pictures = draw_figures(
+            runs,
+            predictions,
+            data=data,
+            draws=draws,
+            seed=seed,
+            paper=paper,
+            skipped=lambda figure, why: not_drawn.append((figure, why)),
+        )
+    record = write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
+
+    def show() -> None:
+        for each in record["figures"]:
+            say(f"{out / each['file']}  {each['title']}")
+        for figure, why in not_drawn:
+            say(f"{figure} is not drawn: {why}")
+
+    finish(record, show, json=json)
 
 
 def _fit_on(fit_a: Path | None, fit_b: Path | None, truth: list[Path] | None) -> "FitOn | None":
@@ -171,10 +322,6 @@ def _show_evaluation(report: "EvaluationReport") -> None:
     say(f"Intervals: 95 %, {report.draws} bootstrap draws, seed {report.seed}.")
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole} ({100 * part / whole:.1f} %)" if whole else "0 of 0"
-
-
 def _show_estimates(rows: "list[Row]") -> None:
     cells = [(name, *estimate_cells(estimate)) for name, estimate in rows]
     say_table(("metric", "value", "95 % interval"), cells)
@@ -204,85 +351,31 @@ def _show_comparison(report: "ComparisonReport") -> None:
 
 
 def _say_coverage(coverage: "Coverage") -> None:
+    from dermfuse.data.isic2016 import name_some
+
     for what, ids in (
         ("without a prediction", coverage.missing),
         ("without a truth, left out", coverage.without_truth),
         ("withheld", coverage.withheld),
     ):
         if ids:
-            more = " ..." if len(ids) > _SHOWN_IDS else ""
-            say(f"{len(ids)} images {what}: {', '.join(ids[:_SHOWN_IDS])}{more}")
+            say(f"{len(ids)} images {what}: {name_some(ids)}")
 
 
-def join(
-    folders: Folders,
-    *,
-    out: Out,
-    json: Json = False,
-) -> None:
-    """Join predictions of different images.
-
-    Those of every fold of a cross-validation predict each image once, out of fold.
-    """
-    from dermfuse.predictions.fusion import join as join_folders
-
-    with progress("Joining"):
-        report = join_folders(folders, out)
-    _show(report, out, json=json)
-
-
-def average(
-    folders: Folders,
-    *,
-    out: Out,
-    json: Json = False,
-) -> None:
-    """Average predictions of the same images.
-
-    The unweighted mean of several folds, seeds or networks; masks need probability maps.
-    """
-    from dermfuse.predictions.fusion import average as average_folders
-
-    with progress("Averaging"):
-        report = average_folders(folders, out)
-    _show(report, out, json=json)
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({100 * part / whole:.1f} %)" if whole else "0 of 0"
 
 
 def _show(report: "EnsembleReport", out: Path, *, json: bool) -> None:
-    if json:
-        say_json({**report.to_dict(), "out": str(out)})
-        return
-    say(
+    sentence = (
         f"{report.image_count} predictions ({report.task}) from {report.folder_count} folders "
         f"lie in {out}."
     )
-    say_notice()
-
-
-def submit(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A finished run, or results of analyze.")
-    ],
-    *,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", metavar="DIR", help="A dataset folder, for a run; repeatable."),
-    ] = None,
-    out: Out,
-    tta: Tta = False,
-    json: Json = False,
-) -> None:
-    """Pack predictions for scoring elsewhere: a run's of the test split, or analyze's results."""
-    report = _submit_run(run, data, out, tta=tta) if data else _pack_results(run, out)
-    if json:
-        say_json(report.to_dict())
-        return
-    say(f"{report.images} images ({report.task}), {report.size_mb} MB, lie in {out}.")
-    say_notice()
+    finish({**report.to_dict(), "out": str(out)}, lambda: say(sentence), json=json)
 
 
 def _submit_run(run: Path, data: list[Path], out: Path, *, tta: bool) -> "SubmissionReport":
-    require_train_extra("dermfuse submit")
+    require_extra("train", "dermfuse submit")
     from dermfuse.training.prediction import submit as submit_run
 
     with progress("Predicting") as advance:
@@ -295,91 +388,10 @@ def _pack_results(results: Path, out: Path) -> "SubmissionReport":
     if RunFolder(results).is_run:
         raise ConfigError(
             f"{results} is a run, and no dataset is given",
-            expected="the dataset whose test images it shall predict",
+            expected="the dataset whose test images it predicts",
             action="Add --data DIR",
         )
     return pack_results(results, out)
-
-
-def convert(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What analyze wrote.")],
-    *,
-    out: Out,
-) -> None:
-    """Turn results of analyze into predictions, for evaluate, compare and fuse."""
-    from dermfuse.analysis.conversion import convert_results
-
-    manifest = convert_results(results, out)
-    say(f"Predictions ({manifest.task}; {manifest.source}) lie in {out}.")
-    if manifest.withheld:
-        say(
-            f"{len(manifest.withheld)} images were withheld and have none; evaluate counts the "
-            "malignant ones as missed in a second sensitivity, the other commands refuse them"
-        )
-    say_notice()
-
-
-def tabulate(
-    predictions: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Predictions folders, a row each.")
-    ],
-    *,
-    truth: Truth,
-    write: Annotated[
-        list[Path] | None,
-        typer.Option("--write", metavar="PAGE", help="Replace the table in this page; repeatable."),
-    ] = None,
-    draws: Draws = 2000,
-    json: Json = False,
-) -> None:
-    """Print a Markdown table of measured numbers, or write it into pages."""
-    from dermfuse.evaluation.tables import BLOCK, measure, render_tables
-    from dermfuse.report.page import replace_block
-
-    with progress("Evaluating"):
-        reports = measure(predictions, truth=truth, draws=draws)
-    tables = render_tables(reports)
-    for page in write or ():
-        replace_block(page, BLOCK, tables)
-    if json:
-        say_json({"results": [each.to_dict() for each in reports], "notice": NOTICE})
-        return
-    say(tables)
-    say_notice()
-
-
-def ablate(
-    steps: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first."),
-    ],
-    *,
-    truth: Annotated[Path, typer.Option("--truth", metavar="DIR", help="Labels and masks.")],
-    within: Annotated[
-        Path | None,
-        typer.Option("--within", metavar="DIR", help="Only images that this folder knows, too."),
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option("--write", metavar="PAGE", help="Replace the table in this page.")
-    ] = None,
-    block: Annotated[str, typer.Option(help="Which table of the page.")] = "ablation",
-    draws: Draws = 2000,
-    json: Json = False,
-) -> None:
-    """Print what each step of a recipe gains over the one before, on the same images."""
-    from dermfuse.evaluation.tables import measure_steps, render_ablation
-    from dermfuse.report.page import replace_block
-
-    named = [_named_folder(step) for step in steps]
-    with progress("Comparing"):
-        found = measure_steps(named, truth, within=within, draws=draws)
-    if write:
-        replace_block(write, block, render_ablation(found))
-    if json:
-        say_json(found.to_dict())
-        return
-    say(render_ablation(found))
-    say_notice()
 
 
 def _named_folder(step: str) -> tuple[str, Path]:
@@ -387,53 +399,3 @@ def _named_folder(step: str) -> tuple[str, Path]:
     if not (name and equals and folder):
         raise ConfigError(f'"{step}" names no step', expected="NAME=DIR, DIR a predictions folder")
     return name, Path(folder)
-
-
-def figures(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders and predictions folders.")
-    ],
-    *,
-    data: Data,
-    out: Out,
-    draws: Draws = 2000,
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and of t-SNE.")] = 0,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="Draw the paper's Figs. 8 to 14 alone.")
-    ] = False,
-    webp: Annotated[
-        bool, typer.Option("--webp", help="Write WebP, a fifth as large, in place of PNG.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Draw the paper's Figs. 8 to 14 and diagnostic plots.
-
-    Run folders give training curves, activation maps and t-SNE; predictions folders the rest.
-    What cannot be drawn from them is listed, with the reason.
-    """
-    require_figures_extra("dermfuse figures")
-    from dermfuse.figures.gather import draw_figures, write_figures
-
-    require_free(out, what="figures")
-    runs = [folder for folder in folders if RunFolder(folder).is_run]
-    predictions = [folder for folder in folders if folder not in runs]
-    not_drawn: list[tuple[str, str]] = []
-    with progress("Drawing"):
-        pictures = draw_figures(
-            runs,
-            predictions,
-            data=data,
-            draws=draws,
-            seed=seed,
-            paper=paper,
-            skipped=lambda figure, why: not_drawn.append((figure, why)),
-        )
-    said = write_figures(out, pictures, webp=webp, not_drawn=not_drawn)
-    if json:
-        say_json(said)
-        return
-    for each in said["figures"]:
-        say(f"{out / each['file']}  {each['title']}")
-    for figure, why in not_drawn:
-        say(f"{figure} is not drawn: {why}")
-    say_notice()

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
-from dermfuse.cli.console import progress, require_serve_extra, say, say_json, say_notice
-from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
+from dermfuse.cli.console import finish, progress, require_extra, say, say_notice
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, split_names
 from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -17,43 +18,38 @@ _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arriv
 
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65_535, help="0 for a free one.")] = 8000,
+    workers: Annotated[int, Option(min=1, help="Processes.")] = 1,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Images side by side in each process; else by cores.")
+        int | None, Option(min=1, help="Images side by side in each process; else by cores.")
     ] = None,
     release: ReleaseFolder = None,
     looks: Looks = None,
-    app: Annotated[
-        Path | None, typer.Option("--app", metavar="DIR", help="A built browser app, for /.")
-    ] = None,
+    app: Annotated[Path | None, Option(metavar="DIR", help="A built browser app, for /.")] = None,
     root_path: Annotated[
-        str, typer.Option(metavar="/PATH", help="Under which a proxy shows the server.")
+        str, Option(metavar="/PATH", help="Under which a proxy shows the server.")
     ] = "",
     trusted_proxies: Annotated[
-        str,
-        typer.Option(metavar="ADDRESS,...", help="Whose X-Forwarded-For and -Proto are believed."),
+        str, Option(metavar="ADDRESS,...", help="Whose X-Forwarded-For and -Proto are believed.")
     ] = "",
     token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ask for the token in it; or set DERMFUSE_TOKEN."),
+        Path | None, Option(metavar="FILE", help="Ask for the token in it; or set DERMFUSE_TOKEN.")
     ] = None,
-    max_mb: Annotated[float, typer.Option(help="Of one upload, in megabytes.")] = 25.0,
-    max_pixels: Annotated[int, typer.Option(help="Of one image.")] = MAX_PIXELS,
-    upload_seconds: Annotated[float, typer.Option(help="For an upload to arrive.")] = 30.0,
-    analysis_seconds: Annotated[float, typer.Option(help="For an answer, with waiting.")] = 30.0,
-    waiting: Annotated[int, typer.Option(min=0, help="Uploads that may wait, per process.")] = 32,
-    connections: Annotated[int, typer.Option(min=1, help="Open at a time, per process.")] = 1_000,
+    max_mb: Annotated[float, Option(help="Of one upload, in megabytes.")] = 25.0,
+    max_pixels: Annotated[int, Option(help="Of one image.")] = MAX_PIXELS,
+    upload_seconds: Annotated[float, Option(help="For an upload to arrive.")] = 30.0,
+    analysis_seconds: Annotated[float, Option(help="For an answer, with waiting.")] = 30.0,
+    waiting: Annotated[int, Option(min=0, help="Uploads that may wait, per process.")] = 32,
+    connections: Annotated[int, Option(min=1, help="Open at a time, per process.")] = 1_000,
 ) -> None:
     """Serve analyses over HTTP: POST /v1/analyze, /docs for the rest. Research only.
 
     No upload is stored. It ends on SIGTERM or Ctrl-C, after it has finished what it accepted.
     """
-    require_serve_extra("dermfuse serve")
+    require_extra("serve", "dermfuse serve")
     from dermfuse.server.protocol import serve as run_server
-    from dermfuse.server.routes import load_token
-    from dermfuse.server.settings import Limits, ServerSettings
+    from dermfuse.server.settings import Limits, ServerSettings, load_token
 
     upload_bytes = round(max_mb * 1_000_000)
     limits = Limits(
@@ -73,7 +69,7 @@ def serve(
         token=load_token(token_file, os.environ),
         app=app,
         root_path=root_path,
-        trusted_proxies=tuple(filter(None, map(str.strip, trusted_proxies.split(",")))),
+        trusted_proxies=tuple(filter(None, split_names(trusted_proxies))),
     )
 
     def announce(address: str) -> None:
@@ -98,8 +94,7 @@ def build(
     out: Out,
     release: ReleaseFolder = None,
     compiled: Annotated[
-        Path | None,
-        typer.Option("--compiled", metavar="DIR", help="What npm run build in web/ wrote."),
+        Path | None, Option(metavar="DIR", help="What npm run build in web/ wrote.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -111,12 +106,9 @@ def build(
 
     with progress("Building the app"):
         built = build_web(out, release=release, compiled=compiled)
-    if json:
-        say_json(built.to_dict())
-        return
-    size, heavy = built.bytes / 1e6, built.heavy_bytes / 1e6
-    say(
-        f"{built.files} files, {size:.1f} MB ({heavy:.1f} MB networks and WebAssembly): {built.out}"
+    sentences = (
+        f"{built.files} files, {built.bytes / 1e6:.1f} MB ({built.heavy_bytes / 1e6:.1f} MB "
+        f"networks and WebAssembly): {built.out}\n"
+        "Any web server can serve them; docs/browser.md says which headers let it use threads."
     )
-    say("Any web server can serve them; docs/browser.md says which headers let it use threads.")
-    say_notice()
+    finish(built.to_dict(), lambda: say(sentences), json=json)

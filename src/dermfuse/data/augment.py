@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.config import AugmentConfig
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 
 _DIHEDRAL = 8
 # How often a label-blind draw moves or recolours, and how often it degrades or hides.

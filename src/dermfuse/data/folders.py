@@ -30,6 +30,7 @@ from dermfuse.data.groups import GROUPS_NAME, GroupLine, find_unknown, join_grou
 from dermfuse.data.isic2016 import (
     SPLITS,
     Dataset,
+    Label,
     SplitFiles,
     SplitName,
     Totals,
@@ -44,7 +45,6 @@ from dermfuse.data.isic2016 import (
     locate_split,
     read_files,
 )
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError, ImageError
 from dermfuse.imaging.masks import has_mask_name, image_of_mask
 from dermfuse.imaging.preprocess import image_files, is_plain_file, read_image, squeeze

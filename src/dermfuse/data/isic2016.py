@@ -22,10 +22,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from dermfuse.data.labels import Label
 from dermfuse.errors import DataError
 from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
@@ -63,13 +63,22 @@ _PARTS = ("Part1", "Part3", "Part3B", "Part2", "Part2B")  # all hold the same ph
 _SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in SUFFIXES))
 _IMAGE_NAME = re.compile(rf"(ISIC_\d{{7}})({_SUFFIX})", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(ISIC_\d{{7}}){MASK_SUFFIX}({_SUFFIX})", re.IGNORECASE)
-_NUMBERS = {"0": Label.BENIGN, "0.0": Label.BENIGN, "1": Label.MALIGNANT, "1.0": Label.MALIGNANT}
-_WORDS = {"benign": Label.BENIGN, "malignant": Label.MALIGNANT}
-_LABELS = _WORDS | _NUMBERS
 _COLUMNS = (ID_COLUMN, "label")
 _IMAGE_ID = re.compile(r"isic_\d+", re.IGNORECASE)
 _IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _SHOWN_IDS = 5
+
+
+class Label(IntEnum):
+    """The class of a lesion, as the challenge numbers it."""
+
+    BENIGN = 0
+    MALIGNANT = 1
+
+
+_NUMBERS = {"0": Label.BENIGN, "0.0": Label.BENIGN, "1": Label.MALIGNANT, "1.0": Label.MALIGNANT}
+_WORDS = {"benign": Label.BENIGN, "malignant": Label.MALIGNANT}
+_LABELS = _WORDS | _NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,9 +491,10 @@ def read_labels(path: Path) -> tuple[dict[str, Label], tuple[DataError, ...]]:
     for line, row in rows:
         if fault := _find_fault(row, id_index, first_lines):
             found, expected = fault
-            where = f"{path}, line {line}"
+            is_twice = row[id_index] in first_lines
+            action = "Remove one of the two lines" if is_twice else "Correct the line"
             errors.append(
-                DataError(f"{where}: {found}", expected=expected, action="Correct the line")
+                DataError(f"{path}, line {line}: {found}", expected=expected, action=action)
             )
             continue
         labels[row[id_index]] = _LABELS[row[1 - id_index].lower()]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.data.folders import Truth
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import DataError, PredictionsError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.predictions.folder import Predictions, name_some, size_in_words

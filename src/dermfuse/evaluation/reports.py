@@ -13,7 +13,7 @@ from dermfuse.evaluation.matching import Coverage
 from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
 from dermfuse.records import Estimate, PairedTest
-from dermfuse.report.words import METRICS, MISSED
+from dermfuse.report import METRICS, MISSED
 
 Row = tuple[str, Estimate | None]
 """A metric in words, and what it is."""

@@ -18,8 +18,7 @@ from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
 
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import DataError, DependencyError, installing
 from dermfuse.figures.sources import RunSource, Sources, common_validation, even_ranks, shrunk
 from dermfuse.figures.style import (
@@ -38,7 +37,7 @@ from dermfuse.imaging.preprocess import read_image, resize_map, squeeze
 from dermfuse.report.page import Picture
 
 if TYPE_CHECKING:
-    from dermfuse.training.insight import Insight
+    from dermfuse.training.prediction import Insight
 
 Values = NDArray[np.float64]
 
@@ -103,8 +102,7 @@ def look(sources: Sources, *, seed: int) -> Looked:
         lesions = [lesions[index] for index in np.sort(some).tolist()]
     if find_spec("torch") is None:
         raise DependencyError("torch is not installed", action=installing("train"))
-    from dermfuse.training.insight import embed_images
-    from dermfuse.training.prediction import load_run
+    from dermfuse.training.prediction import embed_images, load_run
 
     insights = tuple(embed_images(load_run(run.path), lesions) for run in runs)
     return Looked(tuple(runs), tuple(lesions), insights)
@@ -120,8 +118,7 @@ def draw_activation_maps(looked: Looked) -> Picture:
     Paper:
         Fig. 9.
     """
-    from dermfuse.training.insight import activation_maps
-    from dermfuse.training.prediction import load_run
+    from dermfuse.training.prediction import activation_maps, load_run
 
     scores = np.stack([insight.scores for insight in looked.insights])  # (networks, N)
     indices = spread_over_classes(looked.malignant, scores.mean(axis=0))

@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from dermfuse.config import Config, ModelConfig, has_scores
 from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DermfuseError
 from dermfuse.folders import NOTICE, core_count
 from dermfuse.jobs.trainings import (
@@ -34,8 +34,7 @@ from dermfuse.jobs.trainings import (
     train_all,
     train_command,
 )
-from dermfuse.models import count_parameters
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.samples import require_classes, select_lesions

@@ -1,8 +1,36 @@
 """The networks: backbones, the classifier, the pair network, the U-Net, the joint network."""
 
+from collections.abc import Callable
+
 from torch import nn
 
-__all__ = ["count_parameters"]
+from dermfuse.config import ModelConfig
+from dermfuse.models.backbones import build_backbone
+from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointNetwork
+from dermfuse.models.unet import OriginalUNet, UNet
+
+__all__ = ["build_network", "count_parameters"]
+
+_WITH_A_CLASS_HEAD: dict[str, Callable[..., nn.Module]] = {
+    "classifier": Classifier,
+    "discriminant": DiscriminantNetwork,
+    "joint": JointNetwork,
+}
+
+
+def build_network(config: ModelConfig) -> nn.Module:
+    """Returns the network a configuration names, with random weights.
+
+    Example:
+        >>> type(build_network(ModelConfig(network="discriminant"))).__name__
+        'DiscriminantNetwork'
+    """
+    if config.network == "unet_original":
+        return OriginalUNet()
+    backbone = build_backbone(config.backbone)
+    if config.network == "unet":
+        return UNet(backbone)
+    return _WITH_A_CLASS_HEAD[config.network](backbone, dropout=config.dropout)
 
 
 def count_parameters(module: nn.Module, *, trainable: bool) -> int:

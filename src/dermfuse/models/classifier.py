@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.models.backbones.base import STRIDES, Backbone, Normalise
 from dermfuse.models.unet import DECODER_CHANNELS, Decoder, require_sides
 
 CLASSES = 2
-"""Benign and malignant, in the order of ``dermfuse.data.labels.Label``."""
+"""Benign and malignant, in the order of ``dermfuse.data.isic2016.Label``."""
 
 DISCRIMINANT_UNITS = 512
 """Width of the discriminant branch's hidden layer."""

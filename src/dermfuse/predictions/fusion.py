@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.data.folders import DataFolders, Truth, load_truth
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DataError, PredictionsError
 from dermfuse.folders import NOTICE, storage_faults
 from dermfuse.imaging.masks import read_mask

@@ -38,8 +38,8 @@ from dermfuse.release.folder import (
     read_cards,
     read_release,
 )
+from dermfuse.report import METRICS, MISSED
 from dermfuse.report.page import template
-from dermfuse.report.words import METRICS, MISSED
 
 Numbers = Mapping[str, Estimate]
 """AUC and average precision of scores, or Jaccard of outlines."""

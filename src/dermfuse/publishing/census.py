@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Label, Lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.folders import read_json
 from dermfuse.imaging.colours import TONES, SkinTone, measure_skin, name_tone

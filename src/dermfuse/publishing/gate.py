@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.errors import DependencyError, ExportError, installing
 from dermfuse.imaging.preprocess import read_image

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 from torch.nn import functional as F
 
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ExportError
 from dermfuse.models.backbones.base import Backbone, Normalise
 from dermfuse.models.classifier import Classifier, JointNetwork, log_odds_row

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.data.folders import DataFolders
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import ExportError
 from dermfuse.evaluation.bootstrap import Drawn, draw_ranking, draw_shares, fisher_p_value
 from dermfuse.evaluation.calibrate import (

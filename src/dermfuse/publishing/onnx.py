@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from dermfuse.config import ModelConfig, has_masks, has_scores
 from dermfuse.data.folders import DataFolders
-from dermfuse.data.isic2016 import Lesion
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.errors import ExportError
 from dermfuse.folders import RunFolder, atomic_write

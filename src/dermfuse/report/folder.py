@@ -6,7 +6,7 @@ A page loads nothing, links nowhere and runs no script; thumbnails are embedded.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dermfuse.report import words
+from dermfuse import report as words
 from dermfuse.report.page import template
 
 PAGE_ROWS = 1000

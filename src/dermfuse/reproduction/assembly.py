@@ -14,8 +14,7 @@ from dermfuse.data.folders import Truth
 from dermfuse.folders import RunFolder
 from dermfuse.jobs.queue import TrainingImages, count_samples
 from dermfuse.jobs.trainings import Run
-from dermfuse.models import count_parameters
-from dermfuse.models.build import build_network
+from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (

@@ -1,103 +1,18 @@
-"""From the bytes of an upload to the JSON of its answer: the part of a request that computes.
+"""What the server answers: the schemas for OpenAPI, and how an error becomes an answer.
 
-How an error becomes an answer: JSON with what was found, what was expected, what to do.
+Answers are written from the library's own records and never through these models: they declare,
+they do not convert. No key may be missing and none may be added; tests hold real answers against
+them.
 """
 
-import base64
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
-from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.records import Analysis
 from dermfuse.errors import ConfigError, DependencyError, DermfuseError, ImageError, ReleaseError
 from dermfuse.folders import NOTICE
-from dermfuse.imaging.overlays import encode_png
-from dermfuse.release.folder import OperatingPoint
-
-OVERLAYS: Mapping[str, Callable[[Analysis], NDArray[np.uint8] | None]] = {
-    "outline": Analysis.contour_overlay,
-    "activation": Analysis.activation_overlay,
-}
-"""What can be asked for, and how it is drawn; of what is withheld nothing is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked about an image.
-
-    Args:
-        point: The operating point of the call.
-        overlays: Names of pictures to answer with.
-    """
-
-    point: OperatingPoint
-    overlays: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is said about an image.
-
-    Args:
-        body: JSON.
-        call: ``malignant``, ``benign``, or ``withheld`` where there is no probability.
-    """
-
-    body: bytes
-    call: str
-
-
-def read_question(analyzer: Analyzer, *, operating_point: str, overlays: str) -> Question:
-    """Returns what the parameters of a request ask.
-
-    Args:
-        analyzer: Whose release has the operating points.
-        operating_point: A name; the release's own default if empty.
-        overlays: Names with commas between them, or empty.
-
-    Raises:
-        ReleaseError: There is no such operating point.
-        ConfigError: There is no such overlay.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in overlays.split(",") if name.strip()))
-    unknown = [name for name in names if name not in OVERLAYS]
-    if unknown:
-        raise ConfigError(
-            f'no overlay is called "{unknown[0]}"',
-            expected=f"{' or '.join(OVERLAYS)}, or both with a comma between them",
-        )
-    return Question(analyzer.release.classes.point(operating_point or None), names)
-
-
-def answer(analyzer: Analyzer, image: bytes, question: Question) -> Answer:
-    """Returns what is said about an image: ``Analysis.to_dict`` as JSON, and the overlays.
-
-    Args:
-        analyzer: Says it.
-        image: The bytes of a file.
-        question: What is asked.
-
-    Raises:
-        ImageError: The image cannot be read.
-        DependencyError: It is a DICOM file, and pydicom is not installed.
-    """
-    analysis = replace(analyzer.analyze(image), operating_point=question.point)
-    record = analysis.to_dict()
-    if question.overlays:
-        record["overlays"] = {name: _packed(OVERLAYS[name](analysis)) for name in question.overlays}
-    body = json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
-    return Answer(body, record["predicted"] or "withheld")
-
-
-def _packed(drawn: NDArray[np.uint8] | None) -> str | None:
-    """Returns a picture as a PNG file in base64."""
-    return None if drawn is None else base64.b64encode(encode_png(drawn)).decode()
-
 
 _STATUSES: tuple[tuple[type[DermfuseError], int], ...] = (
     (ImageError, 422),
@@ -111,11 +26,11 @@ class RefusedError(DermfuseError):
     """A request that is not served.
 
     Args:
-        status: Of the HTTP answer.
+        status: The status of the HTTP answer.
         found: As for ``DermfuseError``; so are the next two.
         expected: What was expected instead.
         action: What the client can do.
-        headers: That the answer carries beside its own.
+        headers: Headers that the answer carries beside its own.
     """
 
     def __init__(
@@ -143,7 +58,7 @@ def busy(found: str, *, retry_seconds: int) -> RefusedError:
 
 
 def status_of(error: DermfuseError) -> int:
-    """Returns the HTTP status of an error; 500 where a client cannot mend it.
+    """Returns the HTTP status of an error; 500 where a client cannot fix it.
 
     Example:
         >>> status_of(ImageError("the file is empty")), status_of(DermfuseError("the disk is full"))
@@ -175,3 +90,134 @@ def error_response(error: DermfuseError, *, request_id: str) -> JSONResponse:
         status_code=status_of(error),
         headers=error.headers if isinstance(error, RefusedError) else None,
     )
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RateRecord(_Closed):
+    """A share of a class, with its 95 % interval."""
+
+    value: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+
+
+class QualityRecord(_Closed):
+    """One check of the image."""
+
+    value: float
+    threshold: float
+    raised: bool
+    sentence: str
+
+
+class MeasuresRecord(_Closed):
+    """Measures of the lesion (docs/analysis.md); null where one is not defined."""
+
+    pieces: int
+    cut_by_frame: bool
+    kept_share: float | None
+    frame_contact: float | None
+    centroid_px: tuple[float, float] | None
+    equivalent_diameter_px: float | None
+    longest_diameter_px: float | None
+    axes_px: tuple[float, float] | None
+    angle_degrees: float | None
+    asymmetry_longer: float | None
+    asymmetry_shorter: float | None
+    asymmetry: float | None
+    colour_asymmetry: float | None
+    compactness: float | None
+    solidity: float | None
+    border_step: float | None
+    colour_shares: dict[str, float] | None
+    colour_count: int | None
+
+
+class OverlaysRecord(_Closed):
+    """PNG files in base64, of those that were asked for; null where the image is withheld."""
+
+    outline: str | None = None
+    activation: str | None = None
+
+
+class AnalysisRecord(_Closed):
+    """What is said about an image. Where it is withheld, all about the lesion is null."""
+
+    name: Literal[""] = Field(description="An upload has no name.")
+    release: str
+    width_px: int
+    height_px: int
+    malignant_probability: float | None = Field(
+        ge=0, le=1, description="Probability of melanoma, calibrated; null where it is withheld."
+    )
+    predicted: Literal["malignant", "benign"] | None
+    operating_point: str
+    threshold: float
+    sensitivity: RateRecord
+    specificity: RateRecord
+    scores: dict[str, float] = Field(description="Of each class network, not calibrated.")
+    uncertainty: float | None = Field(
+        description="Standard deviation over looks and networks; null where there is one of each."
+    )
+    looks: int
+    dermoscopy: bool | None = Field(
+        description="False: unlike the images learnt from. Null: the release cannot tell."
+    )
+    dermoscopy_distance: float | None = Field(description="From the images learnt from.")
+    lesion_area_fraction: float | None = Field(ge=0, le=1, description="Lesion share of the frame.")
+    measures: MeasuresRecord | None
+    quality: dict[str, QualityRecord]
+    warnings: list[str] = Field(description="What a reader must know before the numbers.")
+    outline: list[list[tuple[float, float]]] | None = Field(
+        description="Closed outlines, (x, y) in pixels of the upright image."
+    )
+    notice: str
+    overlays: OverlaysRecord = Field(
+        default=OverlaysRecord(), description="Only if they were asked for."
+    )
+
+
+class ErrorParts(_Closed):
+    """What went wrong: found, expected, what to do."""
+
+    kind: str
+    found: str
+    expected: str
+    action: str
+
+
+class ErrorRecord(_Closed):
+    """A request that failed."""
+
+    error: ErrorParts
+    request_id: str
+    notice: str
+
+
+class HealthRecord(_Closed):
+    """What runs, and what it has to do."""
+
+    status: Literal["ok"]
+    version: str
+    release: str
+    looks: int
+    waiting: int
+    running: int
+    notice: str
+
+
+class ModelRecord(_Closed):
+    """The release's record, and the SHA-256 of each network's file."""
+
+    format: int
+    name: str
+    classes: dict[str, Any]
+    masks: dict[str, Any]
+    gate: dict[str, Any] | None
+    looks: int
+    facts: dict[str, Any]
+    digests: dict[str, str]
+    notice: str

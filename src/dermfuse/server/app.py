@@ -16,26 +16,19 @@ from dermfuse.folders import NOTICE
 from dermfuse.server.answers import RefusedError, error_response, status_of
 from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
+from dermfuse.server.middleware import HeadAsGet, Watch, allow
 from dermfuse.server.pages import BrowserApp, render_home, render_reference
 from dermfuse.server.queue import SPARE, AnalysisQueue
-from dermfuse.server.routes import (
-    HeadAsGet,
-    SafeHeads,
-    UnderPath,
-    allow,
-    make_router,
-    options_response,
-)
+from dermfuse.server.routes import make_router
 from dermfuse.server.service import Service
 from dermfuse.server.settings import ServerSettings
-from dermfuse.server.watch import Watch
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
     """Returns the application, its networks loaded.
 
     Args:
-        settings: What it is told.
+        settings: What it is started with.
 
     Raises:
         ReleaseError: The release cannot be used.
@@ -60,9 +53,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         redirect_slashes=False,  # to where a client's Host says
     )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(UnderPath, root_path=settings.root_path)
-    app.add_middleware(SafeHeads)
-    app.add_middleware(Watch, metrics=service.metrics)
+    app.add_middleware(Watch, metrics=service.metrics, root_path=settings.root_path)
     app.add_exception_handler(DermfuseError, _explain)
     app.add_exception_handler(HTTPException, _explain_http)
     app.include_router(make_router(service, settings.token))
@@ -79,7 +70,7 @@ def _make_service(settings: ServerSettings) -> Service:
         seconds=limits.analysis_seconds,
         on_change=metrics.show_queue,
     )
-    pixels = DecoderLimits(max_pixels=settings.limits.pixels)
+    pixels = DecoderLimits(max_pixels=limits.pixels)
     decoders = Decoders(settings.threads + SPARE, limits=pixels)  # as many as the queue has threads
     analyzer = Analyzer(settings.release, looks=settings.looks, isolate=decoders)
     return Service(analyzer, queue, Uploads(limits), metrics)
@@ -100,7 +91,7 @@ def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """Answers an error that names what was found; one that no client can mend goes on up."""
+    """Answers an error that names what was found; one that no client can fix is raised again."""
     if not isinstance(error, DermfuseError) or status_of(error) == 500:
         raise error
     return error_response(error, request_id=request.state.request_id)
@@ -114,6 +105,6 @@ async def _explain_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         headers["Allow"] = allow(headers.get("Allow", ""))
         if request.method == "OPTIONS":
-            return options_response(headers["Allow"])
+            return Response(status_code=204, headers={"Allow": headers["Allow"]})
     refused = RefusedError(error.status_code, error.detail, action="See /docs", headers=headers)
     return error_response(refused, request_id=request.state.request_id)

@@ -71,7 +71,7 @@ class AnalysisQueue:
 
     @property
     def retry_seconds(self) -> int:
-        """After which it is worth to come again: what it has to do, at the pace so far."""
+        """When to try again: how long all that it has to do takes, at the pace so far."""
         expected = self._mean_seconds * self._accepted / self._threads
         return min(max(math.ceil(expected), 1), _LONGEST_RETRY_SECONDS)
 

@@ -1,7 +1,8 @@
-"""What a server is told when it starts."""
+"""What a server is started with: limits, addresses, and the token."""
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.imaging.symmetries import check_looks
+
+TOKEN_VARIABLE = "DERMFUSE_TOKEN"  # noqa: S105 — the variable's name
+SHORTEST_TOKEN = 16
 
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _LOWEST = {"waiting": 0, "upload_seconds": 0.001, "analysis_seconds": 0.001}
@@ -90,11 +94,43 @@ class ServerSettings:
         if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
             raise ConfigError(
                 f'the root path is "{self.root_path}"',
-                expected="parts of letters, digits and -._~ that each begin with a stroke",
+                expected="parts of letters, digits and -._~ that each begin with a slash",
                 action="Write it like /lesions",
             )
         for address in self.trusted_proxies:
             _check_network(address)
+
+
+def load_token(file: Path | None, environment: Mapping[str, str]) -> str | None:
+    """Returns the token of a file or of the variable ``DERMFUSE_TOKEN``; None if there is neither.
+
+    Args:
+        file: Holds the token; white space around it is not part of it.
+        environment: The process's.
+
+    Raises:
+        ConfigError: Both are given, the file cannot be read, or the token is too short or has
+            other characters than visible ASCII.
+
+    Example:
+        >>> load_token(None, {"DERMFUSE_TOKEN": "0123456789abcdef"})
+        '0123456789abcdef'
+    """
+    if file is None:
+        if TOKEN_VARIABLE not in environment:
+            return None
+        token, where = environment[TOKEN_VARIABLE], TOKEN_VARIABLE
+    elif TOKEN_VARIABLE in environment:
+        raise ConfigError(f"a token in {file} and one in {TOKEN_VARIABLE}", expected="one of them")
+    else:
+        token, where = _read(file), str(file)
+    if len(token) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in token):
+        raise ConfigError(
+            f"the token in {where} is too short, or not of visible ASCII alone",
+            expected=f"{SHORTEST_TOKEN} characters or more without white space",
+            action="Make one with: openssl rand -hex 32",
+        )
+    return token
 
 
 def _check_network(address: str) -> None:
@@ -104,4 +140,14 @@ def _check_network(address: str) -> None:
         raise ConfigError(
             f'the trusted proxy "{address}" is no address',
             expected="addresses or networks, like 127.0.0.1 or 10.0.0.0/8",
+        ) from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file} cannot be read ({getattr(error, 'strerror', None) or error})",
+            expected="a file with a token",
         ) from error

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, load_dataset, name_folders
-from dermfuse.data.isic2016 import Lesion
+from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.folders import RunFolder, is_fresh, require_free
 from dermfuse.imaging.preprocess import read_image, write_mask, write_probability
 from dermfuse.imaging.symmetries import SYMMETRIES
-from dermfuse.models.build import build_network
-from dermfuse.models.classifier import DiscriminantNetwork, JointLogits
+from dermfuse.models import build_network
+from dermfuse.models.classifier import Classifier, DiscriminantNetwork, JointLogits
 from dermfuse.predictions.folder import (
     MANIFEST_NAME,
     SCORES_NAME,
@@ -418,6 +418,56 @@ def move_back(x: Tensor, *, mirror: bool, turns: int) -> Tensor:
     return back.flip(-1) if mirror else back
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Insight:
+    """One network's view of some images, in their order.
+
+    Attributes:
+        embeddings: Inputs of its head, (N, E).
+        scores: Malignant probabilities, (N,).
+    """
+
+    embeddings: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def embed_images(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> Insight:
+    """Returns the embedding and the score of each image, in one pass over them.
+
+    Args:
+        trained: A classifier as ``load_run`` returns it.
+        lesions: One or more.
+
+    Raises:
+        RunError: The network is no classifier.
+        ImageError: An image cannot be read.
+    """
+    classifier = _classifier(trained)
+    embeddings, scores = [], []
+    for batch in ask_in_batches(trained, lesions, classifier.embed):
+        with torch.inference_mode():
+            probability = classifier.head(batch.answer).double().softmax(1)
+        embeddings.append(batch.answer.double().numpy())
+        scores.append(probability[:, Label.MALIGNANT].numpy())
+    return Insight(np.concatenate(embeddings), np.concatenate(scores))
+
+
+def activation_maps(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArray[np.float32]:
+    """Returns the class activation map of malignancy of each image, (N, S/32, S/32).
+
+    Args:
+        trained: A classifier as ``load_run`` returns it.
+        lesions: One or more.
+
+    Raises:
+        RunError: The network is no classifier.
+        ImageError: An image cannot be read.
+    """
+    ask = _classifier(trained).activation_map
+    parts = [batch.answer.numpy() for batch in ask_in_batches(trained, lesions, ask)]
+    return np.concatenate(parts).astype(np.float32)
+
+
 def _write_masks(
     folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
 ) -> None:
@@ -462,3 +512,11 @@ def _finished_record(run: Path) -> dict[str, Any]:
             action="Finish it with: dermfuse train ... --resume",
         )
     return record
+
+
+def _classifier(trained: TrainedNetwork) -> Classifier:
+    if not isinstance(trained.network, Classifier):
+        raise RunError(
+            f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
+        )
+    return trained.network

@@ -14,8 +14,7 @@ from dermfuse.config import Config, Task, has_masks, has_scores
 from dermfuse.data.augment import Plan, classification_plan, hold_out, segmentation_plan
 from dermfuse.data.folders import DataFolders, has_split, load_dataset
 from dermfuse.data.groups import LeaveOut, read_leave_out
-from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Lesion, name_some
-from dermfuse.data.labels import Label
+from dermfuse.data.isic2016 import TEST_DUPLICATES, Dataset, Label, Lesion, name_some
 from dermfuse.data.loaders import Fit, SampleSource, fit_probability, load_cache
 from dermfuse.data.splits import Split, split_by_source, split_rows
 from dermfuse.errors import DataError

@@ -29,8 +29,8 @@ from dermfuse.folders import (
     write_json,
     write_text,
 )
+from dermfuse.models import build_network
 from dermfuse.models.backbones import Backbone
-from dermfuse.models.build import build_network
 from dermfuse.models.weights import load_imagenet
 from dermfuse.predictions.folder import name_some
 from dermfuse.training.distributed import (

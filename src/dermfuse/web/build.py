@@ -5,7 +5,7 @@ sw.js                  the service worker: keeps all of it for use without a con
 release/               release.json, the networks and their cards, the gate as dermoscopy.json
 build.json             every file with its size and SHA-256
 
-Arrays are written as JSON values: base64, which a few lines of any language read.
+Arrays are JSON values: base64 that a few lines of any language read.
 """
 
 import base64
@@ -46,34 +46,6 @@ _LOADED = re.compile(
     r'<(?:script\b[^>]*\bsrc|link rel="stylesheet"[^>]*\bhref)="\./(?P<path>[^"]+)"'
 )
 _PLACEHOLDER = "__BUILD__"
-
-
-def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Returns an array as its shape and little-endian single precision in base64.
-
-    Example:
-        >>> pack_floats(np.array([1.0, 2.0]))
-        {'shape': [2], 'float32': 'AACAPwAAAEA='}
-    """
-    content = np.ascontiguousarray(values, dtype="<f4").tobytes()
-    return {"shape": list(values.shape), "float32": base64.b64encode(content).decode()}
-
-
-def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
-    """Returns an array of bytes as its shape and a zlib stream in base64."""
-    stream = zlib.compress(np.ascontiguousarray(values).tobytes(), 9)
-    return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
-
-
-def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
-    """Returns the arrays of a release's gate, by cloud and name."""
-    return {
-        cloud.name: {
-            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
-            for array in fields(Cloud)
-        }
-        for cloud in fields(Dermoscopy)
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +146,34 @@ def add_release(app: Path, release: Path) -> WebBuild:
         with atomic_write(target / name) as file:
             file.write(content)
     return _seal(app, record.name)
+
+
+def pack_floats(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Returns an array as its shape and little-endian single precision in base64.
+
+    Example:
+        >>> pack_floats(np.array([1.0, 2.0]))
+        {'shape': [2], 'float32': 'AACAPwAAAEA='}
+    """
+    content = np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return {"shape": list(values.shape), "float32": base64.b64encode(content).decode()}
+
+
+def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
+    """Returns an array of bytes as its shape and a zlib stream in base64."""
+    stream = zlib.compress(np.ascontiguousarray(values).tobytes(), 9)
+    return {"shape": list(values.shape), "zlib": base64.b64encode(stream).decode()}
+
+
+def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
+    """Returns the arrays of a release's gate, by cloud and name."""
+    return {
+        cloud.name: {
+            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
+            for array in fields(Cloud)
+        }
+        for cloud in fields(Dermoscopy)
+    }
 
 
 def _copy_compiled(compiled: Path, out: Path) -> None:
