@@ -30,14 +30,6 @@ from dermfuse.errors import DataError
 from dermfuse.imaging.masks import MASK_SUFFIX
 from dermfuse.imaging.preprocess import SUFFIXES, is_plain_file
 
-
-class Label(IntEnum):
-    """The class of a lesion, as the challenge numbers it."""
-
-    BENIGN = 0
-    MALIGNANT = 1
-
-
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -71,13 +63,22 @@ _PARTS = ("Part1", "Part3", "Part3B", "Part2", "Part2B")  # all hold the same ph
 _SUFFIX = "|".join(sorted(re.escape(suffix) for suffix in SUFFIXES))
 _IMAGE_NAME = re.compile(rf"(ISIC_\d{{7}})({_SUFFIX})", re.IGNORECASE)
 _MASK_NAME = re.compile(rf"(ISIC_\d{{7}}){MASK_SUFFIX}({_SUFFIX})", re.IGNORECASE)
-_NUMBERS = {"0": Label.BENIGN, "0.0": Label.BENIGN, "1": Label.MALIGNANT, "1.0": Label.MALIGNANT}
-_WORDS = {"benign": Label.BENIGN, "malignant": Label.MALIGNANT}
-_LABELS = _WORDS | _NUMBERS
 _COLUMNS = (ID_COLUMN, "label")
 _IMAGE_ID = re.compile(r"isic_\d+", re.IGNORECASE)
 _IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _SHOWN_IDS = 5
+
+
+class Label(IntEnum):
+    """The class of a lesion, as the challenge numbers it."""
+
+    BENIGN = 0
+    MALIGNANT = 1
+
+
+_NUMBERS = {"0": Label.BENIGN, "0.0": Label.BENIGN, "1": Label.MALIGNANT, "1.0": Label.MALIGNANT}
+_WORDS = {"benign": Label.BENIGN, "malignant": Label.MALIGNANT}
+_LABELS = _WORDS | _NUMBERS
 
 
 @dataclass(frozen=True, slots=True)

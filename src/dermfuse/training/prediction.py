@@ -468,14 +468,6 @@ def activation_maps(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArr
     return np.concatenate(parts).astype(np.float32)
 
 
-def _classifier(trained: TrainedNetwork) -> Classifier:
-    if not isinstance(trained.network, Classifier):
-        raise RunError(
-            f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
-        )
-    return trained.network
-
-
 def _write_masks(
     folder: Path, batch: "AskedBatch[Answer]", fit: Fit, *, probabilities: bool
 ) -> None:
@@ -520,3 +512,11 @@ def _finished_record(run: Path) -> dict[str, Any]:
             action="Finish it with: dermfuse train ... --resume",
         )
     return record
+
+
+def _classifier(trained: TrainedNetwork) -> Classifier:
+    if not isinstance(trained.network, Classifier):
+        raise RunError(
+            f"{trained.run} holds {type(trained.network).__name__}", expected="a class network"
+        )
+    return trained.network
