@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import SyntheticLesion, draw_lesion
-from dermfuse.errors import DataError, RunError
+from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.folders import NOTICE
 from dermfuse.publishing.stress import (
     COLUMNS,
@@ -283,3 +283,8 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     with pytest.raises(RunError, match="not empty"):
         write_stress(REPORT, tmp_path)
+
+
+def test_a_seed_below_0_is_refused_before_an_image_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"seed is -1\. Expected: 0 or more"):
+        stress(iter, iter(()), release="r", threshold=0.5, seed=-1)  # type: ignore[arg-type]

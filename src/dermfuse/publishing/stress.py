@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dermfuse.data.synthetic import Interference, make_frame, paint_interference
-from dermfuse.errors import DataError, RunError
+from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_text
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
@@ -257,7 +257,10 @@ def stress(  # noqa: PLR0913 — what stands in the report
 
     Raises:
         DataError: All images are withheld.
+        ConfigError: ``seed`` is below 0.
     """
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}", expected="0 or more")
     kinds = list((disturbances() if chosen is None else chosen).values())
     before: list[float] = []
     found: list[list[tuple[float, float, float]]] = []  # (images, disturbances, 3)
