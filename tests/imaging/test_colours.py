@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.color import rgb2lab
 
 from dermfuse.imaging.colours import (
     REFERENCES,
@@ -20,6 +19,8 @@ from dermfuse.imaging.colours import (
     to_lab,
     typology_angle,
 )
+
+rgb2lab = pytest.importorskip("skimage.color").rgb2lab
 
 SKIN_LAB = to_lab(np.full((60, 3), SKIN, np.uint8))
 

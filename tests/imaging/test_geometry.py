@@ -8,9 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from scipy import ndimage
-from skimage.measure import perimeter_crofton, regionprops
-from skimage.morphology import convex_hull_image
 
 from dermfuse.imaging.geometry import (
     Reduced,
@@ -26,6 +23,10 @@ from dermfuse.imaging.geometry import (
     reduce_mask,
     solidity,
 )
+
+ndimage = pytest.importorskip("scipy.ndimage")
+measure = pytest.importorskip("skimage.measure")
+convex_hull_image = pytest.importorskip("skimage.morphology").convex_hull_image
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -59,7 +60,9 @@ class TestShapes:
     @settings(deadline=None, max_examples=40)
     @given(masks.filter(np.any))
     def test_perimeter_and_hull_are_those_of_scikit_image(self, drawn: np.ndarray) -> None:
-        assert perimeter(drawn) == pytest.approx(perimeter_crofton(np.pad(drawn, 2), directions=4))
+        assert perimeter(drawn) == pytest.approx(
+            measure.perimeter_crofton(np.pad(drawn, 2), directions=4)
+        )
         assert 0 < solidity(drawn) <= 1
         sides = drawn.any(axis=0).sum(), drawn.any(axis=1).sum()
         if min(sides) > 1 and len(convex_hull(drawn)) > 2:
@@ -75,7 +78,7 @@ class TestShapes:
         assert longest_extent(mask("#")) == 1.0
         assert longest_extent(mask("...#", "....", "....", "....", "#...")) == 6.0
         drawn = ellipse(50, 20, 0.7)
-        (region,) = regionprops(drawn.astype(int))
+        (region,) = measure.regionprops(drawn.astype(int))
         assert longest_extent(drawn) == pytest.approx(region.feret_diameter_max, abs=1)
 
 
