@@ -29,7 +29,7 @@ from typing import Literal
 
 from dermfuse.data.isic2016 import SplitName, load_labels, locate_split
 from dermfuse.errors import DataError, DependencyError, StorageError, installing
-from dermfuse.folders import write_text
+from dermfuse.folders import storage_faults, write_text
 from dermfuse.imaging.masks import has_mask_name
 from dermfuse.imaging.preprocess import image_files
 
@@ -116,7 +116,7 @@ def download_isic2016(
             expected=", ".join(PARTS) if unknown else "one that starts with https:// or http://",
             action="Correct it",
         )
-    with _storage_faults(folder):
+    with storage_faults(f"{folder} cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
     read_sums(folder / SUMS_NAME)  # refuses a damaged one before hours of fetching
     return tuple(_obtain(folder, part, base_url, progress, attempts) for part in parts)
@@ -175,7 +175,7 @@ def _obtain(
         return DownloadedPart(part, name, was_present=True)
     sums, path, checks = read_sums(folder / SUMS_NAME), folder / name, []
     with (
-        _storage_faults(folder),
+        storage_faults(f"{folder} cannot be written"),
         tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary,
     ):
         if not path.is_file():
@@ -369,23 +369,3 @@ def _check_space(folder: Path, needed_bytes: int) -> None:
             expected=f"{needed_bytes / 1e6:,.0f} MB or more",
             action="Free some space or choose another folder",
         )
-
-
-@contextmanager
-def _storage_faults(path: Path) -> Iterator[None]:
-    """Turns a fault of the disk into a StorageError.
-
-    Args:
-        path: What is being written.
-
-    Raises:
-        StorageError: For any OSError within.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror or error})",
-            expected="a writable folder with free space",
-            action="Free some space or choose another folder",
-        ) from error
