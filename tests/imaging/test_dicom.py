@@ -264,8 +264,8 @@ class TestCompressed:
         [
             (GREY.astype(np.uint16), GREY, {}, 255),  # 8 bits in the stream, 16 in the header
             # of 12 bits, in a stream of 16; the header counts if the values fit
-            (GREY * np.uint16(16), None, {"BitsStored": 12, "HighBit": 11}, 4095),
-            (GREY * np.uint16(256), None, {"BitsStored": 12, "HighBit": 11}, 65535),
+            (GREY.astype(np.uint16) * 16, None, {"BitsStored": 12, "HighBit": 11}, 4095),
+            (GREY.astype(np.uint16) * 256, None, {"BitsStored": 12, "HighBit": 11}, 65535),
         ],
     )
     def test_the_streams_depth_scales_grey(
