@@ -1,7 +1,7 @@
 """From an image to its analysis, with the networks of a release; no torch, no network."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -128,7 +128,8 @@ class Analyzer:
         named = name or _path_of(source)
         image = _for_networks(self.read(source, name=named))
         answers = ask_all(self._classes, image, looks=self.looks)
-        return self._score(answers, reduce_image(image), named)
+        means = [mean_looks(each) for each in answers]
+        return self._score(answers, means, reduce_image(image), named)
 
     def analyze_many(self, sources: Iterable[Source]) -> Iterator[Analysis]:
         """Yields the analysis of each image, as it is asked for.
@@ -165,10 +166,11 @@ class Analyzer:
         answers = ask_all([*self._classes, *self._masks], image, looks=self.looks)
         del image
         scoring = len(self._classes)
-        score = self._score(answers[:scoring], reduced, name)
+        means = [mean_looks(each) for each in answers]
+        score = self._score(answers[:scoring], means[:scoring], reduced, name)
         mask = activation = measures = None
         if not score.is_withheld:
-            means, (height, width) = [mean_looks(each) for each in answers], pixels.shape[:2]
+            height, width = pixels.shape[:2]
             mask = join_masks(means[scoring:], self.release.masks, height=height, width=width)
             activation = join_activations(means[:scoring], self.release.classes.members)
             measures = measure_lesion(pixels, mask)
@@ -182,15 +184,18 @@ class Analyzer:
             quality=assess_quality(reduced, frame_contact=contact),
         )
 
-    def _score(self, answers: list[Answers], reduced: Reduced, name: str) -> Score:
+    def _score(
+        self, answers: Sequence[Answers], means: Sequence[Answers], reduced: Reduced, name: str
+    ) -> Score:
         """Returns the score that the class networks' answers make, or withholds it.
 
         Args:
             answers: Those of each class network, looks apart.
+            means: The same in the mean over looks.
             reduced: The image.
             name: For the record.
         """
-        distance, is_dermoscopy = self._recognise(answers, reduced)
+        distance, is_dermoscopy = self._recognise(means, reduced)
         probability, scores, uncertainty = None, dict[str, float](), None
         if self.score_all or is_dermoscopy is not False:
             probability, scores, uncertainty = self._fuse(answers)
@@ -207,7 +212,7 @@ class Analyzer:
             dermoscopy_distance=distance,
         )
 
-    def _fuse(self, answers: list[Answers]) -> tuple[float, dict[str, float], float | None]:
+    def _fuse(self, answers: Sequence[Answers]) -> tuple[float, dict[str, float], float | None]:
         """Returns the calibrated probability, each network's score, and how far they deviate.
 
         The deviation is the standard one over looks and networks; None of one look of one network.
@@ -226,13 +231,13 @@ class Analyzer:
         return probability, dict(zip(names, scores.tolist(), strict=True)), deviation
 
     def _recognise(
-        self, answers: list[Answers], reduced: Reduced
+        self, means: Sequence[Answers], reduced: Reduced
     ) -> tuple[float | None, bool | None]:
         """Returns the distance from the images learnt from, and whether it is near enough."""
         gate = self.release.gate
         if gate is None or self._dermoscopy is None:
             return None, None
-        embeddings = join_embeddings([mean_looks(answer)["embedding"] for answer in answers])
+        embeddings = join_embeddings([mean["embedding"] for mean in means])
         found = self._dermoscopy.distance(embeddings[None], appearance(reduced)[None])
         distance = float(found[0])
         return distance, distance <= gate.threshold
