@@ -30,8 +30,9 @@ def measure(repository: Path) -> dict[str, Any]:
     it imports, wherever the import stands; a circle is a set of rooms that import one another.
     """
     package = repository / "src" / "dermfuse"
-    modules = {name_module(package, path): path for path in sorted(package.rglob("*.py"))}
-    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in modules.items()}
+    paths = sorted(package.rglob("*.py"))
+    modules = {name_module(package, path): path.read_text("utf-8") for path in paths}
+    trees = {name: ast.parse(source) for name, source in modules.items()}
     rooms = {room(name) for name in modules}
     arrows = {
         (room(name), room(target))
@@ -43,7 +44,7 @@ def measure(repository: Path) -> dict[str, Any]:
     tests = sorted((repository / "tests").rglob("*.py"))
     return {
         "modules": len(modules),
-        "code_lines": sum(count_code_lines(path.read_text("utf-8")) for path in modules.values()),
+        "code_lines": sum(map(count_code_lines, modules.values())),
         "rooms": len(rooms),
         "arrows": len(arrows),
         "circles": find_circles(arrows),
