@@ -107,7 +107,7 @@ SIDEWAYS[0x0112] = 6
         # smooth edges
         *((encode(smooth(high)), DISC, HALF.format(high)) for high in (100, 255, 1000, 65535)),
         # an image that lies on its side
-        *((encode(covered(grey(0, 255, dtype=dtype), 0), exif=SIDEWAYS), np.rot90(LOWER, 3), TWO[:10])
+        *((encode(covered(grey(0, 255, dtype=dtype), 0), exif=SIDEWAYS), np.rot90(LOWER, 3), "two")
           for dtype in (np.uint8, np.uint16)),
         # one level is nothing or the whole frame
         *((encode(grey(0, 0, dtype=dtype)), NOTHING, "one level: 0, empty")
