@@ -5,17 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from dermfuse.imaging.colours import (
-    REFERENCES,
-    SKIN,
-    TONES,
-    colour_shares,
-    measure_skin,
-    name_tone,
-    skin_gains,
-    to_lab,
-    typology_angle,
-)
+from dermfuse.imaging import colours
+from dermfuse.imaging.colours import REFERENCES, SKIN, colour_shares, measure_skin, to_lab
 
 rgb2lab = pytest.importorskip("skimage.color").rgb2lab
 
@@ -53,19 +44,23 @@ def test_every_example_has_its_own_colour_and_others_have_none() -> None:
 
 def test_a_cast_is_taken_out_and_lightness_is_kept() -> None:
     bluish = np.full((60, 3), (160, 165, 190), np.uint8)
-    before, after = to_lab(bluish)[0], to_lab(bluish, gains=skin_gains(bluish))[0]
+    before, after = to_lab(bluish)[0], to_lab(bluish, gains=colours.skin_gains(bluish))[0]
     assert after[0] == pytest.approx(before[0], abs=0.01)
     hues = [math.atan2(each[2], each[1]) for each in (after, lab(SKIN)[0])]
     assert hues[0] == pytest.approx(hues[1], abs=0.01)
-    assert skin_gains(bluish[:10]).tolist() == [1, 1, 1]  # little skin, the edge of the lens
-    assert skin_gains(np.full((500, 3), (20, 10, 30), np.uint8)).tolist() == [1, 1, 1]
+    assert colours.skin_gains(bluish[:10]).tolist() == [
+        1,
+        1,
+        1,
+    ]  # little skin, the edge of the lens
+    assert colours.skin_gains(np.full((500, 3), (20, 10, 30), np.uint8)).tolist() == [1, 1, 1]
 
 
 def test_the_angle_is_that_of_lightness_above_50_over_yellowness() -> None:
-    angles = [typology_angle(*pair) for pair in ((70, 20), (50, 20), (30, 20), (70, -3.0))]
+    angles = [colours.typology_angle(*pair) for pair in ((70, 20), (50, 20), (30, 20), (70, -3.0))]
     assert angles == [pytest.approx(45), 0.0, pytest.approx(-45), None]
     limits = (55.1, 55.0, 41.0, 28.0, 10.0, -30.0)  # each belongs to the darker class
-    assert tuple(map(name_tone, limits)) == tuple(TONES)
+    assert tuple(map(colours.name_tone, limits)) == tuple(colours.TONES)
     for skin, name in (
         ((240, 205, 185), "very light"), (SWATCH, "intermediate"), ((150, 100, 65), "brown"),
         ((70, 45, 30), "dark"),
@@ -73,7 +68,7 @@ def test_the_angle_is_that_of_lightness_above_50_over_yellowness() -> None:
         lightness, _, b = rgb2lab(np.array([[skin]], np.uint8))[0, 0]
         angle = measure_skin(photograph(skin), LESION).angle_degrees
         assert angle == pytest.approx(math.degrees(math.atan((lightness - 50) / b)), abs=0.2)
-        assert name_tone(angle) == name
+        assert colours.name_tone(angle) == name
 
 
 def test_lens_ruler_glare_and_the_border_of_the_lesion_are_not_skin() -> None:

@@ -118,13 +118,6 @@ def test_depths_and_transparent_colours_of_png(data: bytes, expected: list[Any])
     assert shown.tolist() == [each if isinstance(each, list) else [each] * 3 for each in expected]
 
 
-def test_a_transparent_colour_in_an_image_that_is_turned() -> None:
-    exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"  # upside down
-    key = struct.pack(">HHH", 9, 9, 9)
-    pixels = read_image(png(16, 2, key, (b"tRNS", key), (b"eXIf", exif)))
-    assert pixels[0, [0, -1]].tolist() == [[0] * 3, [255] * 3]
-
-
 def test_a_png_is_whole_with_all_its_rows_and_passes() -> None:
     for rows in (SIDE, SIDE + 1):
         assert find_png_damage(png(8, 2, b"", rows=rows)) == ""

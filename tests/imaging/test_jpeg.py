@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.jpeg import END, INVALID, build_table, find_damage, read_frame
+from dermfuse.imaging.jpeg import find_damage, read_frame
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.web.vectors import draw_image
 
@@ -45,15 +45,6 @@ def test_markers_and_then_names_of_channels_say_the_colours(
     head = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 20, 32, 3) + channels
     frame = read_frame(b"\xff\xd8" + b"".join(segments) + head)
     assert (frame.says_rgb, frame.width, frame.height, frame.precision) == (rgb, 32, 20, 8)
-
-
-def test_the_coding_and_the_sampling_are_read() -> None:
-    frame = read_frame(encode(subsampling=2, progressive=True))
-    assert (frame.coding, frame.unread) == ("progressive", "")
-    assert [each[1:] for each in frame.components] == [(2, 2), (1, 1), (1, 1)]
-    for data in (b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\0\1", b"\xff\xd8ab"):
-        with pytest.raises((ValueError, struct.error)):
-            read_frame(data)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -102,14 +93,3 @@ def test_a_hole_is_found_wherever_it_lies_and_so_are_scans_that_are_missing() ->
     data = encode(progressive=True)
     tables = data.rfind(b"\xff\xc4", 0, data.rindex(b"\xff\xda"))  # of the last scan
     assert find_damage(data[:tables] + b"\xff\xd9") == "some of its scans are missing"
-
-
-def test_a_table_says_how_far_codes_reach() -> None:
-    # 0: end of the block; 10: no zero, then a value of 1 bit; 110: one zero, then one of 2 bits
-    table = build_table(bytes([1, 1, 1, *[0] * 13]), bytes([0x00, 0x01, 0x12]))
-    window = 0b10_1_110_01_0_0000000  # value, zero and value, end
-    assert [each[window] for each in table.single] == [3, 1]
-    assert [each[window] for each in table.several] == [9, 3 + END]
-    assert table.single[1][0b111 << 13] == INVALID
-    with pytest.raises(ValueError, match="more codes than fit"):
-        build_table(bytes([3, *[0] * 15]), bytes(3))

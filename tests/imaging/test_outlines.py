@@ -1,10 +1,10 @@
 """Outlines enclose exactly the pixels of a mask, and polygons nearly so."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw
 
 from dermfuse.imaging.outlines import contour_path, outline, trace_contours
 
@@ -37,21 +37,9 @@ def test_outlines_enclose_every_pixel_and_polygons_lie_within_the_frame(drawn: n
 
 
 def test_the_stairs_of_a_slope_become_one_line_and_the_largest_outline_comes_first() -> None:
-    triangle = np.tril(np.ones((40, 40), bool))
-    (simple,) = outline(triangle)
-    assert (len(trace_contours(triangle)[0]), len(simple) <= 4) == (82, True)
+    (simple,) = outline(np.tril(np.ones((40, 40), bool)))
+    assert (len(simple) <= 4, area(simple)) == (True, pytest.approx(820, rel=0.03))
     drawn = np.zeros((20, 30), bool)
     drawn[1:4, 1:4] = drawn[6:18, 6:26] = True
     drawn[10:13, 10:13] = False  # a hole has an outline, too
     assert [min(ring) for ring in outline(drawn)] == [(6.0, 6.0), (1.0, 1.0), (10.0, 10.0)]
-
-
-def test_a_simplified_outline_drawn_again_is_nearly_the_mask() -> None:
-    y, x = np.mgrid[:90, :120]
-    disc = (x - 60) ** 2 + (y - 45) ** 2 < 30**2
-    (ring,) = outline(disc)
-    picture = Image.new("L", (1200, 900))
-    ImageDraw.Draw(picture).polygon([(10 * x, 10 * y) for x, y in ring], fill=1)
-    again = np.asarray(picture)[5::10, 5::10] > 0  # at the pixels' centres
-    assert len(ring) < 40
-    assert (again & disc).sum() / (again | disc).sum() > 0.97

@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermfuse.imaging.overlays import (
-    AGAINST_COLOUR,
-    FOR_COLOUR,
-    FULL_LOG_ODDS,
-    HALO_COLOUR,
-    OUTLINE_COLOUR,
-    add_caption,
-    draw_activation,
-    draw_outline,
-    encode_png,
-)
+from dermfuse.imaging import overlays
+from dermfuse.imaging.overlays import AGAINST_COLOUR, FOR_COLOUR, FULL_LOG_ODDS, draw_outline
 
 GREY = np.full((60, 80, 3), 120, np.uint8)
 SQUARE = np.zeros((60, 80), bool)
@@ -27,14 +18,14 @@ def test_an_outline_is_blue_between_white_lines_and_thicker_in_larger_images() -
     image = GREY.copy()
     drawn = draw_outline(image, SQUARE)
     row = drawn[30, 15:26].tolist()
-    line = row.index(list(OUTLINE_COLOUR))
-    assert row.count(list(HALO_COLOUR)) == 2
-    assert row[line - 1] == row[line + 1] == list(HALO_COLOUR)
+    line = row.index(list(overlays.OUTLINE_COLOUR))
+    assert row.count(list(overlays.HALO_COLOUR)) == 2
+    assert row[line - 1] == row[line + 1] == list(overlays.HALO_COLOUR)
     assert drawn[30, 40].tolist() == drawn[5, 5].tolist() == [120] * 3
     assert np.array_equal(image, GREY)
     assert np.array_equal(draw_outline(GREY, np.zeros((60, 80), bool)), GREY)
     large, mask = (each.repeat(16, axis=0).repeat(16, axis=1) for each in (GREY, SQUARE))
-    assert (draw_outline(large, mask)[480] == OUTLINE_COLOUR).all(axis=1).sum() == 2 * 4
+    assert (draw_outline(large, mask)[480] == overlays.OUTLINE_COLOUR).all(axis=1).sum() == 2 * 4
     with pytest.raises(ValueError, match="differ in size"):
         draw_outline(GREY, SQUARE.T)
 
@@ -51,13 +42,7 @@ def test_a_place_is_tinted_by_its_own_log_odds(
     for other in (share, 50):  # whatever else the map holds
         shares = np.full((7, 7), share * FULL_LOG_ODDS, np.float32)
         shares[-1, -1] = FULL_LOG_ODDS * other
-        assert draw_activation(GREY, shares)[0, 0].tolist() == pytest.approx(mixed, abs=1)
-
-
-def test_a_map_is_enlarged_without_steps() -> None:
-    activation = np.linspace(0, 1, 4, dtype=np.float32)[None, :].repeat(4, axis=0)
-    drawn = draw_activation(np.zeros((64, 256, 3), np.uint8), activation).astype(int)
-    assert np.abs(np.diff(drawn, axis=1)).max() <= 6
+        assert overlays.draw_activation(GREY, shares)[0, 0].tolist() == pytest.approx(mixed, abs=1)
 
 
 @pytest.mark.parametrize(("legend", "lines"), [(False, 1), (True, 2)])
@@ -66,20 +51,20 @@ def test_the_caption_lies_below_the_image(
     height: int, width: int, line: int, legend: bool, lines: int
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    drawn = add_caption(image, legend=legend)
+    drawn = overlays.add_caption(image, legend=legend)
     assert drawn.shape == (height + lines * line, width, 3)
     assert np.array_equal(drawn[:height], image)
     notice = drawn[-line:]
     assert (notice < 200).any()
     assert (notice[:, -2:] == 255).all()  # the words end before the edge
-    with Image.open(io.BytesIO(encode_png(drawn))) as read:
+    with Image.open(io.BytesIO(overlays.encode_png(drawn))) as read:
         assert np.array_equal(np.asarray(read), drawn)
 
 
 def test_the_legend_runs_from_violet_against_to_amber_for() -> None:
-    middle = add_caption(np.full((390, 520, 3), 120, np.uint8), legend=True)[400, 174:346].astype(
-        int
-    )
+    middle = overlays.add_caption(np.full((390, 520, 3), 120, np.uint8), legend=True)[
+        400, 174:346
+    ].astype(int)
     violet, white, amber = middle[2], middle[len(middle) // 2], middle[-2]
     assert violet[2] > violet[1]
     assert white.min() > 245

@@ -1,6 +1,5 @@
 """Flags say what is wrong with an image; its appearance tells lesions from other pictures."""
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import draw_lesion
 from dermfuse.imaging.geometry import reduce_image
-from dermfuse.imaging.quality import FEATURES, LIMITS, appearance, assess_quality, sharpness
+from dermfuse.imaging.quality import FEATURES, LIMITS, appearance, assess_quality
 
 
 def lesion(seed: int, size_px: tuple[int, int]) -> np.ndarray:
@@ -37,12 +36,11 @@ def raised(image: np.ndarray, **choices: float) -> set[str]:
 
 
 def test_a_good_image_raises_none() -> None:
-    assert raised(GOOD, frame_contact=0.3) == set()
+    assert raised(GOOD, frame_contact=0.3) == raised(GOOD) == set()
+    assert raised(GOOD, frame_contact=0.31) == {"lesion_cut"}
     flags = assess_quality(GOOD, frame_contact=0.0)
     assert [flag.name for flag in flags] == list(LIMITS)
     assert flags[1].sentence == "The image is in focus."
-    written = json.loads(json.dumps(flags[1].to_dict()))
-    assert (written["threshold"], written["raised"]) == (0.6, False)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +65,11 @@ def test_each_fault_raises_its_flag(
     assert (name in raised(changed)) is fails
 
 
-def test_a_lesion_that_runs_out_of_the_frame_is_cut() -> None:
-    assert raised(GOOD, frame_contact=0.31) == {"lesion_cut"}
-    assert "lesion_cut" not in {flag.name for flag in assess_quality(GOOD)}
-
-
-def test_sharpness_depends_neither_on_contrast_nor_on_the_camera() -> None:
-    grey = np.asarray(Image.fromarray(GOOD).convert("L"), dtype=np.float32)
-    assert sharpness(grey / 5) == pytest.approx(sharpness(grey), rel=1e-3)
-    assert sharpness(np.zeros((5, 5), np.float32)) == 0.0
+def test_sharpness_does_not_depend_on_the_camera() -> None:
     drawn = lesion(2, (600, 448))
     half = np.asarray(Image.fromarray(drawn).resize((300, 224), Image.Resampling.BOX))
-    values = [assess_quality(image)[1].value for image in (drawn, half)]
-    assert values[0] == pytest.approx(values[1], rel=0.15)
+    whole, halved = (assess_quality(image)[1].value for image in (drawn, half))
+    assert halved == pytest.approx(whole, rel=0.15)
 
 
 def features(image: np.ndarray | Image.Image) -> dict[str, float]:
@@ -108,17 +98,6 @@ def test_a_lesion_is_told_from_noise_a_document_and_a_view() -> None:
     found = features(framed)
     assert max(found["centre_darkness"] + 0.4, found["radial_lightness"] + 0.5) < 0
     assert found["darks"] > 0.5
-
-
-def test_texture_and_richness_are_those_of_their_definitions_to_a_millionth() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
-    found = features(pixels)
-    grey = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float32)
-    gradient = np.hypot(grey[1:-1, 2:] - grey[1:-1, :-2], grey[2:, 1:-1] - grey[:-2, 1:-1])
-    assert found["mean_gradient"] == pytest.approx(gradient.mean() / 255, rel=1e-6)
-    assert found["edges"] == pytest.approx((gradient > 32).mean(), rel=1e-6)
-    colours = {tuple(pixel) for pixel in (pixels.reshape(-1, 3) >> 4).tolist()}
-    assert found["colour_richness"] == pytest.approx(len(colours) / (48 * 64), rel=1e-6)
 
 
 @settings(max_examples=20)
