@@ -112,9 +112,8 @@ def test_measures_of_any_mask_are_in_range(
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     m = measure_lesion(image, rng.random((height, width)) < density)
-    for share in (m.kept_share, m.frame_contact, m.asymmetry_longer,
-                  m.asymmetry_shorter, m.colour_asymmetry, m.solidity):  # fmt: skip
-        assert share is None or 0 <= share <= 1
+    shares = (m.kept_share, m.frame_contact, m.asymmetry, m.colour_asymmetry, m.solidity)
+    assert all(share is None or 0 <= share <= 1 for share in shares)
     assert m.compactness is None or 1 <= m.compactness < 1000
     assert m.angle_degrees is None or 0 <= m.angle_degrees < 180
     assert m.colour_count is None or 0 <= m.colour_count <= 6

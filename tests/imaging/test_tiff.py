@@ -133,14 +133,13 @@ def test_strips_of_planes_and_tiles_beyond_the_image_are_put_together() -> None:
     assert (read.shape, read[3, 18].tolist(), read.sum()) == ((16, 20, 3), [7, 7, 7], 21)
 
 
-@pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "jpeg"])
-def test_the_directorys_tag_turns_the_image_and_that_of_xmp_does_not(compression: str) -> None:
+def test_the_directorys_tag_turns_the_image_and_that_of_xmp_does_not() -> None:
     turned = read_image(_tiff([_grid([9], "u1").tobytes()], {ORIENTATION: 3}))
     assert turned[-1, -1].tolist() == [9, 9, 9]
     xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
-    image = Image.new("RGB", (32, 20))
-    data = encode(image, "TIFF", tiffinfo={XMP: xmp}, compression=compression)
-    assert read_image(data).shape == (20, 32, 3)
+    for coding in ("raw", "jpeg"):
+        data = encode(Image.new("RGB", (32, 20)), "TIFF", tiffinfo={XMP: xmp}, compression=coding)
+        assert read_image(data).shape == (20, 32, 3)
 
 
 def _overlong(compression: str) -> bytes:
