@@ -82,15 +82,9 @@ def _kill_and_compare(
 ) -> dict[str, bytes]:  # fmt: skip
     """Asserts that killed runs, continued, leave what a whole one leaves, and returns that.
 
-    Args:
-        folder: Holds the outputs.
-        script: Writes into its last argument, an output.
-        sources: The script's other arguments.
-        left: What an output holds.
-        kills: How many runs are killed in all.
-        each: How many of them before one output is finished.
-        share: Of the seconds of a whole run, within which it is killed.
-        between: Called with -1 before the first, and with the number of each kill after it.
+    So many runs are killed in all, ``each`` of them before one output is finished, and every one
+    within a share of the seconds of a whole run. ``between`` is called with -1 before the first of
+    an output, and with the number of each kill after it.
     """
     draw, killed, outputs = random.Random(kills), 0, 0
     whole = folder / "whole"

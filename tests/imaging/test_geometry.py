@@ -87,14 +87,6 @@ def test_folded_pixels_meet_those_on_the_other_side() -> None:
         assert all(least <= each.uncovered <= most for each in geometry.fold_both(shape))
 
 
-def test_only_pieces_with_a_corner_are_corner_pieces() -> None:
-    found = geometry.corner_pieces(mask("##.#.", ".....", ".#..#"))
-    assert found.tolist() == mask("##...", ".....", "....#").tolist()
-    for shape in ((1, 1), (1, 4), (4, 1)):
-        assert geometry.corner_pieces(np.ones(shape, bool)).all()
-        assert not geometry.corner_pieces(np.zeros(shape, bool)).any()
-
-
 def test_large_images_shrink_to_their_long_side_and_keep_their_mean() -> None:
     image = np.zeros((600, 800, 3), np.uint8)
     image[:, :400] = 200
