@@ -29,15 +29,11 @@ def encode(pixels: np.ndarray = PIXELS["RGB"], mode: str = "RGB", **options: Any
     ("segments", "identifiers", "rgb"),
     [
         ([b"\xff\xff" + JFIF], b"\1\2\3", False),  # fill bytes are skipped
-        ([JFIF], b"RGB", False),
-        ([JFIF, RGB_ADOBE], b"\1\2\3", False),
-        ([RGB_ADOBE], b"\1\2\3", True),
-        ([YCC_ADOBE], b"RGB", False),
-        ([], b"RGB", True),
-        ([], b"rgb", True),
-        ([], b"\1\2\3", None),
+        ([JFIF], b"RGB", False), ([JFIF, RGB_ADOBE], b"\1\2\3", False),
+        ([RGB_ADOBE], b"\1\2\3", True), ([YCC_ADOBE], b"RGB", False),
+        ([], b"RGB", True), ([], b"rgb", True), ([], b"\1\2\3", None),
     ],
-)
+)  # fmt: skip
 def test_markers_and_then_names_of_channels_say_the_colours(
     segments: list[bytes], identifiers: bytes, rgb: bool | None
 ) -> None:
