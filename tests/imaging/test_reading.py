@@ -67,6 +67,9 @@ def test_pipes_and_streams_without_an_end_are_not_waited_for(
     with pytest.raises(ImageError, match="not a plain file"):
         read_any(tmp_path / "pipe.png")
     monkeypatch.setattr(reading, "MAX_BYTES", 1000)
+    (tmp_path / "long.png").write_bytes(bytes(1001))
+    with pytest.raises(ImageError, match="more than 1,000 bytes"):
+        read_any(tmp_path / "long.png")
     with Path("/dev/zero").open("rb") as zeros, pytest.raises(ImageError, match="1,000 bytes"):
         read_any(zeros)
     zeros.close()
