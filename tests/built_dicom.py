@@ -30,8 +30,7 @@ def build_file(
 
     colour, bits = pixels.ndim == 3, 8 * pixels.dtype.itemsize
     order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
-    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    whole = data + bytes(len(data) % 2) if raw is None else raw
+    stored = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes() if raw is None else raw
     own = {
         "SOPClassUID": VLPhotographicImageStorage, "SOPInstanceUID": UID("1.2.3.4"),
         "PatientName": SECRET, "PatientID": SECRET,
@@ -40,13 +39,11 @@ def build_file(
         "Rows": pixels.shape[0], "Columns": pixels.shape[1],
         "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1,
         "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        "PixelData": whole if frames is None else encapsulate(frames),
+        "PixelData": _even(stored) if frames is None else encapsulate([*map(_even, frames)]),
     }  # fmt: skip
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
-    dataset.file_meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
     for key, value in (own | elements).items():
         if value is not None:
             setattr(dataset, key, value)
@@ -55,5 +52,8 @@ def build_file(
         dataset["PixelData"].is_undefined_length = frames is not None
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
-    data = buffer.getvalue()
-    return data if preamble else data[132:]
+    return buffer.getvalue()[0 if preamble else 132 :]
+
+
+def _even(data: bytes) -> bytes:
+    return data + bytes(len(data) % 2)

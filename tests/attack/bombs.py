@@ -4,31 +4,30 @@
 words stand for either: what matters is that it takes little memory and time.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
-from functools import partial
+from itertools import repeat
 
 import numpy as np
 from PIL import Image
 
 from ..built_dicom import build_file
+from ..imaging import made
+from ..imaging.made import encode
 
 MOST_BYTES = 25_000_000
 _PIXELS = "pixels or fewer"
-_TAG = struct.Struct("<HHII")
 _PAGE = {
     256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
     273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 64), 279: (4, 1, 4096),
 }  # fmt: skip
 """The tags of a small grey page: type, count, value or place."""
-
-
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+_BLANK = np.zeros((16, 16), np.uint8)
+_DICOM = "1.2.840.10008.1.2."
+_SEQUENCE = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff"
+_ITEM = b"\xfe\xff\0\xe0"
+_ITEMS = _SEQUENCE + (_ITEM + bytes(4)) * 3_000_000
 
 
 def _flat(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -37,11 +36,16 @@ def _flat(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 def _jpeg(width: int = 24, height: int = 20, **options: object) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return encode(Image.fromarray(noise), "JPEG", **options)
+    return encode(noise, "JPEG", **options)
 
 
 def _with(whole: bytes, what: bytes, *, at: int = 2) -> bytes:
     return whole[:at] + what + whole[at:]
+
+
+def _in_scan(what: bytes) -> bytes:
+    whole = _jpeg()
+    return _with(whole, what, at=whole.index(b"\xff\xda") + 14)
 
 
 def _jpeg_scans(count: int = 5_000) -> bytes:
@@ -64,13 +68,9 @@ def _jpeg_visits() -> bytes:
     blocks = 750**2
     dc = b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(blocks // 8 + 1)
     ac = b"\xff\xda\0\x08\1\1\0\1\x3f\0" + bytes(-(-blocks // 2**14) * 15 // 8 + 1)
-    return _grey_jpeg(
-        b"\xff\xc2",
-        b"\xff\xc4\0\x14\0\1" + bytes(15) + b"\0",  # DC: one code, no difference
-        b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\xe0",  # AC: one code, 2^14 blank blocks
-        dc,
-        ac * 99,
-    )
+    dc_table = b"\xff\xc4\0\x14\0\1" + bytes(15) + b"\0"  # one code, no difference
+    ac_table = b"\xff\xc4\0\x14\x10\1" + bytes(15) + b"\xe0"  # one code, 2^14 blank blocks
+    return _grey_jpeg(b"\xff\xc2", dc_table, ac_table, dc, ac * 99)
 
 
 def _jpeg_restarts() -> bytes:
@@ -94,11 +94,6 @@ def _jpeg_claims() -> bytes:
     return bytes(whole)
 
 
-def _in_scan(what: bytes) -> bytes:
-    whole = _jpeg()
-    return _with(whole, what, at=whole.index(b"\xff\xda") + 14)
-
-
 def _webp(kind: bytes, body: bytes) -> bytes:
     chunk = kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
@@ -107,23 +102,10 @@ def _webp(kind: bytes, body: bytes) -> bytes:
 def png(
     *chunks: tuple[bytes, bytes], size: tuple[int, int] = (20, 20), bits: int = 24, rows: int = 0
 ) -> bytes:
-    """A blank PNG with chunks of its own.
-
-    Args:
-        chunks: Their names and bodies.
-        size: Width and height.
-        bits: Of a pixel: 24, 48, or 64 with transparency.
-        rows: How many there are; as many as the header says if left out.
-    """
-    width, height = size
+    """A blank PNG of 24, 48 or (with transparency) 64 bits; all rows of its size if left out."""
     depth, colour = {24: (8, 2), 48: (16, 2), 64: (16, 6)}[bits]
-    deflater, row = zlib.compressobj(1), bytes(1 + width * bits // 8)
-    coded = b"".join(deflater.compress(row) for _ in range(rows or height)) + deflater.flush()
-    head = (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in (head, *chunks, (b"IDAT", coded), (b"IEND", b""))
-    )
+    row = bytes(1 + size[0] * bits // 8)
+    return made.png(size, depth, colour, repeat(row, rows or size[1]), *chunks)
 
 
 def _png_texts() -> bytes:
@@ -151,7 +133,7 @@ def _bmp() -> bytes:
 
 def _tiff(tags: dict[int, tuple[int, int, int]], *, data: bytes) -> bytes:
     """A TIFF with tags behind its data, which begins at byte 8."""
-    entries = b"".join(_TAG.pack(tag, *tags[tag]) for tag in sorted(tags))
+    entries = b"".join(struct.pack("<HHII", tag, *tags[tag]) for tag in sorted(tags))
     directory = struct.pack("<H", len(tags)) + entries + bytes(4)
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
 
@@ -198,73 +180,52 @@ def _tiff_deflated() -> bytes:
     return _tiff(_PAGE | tags, data=data)
 
 
-_DICOM_JPEG = "1.2.840.10008.1.2.4.50"
-_ITEMS = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff"
-_ITEM = b"\xfe\xff\0\xe0"
-
-
 def _dicom(elements: bytes, *, deflated: bool = False) -> bytes:
     """A DICOM file with elements, or the beginning of some, in place of its own."""
-    syntax = "1.2.840.10008.1.2.1.99" if deflated else "1.2.840.10008.1.2.1"
-    whole = build_file(np.zeros((16, 16), np.uint8), syntax=syntax)
+    whole = build_file(_BLANK, syntax=_DICOM + ("1.99" if deflated else "1"))
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = packer.compress(elements) + packer.flush() if deflated else elements
     return whole[: 144 + struct.unpack_from("<I", whole, 140)[0]] + packed
 
 
 def _dicom_window(kind: bytes) -> bytes:
-    plain, window = build_file(np.zeros((16, 16), np.uint8)), b"1\\" * 5_000_000
+    plain, window = build_file(_BLANK), b"1\\" * 5_000_000
     long = b"\x28\0\x50\x10" + kind + b"\0\0" + struct.pack("<I", len(window)) + window
     return _with(plain, long, at=plain.index(b"\xe0\x7f\x10\0"))
 
 
-def _dicom_scans() -> bytes:
-    scans = _jpeg_scans(2_000)
-    frames = [scans + bytes(len(scans) % 2)]
-    return build_file(np.zeros((20, 24, 3), np.uint8), syntax=_DICOM_JPEG, frames=frames)
-
-
-def _dicom_fragments() -> bytes:
-    frames = [b"\xff\xd8\xff\xd9"] + [b"\0\0"] * 20_000
-    return build_file(np.zeros((16, 16), np.uint8), syntax=_DICOM_JPEG, frames=frames)
+def _dicom_coded(coding: str, *frames: bytes, shape: tuple[int, ...] = (16, 16)) -> bytes:
+    pixels = np.broadcast_to(np.uint8(0), shape)
+    return build_file(pixels, syntax=_DICOM + coding, frames=list(frames))
 
 
 def _dicom_runs() -> bytes:
     """Run lengths of 9,000 x 9,000 pixels."""
-    plane = b"\x81\x00" * (9_000 * 9_000 // 128 + 1)
-    frames = [struct.pack("<16I", 1, 64, *(14 * [0])) + plane]
-    pixels = np.broadcast_to(np.uint8(0), (9_000, 9_000))
-    return build_file(pixels, syntax="1.2.840.10008.1.2.5", frames=frames)
+    runs = struct.pack("<16I", 1, 64, *(14 * [0])) + b"\x81\x00" * (9_000 * 9_000 // 128 + 1)
+    return _dicom_coded("5", runs, shape=(9_000, 9_000))
 
 
 def _dicom_jpeg_2000() -> bytes:
     """A stream that claims 60,000 x 60,000 pixels."""
     stream = bytearray(encode(_flat(64, 64), "JPEG2000", no_jp2=True))
     struct.pack_into(">II", stream, 8, 60_000, 60_000)
-    pixels = np.zeros((64, 64, 3), np.uint8)
-    return build_file(pixels, syntax="1.2.840.10008.1.2.4.90", frames=[bytes(stream)])
+    return _dicom_coded("4.90", bytes(stream), shape=(64, 64, 3))
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg.scans": (_jpeg_scans, "more than 100 scans"),
     "jpeg.visits": (_jpeg_visits, "scans"),
     "jpeg.restarts": (_jpeg_restarts, "(6000, 6000, 3)"),
-    "jpeg.exif": (
-        lambda: _with(_jpeg(), b"\xff\xe1\0\x08Exif\0\0" * 2_300_000), "2,000 segments",
-    ),
+    "jpeg.exif": (lambda: _with(_jpeg(), b"\xff\xe1\0\x08Exif\0\0" * 2_300_000), "2,000 segments"),
     "jpeg.fill": (lambda: _with(_jpeg(), b"\xff" * 20_000_000), "(20, 24, 3)"),
     "jpeg.tables": (_jpeg_tables, "(20, 24, 3)"),
-    "jpeg.markers": (
-        lambda: _in_scan(b"\xff\xd0" * 10_000_000), "restart marker is missing or one too many",
-    ),
+    "jpeg.markers": (lambda: _in_scan(b"\xff\xd0" * 10_000_000), "restart marker is missing"),
     "jpeg.run": (lambda: _in_scan(b"\xff" * 5_000_000 + b"\0"), "damaged inside"),
     "jpeg.claims": (_jpeg_claims, _PIXELS),
-    "jpeg.dense": (partial(_jpeg, 4_000, 3_000, quality=92, subsampling=0), ""),
-    "jpeg.dense progressive": (partial(_jpeg, 5_000, 3_000, quality=85, progressive=True), ""),
+    "jpeg.dense": (lambda: _jpeg(4_000, 3_000, quality=92, subsampling=0), ""),
+    "jpeg.dense progressive": (lambda: _jpeg(5_000, 3_000, quality=85, progressive=True), ""),
     "webp.extended": (lambda: _webp(b"VP8X", bytes(4) + b"\xfe\x3f\0" * 2), _PIXELS),
-    "webp.lossless": (
-        lambda: _webp(b"VP8L", struct.pack("<BI", 0x2F, 16_382 | 16_382 << 14)), _PIXELS,
-    ),
+    "webp.lossless": (lambda: _webp(b"VP8L", b"\x2f\xfe\xbf\xff\x0f"), _PIXELS),
     "webp.lossy": (lambda: _webp(b"VP8 ", b"\x30\1\0\x9d\1\x2a" + b"\xff\x3f" * 2), _PIXELS),
     "webp.chunks": (
         lambda: _webp(b"VP8X", bytes(10)) + b"JUNK\0\0\0\0" * 200_000, "100,000 chunks",
@@ -277,38 +238,33 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "png.flat": (lambda: png(size=(10_000, 9_900)), ""),
     "png.texts": (_png_texts, ""),
     "gif.comment": (lambda: _gif(b"!\xfe" + b"\1a" * 5_000_000 + b"\0"), "1,000,000 blocks"),
-    "gif.long": (
-        lambda: _gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 90_000 + b"\0"), "(20, 20, 3)",
-    ),
+    "gif.long": (lambda: _gif(b"!\xfe" + (b"\xff" + b"a" * 255) * 90_000 + b"\0"), "(20, 20, 3)"),
     "gif.size": (lambda: b"GIF89a\xff\xff\xff\xff\0\0\0" + _gif(b"")[13:], _PIXELS),
     "gif.frames": (_gif_frames, ""),
     "bmp.size": (_bmp, _PIXELS),
-    "tiff.tags": (
-        lambda: _tiff_many(4_000, kind=1, size=20_000_000), "more bytes than the file",
-    ),
+    "tiff.tags": (lambda: _tiff_many(4_000, kind=1, size=20_000_000), "more bytes than the file"),
     "tiff.directory": (lambda: _tiff_many(60_000, kind=3, size=1), "more than 4,096 tags"),
     "tiff.strips": (_tiff_strips, "more than 400,000 values"),
     "tiff.tile": (_tiff_tile, "takes less memory"),
     "tiff.shared": (_tiff_shared, "more bytes than the file"),
     "tiff.directories": (_tiff_directories, ""),
     "tiff.deflated": (_tiff_deflated, ""),
-    "dicom.deflated": (
-        lambda: _dicom(_ITEMS + (_ITEM + bytes(4)) * 3_000_000, deflated=True),
-        "50,000 elements and items",
-    ),
-    "dicom.items": (
-        lambda: _dicom(_ITEMS + (_ITEM + bytes(4)) * 3_000_000), "50,000 elements and items",
-    ),
+    "dicom.deflated": (lambda: _dicom(_ITEMS, deflated=True), "50,000 elements and items"),
+    "dicom.items": (lambda: _dicom(_ITEMS), "50,000 elements and items"),
     "dicom.depth": (
-        lambda: _dicom((_ITEMS + _ITEM + b"\xff" * 4) * 800_000), "too deep in one another",
+        lambda: _dicom((_SEQUENCE + _ITEM + b"\xff" * 4) * 800_000), "too deep in one another",
     ),
     "dicom.elements": (
         lambda: _dicom(b"\x09\0\0\x10LO\0\0" * 3_000_000), "50,000 elements and items",
     ),
     "dicom.text": (lambda: _dicom_window(b"UT"), "damaged or cut off"),
     "dicom.sequence": (lambda: _dicom_window(b"SQ"), "damaged or cut off"),
-    "dicom.fragments": (_dicom_fragments, "fragments"),
-    "dicom.scans": (_dicom_scans, "more than 100 scans"),
+    "dicom.fragments": (
+        lambda: _dicom_coded("4.50", b"\xff\xd8\xff\xd9", *[b"\0\0"] * 20_000), "fragments",
+    ),
+    "dicom.scans": (
+        lambda: _dicom_coded("4.50", _jpeg_scans(2_000), shape=(20, 24, 3)), "more than 100 scans",
+    ),
     "dicom.runs": (_dicom_runs, ""),
     "dicom.jpeg 2000": (_dicom_jpeg_2000, ""),
 }  # fmt: skip

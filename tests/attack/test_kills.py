@@ -1,15 +1,24 @@
 """What is killed anywhere and called again leaves what an uninterrupted call leaves."""
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ..small_release import skin, write_small_release
-from .killing import Call, kill_and_compare
+import dermfuse
 
+from ..small_release import skin, write_small_release
+
+_MOST_SECONDS = 120
 _ANALYZE = """
 import sys
 from dermfuse.analysis.analyzer import Analyzer
@@ -38,6 +47,66 @@ train(config, data=sys.argv[1], run=sys.argv[2], resume=True)
 """
 
 
+def _start(script: str, *arguments: Path) -> "subprocess.Popen[str]":
+    """Returns a process that is about to begin its work, which it says as ``ready``."""
+    source = str(Path(dermfuse.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _finish(script: str, *arguments: Path) -> float:
+    """Runs to the end and returns how many seconds that takes."""
+    process, begin = _start(script, *arguments), time.monotonic()
+    process.communicate(timeout=_MOST_SECONDS)
+    assert process.returncode == 0
+    return time.monotonic() - begin
+
+
+def _kill(script: str, *arguments: Path, after: float) -> bool:
+    """Kills a run so many seconds after its begin; returns whether it was still running."""
+    process = _start(script, *arguments)
+    time.sleep(after)
+    process.kill()
+    process.communicate(timeout=_MOST_SECONDS)
+    return process.returncode == -signal.SIGKILL
+
+
+def _kill_and_compare(
+    folder: Path, script: str, sources: tuple[Path, ...], left: Callable[[Path], dict[str, bytes]],
+    *, kills: int, each: int, share: float, between: Callable[[int], object] = lambda _: None,
+) -> dict[str, bytes]:  # fmt: skip
+    """Asserts that killed runs, continued, leave what a whole one leaves, and returns that.
+
+    So many runs are killed in all, ``each`` of them before one output is finished, and every one
+    within a share of the seconds of a whole run. ``between`` is called with -1 before the first of
+    an output, and with the number of each kill after it.
+    """
+    draw, killed, outputs = random.Random(kills), 0, 0
+    whole = folder / "whole"
+    whole.mkdir()
+    seconds = _finish(script, *sources, whole)
+    expected = left(whole)
+    while killed < kills:
+        outputs += 1
+        assert outputs < 3 * kills, "the runs end before they are killed"
+        out = folder / f"killed-{outputs}"
+        out.mkdir()
+        between(-1)
+        for number in range(min(each, kills - killed)):
+            killed += _kill(script, *sources, out, after=draw.uniform(0, share * seconds))
+            between(number)
+        _finish(script, *sources, out)
+        found = left(out)
+        assert found.keys() == expected.keys()
+        assert {name for name in found if found[name] != expected[name]} == set()
+    return expected
+
+
 def _results(out: Path) -> dict[str, bytes]:
     """Returns every file of a results folder, hidden ones too."""
     files = [path for path in out.rglob("*") if path.is_file()]
@@ -64,10 +133,8 @@ def test_kills_of_a_folder_run_change_nothing(tmp_path: Path, kills: int, each: 
         else:
             dropped.unlink(missing_ok=True)
 
-    expected = kill_and_compare(
-        tmp_path,
-        lambda out: Call(_ANALYZE, (release, images, out)),
-        _results,
+    expected = _kill_and_compare(
+        tmp_path, _ANALYZE, (release, images), _results,
         kills=kills, each=each, share=1.2, between=drop,
     )  # fmt: skip
     assert len([name for name in expected if name.startswith("masks/")]) == 24
@@ -80,9 +147,7 @@ def _run(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_40_kills_of_trainings_change_nothing(drawn: Path, tmp_path: Path) -> None:
-    expected = kill_and_compare(
-        tmp_path, lambda run: Call(_TRAIN, (drawn, run)), _run, kills=40, each=4, share=0.6
-    )
+    expected = _kill_and_compare(tmp_path, _TRAIN, (drawn,), _run, kills=40, each=4, share=0.6)
     rates = [line.split(b",")[1] for line in expected["metrics.csv"].splitlines()[1:]]
     assert len(rates) == 6
     assert len(set(rates)) > 1, "the rule has nothing to get wrong"

@@ -4,8 +4,6 @@ import random
 import struct
 import time
 import zlib
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,62 +13,51 @@ from dermfuse.analysis.isolation import Decoders
 from dermfuse.errors import DecoderError, DermfuseError
 from dermfuse.imaging.reading import Read, read_any
 
-from .bombs import encode
+from ..built_dicom import BuildDicom
+from ..imaging.made import encode
 
-Build = Callable[..., bytes]
 _MOST_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def whole(build_dicom: Build) -> dict[str, bytes]:
+def whole(build_dicom: BuildDicom) -> dict[str, bytes]:
     """A small file of every kind that is read."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    image = Image.fromarray(pixels)
+    image, uid, grey = Image.fromarray(pixels), "1.2.840.10008.1.2", pixels[..., 0]
     palette, other, fax = image.convert("P"), Image.fromarray(255 - pixels), image.convert("1")
-    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
-        "jpeg": (image, "JPEG", {}),
-        "jpeg progressive": (image, "JPEG", {"progressive": True}),
-        "jpeg cmyk": (image.convert("CMYK"), "JPEG", {}),
-        "png": (image, "PNG", {}),
-        "png palette": (palette, "PNG", {"transparency": 3}),
-        "png bilevel": (fax, "PNG", {}),
-        "png alpha": (image.convert("RGBA"), "PNG", {}),
-        "png 16 bit": (deep, "PNG", {}),
-        "bmp": (image, "BMP", {}),
-        "bmp palette": (palette, "BMP", {}),
-        "gif": (palette, "GIF", {}),
-        "gif frames": (palette, "GIF", {"save_all": True, "append_images": [other.convert("P")]}),
-        "webp": (image, "WEBP", {}),
-        "webp lossless": (image, "WEBP", {"lossless": True}),
-        "tiff palette": (palette, "TIFF", {}),
-        "tiff fax": (fax, "TIFF", {"compression": "group4"}),
-    }
-    for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
-        kinds[f"tiff {each}"] = (image, "TIFF", {"compression": each})
-    files = {name: encode(*each, **options) for name, (*each, options) in kinds.items()}
-    return files | _dicom(build_dicom, pixels)
-
-
-def _dicom(build: Build, pixels: np.ndarray) -> dict[str, bytes]:
-    """One of every coding."""
-    grey, uid = pixels[..., 0], "1.2.840.10008.1.2"
+    deep = grey.astype(np.uint16) * 257
+    jpeg, jpeg_2000 = encode(image, "JPEG"), encode(image, "JPEG2000", no_jp2=True)
     runs = b"".join(bytes([len(row) - 1]) + row.tobytes() for row in grey)
-    jpeg, jpeg_2000 = (encode(Image.fromarray(pixels), kind) for kind in ("JPEG", "JPEG2000"))
-    jpeg_2000 = jpeg_2000[jpeg_2000.index(b"\xff\x4f\xff\x51") :]
+    runs = struct.pack("<16L", 1, 64, *[0] * 14) + runs
     return {
-        "dicom": build(pixels),
-        "dicom implicit": build(grey, syntax=uid, preamble=False),
-        "dicom big": build(grey.astype(np.uint16) * 257, syntax=f"{uid}.2"),
-        "dicom deflated": build(pixels, syntax=f"{uid}.1.99"),
-        "dicom rle": build(
-            grey, syntax=f"{uid}.5", frames=[struct.pack("<16L", 1, 64, *[0] * 14) + runs]
-        ),
-        "dicom jpeg": build(
-            pixels, syntax=f"{uid}.4.50", frames=[jpeg], photometric="YBR_FULL_422"
-        ),
-        "dicom j2k": build(pixels, syntax=f"{uid}.4.90", frames=[jpeg_2000], photometric="YBR_RCT"),
-    }
+        "jpeg": jpeg,
+        "jpeg progressive": encode(image, "JPEG", progressive=True),
+        "jpeg cmyk": encode(image.convert("CMYK"), "JPEG"),
+        "png": encode(image),
+        "png palette": encode(palette, transparency=3),
+        "png bilevel": encode(fax),
+        "png alpha": encode(image.convert("RGBA")),
+        "png 16 bit": encode(deep),
+        "bmp": encode(image, "BMP"),
+        "bmp palette": encode(palette, "BMP"),
+        "gif": encode(palette, "GIF"),
+        "gif frames": encode(palette, "GIF", save_all=True, append_images=[other.convert("P")]),
+        "webp": encode(image, "WEBP"),
+        "webp lossless": encode(image, "WEBP", lossless=True),
+        "tiff palette": encode(palette, "TIFF"),
+        "tiff fax": encode(fax, "TIFF", compression="group4"),
+        **{f"tiff {each}": encode(image, "TIFF", compression=each)
+           for each in ("raw", "tiff_lzw", "tiff_deflate", "jpeg", "packbits")},
+        "dicom": build_dicom(pixels),
+        "dicom implicit": build_dicom(grey, syntax=uid, preamble=False),
+        "dicom big": build_dicom(deep, syntax=f"{uid}.2"),
+        "dicom deflated": build_dicom(pixels, syntax=f"{uid}.1.99"),
+        "dicom rle": build_dicom(grey, syntax=f"{uid}.5", frames=[runs]),
+        "dicom jpeg": build_dicom(
+            pixels, syntax=f"{uid}.4.50", frames=[jpeg], photometric="YBR_FULL_422"),
+        "dicom j2k": build_dicom(
+            pixels, syntax=f"{uid}.4.90", frames=[jpeg_2000], photometric="YBR_RCT"),
+    }  # fmt: skip
 
 
 def _mutated(data: bytes, draw: random.Random) -> bytes:

@@ -1,7 +1,6 @@
 """Bombs that are sent to a server of two workers: others are answered meanwhile."""
 
 import http.client
-import io
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import dermfuse
 from dermfuse.server.queue import SPARE
 
 from ..small_release import skin, write_small_release
-from .bombs import BOMBS
+from .bombs import BOMBS, encode
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _SENT = (
@@ -27,9 +26,7 @@ _SENT = (
     "png.deep", "png.chunks", "gif.frames", "dicom.deflated", "dicom.items",
 )  # fmt: skip
 MOST_SECONDS = 2.0
-_IDLE_SECONDS = (
-    0.15  # that an answer takes on a machine with nothing else to do; else all is slower
-)
+_IDLE_SECONDS = 0.15  # of an answer where nothing else is to do; elsewhere all is slower
 MOST_MB = 600
 _PROCESSES = 1 + 2 * (1 + 1 + SPARE)  # multiprocessing's own; two workers with their decoders
 
@@ -41,12 +38,9 @@ def _server(release: Path) -> Iterator[tuple[int, int]]:
     command += ["--threads", "1", "--release", str(release)]
     source = str(Path(dermfuse.__file__).parents[1])
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env=os.environ | {"PYTHONPATH": source},
-    )
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         port = urlsplit(process.stdout.readline().split()[-1]).port
@@ -84,9 +78,8 @@ def _peaks_mb(parent: int) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_normal_image_is_answered_while_ten_bombs_are_sent(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(skin()).resize((1022, 767)).save(buffer, "JPEG", quality=90)
-    normal, bombs = buffer.getvalue(), [BOMBS[name][0]() for name in _SENT]
+    normal = encode(Image.fromarray(skin()).resize((1022, 767)), "JPEG", quality=90)
+    bombs = [BOMBS[name][0]() for name in _SENT]
     with (
         _server(write_small_release(tmp_path / "release")) as (port, process),
         ThreadPoolExecutor(len(bombs)) as pool,

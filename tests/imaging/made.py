@@ -3,10 +3,13 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
 def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -18,12 +21,14 @@ def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) 
 
 
 def png(
-    size: tuple[int, int], depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]
-) -> bytes:
+    size: tuple[int, int], depth: int, colour: int, rows: Iterable[bytes],
+    *chunks: tuple[bytes, bytes],
+) -> bytes:  # fmt: skip
     """A PNG of any width and height, depth and colour type, that holds the rows given."""
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    packer = zlib.compressobj(1)
+    coded = b"".join(map(packer.compress, rows)) + packer.flush()
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
+        for kind, data in ((b"IHDR", header), *chunks, (b"IDAT", coded), (b"IEND", b""))
     )

@@ -1,6 +1,5 @@
-"""A JPEG's header says its size, depth and colours; coded data that does not fit is damage."""
+"""Headers say how a JPEG is coded; whole files pass and damage inside is found."""
 
-import io
 import itertools
 import struct
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.errors import ImageError
-from dermfuse.imaging.jpeg import END, INVALID, Frame, build_table, find_damage, read_frame
+from dermfuse.imaging.jpeg import find_damage, read_frame
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.web.vectors import draw_image
 
@@ -19,127 +18,74 @@ from . import made
 JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 RGB_ADOBE, YCC_ADOBE = (b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([i]) for i in (0, 1))
 NOISE = np.random.default_rng(0).integers(0, 256, (43, 67, 4), dtype=np.uint8)
+PIXELS = {"L": NOISE[..., 0], "RGB": NOISE[..., :3], "CMYK": NOISE}
 
 
-def encode(pixels: np.ndarray = NOISE[..., :3], mode: str = "RGB", **options: Any) -> bytes:
+def encode(pixels: np.ndarray = PIXELS["RGB"], mode: str = "RGB", **options: Any) -> bytes:
     return made.encode(Image.fromarray(np.ascontiguousarray(pixels), mode), "JPEG", **options)
 
 
-class TestHeader:
-    @staticmethod
-    def _of(*segments: bytes, identifiers: bytes = b"\1\2\3") -> Frame:
-        body = struct.pack(">BHHB", 8, 20, 32, len(identifiers))
-        body += b"".join(bytes([each, 0x11, 0]) for each in identifiers)
-        frame = b"\xff\xc0" + struct.pack(">H", 2 + len(body)) + body
-        return read_frame(b"\xff\xd8" + b"".join(segments) + frame)
-
-    @pytest.mark.parametrize(
-        ("segments", "identifiers", "rgb"),
-        [
-            ([b"\xff\xff" + JFIF], b"\1\2\3", False),  # fill bytes are skipped
-            ([JFIF], b"RGB", False),
-            ([JFIF, RGB_ADOBE], b"\1\2\3", False),
-            ([RGB_ADOBE], b"\1\2\3", True),
-            ([YCC_ADOBE], b"RGB", False),
-            ([], b"RGB", True),
-            ([], b"rgb", True),
-            ([], b"\1\2\3", None),
-        ],
-    )
-    def test_markers_and_then_names_of_channels_say_the_colours(
-        self, segments: list[bytes], identifiers: bytes, rgb: bool | None
-    ) -> None:
-        frame = self._of(*segments, identifiers=identifiers)
-        assert frame.says_rgb is rgb
-        assert (frame.width, frame.height, frame.precision) == (32, 20, 8)
-
-    def test_pillows_own_files_are_understood(self) -> None:
-        frame = read_frame(encode(subsampling=2, progressive=True))
-        assert (frame.coding, frame.unread) == ("progressive", "")
-        assert [each[1:] for each in frame.components] == [(2, 2), (1, 1), (1, 1)]
-
-    @pytest.mark.parametrize(
-        "data", [b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\0\1", b"\xff\xd8ab"]
-    )
-    def test_one_without_a_frame_is_none(self, data: bytes) -> None:
-        with pytest.raises((ValueError, struct.error)):
-            read_frame(data)
-
-
-class TestWholeFiles:
-    @pytest.mark.parametrize("progressive", [False, True])
-    @pytest.mark.parametrize("quality", [20, 75, 100])
-    def test_of_every_kind_pass(self, *, progressive: bool, quality: int) -> None:
-        for mode, optimize, restart in itertools.product(("L", "RGB", "CMYK"), (0, 1), (0, 3)):
-            pixels = {"L": NOISE[..., 0], "RGB": NOISE[..., :3], "CMYK": NOISE}[mode]
-            options = {"restart_marker_blocks": restart} if restart else {}
-            for subsampling in (0, 1, 2) if mode == "RGB" else (0,):
-                data = encode(
-                    pixels, mode, quality=quality, progressive=progressive,
-                    optimize=bool(optimize), subsampling=subsampling, **options,
-                )  # fmt: skip
-                assert find_damage(data) == ""
-
-    def test_may_hold_zeros_that_code_flat_blocks(self) -> None:
-        pixels = np.zeros((400, 600), dtype=np.uint8)
-        pixels[200:243, 300:367] = NOISE[..., 0]
-        data = encode(pixels, "L", quality=5, optimize=True)
-        assert bytes(64) in data
-        assert find_damage(data) == ""
-
-    def test_without_an_end_are_left_to_the_decoder(self) -> None:
-        data = encode()
-        assert find_damage(data[: data.index(b"\xff\xda") + 1000]) == ""
+@pytest.mark.parametrize(
+    ("segments", "identifiers", "rgb"),
+    [
+        ([b"\xff\xff" + JFIF], b"\1\2\3", False),  # fill bytes are skipped
+        ([JFIF], b"RGB", False), ([JFIF, RGB_ADOBE], b"\1\2\3", False),
+        ([RGB_ADOBE], b"\1\2\3", True), ([YCC_ADOBE], b"RGB", False),
+        ([], b"RGB", True), ([], b"rgb", True), ([], b"\1\2\3", None),
+    ],
+)  # fmt: skip
+def test_markers_and_then_names_of_channels_say_the_colours(
+    segments: list[bytes], identifiers: bytes, rgb: bool | None
+) -> None:
+    channels = b"".join(bytes([each, 0x11, 0]) for each in identifiers)
+    head = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 20, 32, 3) + channels
+    frame = read_frame(b"\xff\xd8" + b"".join(segments) + head)
+    assert (frame.says_rgb, frame.width, frame.height, frame.precision) == (rgb, 32, 20, 8)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-class TestDamage:
-    def test_inside_the_data(self, *, progressive: bool) -> None:
-        data = encode(progressive=progressive, quality=95)
-        start = data.index(b"\xff\xda")
-        at = start + (len(data) - start) // 2
-        cut = data[:at] + b"\xff\xd9"
-        for damaged in (
-            cut,
-            data[:at] + bytes(600) + data[at + 600 :],
-            data[:at] + data[at + 400 :],
-        ):
-            assert find_damage(damaged) != ""
-        Image.open(io.BytesIO(cut)).load()  # Pillow says nothing
+@pytest.mark.parametrize("quality", [20, 100])
+def test_whole_files_of_every_kind_pass(*, progressive: bool, quality: int) -> None:
+    for mode, optimize, restart in itertools.product(PIXELS, (False, True), (0, 3)):
+        for subsampling in (0, 1, 2) if mode == "RGB" else (0,):
+            data = encode(
+                PIXELS[mode], mode, quality=quality, progressive=progressive, optimize=optimize,
+                subsampling=subsampling, restart_marker_blocks=restart,
+            )  # fmt: skip
+            assert find_damage(data) == ""
+
+
+def test_zeros_that_code_flat_blocks_and_a_missing_end_are_no_damage() -> None:
+    pixels = np.zeros((400, 600), dtype=np.uint8)
+    pixels[200:243, 300:367] = PIXELS["L"]
+    data = encode(pixels, "L", quality=5, optimize=True)
+    assert bytes(64) in data
+    assert find_damage(data) == ""
+    data = encode()
+    assert find_damage(data[: data.index(b"\xff\xda") + 1000]) == ""  # decoders refuse it
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_damage_inside_is_found(*, progressive: bool) -> None:
+    data = encode(progressive=progressive, quality=95)
+    start = data.index(b"\xff\xda")
+    at = start + (len(data) - start) // 2
+    cut = data[:at] + b"\xff\xd9"  # Pillow says nothing
+    for damaged in (cut, data[:at] + bytes(600) + data[at + 600 :], data[:at] + data[at + 400 :]):
         with pytest.raises(ImageError, match="the JPEG image is damaged inside"):
-            read_image(cut)
-
-    def test_behind_the_last_block_fill_bytes_are_none(self, *, progressive: bool) -> None:
-        data = encode(progressive=progressive)
-        assert "continues" in find_damage(data[:-2] + b"\x01\x02" + b"\xff\xd9")
-        assert find_damage(data[:-2] + bytes(7) + b"\xff\xff\xff\xd9") == ""
-
-    def test_a_restart_marker_that_is_missing_or_out_of_order(self, *, progressive: bool) -> None:
-        data = encode(progressive=progressive, restart_marker_blocks=2)
-        assert "missing" in find_damage(data.replace(b"\xff\xd1", b"", 1))
-        assert "out of order" in find_damage(data.replace(b"\xff\xd1", b"\xff\xd3", 1))
+            read_image(damaged)
+    assert "continues" in find_damage(data[:-2] + b"\x01\x02" + b"\xff\xd9")
+    assert find_damage(data[:-2] + bytes(7) + b"\xff\xff\xff\xd9") == ""  # fill bytes
+    data = encode(progressive=progressive, restart_marker_blocks=2)
+    assert "missing" in find_damage(data.replace(b"\xff\xd1", b"", 1))
+    assert "out of order" in find_damage(data.replace(b"\xff\xd1", b"\xff\xd3", 1))
 
 
-def test_a_hole_is_told_wherever_it_lies() -> None:
+def test_a_hole_is_found_wherever_it_lies_and_so_are_scans_that_are_missing() -> None:
     data = encode(draw_image(61, 47), quality=95, subsampling=0)
     # behind many of them the codes come right again, and as many blocks are counted as before
     for at in range(data.index(b"\xff\xda") + 14, len(data) - 72, 7):
         assert find_damage(data[:at] + bytes(70) + data[at + 70 :]) != ""
-
-
-def test_last_scans_that_are_missing_are_told() -> None:
     data = encode(progressive=True)
-    last = data.rindex(b"\xff\xda")
-    tables = data.rfind(b"\xff\xc4", 0, last)  # Huffman tables of the last scan
+    tables = data.rfind(b"\xff\xc4", 0, data.rindex(b"\xff\xda"))  # of the last scan
     assert find_damage(data[:tables] + b"\xff\xd9") == "some of its scans are missing"
-
-
-def test_a_table_says_how_far_codes_reach() -> None:
-    # 0: end of the block; 10: no zero, then a value of 1 bit; 110: one zero, then one of 2 bits
-    table = build_table(bytes([1, 1, 1, *[0] * 13]), bytes([0x00, 0x01, 0x12]))
-    window = 0b10_1_110_01_0_0000000  # value, zero and value, end
-    assert [each[window] for each in table.single] == [3, 1]
-    assert [each[window] for each in table.several] == [9, 3 + END]
-    assert table.single[1][0b111 << 13] == INVALID
-    with pytest.raises(ValueError, match="more codes than fit"):
-        build_table(bytes([3, *[0] * 15]), bytes(3))
