@@ -221,7 +221,8 @@ def test_a_folder_is_analysed_and_continued_by_the_same_analyzer_alone(
     own = Analyzer(analyzer.folder, looks=4)  # decodes in processes of this call alone
     outcome = analyze_paths(own, [images], out, options=BulkOptions(threads=2))
     assert (outcome.analysed, outcome.failed, outcome.errors[0][0]) == (3, 1, "broken.jpg")
-    alone, record = own.analyze(images / "b.png").to_dict(), lines_of(out)[1]
+    alone = json.loads(json.dumps(own.analyze(images / "b.png").to_dict()))
+    record = lines_of(out)[1]
     state = (images / "b.png").stat()
     assert record.pop("file") == {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
     assert record.pop("thumbnail")

@@ -66,9 +66,10 @@ def test_a_place_that_cannot_be_written_is_refused(
             patched.setattr(journal, "_file", full)
             with pytest.raises(StorageError, match="what is done is kept"):
                 journal.append(_line("a"))
+        journal.append(_line("a"))
         path.unlink()
         with pytest.raises(StorageError, match="was removed while results were written"):
-            journal.append(_line("a"))
+            journal.append(_line("b"))
         path.write_bytes(b"of another")
         with pytest.raises(StorageError, match="was removed"):
             journal.arrange(array("q"))
