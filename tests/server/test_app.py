@@ -101,8 +101,7 @@ def test_a_key_that_is_missing_or_added_would_be_seen(
 ) -> None:
     answer = client().post(ANALYZE, content=image, headers=OCTETS).json()
     odd = [{key: answer[key] for key in answer if key != left_out} for left_out in answer]
-    odd += [answer | {"more": 1}, answer | {"measures": {**answer["measures"], "area": 1}}]
-    for record in (*odd, answer | {"malignant_probability": 1.5}):
+    for record in (*odd, answer | {"more": 1}, answer | {"malignant_probability": 1.5}):
         with pytest.raises(jsonschema.ValidationError):
             valid(record, "AnalysisRecord")
 
@@ -142,7 +141,6 @@ def huge_png() -> bytes:
 
 
 JSON = {"Content-Type": "application/json"}
-ENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 ONE_FILE = "part called file"
 
 
@@ -152,7 +150,6 @@ ONE_FILE = "part called file"
         (400, "?overlays=outlin", OCTETS, b"x", '"outlin". Expected: outline or activation'),
         (400, "?overlay=outline", OCTETS, b"x", '"overlay". Expected: overlays'),
         (400, "?operating_point=high", OCTETS, b"x", '"high". Expected: one of balanced, '),
-        (400, "", {"Content-Type": "multipart/form-data"}, b"x", ONE_FILE),
         (400, "", FORM, b"x", ONE_FILE),
         (400, "", FORM, b"--b--\r\n", ONE_FILE),
         (400, "", FORM, PART % b"other" + b"--b--\r\n", ONE_FILE),
@@ -161,7 +158,6 @@ ONE_FILE = "part called file"
         (400, "", FORM, b"--b\r\nno header\r\n\r\nx\r\n--b--\r\n", ONE_FILE),
         (413, "", OCTETS, bytes(1_001), "1,000 bytes or fewer"),
         (415, "", JSON, b"x", "application/octet-stream"),
-        (415, "", ENCODED, b"x", "application/octet-stream"),
         (415, "", {**OCTETS, "Content-Encoding": "gzip"}, b"x", "no Content-Encoding"),
         (422, "", OCTETS, b"no image at all", "not an image"),
         (422, "", OCTETS, b"", "empty"),
@@ -275,11 +271,3 @@ def test_the_pages_ask_nothing_of_others_and_carry_the_notice(client: Client) ->
     assert "POST /v1/analyze" in server.get("/docs").text
     assert "Bearer" in server.get("/docs").text
     assert server.get("/openapi.json").json()["paths"][ANALYZE]["post"]["requestBody"]
-
-
-def test_answers_carry_the_id_that_a_proxy_gave(client: Client) -> None:
-    server = client()
-    given = server.get("/v1/health", headers={"X-Request-ID": "0123abcd-0123"})
-    assert given.headers["x-request-id"] == "0123abcd-0123"
-    made = server.get("/v1/health", headers={"X-Request-ID": "John Doe"})
-    assert re.fullmatch("[0-9a-f]{32}", made.headers["x-request-id"])
