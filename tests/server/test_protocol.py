@@ -296,8 +296,7 @@ def test_an_address_that_is_taken_is_refused(release: Path) -> None:
 def test_one_process_or_several_serve_on_one_socket(
     release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran: list[tuple[int, bool, bool]] = []
-    announced: list[str] = []
+    ran, announced = list[tuple[int, bool, bool]](), list[str]()
 
     class Stub:
         def __init__(self, config: uvicorn.Config, sockets: object = None) -> None:
@@ -311,13 +310,12 @@ def test_one_process_or_several_serve_on_one_socket(
     monkeypatch.setattr(uvicorn, "Server", Stub)
     monkeypatch.setattr(protocol, "Multiprocess", Stub)
     for workers, host in ((1, "127.0.0.1"), (2, "0.0.0.0")):
-        given_settings = ServerSettings(release=release)
-        serve(given_settings, host=host, port=0, workers=workers, announce=announced.append)
+        one = ServerSettings(release=release)
+        serve(one, host=host, port=0, workers=workers, announce=announced.append)
     logged = json.loads(capsys.readouterr().err)
     assert logged["event"].startswith("listening on 0.0.0.0 without a token")
     assert ran == [(1, False, False), (2, True, True)]
-    addresses = [address.rpartition(":")[0] for address in announced]
-    assert addresses == ["http://127.0.0.1", "http://0.0.0.0"]
+    assert [each.rpartition(":")[0] for each in announced] == ["http://127.0.0.1", "http://0.0.0.0"]
     assert protocol.MULTIPROCESS not in os.environ
 
 
