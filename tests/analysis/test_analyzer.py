@@ -99,14 +99,6 @@ def test_pictures_of_a_large_image_are_shrunk_and_larger_ones_refused(release: P
         Analyzer(release, max_pixels=5_999_999).analyze(image)
 
 
-def test_the_activation_has_one_scale_for_all_images(release: Path) -> None:
-    image = even(100)
-    image[:20, :30, 0] = 200  # the upper left quarter
-    activation = Analyzer(release).analyze(image).activation
-    np.testing.assert_allclose(activation, [[200, 100], [100, 100]], atol=2)
-    np.testing.assert_allclose(Analyzer(release).analyze(even(90)).activation, 90, atol=1)
-
-
 def test_maps_are_moved_back_before_their_mean(tilted: Path) -> None:
     """Each quarter turn hides another half of the lesion, each pixel in two of four looks."""
     one, four = (Analyzer(tilted, looks=looks).analyze(skin()) for looks in (1, 4))
@@ -115,9 +107,15 @@ def test_maps_are_moved_back_before_their_mean(tilted: Path) -> None:
     assert not four.mask[:12].any()
     assert "were measured with 4." in one.warnings[0]
     assert not any("orientation" in each for each in four.warnings)
+
+
+def test_the_activation_has_one_scale_for_all_images(release: Path, tilted: Path) -> None:
     image = even(100)
-    image[:20, :30, 0] = 200
-    assert Analyzer(tilted).analyze(image).activation.argmax() == 0
+    image[:20, :30, 0] = 200  # the upper left quarter
+    activation = Analyzer(release).analyze(image).activation
+    np.testing.assert_allclose(activation, [[200, 100], [100, 100]], atol=2)
+    np.testing.assert_allclose(Analyzer(release).analyze(even(90)).activation, 90, atol=1)
+    assert Analyzer(tilted).analyze(image).activation.argmax() == 0, "moved back from four looks"
 
 
 def test_many_threads_may_ask_one_analyzer(release: Path) -> None:

@@ -115,15 +115,6 @@ async def test_time_runs_out_before_a_job_begins_or_while_it_runs_and_nothing_is
     assert await queue.run(lambda: 3) == 3
 
 
-async def test_closing_waits_for_the_last_job(make: Make) -> None:
-    queue, done = make(), list[None]()
-    running = ensure_future(queue.run(lambda: done.append(time.sleep(0.05))))
-    await until(lambda: queue.running > 0)
-    await queue.close()
-    assert done == [None]
-    await running
-
-
 @pytest.mark.parametrize(("count", "size", "least"), [(1, 2_000_000, 0), (SPARE, 0, 0.4)])
 async def test_a_small_job_has_a_thread_while_large_or_slow_ones_hold_theirs(
     make: Make, gate: threading.Event, count: int, size: int, least: float
