@@ -43,11 +43,13 @@ def test_the_last_line_of_an_unchanged_image_is_found_and_lines_are_put_in_order
 def test_a_damaged_line_is_passed_over_and_dropped_and_a_torn_one_cut_off(
     path: Path, damage: bytes
 ) -> None:
-    path.write_bytes(_line("a") + b"\n" + damage + b"\n" + _line("b") + b"\n" + _line("c")[:-4])
+    whole = _line("a") + b"\n" + damage + b"\n" + _line("b") + b"\n"
+    path.write_bytes(whole + _line("c", error="longer than the next line")[:-4])
     with Journal(path) as journal:
         offsets = array("q", [journal.find(name, FACTS) for name in "ab"])
         assert (journal.count, journal.find("c", FACTS)) == (3, None)
         journal.append(_line("d"))
+        assert path.read_bytes() == whole + _line("d") + b"\n"
         journal.arrange(offsets)
     assert path.read_bytes() == _line("a") + b"\n" + _line("b") + b"\n"
 
