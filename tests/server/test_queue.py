@@ -28,7 +28,7 @@ async def make() -> AsyncIterator[Make]:
     for queue in made:
         await queue.close()
         await asyncio.sleep(0.01)
-        assert (queue.waiting, queue.running) == (0, 0)
+        assert (queue.waiting, queue.running, queue._line) == (0, 0, [])
 
 
 @pytest.fixture
