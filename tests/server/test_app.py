@@ -33,7 +33,6 @@ OVERLAYS = "/v1/analyze?overlays=outline,activation"
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\nx\r\n'
 Valid = Callable[[dict[str, Any], str], None]
-Checked = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +47,13 @@ def valid(document: dict[str, Any]) -> Valid:
 
     def check(record: dict[str, Any], name: str) -> None:
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
-        jsonschema.Draft202012Validator.check_schema(schema)
         jsonschema.Draft202012Validator(schema).validate(record)
 
     return check
 
 
 @pytest.fixture(scope="module")
-def checked(valid: Valid) -> Checked:
+def checked(valid: Valid) -> Callable[..., dict[str, Any]]:
     """Returns the JSON of an answer that has a status, and the schema declared for it."""
 
     def check(answer: Any, status: int = 200, *, schema: str = "") -> dict[str, Any]:
@@ -77,8 +75,8 @@ def test_every_status_has_its_schema(document: dict[str, Any]) -> None:
         assert schema == {"$ref": f"#/components/schemas/{name}"}
 
 
-def test_an_answer_is_what_the_library_says(
-    client: Client, release: Path, image: bytes, checked: Checked
+def test_an_answer_is_what_the_library_says_but_for_the_operating_point(
+    client: Client, release: Path, image: bytes, checked: Any
 ) -> None:
     server, analysis = client(), Analyzer(release).analyze(image)
     raw = server.post(ANALYZE, content=image, headers=OCTETS)
@@ -92,8 +90,12 @@ def test_an_answer_is_what_the_library_says(
     ):
         png = Image.open(io.BytesIO(base64.b64decode(drawn[name])))
         assert np.array_equal(np.asarray(png), overlay)
-    one = checked(server.post(f"{ANALYZE}?overlays=outline", content=image, headers=OCTETS))
-    assert one["overlays"].keys() == {"outline"}
+    query = "?overlays=outline&operating_point=sensitivity95"
+    other = checked(server.post(f"{ANALYZE}{query}", content=image, headers=OCTETS))
+    assert other.pop("overlays").keys() == {"outline"}
+    moved = {key for key, value in checked(raw).items() if other[key] != value}
+    assert moved == {"predicted", "operating_point", "threshold"}
+    assert (other["predicted"], other["threshold"]) == ("malignant", 0.1)
 
 
 def test_a_key_that_is_missing_or_added_would_be_seen(
@@ -101,37 +103,17 @@ def test_a_key_that_is_missing_or_added_would_be_seen(
 ) -> None:
     answer = client().post(ANALYZE, content=image, headers=OCTETS).json()
     odd = [{key: answer[key] for key in answer if key != left_out} for left_out in answer]
-    odd += [answer | {"more": 1}, answer | {"measures": {**answer["measures"], "area": 1}}]
-    for record in (*odd, answer | {"malignant_probability": 1.5}):
+    for record in (*odd, answer | {"more": 1}, answer | {"malignant_probability": 1.5}):
         with pytest.raises(jsonschema.ValidationError):
             valid(record, "AnalysisRecord")
 
 
-def test_what_is_withheld_shows_nothing(client: Client, tmp_path: Path, checked: Checked) -> None:
+def test_what_is_withheld_shows_nothing(client: Client, tmp_path: Path, checked: Any) -> None:
     page = encode_png(np.full((48, 64, 3), 255, np.uint8))
     server = client(release=write_small_release(tmp_path / "gated", with_gate=True))
     answer = checked(server.post(OVERLAYS, content=page, headers=OCTETS))
     assert answer["overlays"] == {"outline": None, "activation": None}
     assert (answer["malignant_probability"], answer["outline"], answer["measures"]) == (None,) * 3
-
-
-def test_the_networks_of_the_package_answer_as_declared(
-    client: Client, image: bytes, checked: Checked
-) -> None:
-    server = client(release=shipped_release())
-    checked(server.post(ANALYZE, content=image, headers=OCTETS))
-    checked(server.get("/v1/model"), schema="ModelRecord")
-
-
-def test_the_operating_point_moves_the_call_alone(client: Client, image: bytes) -> None:
-    server = client()
-    balanced, sensitive = (
-        server.post(f"{ANALYZE}?operating_point={name}", content=image, headers=OCTETS).json()
-        for name in ("balanced", "sensitivity95")
-    )
-    assert balanced["malignant_probability"] == sensitive["malignant_probability"]
-    assert (balanced["predicted"], sensitive["predicted"]) == ("benign", "malignant")
-    assert (balanced["threshold"], sensitive["threshold"]) == (0.5, 0.1)
 
 
 def huge_png() -> bytes:
@@ -142,7 +124,6 @@ def huge_png() -> bytes:
 
 
 JSON = {"Content-Type": "application/json"}
-ENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 ONE_FILE = "part called file"
 
 
@@ -152,7 +133,6 @@ ONE_FILE = "part called file"
         (400, "?overlays=outlin", OCTETS, b"x", '"outlin". Expected: outline or activation'),
         (400, "?overlay=outline", OCTETS, b"x", '"overlay". Expected: overlays'),
         (400, "?operating_point=high", OCTETS, b"x", '"high". Expected: one of balanced, '),
-        (400, "", {"Content-Type": "multipart/form-data"}, b"x", ONE_FILE),
         (400, "", FORM, b"x", ONE_FILE),
         (400, "", FORM, b"--b--\r\n", ONE_FILE),
         (400, "", FORM, PART % b"other" + b"--b--\r\n", ONE_FILE),
@@ -161,7 +141,6 @@ ONE_FILE = "part called file"
         (400, "", FORM, b"--b\r\nno header\r\n\r\nx\r\n--b--\r\n", ONE_FILE),
         (413, "", OCTETS, bytes(1_001), "1,000 bytes or fewer"),
         (415, "", JSON, b"x", "application/octet-stream"),
-        (415, "", ENCODED, b"x", "application/octet-stream"),
         (415, "", {**OCTETS, "Content-Encoding": "gzip"}, b"x", "no Content-Encoding"),
         (422, "", OCTETS, b"no image at all", "not an image"),
         (422, "", OCTETS, b"", "empty"),
@@ -169,13 +148,7 @@ ONE_FILE = "part called file"
     ],
 )
 def test_what_cannot_be_answered_is_explained(
-    status: int,
-    query: str,
-    headers: dict[str, str],
-    body: bytes,
-    said: str,
-    client: Client,
-    checked: Checked,
+    status: int, query: str, headers: Any, body: bytes, said: str, client: Client, checked: Any
 ) -> None:
     server = client(limits=Limits(upload_bytes=1_000))
     answer = server.post(f"{ANALYZE}{query}", content=body, headers=headers)
@@ -187,7 +160,7 @@ def test_what_cannot_be_answered_is_explained(
 
 
 def test_dicom_without_the_extra_is_a_type_that_is_not_read(
-    client: Client, monkeypatch: pytest.MonkeyPatch, checked: Checked
+    client: Client, monkeypatch: pytest.MonkeyPatch, checked: Any
 ) -> None:
     monkeypatch.setattr(reading, "find_spec", lambda _: None)
     monkeypatch.setattr(Decoders, "read", lambda _, image, name: reading.read_any(image, name=name))
@@ -196,7 +169,7 @@ def test_dicom_without_the_extra_is_a_type_that_is_not_read(
 
 
 def test_a_token_guards_images_and_the_model_but_not_health(
-    client: Client, image: bytes, checked: Checked
+    client: Client, image: bytes, checked: Any
 ) -> None:
     server = client(token=TOKEN)
     assert server.get("/v1/health").status_code == 200
@@ -214,8 +187,9 @@ def test_a_token_guards_images_and_the_model_but_not_health(
     assert server.get("/v1/model", headers=known).status_code == 200
 
 
-def test_model_and_health_say_what_runs(client: Client, release: Path, checked: Checked) -> None:
+def test_model_and_health_say_what_runs(client: Client, release: Path, checked: Any) -> None:
     server = client(looks=4)
+    checked(client(release=shipped_release()).get("/v1/model"), schema="ModelRecord")
     model = checked(server.get("/v1/model"), schema="ModelRecord")
     kept = json.loads((release / "release.json").read_text())
     assert model == kept | {"digests": Analyzer(release).digests}
@@ -225,11 +199,7 @@ def test_model_and_health_say_what_runs(client: Client, release: Path, checked: 
 
 
 def test_a_fault_of_ours_has_its_trace_in_the_log_and_not_in_the_answer(
-    client: Client,
-    image: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    checked: Checked,
+    client: Client, image: bytes, monkeypatch: pytest.MonkeyPatch, caplog: Any, checked: Any
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise ValueError("the patient's name")
@@ -275,11 +245,3 @@ def test_the_pages_ask_nothing_of_others_and_carry_the_notice(client: Client) ->
     assert "POST /v1/analyze" in server.get("/docs").text
     assert "Bearer" in server.get("/docs").text
     assert server.get("/openapi.json").json()["paths"][ANALYZE]["post"]["requestBody"]
-
-
-def test_answers_carry_the_id_that_a_proxy_gave(client: Client) -> None:
-    server = client()
-    given = server.get("/v1/health", headers={"X-Request-ID": "0123abcd-0123"})
-    assert given.headers["x-request-id"] == "0123abcd-0123"
-    made = server.get("/v1/health", headers={"X-Request-ID": "John Doe"})
-    assert re.fullmatch("[0-9a-f]{32}", made.headers["x-request-id"])

@@ -4,7 +4,7 @@ import threading
 import time
 from asyncio import ensure_future
 from collections.abc import AsyncIterator, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,15 +20,15 @@ async def make() -> AsyncIterator[Make]:
     """Makes queues of one thread, which are closed with nothing left in them."""
     made: list[AnalysisQueue] = []
 
-    def make_queue(*, waiting: int = 9, seconds: float = 10, **options: object) -> AnalysisQueue:
-        made.append(AnalysisQueue(threads=1, waiting=waiting, seconds=seconds, **options))  # type: ignore[arg-type]
+    def make_queue(**options: Any) -> AnalysisQueue:
+        made.append(AnalysisQueue(**{"threads": 1, "waiting": 9, "seconds": 10} | options))
         return made[-1]
 
     yield make_queue
     for queue in made:
         await queue.close()
         await asyncio.sleep(0.01)
-        assert (queue.waiting, queue.running) == (0, 0)
+        assert (queue.waiting, queue.running, queue._line) == (0, 0, [])
 
 
 @pytest.fixture
@@ -75,28 +75,34 @@ async def test_a_full_queue_takes_none_and_says_when_to_try_again(
     assert await queue.run(lambda: 4) == 4
 
 
-async def test_a_job_that_is_given_up_while_it_waits_never_runs(
+async def test_a_job_that_is_given_up_while_it_waits_never_runs_and_the_next_has_its_turn(
     make: Make, gate: threading.Event
 ) -> None:
     queue, ran = make(), list[int]()
     first = await begin(queue, gate)
     second = ensure_future(queue.run(lambda: ran.append(2)))
-    await until(lambda: queue.waiting == 1)
-    second.cancel()
+    await asyncio.sleep(0)
+    third = ensure_future(queue.run(lambda: ran.append(3)))
+    second.cancel()  # it leaves the line after the third has come
+    queue._threads = 2
+    await third
     with pytest.raises(asyncio.CancelledError):
         await second
     assert queue.waiting == 0
     gate.set()
-    await first
-    await queue.close()
-    assert ran == []
+    assert (await first, ran) == (True, [3])
 
 
-async def test_time_runs_out_before_a_job_begins_or_while_it_runs(
-    make: Make, gate: threading.Event
+async def test_time_runs_out_before_a_job_begins_or_while_it_runs_and_nothing_is_logged(
+    make: Make, gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def fail() -> NoReturn:
+        gate.wait(10)
+        raise ValueError("patient")
+
     queue = make(seconds=0.05)
-    first = await begin(queue, gate)
+    first = ensure_future(queue.run(fail))
+    await until(lambda: queue.running > 0)
     for job, status in ((first, 504), (queue.run(lambda: 2), 503)):
         with pytest.raises(RefusedError) as refused:
             await job
@@ -104,57 +110,23 @@ async def test_time_runs_out_before_a_job_begins_or_while_it_runs(
     assert (queue.waiting, queue.running) == (0, 1)  # the thread is not free
     gate.set()
     await until(lambda: not queue.running)
+    gc.collect()
+    assert not caplog.records
     assert await queue.run(lambda: 3) == 3
 
 
-async def test_closing_waits_for_the_last_job(make: Make) -> None:
-    queue, done = make(), list[None]()
-    running = ensure_future(queue.run(lambda: done.append(time.sleep(0.05))))
+@pytest.mark.parametrize(("count", "size", "least"), [(1, 2_000_000, 0), (SPARE, 0, 0.4)])
+async def test_a_small_job_has_a_thread_while_large_or_slow_ones_hold_theirs(
+    make: Make, gate: threading.Event, count: int, size: int, least: float
+) -> None:
+    queue = make()
+    others = [ensure_future(queue.run(lambda: gate.wait(10), size=size)) for _ in range(count)]
     await until(lambda: queue.running > 0)
-    await queue.close()
-    assert done == [None]
-    await running
-
-
-async def test_what_a_job_raises_after_it_was_given_up_is_not_logged(
-    make: Make, gate: threading.Event, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail() -> NoReturn:
-        gate.wait(10)
-        raise ValueError("patient")
-
-    queue = make(seconds=0.02)
-    with pytest.raises(RefusedError):
-        await queue.run(fail)
-    gate.set()
-    await until(lambda: not queue.running)
-    gc.collect()
-    assert not caplog.records
-
-
-async def test_a_small_job_has_a_thread_while_large_ones_hold_theirs(
-    make: Make, gate: threading.Event
-) -> None:
-    queue = make()
-    large = [ensure_future(queue.run(lambda: gate.wait(10), size=2_000_000)) for _ in range(2)]
-    await until(lambda: queue.waiting == 1)
-    assert await queue.run(lambda: 7, size=1_000) == 7
-    assert (queue.waiting, queue.running) == (1, 1)
-    gate.set()
-    assert await asyncio.gather(*large) == [True, True]
-
-
-async def test_a_small_job_has_a_thread_while_slow_ones_hold_theirs(
-    make: Make, gate: threading.Event
-) -> None:
-    queue = make()
-    slow = [ensure_future(queue.run(lambda: gate.wait(10))) for _ in range(SPARE)]
-    await asyncio.sleep(0)
     start = time.monotonic()
-    assert await queue.run(lambda: 7) == 7
-    assert time.monotonic() - start > 0.4  # until then no job is slow
+    assert await queue.run(lambda: 7, size=1_000) == 7
+    assert time.monotonic() - start > least  # until then no job is slow
     gate.set()
-    assert await asyncio.gather(*slow) == [True] * SPARE
+    assert await asyncio.gather(*others) == [True] * count
 
 
 async def test_the_smaller_of_two_that_wait_goes_first_unless_the_larger_waits_long(
@@ -170,20 +142,3 @@ async def test_the_smaller_of_two_that_wait_goes_first_unless_the_larger_waits_l
     gate.set()
     await asyncio.gather(first, *jobs)
     assert order == ["soon", "middle", "large"]
-
-
-async def test_a_thread_that_is_free_as_a_job_is_given_up_goes_to_the_next(
-    make: Make, gate: threading.Event
-) -> None:
-    queue = make()
-    first = await begin(queue, gate)
-    second = ensure_future(queue.run(lambda: 2))
-    await asyncio.sleep(0)
-    third = ensure_future(queue.run(lambda: 3))
-    second.cancel()  # it leaves the line after the third has come
-    queue._threads = 2
-    assert await third == 3
-    with pytest.raises(asyncio.CancelledError):
-        await second
-    gate.set()
-    assert await first is True
