@@ -163,7 +163,12 @@ def test_a_copied_file_or_its_pixels_in_another_format_are_identical(folder: Pat
     shutil.copy(folder / TRAIN / "ISIC_9000002.jpg", folder / TEST / "ISIC_9000008.jpg")
     with Image.open(folder / TRAIN / "ISIC_9000001.jpg") as image:
         _save(folder, TRAIN, 4, image, "png")
-    one, other = audit(folder).pairs
+    for number in (5, 6):
+        _save(folder, TRAIN, number, Image.new("RGB", (60, 40)))
+    report = audit(folder)
+    one, other, flat = report.pairs
+    assert report.test_duplicates == ("ISIC_9000002",)
+    assert flat.kind == "identical file", "which correlates with nothing"
     ids = (one.first_id, one.second_id)
     assert (one.kind, *ids) == ("identical file", "ISIC_9000002", "ISIC_9000008")
     assert (one.across_splits, one.correlation) == (True, 1.0)

@@ -91,7 +91,7 @@ def test_folds_have_equally_many_images_of_each_class_as_far_as_groups_allow() -
 def test_a_group_is_malignant_if_one_of_its_images_is_and_unlabelled_ones_are_a_stratum() -> None:
     pairs = [
         replace(lesion, lesion_group=f"ISIC_{number - number % 2:07d}")
-        for number, lesion in enumerate(_grouped(*[BENIGN, MALIGNANT] * 4))
+        for number, lesion in enumerate(_grouped(*[BENIGN, MALIGNANT] * 2, *[MALIGNANT] * 4))
     ]
     others = [replace(x, image_id=f"X{x.image_id}") for x in _grouped(*[(1, None)] * 8)]
     for fold in range(4):
