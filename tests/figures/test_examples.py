@@ -14,13 +14,11 @@ from dermfuse.figures.examples import (
     draw_contour,
     draw_hard_images,
     draw_panels,
-    draw_wrong_classes,
     measure_hardness,
 )
 from dermfuse.figures.hardness import RULES
-from dermfuse.figures.sources import read_sources, scored_groups, segmented_networks
+from dermfuse.figures.sources import read_sources, segmented_networks
 from dermfuse.figures.style import DPI, WIDTH_IN, Basis
-from dermfuse.predictions.scores import ScoreTable, write_scores
 
 Make = Callable[..., Path]
 
@@ -43,18 +41,6 @@ def test_hard_images_are_measured_by_every_rule_and_say_what_no_image_has(
     assert picture.name == "fig-13"
     assert "No image has: hair" in picture.caption
     assert "validation: n = 12 images; u-net." in picture.caption
-
-
-def test_images_of_a_network_that_is_right_are_refused(
-    make_scores: Make, validated: list[Lesion], drawn: Path, tmp_path: Path
-) -> None:
-    folder = make_scores(tmp_path / "a", "a")
-    ids = tuple(lesion.image_id for lesion in validated)
-    right = np.array([0.1 + 0.8 * int(lesion.label or 0) for lesion in validated])
-    write_scores(folder / "scores.csv", ScoreTable(ids, right))
-    (networks,) = scored_groups(sources := read_sources([], [folder], data=drawn))
-    with pytest.raises(DataError, match="no image is of this kind"):
-        draw_wrong_classes(sources, networks, name="f")
 
 
 def square(top: int, left: int, size: int) -> np.ndarray:
@@ -86,6 +72,8 @@ def test_contours_are_red_for_the_truth_and_blue_for_the_prediction() -> None:
     rows = [("hair", (panel, panel)), ("nothing", ()), ("marker", (panel,))]
     basis = Basis("test", 2, ("u",))
     picture = draw_panels(rows, "f", basis, "worst_masks", images=2)
+    with pytest.raises(DataError, match="no image is of this kind"):
+        draw_panels([("nothing", ())], "f", basis, "worst_masks")
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     pixels = np.asarray(image).reshape(-1, 3)
     assert image.size == (WIDTH_IN * DPI, int((0.9 + 2 * (3.6 + 0.22)) * DPI))

@@ -16,21 +16,10 @@ from dermfuse.report.page import Picture
 
 Make = Callable[..., Path]
 
-ALL = [
-    "fig-08-training-curves",
-    "fig-09-activation-maps",
-    "fig-10-tsne",
-    "fig-11-training-curves",
-    "fig-12-probability-maps",
-    "fig-13-hard-images-1",
-    "fig-13-hard-images-2",
-    "fig-14-worst-masks-1",
-    "fig-14-worst-masks-2",
-    "fig-14-wrong-classes",
-    "reliability",
-    "roc-and-recall",
-    "decision-curve",
-]
+ALL = [f"fig-{name}" for name in ("08-training-curves", "09-activation-maps", "10-tsne")]
+ALL += ["fig-11-training-curves", "fig-12-probability-maps"]
+ALL += [f"fig-{name}-{n}" for name in ("13-hard-images", "14-worst-masks") for n in (1, 2)]
+ALL += ["fig-14-wrong-classes", "reliability", "roc-and-recall", "decision-curve"]
 
 
 def test_everything_is_drawn_from_runs_and_predictions(
@@ -79,11 +68,14 @@ def test_a_fusion_stands_for_its_members_and_the_papers_figures_may_stand_alone(
 def test_what_is_not_there_is_named_with_the_reason(
     make_scores: Make, drawn: Path, tmp_path: Path
 ) -> None:
+    with pytest.raises(ConfigError, match="seed is -1"):
+        draw_figures([tmp_path / "missing"], [], data=tmp_path, seed=-1)
     skipped: dict[str, str] = {}
     folder = make_scores(tmp_path / "a", "a")
     pictures = draw_figures([], [folder], data=drawn, draws=20, skipped=skipped.__setitem__)
     assert [picture.name for picture in pictures] == ALL[-4:]
     assert list(skipped) == [f"Fig. {n}" for n in range(8, 14)] + ["Fig. 14, masks"]
+    assert skipped["Fig. 9"].startswith("there is no run of a class network")
     assert skipped["Fig. 11"].startswith("there is no run for segmentation")
     assert skipped["Fig. 12"].startswith("no predictions folder holds probability maps")
     assert skipped["Fig. 13"].startswith("no predictions folder has what it shows")
@@ -106,19 +98,10 @@ def test_pictures_and_captions_are_written_into_a_new_folder(tmp_path: Path) -> 
     }
     with pytest.raises(RunError, match="exists and is not empty"):
         write_figures(out, [picture])
-
-
-def test_a_picture_may_be_webp_and_is_smaller(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "png")
-    said = write_figures(tmp_path, [Picture("fig-08", "T", "C.", file.getvalue())], webp=True)
-    assert said["figures"][0]["file"] == "fig-08.webp"
-    with Image.open(tmp_path / "fig-08.webp") as image:
+    write_figures(tmp_path / "webp", [Picture("f", "T", "C.", file.getvalue())], webp=True)
+    with Image.open(tmp_path / "webp" / "f.webp") as image:
         assert (image.format, image.size) == ("WEBP", (64, 64))
-    assert (tmp_path / "fig-08.webp").stat().st_size < len(file.getvalue())
-
-
-def test_a_seed_below_0_is_refused_before_a_folder_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="seed is -1"):
-        draw_figures([tmp_path / "missing"], [], data=tmp_path, seed=-1)
+    assert (tmp_path / "webp" / "f.webp").stat().st_size < len(file.getvalue())

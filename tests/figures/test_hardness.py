@@ -38,9 +38,7 @@ LESION, NOTHING, FRAME = disc(20), np.zeros((100, 120), bool), np.ones((100, 120
 @pytest.mark.parametrize(
     ("rule", "kind", "other", "least"),
     [
-        (hair_fraction, Interference.HAIR, None, 0.85),
         (hair_fraction, Interference.HAIR, Interference.RULER, 0.8),
-        (marker_fraction, Interference.INK, None, 0.9),
         (marker_fraction, Interference.INK, Interference.DARK_CORNERS, 0.8),
     ],
 )

@@ -13,7 +13,6 @@ from dermfuse.figures.inside import (
     look,
     project,
     silhouette,
-    spread_over_classes,
 )
 from dermfuse.figures.sources import Sources, read_sources
 
@@ -26,12 +25,6 @@ def sources(make_run: Make, drawn: Path, tmp_path_factory: pytest.TempPathFactor
     """One class network with random weights."""
     run = make_run(tmp_path_factory.mktemp("runs") / "c", "dc-mobilenetv1")
     return read_sources([run], [], data=drawn)
-
-
-def test_of_each_class_the_lowest_median_and_highest_are_shown() -> None:
-    malignant = np.array([False, True, False, False, False, False, True])
-    scores = np.array([0.5, 0.9, 0.1, 0.2, 0.3, 0.4, 0.6])
-    assert spread_over_classes(malignant, scores) == [2, 4, 0, 6, 1]
 
 
 def test_a_network_is_looked_into_and_drawn(sources: Sources) -> None:
@@ -56,14 +49,6 @@ def test_too_many_images_are_drawn_by_lot(
     one, same = (look(sources, seed=1).lesions for _ in range(2))
     assert one == same
     assert len({lesion.image_id for lesion in one}) == 5
-
-
-def test_without_a_class_network_there_is_nothing_to_look_into(
-    make_run: Make, drawn: Path, tmp_path: Path
-) -> None:
-    masks = read_sources([make_run(tmp_path / "u", "u-mobilenetv1")], [], data=drawn)
-    with pytest.raises(DataError, match="no run of a class network"):
-        look(masks, seed=0)
 
 
 def test_without_torch_it_says_how_to_install_it(

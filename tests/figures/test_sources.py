@@ -35,12 +35,8 @@ def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: 
     assert joint.metrics == ("average_precision", "jaccard")
     with pytest.raises(RunError, match="is no run folder"):
         read_run(tmp_path)
-
-
-def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_text("epoch,auc\n1,\n2,0.5\n")
-    assert np.isnan(read_columns(path)["auc"]).tolist() == [True, False]
+    with pytest.raises(DataError, match="no run folder and no predictions folder"):
+        read_sources([], [], data=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +46,10 @@ def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
 def test_a_table_without_an_epoch_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(text)
-    with pytest.raises(
-        RunError, match=r"metrics\.csv (holds no epoch|cannot be read|has no epoch)"
-    ):
+    with pytest.raises(RunError, match=r"metrics\.csv (holds no|cannot be read|has no epoch)"):
         read_columns(path)
-
-
-def test_no_folder_at_all_is_refused(drawn: Path) -> None:
-    with pytest.raises(DataError, match="no run folder and no predictions folder"):
-        read_sources([], [], data=drawn)
+    path.write_text("epoch,auc\n1,\n2,0.5\n")
+    assert np.isnan(read_columns(path)["auc"]).tolist() == [True, False], "an empty cell is none"
 
 
 def test_networks_are_grouped_by_the_images_they_scored(
@@ -87,16 +78,6 @@ def test_predictions_without_a_truth_are_left_out_and_logged(
     assert "ISIC_0000001, unknown in" in caplog.text
     with pytest.raises(PredictionsError, match="ISIC_0000001"):
         scored_groups(read_sources([], [unknown], data=drawn))
-
-
-def test_masks_are_held_against_the_true_ones(
-    make_masks: Make, drawn: Path, tmp_path: Path
-) -> None:
-    exact = make_masks(tmp_path / "exact", "exact", moved_px=0)
-    moved = make_masks(tmp_path / "moved", "moved", moved_px=5)
-    one, other = segmented_networks(read_sources([], [exact, moved], data=drawn))
-    assert set(one.agreement.values()) == {1.0}
-    assert max(other.agreement.values()) < 1.0
 
 
 def test_images_that_all_runs_validated_on_are_taken(
@@ -138,9 +119,12 @@ def test_a_run_that_validated_on_nothing_is_left_out_and_alone_it_is_refused(
 def test_training_images_that_show_a_lesion_of_the_test_set_are_not_drawn(
     make_masks: Make, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_masks(tmp_path / "u", "u", moved_px=2)
+    folder, exact = (make_masks(tmp_path / f"u{px}", "u", moved_px=px) for px in (5, 0))
     shown = sorted(segmented_networks(read_sources([], [folder], data=drawn))[0].agreement)
     monkeypatch.setattr("dermfuse.figures.sources.TEST_DUPLICATES", (shown[0], shown[5]))
-    sources = read_sources([], [folder], data=drawn)
+    sources = read_sources([], [folder, exact], data=drawn)
     assert not {shown[0], shown[5]} & sources.lesions.keys()
-    assert sorted(segmented_networks(sources)[0].agreement) == [*shown[1:5], *shown[6:]]
+    moved, right = segmented_networks(sources)
+    assert sorted(moved.agreement) == [*shown[1:5], *shown[6:]]
+    assert set(right.agreement.values()) == {1.0}, "masks are held against the true ones"
+    assert max(moved.agreement.values()) < 1.0

@@ -16,7 +16,6 @@ from dermfuse.figures.style import (
     WIDTH_IN,
     Basis,
     encode,
-    fold,
     house_style,
     line_style,
     new_figure,
@@ -33,6 +32,7 @@ def test_a_picture_decodes_to_the_stated_size_and_says_what_it_stands_on() -> No
     assert image.size == (round(WIDTH_IN * DPI), round(2.5 * DPI))
     assert image.info["Title"] == picture.title == "Failures of segmentation"
     assert image.info["Description"] == f"{picture.caption} {NOTICE}"
+    assert Basis("", 3, ("a",)).sentence() == "split not stated: n = 3 images; a."
     assert picture.caption == (
         "The 8 images with the lowest Jaccard, the lowest first. "
         "test: n = 379 images (75 malignant); dc-mobilenetv1, seed 0."
@@ -69,17 +69,7 @@ def test_equal_figures_are_equal_bytes() -> None:
     assert one == other
 
 
-def test_a_split_that_is_not_known_is_said() -> None:
-    assert Basis("", 3, ("a",)).sentence() == "split not stated: n = 3 images; a."
-
-
 def test_thirty_lines_differ_in_more_than_their_colour() -> None:
     looks = [(s["color"], str(s["linestyle"])) for s in map(line_style, range(30))]
     assert len(set(looks)) == 30
-    neighbours = [str(line_style(index)["linestyle"]) for index in range(5)]
-    assert len(set(neighbours)) == 5
-
-
-def test_a_long_word_is_broken_too() -> None:
-    assert fold("abcdef gh", 3) == "abc\ndef\ngh"
-    assert fold("", 3) == ""
+    assert len({dashes for _, dashes in looks[:5]}) == 5, "neighbours in their dashes alone"
