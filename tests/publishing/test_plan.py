@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,7 @@ def _network(preset: str, **more: Any) -> dict[str, Any]:
     return {"preset": preset, "set": COSINE, **more}
 
 
-def _scores(**more: Any) -> dict[str, Any]:
-    return _network("dc-mobilenetv1", **more)
-
-
-def _outlines(**more: Any) -> dict[str, Any]:
-    return _network("u-mobilenetv1", **more)
+_scores, _outlines = partial(_network, "dc-mobilenetv1"), partial(_network, "u-mobilenetv1")
 
 
 def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
@@ -94,11 +90,9 @@ def test_a_fold_s_teachers_never_saw_what_it_holds_back(drawn: Path) -> None:
 
 def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
-    path = tmp_path / "plan.toml"
-    path.write_text(
-        'name = "mine"\nfolds = 2\n[[network]]\npreset = "mine.toml"\n'
-        '[[network]]\npreset = "u-mobilenetv1-cosine"\n'
-    )
+    path, tables = tmp_path / "plan.toml", ("mine.toml", "u-mobilenetv1-cosine")
+    networks = "".join(f'[[network]]\npreset = "{preset}"\n' for preset in tables)
+    path.write_text(f'name = "mine"\nfolds = 2\n{networks}')
     plan = read_plan(str(path))
     assert plan.configs["mine"].train.epochs == 3
     assert [network.folds for network in plan.networks] == [2, 2]
@@ -120,6 +114,7 @@ def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
 
 FIRST = {"name": "first", "folds": 0, "ships": False}
 THEN = {"name": "then", "folds": 0, "whole": False, "start": "first"}
+FIRST_WHOLE, BEGUN = _outlines(name="first", folds=0, whole=False), _scores(name="b")
 TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", name="b")
 
 
@@ -127,16 +122,12 @@ TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", 
     ("networks", "message"),
     [
         ([_scores(ship=True)], r'no key "network.ship".*"ships"'),
-        ([_scores(folds=-1)], "network.folds is -1"),
         ([_scores(set=["data.fold=2"])], "sets data.fold"),
-        ([_scores(set=["train.epoch=2"])], 'no key "train.epoch"'),
         ([_network("dc-mobilenet1")], 'no preset is called "dc-mobilenet1"'),
-        ([{"name": "a"}], "a network of the plan has no preset"),
         ([_scores(), _scores()], 'two networks of the plan are called "dc-mobilenetv1"'),
         ([_scores(name="../x")], r'network.name is "\.\./x"'),
         ([_scores(teachers=["u-mobilenetv"])], 'mean "u-mobilenetv1"'),
         ([], r"the plan ships u-mobilenetv1 \(segmentation\)"),
-        ([_scores(), _network("joint-mobilenetv1")], r"joint-mobilenetv1 \(joint\)"),
         ([_scores(), _network("dc-mobilenetv2", folds=5)], "ship with 3 and 5 folds"),
         ([_scores(set=["data.fit=letterbox"])], "data.fit letterbox"),
         ([_scores(whole=False)], "whole = false with 3 folds"),
@@ -146,17 +137,8 @@ TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", 
         ([_outlines(**FIRST), _outlines(**{**THEN, "start": "frist"})], 'Did you mean "first"'),
         ([_outlines(**{**FIRST, "folds": 3}), _outlines(**THEN)], "hold back different images"),
         ([_outlines(**{**THEN, "start": "then"})], "wait for each other in a circle"),
-        (
-            [_scores(name="b"), _scores(name="a", start="b", teachers=["b"])],
-            "starts from b and is taught or teaches",
-        ),
-        (
-            [
-                _outlines(name="first", folds=0, whole=False),
-                _outlines(**{**THEN, "whole": True}),
-            ],
-            "hold back different images",
-        ),
+        ([FIRST_WHOLE, {**_outlines(**THEN), "whole": True}], "hold back different images"),
+        ([BEGUN, _scores(name="a", start="b", teachers=["b"])], "starts from b and is taught or"),
     ],
 )
 def test_networks_that_are_no_plan_are_refused(networks: list[Any], message: str) -> None:

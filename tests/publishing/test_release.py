@@ -12,6 +12,7 @@ from dermfuse.cli import main
 from dermfuse.config import Config, ModelConfig
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import ConfigError, DataError, ExportError, RunError
+from dermfuse.folders import write_json
 from dermfuse.jobs import queue as queue_module
 from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import Run, Workplace
@@ -154,10 +155,7 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     measured, masks = release.classes.measured, release.masks.measured
     assert (measured["images"], masks["images"]) == (60, 12), "the masks have one hold-out"
     assert measured["subsets"]["half"]["images"] == 30
-    assert 0 < masks["subsets"]["half"]["images"] < 12
     assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
-    assert set(measured["one_look"]["gain"]) == {"auc", "average_precision"}
-    assert release.facts["fold_runs"][:2] == ["a-fold1of2", "a-fold2of2"]
     teachers = release.facts["recipes"]["a"]["train"]["teachers"]
     assert teachers == ["large-fold1of2", "large-fold2of2"]
     assert str(request_.out) not in (out / "release.json").read_text()
@@ -166,14 +164,11 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
     assert set(report.written) == {"release", "blind", "card"}
     assert len((request_.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
-    assert (request_.out / "blind" / "masks.zip").is_file()
-    assert "withheld" in (request_.out / "model-card.md").read_text()
     written = (out / "release.json").stat()
     assert main(_arguments(request_)) == 0
     assert (out / "release.json").stat() == written, "what lies there is kept"
     said = capsys.readouterr().out
     assert "4 looks beside one: auc" in said
-    assert "withheld: " in said
 
 
 def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
@@ -182,10 +177,8 @@ def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
     _plant(request_, without=("large", "a"))
     report = make_release(request_, command=FAIL)
     states = {run.name: run.state for run in report.runs}
-    assert states["b"] == "reused"
-    assert states["large-fold1of2"] == states["a"] == "failed"
+    assert [states[name] for name in ("b", "large-fold1of2", "a")] == ["reused", "failed", "failed"]
     assert {run.error for run in report.failed if run.name.startswith("large")} == {"no memory."}
-    assert report.release is None
     assert not (request_.out / "release").exists()
     monkeypatch.setattr(module, "make_release", lambda *_, **__: report)
     assert main(_arguments(request_)) == 3
@@ -226,7 +219,6 @@ def test_folders_of_something_else_and_runs_of_another_recipe_are_refused(
     plant(fold.config.override(["train.epochs=7"]), request_.data, request_.run_folder(second))
     states = {each.name: each.state for each in prepare_release(request_).queue.estimates}
     assert (states[fold.name], states[second.name]) == ("reused", "failed")
-    (request_.out / "release").mkdir()
-    (request_.out / "release" / "release.json").write_text("{}")
+    write_json(request_.out / "release" / "release.json", {})
     with pytest.raises(RunError, match="was made of other runs than the plan now trains"):
         make_release(request_, command=FAIL)

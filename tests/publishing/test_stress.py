@@ -1,12 +1,13 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import SyntheticLesion, draw_lesion
@@ -28,10 +29,8 @@ FAMILY = [one for one in ALL.values() if one.kind == ORIENTATION]
 
 @pytest.fixture(scope="module")
 def drawn() -> SyntheticLesion:
-    rng, plain = np.random.default_rng(4), frozenset()
-    return draw_lesion(
-        rng, label=Label.MALIGNANT, size_px=(96, 72), interferences=plain, difficulty=0.0
-    )
+    rng = np.random.default_rng(4)
+    return draw_lesion(rng, label=Label.MALIGNANT, size_px=(96, 72), interferences=frozenset())
 
 
 def _apply(one: Disturbance, image: Pixels, mask: Mask) -> Pixels:
@@ -45,15 +44,13 @@ def test_every_disturbance_gives_another_image_and_changes_only_a_copy(
     as_image = np.repeat(drawn.mask[:, :, None], 3, axis=2).astype(np.uint8)
     for one in ALL.values():
         disturbed = _apply(one, drawn.image, drawn.mask)
-        assert disturbed.dtype == np.uint8
-        assert sorted(disturbed.shape) == sorted(before.shape)
+        assert (disturbed.dtype, disturbed.size) == (np.uint8, before.size)
         assert np.array_equal(disturbed, _apply(one, drawn.image, drawn.mask)), "a seed draws alike"
         seen.add(disturbed.tobytes())
         if one.kind == ORIENTATION:
             moved = _apply(one, as_image, drawn.mask)[:, :, 0] > 0
             assert np.array_equal(one.restore(moved), drawn.mask), "laid back where it was"
     assert len(seen) == 1 + len(ALL)
-    assert len(FAMILY) == 7
     assert np.array_equal(drawn.image, before)
     for kind in ("blur", "JPEG"):
         found = [_apply(x, drawn.image, drawn.mask) for x in ALL.values() if x.kind == kind]
@@ -74,23 +71,12 @@ def test_where_the_lesion_was_there_is_skin(drawn: SyntheticLesion) -> None:
         assert np.array_equal(module.remove_lesion(drawn.image, nothing, rng), drawn.image)
 
 
-@dataclass(frozen=True)
-class Said:
-    is_dermoscopy: bool | None
-    malignant_probability: float | None
-    mask: NDArray[np.bool_] | None
-
-
-def _ask(image: Pixels) -> Said:
-    """The red level is the probability, the green half of the frame the lesion; blue refuses."""
-    known = bool(image[..., 2].max() <= 200)
-    return Said(known, float(image[..., 0].mean() / 200), image[..., 1] > 100)
-
-
-def _corner(image: Pixels) -> Said:
+def _ask(image: Pixels) -> Any:
     """The red of the upper left pixel is the probability, green the lesion; blue there refuses."""
-    known = image[0, 0, 2] <= 200
-    return Said(bool(known), float(image[0, 0, 0] / 200), image[..., 1] > 100)
+    red, _, blue = image[0, 0].tolist()
+    return SimpleNamespace(
+        is_dermoscopy=blue <= 200, malignant_probability=red / 200, mask=image[..., 1] > 100
+    )
 
 
 def _image(red: int, blue: int = 0) -> Pixels:
@@ -100,9 +86,7 @@ def _image(red: int, blue: int = 0) -> Pixels:
     return image
 
 
-def _stress(
-    images: Sequence[Pixels], *chosen: Disturbance, ask: Callable[[Pixels], Said] = _ask
-) -> StressReport:
+def _stress(images: Sequence[Pixels], *chosen: Disturbance, ask: Any = _ask) -> StressReport:
     named = {one.name: one for one in chosen}
     return module.stress(ask, images, release="r", threshold=0.5, looks=4, chosen=named)
 
@@ -157,25 +141,26 @@ def test_the_call_of_an_image_is_compared_over_all_its_orientations() -> None:
     moved[3, 3, 0] = 160  # 0.8 in two orientations: another call at 0.5
     refused[0, 3, 2] = 255  # no dermoscopy in two, and 0.2 in two others
     refused[3, 0, 0] = 40
-    report = _stress([steady, moved, refused], *FAMILY, ask=_corner)
+    report = _stress([steady, moved, refused], *FAMILY)
     row = report.orientations
     assert (row is report.rows[-1], len(report.rows), row.images) == (True, 8, 3)
     assert (row.calls_changed, row.refused) == pytest.approx((1 / 3, 1 / 3))
     assert row.median_shift == pytest.approx(0.1), "of 0, 0.7 and 0.1"
     assert row.mean_change == pytest.approx((2 * 0.7 + 2 * 0.1) / (7 + 7 + 5))
     assert (row.mask_agreement, row.still_outlined) == (1.0, 1.0)
-    assert _stress([steady], *FAMILY[:3], ask=_corner).orientations is None
+    assert _stress([steady], *FAMILY[:3]).orientations is None
     high, mixed = _image(160), _image(160)
     mixed[3, 0, 0] = 20
-    row = _stress([high, mixed], *FAMILY, ask=_corner).orientations
+    row = _stress([high, mixed], *FAMILY).orientations
     assert (row.calls_changed, row.median_shift) == pytest.approx((1 / 2, 0.35))
 
 
 def test_what_cannot_be_disturbed_is_refused() -> None:
     with pytest.raises(DataError, match="all of 1 images are unlike"):
         _stress([_image(20, blue=255)], _change(_redder))
+    without = lambda _: SimpleNamespace(is_dermoscopy=True, malignant_probability=0.5, mask=None)  # noqa: E731
     with pytest.raises(DataError, match="score_all=True"):
-        _stress([_image(20)], _change(_redder), ask=lambda _: Said(True, 0.5, None))
+        _stress([_image(20)], _change(_redder), ask=without)
     with pytest.raises(ConfigError, match=r"seed is -1\. Expected: 0 or more"):
         module.stress(_ask, iter(()), release="r", threshold=0.5, seed=-1)
 
@@ -191,27 +176,18 @@ REPORT = StressReport("small", 12, 2, 0.5, 0, 8, ROWS)
 def test_the_report_is_a_page_a_table_and_a_record_that_is_read_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     page = module.write_stress(REPORT, out).read_text()
-    for said in (
-        NOTICE,
-        "2 more were withheld",
-        "Jaccard 0.90 with the outline before",
-        "20.0 % of calls",
-        "Each network looks at 8 orientations of an image",
-        "The call changes between the eight orientations in 30.0 % of scored images.",
-    ):
+    calls = "The call changes between the eight orientations in 30.0 % of scored images."
+    for said in (NOTICE, "2 more were withheld", "Jaccard 0.90 with", "20.0 % of calls", calls):
         assert said in page
     with (out / "stress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [row.name for row in ROWS]
-    assert rows[2]["median_shift"] == ""
     assert module.read_stress(out / "stress.json") == REPORT
     record = json.loads((out / "stress.json").read_text())
     del record["looks"]
     (out / "stress.json").write_text(json.dumps(record))
     assert module.read_stress(out / "stress.json").looks == 1, "of before there were looks"
-    without = module.write_stress(replace(REPORT, rows=ROWS[:1]), tmp_path / "without")
-    assert "eight orientations" not in without.read_text()
-    last = ("lesion removed", "-", "-", "-", "-", "area x 0.25", "100.0 %")
-    assert module.table_row(ROWS[-1]) == last
+    assert module.say_orientations(replace(REPORT, rows=ROWS[:1])) == ""
+    assert module.table_row(ROWS[-1])[1:] == ("-", "-", "-", "-", "area x 0.25", "100.0 %")
     with pytest.raises(RunError, match="not empty"):
         module.write_stress(REPORT, out)
