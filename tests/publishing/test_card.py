@@ -103,7 +103,6 @@ def test_what_a_release_does_not_say_is_said_to_be_not_measured(tmp_path: Path) 
         assert f"To measure: `{how}`." in _section(page, title)
     assert "| AUC | not measured |" in page
     assert "has no gate for such images" in page
-    assert "| robustness analysis | CLAIM |" in page
 
 
 def test_reports_and_images_fill_what_is_missing_and_the_page_can_be_made_again(
@@ -135,7 +134,6 @@ def test_reports_and_images_fill_what_is_missing_and_the_page_can_be_made_again(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r["classes"]["measured"].pop("fusion"), "fusion is missing"),
         (lambda r: r["classes"]["measured"]["fusion"].pop("auc"), "lacks a number"),
         (lambda r: r["gate"]["measured"].update(noise=1), "gate.measured.noise is 1"),
         (lambda r: r["facts"]["recipes"]["reds"].update(x={}), 'no key "x"'),

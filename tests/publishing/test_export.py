@@ -40,16 +40,13 @@ def test_a_run_becomes_three_networks_measured_as_predict_and_evaluate_do(
     assert float32["float32"]["auc"] == pytest.approx(auc["value"], abs=0.05)
 
 
-def test_calibration_images_are_the_runs_training_images_in_a_seeded_choice(
-    made_run: Path, drawn: Path
-) -> None:
+def test_calibration_images_are_the_runs_training_images(made_run: Path, drawn: Path) -> None:
     trained = load_run(made_run)
     chosen = load_calibration(trained, drawn, count=6)
-    assert (chosen.shape, chosen.dtype) == ((6, 32, 32, 3), np.dtype(np.uint8))
     assert np.array_equal(chosen, load_calibration(trained, drawn, count=6))
-    lesions = load_isic2016(drawn, "train").lesions
-    seen = {squeeze(read_image(lesion.image_path), 32).tobytes() for lesion in lesions[10:]}
-    assert all(image.tobytes() in seen for image in chosen)
+    lesions = load_isic2016(drawn, "train").lesions[10:]
+    seen = {squeeze(read_image(lesion.image_path), 32).tobytes() for lesion in lesions}
+    assert {image.tobytes() for image in chosen} < seen
     assert len(load_calibration(trained, drawn, count=999)) == 20
 
 

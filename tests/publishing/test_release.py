@@ -72,24 +72,16 @@ def test_a_release_that_cannot_be_leaves_nothing_behind(
 
 def test_a_subset_is_a_folder_or_a_list_and_needs_both_classes(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "few.csv"
-    for text in ("image_id,b\nISIC_1,a\n\nISIC_2,b\n", "age,image_id\n5,ISIC_1\n6,ISIC_2\n"):
-        path.write_text(text)
-        assert module.read_subsets([path]) == {"few": {"ISIC_1", "ISIC_2"}}
-    assert len(module.read_subsets([drawn])["data"]) == 30
-    for text, message in (
-        ("image_id\n", r"few.csv names no image"),
-        ("isic_id,age\nISIC_1,5\n", "no image_id column in the header isic_id,age"),
-    ):
+    path.write_text("age,image_id\n5,ISIC_1\n\n6,ISIC_2\n")
+    found = module.read_subsets([path, drawn])
+    assert (found["few"], len(found["data"])) == ({"ISIC_1", "ISIC_2"}, 30)
+    for text, message in (("image_id\n", "names no image"), ("isic_id,a\nb,5\n", "no image_id")):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             module.read_subsets([path])
     for wrong, message in ((tmp_path / "no.csv", "cannot be read"), (tmp_path, "no train images")):
         with pytest.raises(DataError, match=message):
             module.read_subsets([wrong])
-    labels = {"a": True, "b": False, "c": False}
-    module.require_subsets({"both": frozenset("ab")}, labels)
-    with pytest.raises(DataError, match="of one 0 malignant and 2 benign images are measured"):
-        module.require_subsets({"one": frozenset("bcz")}, labels)
 
 
 @pytest.fixture
@@ -147,22 +139,17 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
         make_release(replace(request_, report_on=[elsewhere]), command=FAIL)
     out = request_.out / "release"
     assert not out.exists()
-    report = make_release(replace(request_, report_on=[listed]), command=FAIL)
-    assert {run.state for run in report.runs} == {"reused"}
+    make_release(replace(request_, report_on=[listed]), command=FAIL)
     release = read_release(out)
     assert (release.name, release.looks) == ("tiny", 4)
-    assert [member.name for member in release.classes.members] == ["a", "b"]
     measured, masks = release.classes.measured, release.masks.measured
     assert (measured["images"], masks["images"]) == (60, 12), "the masks have one hold-out"
     assert measured["subsets"]["half"]["images"] == 30
     assert measured["fusion"]["auc"]["value"] > 0.8, "the tint tells the class"
-    teachers = release.facts["recipes"]["a"]["train"]["teachers"]
-    assert teachers == ["large-fold1of2", "large-fold2of2"]
     assert str(request_.out) not in (out / "release.json").read_text()
     assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
     analysis = Analyzer(out, score_all=True).analyze(lesions[0].image_path)
     assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
-    assert set(report.written) == {"release", "blind", "card"}
     assert len((request_.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
     written = (out / "release.json").stat()
     assert main(_arguments(request_)) == 0
