@@ -82,9 +82,16 @@ def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> N
     honest, lucky = _scores(1, 0.3), np.random.default_rng(5).uniform(0.3, 0.7, COUNT)
     lucky[::3] = np.where(LABELS[::3], 0.99, 0.01)  # right on the first fold alone
     found, table = make_class_release([_folds("honest", honest), _folds("lucky", lucky)])
-    _, without = make_class_release([_folds("honest", honest)])
+    alone, without = make_class_release([_folds("honest", honest)])
     assert without.scores == pytest.approx(honest), "one network has the whole weight everywhere"
     assert without.image_ids == tuple(IDS)
+    called = np.empty(COUNT)
+    for first in range(3):
+        own = np.arange(COUNT) % 3 == first
+        calibration = module.fit_calibration(LABELS[~own] == 1, honest[~own])
+        called[own] = calibration(honest[own])
+    error = module.expected_calibration_error(LABELS == 1, called)
+    assert alone.measured["calibration_error"] == pytest.approx(error)
     both, rest = np.array([honest, lucky]).T, np.arange(COUNT) % 3 > 0
     elsewhere = module.fit_weights(LABELS[rest] == 1, both[rest])
     assert table.scores[::3] == pytest.approx(both[::3] @ elsewhere)
