@@ -6,6 +6,7 @@ below 100. A release that is tilted has class networks that see the upper half o
 and mask networks that see no lesion there: what they answer depends on the orientation.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,24 @@ POINTS = tuple(
 WEIGHTS = {1: [1.0], 2: [0.25, 0.75], 3: [0.2, 0.3, 0.5]}
 """Of so many networks of one task."""
 CALIBRATION = Calibration(temperature=2.0, bias=-0.5)
+CARD = NetworkCard(
+    name="net",
+    task="classification",
+    file="net.onnx",
+    sha256="0" * 64,
+    bytes=1,
+    precision="float32",
+    input=NetworkInput(size=SIZE),
+    outputs={"malignant": "probability"},
+    preset="small",
+    backbone="none",
+    parameters=1,
+    epoch=1,
+    training={"seed": 0},
+    weights_licence="none",
+    parity=Parity(against="itself", images=1, largest_difference={"lesion": 0.0}),
+)
+"""Of no network in particular."""
 
 
 def write_small_release(
@@ -94,32 +113,24 @@ def skin(red: int = 0, *, rng: np.random.Generator | None = None) -> np.ndarray:
     return np.clip(image + rng.integers(-4, 5, image.shape), 0, 255).astype(np.uint8)
 
 
-def write_network(
-    folder: Path, name: str, task: str, graph: onnx.GraphProto, *, checked: bool = True
-) -> None:
-    """Writes a network and its card."""
+def make_model(graph: onnx.GraphProto) -> bytes:
     opsets = [helper.make_opsetid("", 17)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    if checked:
-        onnx.checker.check_model(model)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def write_network(folder: Path, name: str, task: str, graph: onnx.GraphProto) -> None:
+    """Writes a network and its card."""
     path = folder / f"{name}.onnx"
-    path.write_bytes(model.SerializeToString())
-    card = NetworkCard(
+    path.write_bytes(make_model(graph))
+    onnx.checker.check_model(onnx.load(path))
+    card = replace(
+        CARD,
         name=name,
         task=task,  # type: ignore[arg-type]
         file=path.name,
         sha256=digest_file(path),
         bytes=path.stat().st_size,
-        precision="float32",
-        input=NetworkInput(size=SIZE),
         outputs={output.name: "as the test says" for output in graph.output},
-        preset="small",
-        backbone="none",
-        parameters=1,
-        epoch=1,
-        training={"seed": 0},
-        weights_licence="none",
-        parity=Parity(against="itself", images=1, largest_difference={"lesion": 0.0}),
     )
     write_card(folder, card)
 

@@ -65,16 +65,6 @@ def make_trained(tmp_path: Path) -> MakeTrained:
     return make
 
 
-TINY = (
-    "model.init=random",
-    "data.input_size=32",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.precision=float32",
-    "train.threads=1",
-)
-
-
 @pytest.fixture(scope="session")
 def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 training and 3 test images; malignant ones are redder, most of them; read only."""

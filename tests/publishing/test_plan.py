@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +21,41 @@ def _network(preset: str, **more: Any) -> dict[str, Any]:
     return {"preset": preset, "set": COSINE, **more}
 
 
-SCORES, OUTLINES = _network("dc-mobilenetv1"), _network("u-mobilenetv1")
-HIDDEN = {"whole": False, "ships": False}
-HELD_OUT = _network("dc-densenet121", name="b", ships=False, folds=0)
+_scores, _outlines = partial(_network, "dc-mobilenetv1"), partial(_network, "u-mobilenetv1")
 
 
 def test_a_network_needs_its_folds_and_if_it_ships_one_on_all_images() -> None:
     teacher = _network("dc-densenet121", name="large", ships=False, folds=2, leave_out=False)
-    pupil = _network("dc-mobilenetv1", name="small", teachers=["large"])
-    outlines = {**OUTLINES, "folds": 0, "set": [*COSINE, "train.epochs=5"]}
+    pupil = _scores(name="small", teachers=["large"])
+    outlines = _outlines(folds=0, set=[*COSINE, "train.epochs=5"])
     plan = parse_plan(_plan(teacher, pupil, outlines, looks=4))
     assert (plan.name, plan.precision, plan.looks, plan.folds) == ("tiny", "int8-weights", 4, 3)
     large, small, masks = plan_runs(plan, PLACE, leave_out=Path("list.csv"))
-    assert [run.name for run in large.folds] == ["large-fold1of2", "large-fold2of2"]
-    assert [run.name for run in large.inner] == [
-        f"large-without{outer}of3-fold{fold}of2" for outer in (1, 2, 3) for fold in (1, 2)
-    ]
-    assert [run.name for run in small.all] == [
-        "small-fold1of3", "small-fold2of3", "small-fold3of3", "small",
-    ]  # fmt: skip
+    inner = [f"large-without{outer}of3-fold{k}of2" for outer in (1, 2, 3) for k in (1, 2)]
+    folds = [f"small-fold{k}of3" for k in (1, 2, 3)]
+    assert [run.name for run in large.all] == [*inner, "large-fold1of2", "large-fold2of2"]
+    assert [run.name for run in small.all] == [*folds, "small"]
     assert [run.name for run in masks.all] == ["u-mobilenetv1-holdout", "u-mobilenetv1"]
     assert [run.config.data.fold for run in small.folds] == [0, 1, 2]
-    assert small.whole is not None
-    assert small.whole.config.data.split == "all"
-    assert small.whole.config.name == "small"
+    whole = small.whole.config
+    assert (whole.data.split, whole.name, large.whole) == ("all", "small", None)
     assert masks.folds[0].config.train.epochs == 5
-    assert large.whole is None
     assert small.whole.after == ("large-fold1of2", "large-fold2of2")
-    for number, run in enumerate(small.folds, start=1):
-        assert run.after == tuple(f"large-without{number}of3-fold{fold}of2" for fold in (1, 2))
+    assert [run.after for run in small.folds] == list(zip(inner[::2], inner[1::2], strict=True))
     for run in small.all:
-        names = [Path(teacher).name for teacher in run.config.train.teachers]
-        assert tuple(names) == run.after
-        assert Path(run.config.train.teachers[0]).is_absolute()
+        teachers = [Path(teacher) for teacher in run.config.train.teachers]
+        assert tuple(teacher.name for teacher in teachers) == run.after
+        assert teachers[0].is_absolute()
         assert run.leave_out == Path("list.csv")
     assert large.folds[0].leave_out is None
 
 
-def test_a_hold_out_may_ship_itself() -> None:
-    plan = parse_plan(_plan(SCORES, {**OUTLINES, "folds": 0, "whole": False}))
-    masks = plan_runs(plan, PLACE)[1]
-    assert masks.whole == masks.folds[0]
-    assert [run.name for run in masks.all] == ["u-mobilenetv1-holdout"]
-
-
-def test_a_hold_out_may_start_from_another_hold_out() -> None:
-    first = {**OUTLINES, "name": "first", "folds": 0, "ships": False}
-    then = {**OUTLINES, "name": "then", "folds": 0, "whole": False, "start": "first"}
-    run = plan_runs(parse_plan(_plan(SCORES, first, then)), PLACE)[2].all[0]
+def test_a_hold_out_may_ship_itself_and_start_from_another() -> None:
+    first = _outlines(name="first", folds=0, ships=False)
+    then = _outlines(name="then", folds=0, whole=False, start="first")
+    masks = plan_runs(parse_plan(_plan(_scores(), first, then)), PLACE)[2]
+    (run,) = masks.all
+    assert (masks.whole, run.name) == (masks.folds[0], "then-holdout")
     assert (run.start, run.after) == ("first-holdout", ("first-holdout",))
     assert run.config.train.teachers == ()
     command = train_command(run, PLACE)
@@ -75,118 +63,20 @@ def test_a_hold_out_may_start_from_another_hold_out() -> None:
 
 
 def test_each_fold_starts_from_the_fold_of_the_same_images() -> None:
-    first = {**SCORES, "name": "first", "ships": False}
-    then = {**SCORES, "name": "then", "start": "first"}
-    begun, runs, _ = plan_runs(parse_plan(_plan(first, then, OUTLINES, folds=2)), PLACE)
+    first, then = _scores(name="first", ships=False), _scores(name="then", start="first")
+    begun, runs, _ = plan_runs(parse_plan(_plan(first, then, _outlines(), folds=2)), PLACE)
     assert begun.whole is None
-    assert [run.name for run in begun.all] == ["first", "first-fold1of2", "first-fold2of2"]
-    assert [(run.name, run.start) for run in runs.all] == [
-        ("then-fold1of2", "first-fold1of2"), ("then-fold2of2", "first-fold2of2"), ("then", "first"),
-    ]  # fmt: skip
-    assert all(run.after == (run.start,) for run in runs.all)
+    names = ("first-fold1of2", "first-fold2of2", "first")
+    assert [run.name for run in begun.all] == [names[2], *names[:2]]
+    assert [run.name for run in runs.all] == [name.replace("first", "then") for name in names]
+    assert [(run.start, run.after) for run in runs.all] == [(name, (name,)) for name in names]
     for one, other in zip(begun.folds, runs.folds, strict=True):
-        assert (one.config.data.folds, one.config.data.fold) == (
-            other.config.data.folds,
-            other.config.data.fold,
-        )
-
-
-@pytest.mark.parametrize(
-    ("first", "then", "message"),
-    [
-        ({}, {"start": "frist"}, 'starts from "frist".*Did you mean "first"'),
-        ({"folds": 3}, {"start": "first"}, "they hold back different images"),
-        (
-            {"whole": False, "ships": True},
-            {"whole": True, "start": "first"},
-            "they hold back different images",
-        ),
-        (
-            {"folds": 2},
-            {"folds": 2, "whole": True, "start": "first", "teachers": ["first"]},
-            "starts from first and is taught or teaches",
-        ),
-        ({}, {"start": "then"}, "wait for each other in a circle"),
-    ],
-)
-def test_a_start_that_cannot_be_is_refused(
-    first: dict[str, Any], then: dict[str, Any], message: str
-) -> None:
-    one = {**OUTLINES, "name": "first", "folds": 0, "ships": False, **first}
-    two = {**OUTLINES, "name": "then", "folds": 0, "whole": False, **then}
-    with pytest.raises(ConfigError, match=message):
-        parse_plan(_plan(SCORES, one, two))
-
-
-def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
-    (tmp_path / "plan.toml").write_text(
-        'name = "mine"\nfolds = 2\n[[network]]\npreset = "mine.toml"\n'
-        '[[network]]\npreset = "u-mobilenetv1-cosine"\n'
-    )
-    plan = read_plan(str(tmp_path / "plan.toml"))
-    assert plan.configs["mine"].train.epochs == 3
-    assert [network.folds for network in plan.networks] == [2, 2]
-
-
-@pytest.mark.parametrize("name", plan_names())
-def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
-    plan = read_plan(name)
-    runs = [run for network in plan_runs(plan, PLACE) for run in network.all]
-    assert len({run.name for run in runs}) == len(runs)
-
-
-@pytest.mark.parametrize(
-    ("mapping", "message"),
-    [
-        (_plan(SCORES, OUTLINES, look=4), r'no key "plan.look".*Did you mean "looks"'),
-        (_plan(SCORES, OUTLINES, looks=3), "plan.looks is 3.*one of 1, 4, 8"),
-        (_plan(SCORES, OUTLINES, folds=1), "plan.folds is 1"),
-        (_plan({**SCORES, "ship": True}, OUTLINES), r'no key "network.ship".*"ships"'),
-        (_plan({**SCORES, "folds": -1}, OUTLINES), "network.folds is -1"),
-        (_plan({**SCORES, "set": "x"}, OUTLINES), "network.set is 'x'.*a list"),
-        (_plan({**SCORES, "set": ["data.fold=2"]}, OUTLINES), "sets data.fold"),
-        (_plan({**SCORES, "set": ["train.epoch=2"]}, OUTLINES), 'no key "train.epoch"'),
-        (_plan(_network("dc-mobilenet1"), OUTLINES), 'no preset is called "dc-mobilenet1"'),
-        (_plan(SCORES, SCORES, OUTLINES), 'two networks of the plan are called "dc-mobilenetv1"'),
-        (_plan({**SCORES, "name": "../x"}, OUTLINES), r'network.name is "\.\./x"'),
-        (_plan({**SCORES, "teachers": ["u-mobilenetv"]}, OUTLINES), 'mean "u-mobilenetv1"'),
-        (_plan(SCORES), "the plan ships dc-mobilenetv1"),
-        (_plan({**SCORES, "ships": False}, {**OUTLINES, "ships": False}), "ships no network"),
-        (_plan(SCORES, OUTLINES, _network("joint-mobilenetv1")), r"joint-mobilenetv1 \(joint\)"),
-        (_plan(SCORES, OUTLINES, _network("dc-mobilenetv2", folds=5)), "ship with 3 and 5 folds"),
-        (_plan(SCORES, {**OUTLINES, "set": [*COSINE, "data.fit=letterbox"]}), "data.fit letterbox"),
-        (_plan(SCORES, {**OUTLINES, "whole": False}), "whole = false with 3 folds"),
-        (
-            _plan(SCORES, OUTLINES, {**OUTLINES, "name": "x", "folds": 0, **HIDDEN}),
-            "whole = false and does not ship",
-        ),
-        (
-            _plan(_network("dc-mobilenetv1", name="a", teachers=["b"]), HELD_OUT, OUTLINES),
-            "a is taught by b, and b has one hold-out",
-        ),
-        (
-            _plan(
-                _network("dc-mobilenetv1", name="a", teachers=["b"]),
-                _network("dc-mobilenetv2", name="b", teachers=["c"]),
-                _network("dc-densenet121", name="c", teachers=["a"]),
-                OUTLINES,
-            ),
-            "a is taught by b, which is taught itself",
-        ),
-        ({"name": "x"}, "the plan has no network"),
-        ({"network": [SCORES]}, "the plan has no name"),
-        (_plan({"name": "a"}), "a network of the plan has no preset"),
-    ],
-)
-def test_what_is_no_plan_is_refused(mapping: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_plan(mapping)
+        assert one.config.data == other.config.data
 
 
 def test_a_fold_s_teachers_never_saw_what_it_holds_back(drawn: Path) -> None:
     teacher = _network("dc-densenet121", name="large", ships=False)
-    plan = parse_plan(_plan(teacher, {**SCORES, "name": "small", "teachers": ["large"]}, OUTLINES))
+    plan = parse_plan(_plan(teacher, _scores(name="small", teachers=["large"]), _outlines()))
     large, small, _ = plan_runs(plan, PLACE)
     by_name = {run.name: select_lesions(drawn, run.config).split for run in large.all}
     for run in small.folds:
@@ -198,17 +88,75 @@ def test_a_fold_s_teachers_never_saw_what_it_holds_back(drawn: Path) -> None:
         assert sorted(taught) == sorted(own.train)
 
 
-def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'no plan is called "shiped".*Did you mean "shipped"'):
-        read_plan("shiped")
-    with pytest.raises(ConfigError, match="is missing"):
-        read_plan(str(tmp_path / "none.toml"))
-    (tmp_path / "bad.toml").write_text("name =")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_plan(str(tmp_path / "bad.toml"))
+def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[train]\nepochs = 3\nschedule = "cosine"\n')
+    path, tables = tmp_path / "plan.toml", ("mine.toml", "u-mobilenetv1-cosine")
+    networks = "".join(f'[[network]]\npreset = "{preset}"\n' for preset in tables)
+    path.write_text(f'name = "mine"\nfolds = 2\n{networks}')
+    plan = read_plan(str(path))
+    assert plan.configs["mine"].train.epochs == 3
+    assert [network.folds for network in plan.networks] == [2, 2]
+    path.write_text("name =")
+    for name, message in (
+        (str(path), "cannot be read"),
+        ("none.toml", "is missing"),
+        ("shiped", r'no plan is called "shiped".*Did you mean "shipped"'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_plan(name)
 
 
-def test_a_recipe_that_cannot_be_trained_on_all_images_is_refused() -> None:
-    plan = parse_plan(_plan({"preset": "dc-mobilenetv1"}, OUTLINES))
+@pytest.mark.parametrize("name", plan_names())
+def test_every_plan_of_the_package_can_be_trained(name: str) -> None:
+    runs = [run.name for network in plan_runs(read_plan(name), PLACE) for run in network.all]
+    assert len(set(runs)) == len(runs)
+
+
+FIRST = {"name": "first", "folds": 0, "ships": False}
+THEN = {"name": "then", "folds": 0, "whole": False, "start": "first"}
+FIRST_WHOLE, BEGUN = _outlines(name="first", folds=0, whole=False), _scores(name="b")
+TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", name="b")
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ([_scores(ship=True)], r'no key "network.ship".*"ships"'),
+        ([_scores(set=["data.fold=2"])], "sets data.fold"),
+        ([_network("dc-mobilenet1")], 'no preset is called "dc-mobilenet1"'),
+        ([_scores(), _scores()], 'two networks of the plan are called "dc-mobilenetv1"'),
+        ([_scores(name="../x")], r'network.name is "\.\./x"'),
+        ([_scores(teachers=["u-mobilenetv"])], 'mean "u-mobilenetv1"'),
+        ([], r"the plan ships u-mobilenetv1 \(segmentation\)"),
+        ([_scores(), _network("dc-mobilenetv2", folds=5)], "ship with 3 and 5 folds"),
+        ([_scores(set=["data.fit=letterbox"])], "data.fit letterbox"),
+        ([_scores(whole=False)], "whole = false with 3 folds"),
+        ([_scores(folds=0, whole=False, ships=False)], "whole = false and does not ship"),
+        ([TAUGHT, {**TEACHER, "folds": 0}], "a is taught by b, and b has one hold-out"),
+        ([TAUGHT, {**TEACHER, "teachers": ["a"]}], "a is taught by b, which is taught itself"),
+        ([_outlines(**FIRST), _outlines(**{**THEN, "start": "frist"})], 'Did you mean "first"'),
+        ([_outlines(**{**FIRST, "folds": 3}), _outlines(**THEN)], "hold back different images"),
+        ([_outlines(**{**THEN, "start": "then"})], "wait for each other in a circle"),
+        ([FIRST_WHOLE, {**_outlines(**THEN), "whole": True}], "hold back different images"),
+        ([BEGUN, _scores(name="a", start="b", teachers=["b"])], "starts from b and is taught or"),
+    ],
+)
+def test_networks_that_are_no_plan_are_refused(networks: list[Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_plan(_plan(*networks, _outlines()))
+
+
+def test_a_plan_that_cannot_be_is_refused() -> None:
+    both = (_scores(), _outlines())
+    for mapping, message in (
+        (_plan(*both, look=4), r'no key "plan.look".*Did you mean "looks"'),
+        (_plan(*both, looks=3), "plan.looks is 3.*one of 1, 4, 8"),
+        (_plan(*both, folds=1), "plan.folds is 1"),
+        ({"name": "x"}, "the plan has no network"),
+        ({"network": [*both]}, "the plan has no name"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_plan(mapping)
+    plateau = parse_plan(_plan({"preset": "dc-mobilenetv1"}, _outlines()))
     with pytest.raises(ConfigError, match=r'train.schedule is "plateau" with data.split "all"'):
-        plan_runs(plan, PLACE)
+        plan_runs(plateau, PLACE)
