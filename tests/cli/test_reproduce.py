@@ -98,3 +98,21 @@ def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[
         watch([RUNNING, WAITING])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("left; all: 19 min 24 s left")
+
+
+@pytest.mark.parametrize(
+    ("failures", "failed", "left", "status"),
+    [({}, 0, (), 0), ({"a row": "no masks."}, 0, (), 3), ({}, 1, (), 3), ({}, 0, (WAITING,), 3)],
+)
+def test_whatever_failed_or_is_left_alone_exits_with_three(
+    failures: dict[str, str],
+    failed: int,
+    left: tuple[RunProgress, ...],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+) -> None:
+    outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (), failures, ())
+    report = ReproductionReport(Path("report.html"), outcome, failed, left)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: report)
+    run("reproduce --data d --out o --no-figures", status=status)
