@@ -24,7 +24,6 @@ def build_dicom() -> BuildDicom:
 
 @pytest.fixture(scope="session")
 def secret() -> str:
-    """What must never appear."""
     return SECRET
 
 
@@ -43,21 +42,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _real(variable: str) -> Path:
-    folder = os.environ.get(variable)
-    if not folder:
-        pytest.skip(f"{variable} names no folder")
-    return Path(folder)
+    """A folder that a variable names; the test is skipped without it."""
+    return Path(os.environ.get(variable) or pytest.skip(f"{variable} names no folder"))
 
 
 @pytest.fixture(scope="session")
 def real_isic2016() -> Path:
-    """The real ISIC 2016 data; the test is skipped without it."""
     return _real("DERMFUSE_ISIC2016")
 
 
 @pytest.fixture(scope="session")
 def real_imagenet() -> Path:
-    """The folder of real ImageNet weights; the test is skipped without it."""
     return _real("DERMFUSE_IMAGENET")
 
 

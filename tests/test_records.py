@@ -26,14 +26,10 @@ class Outer:
 RECORD = {"names": ["a"], "parts": {"b": {"share": 1}}, "anything": [1]}
 
 
-def test_records_within_records_are_built_and_defaults_may_be_left_out() -> None:
+def test_records_within_records_are_built_and_unknown_keys_passed_over_if_asked_for() -> None:
     assert build_record(Outer, RECORD) == Outer(("a",), {"b": Inner(1.0)}, [1])
-
-
-def test_an_open_record_passes_over_what_it_does_not_know() -> None:
-    record = RECORD | {"other": 1, "inner": {"share": 0, "blue": 1}}
-    found = build_record(Outer, record, error=DataError, open_ended=True)
-    assert found.inner == Inner(0.0)
+    more = RECORD | {"other": 1, "inner": {"share": 0, "blue": 1}}
+    assert build_record(Outer, more, error=DataError, open_ended=True).inner == Inner(0.0)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +37,6 @@ def test_an_open_record_passes_over_what_it_does_not_know() -> None:
     [
         ({"names": "a"}, r"^it\.json: all\.names is 'a'\. Expected: a list\. Copy it\.$"),
         ({"names": ["a", 1]}, r"all\.names\.1 is 1\. Expected: a text"),
-        ({"names": None}, r"all\.names is None\. Expected: a list"),
-        ({"parts": []}, r"parts is \[\]\. Expected: a table of keys and values"),
         ({"parts": {"a": {"share": 1}, "b": 1}}, r"parts\.b is 1\. Expected: a table"),
         ({"parts": {"b": {}}}, r"parts\.b\.share is missing\. Expected: the keys share, kind"),
         ({"parts": {"b": {"share": True}}}, r"parts\.b\.share is True\. Expected: a number"),
@@ -60,9 +54,6 @@ def test_what_does_not_fit_is_named_with_its_keys(change: dict[str, Any], messag
     with pytest.raises(DataError, match=message):
         build_record(Outer, record, "it.json", within="all", error=DataError, action="Copy it")
     assert repr(record) == before
-
-
-def test_a_record_that_is_no_object_is_refused() -> None:
     with pytest.raises(DataError, match=r"^it\.json: the record is 1\. Expected: a table"):
         build_record(Outer, 1, "it.json", error=DataError)
 
@@ -81,15 +72,8 @@ def test_json_that_no_program_of_ours_writes_is_refused(content: str, message: s
         parse_object(content.encode(), "it", error=DataError)
 
 
-FOUND = Estimate(0.8123, -0.0049, 0.8423)
-
-
-def test_a_number_is_said_with_its_interval_in_the_format_asked_for() -> None:
-    assert f"{FOUND:.3f}" == "0.812 (-0.005 to 0.842)"
-    assert f"{FOUND:+.1f}" == "+0.8 (-0.0 to +0.8)"
-    assert FOUND.interval(".2f") == "-0.00 to 0.84"
-
-
-def test_a_number_and_its_interval_are_two_cells_of_a_table() -> None:
-    assert estimate_cells(FOUND, "+.3f") == ("+0.812", "-0.005 to +0.842")
+def test_a_number_is_said_with_its_interval_in_a_sentence_and_in_two_cells() -> None:
+    found = Estimate(0.8123, -0.0049, 0.8423)
+    assert f"{found:.3f}" == "0.812 (-0.005 to 0.842)"
+    assert estimate_cells(found, "+.1f") == ("+0.8", "-0.0 to +0.8")
     assert estimate_cells(None) == ("undefined", "")

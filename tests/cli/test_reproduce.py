@@ -5,7 +5,6 @@ import pytest
 from rich.console import Console
 
 from dermfuse.cli import reproduce as overview
-from dermfuse.folders import NOTICE
 from dermfuse.jobs import queue
 from dermfuse.jobs.queue import Pace
 from dermfuse.jobs.trainings import RunProgress
@@ -18,111 +17,68 @@ from .conftest import Run
 RUNNING = RunProgress("dc-mobilenetv1-seed0", "running", 3, 50, 12.0, 564.0)
 WAITING = RunProgress("[bold]", "waiting", 0, 50, None, None)
 FAILED = RunProgress("unet-seed0", "failed", 0, 50, None, None, "no weights.")
-
-
-class Library:
-    """Stands in for the reproduction: keeps what it is asked, answers what the test sets."""
-
-    def __init__(self, folder: Path) -> None:
-        self.request: Request
-        self.draw: Any
-        self.page = folder / "report.html"
-        self.failures: dict[str, str] = {}
-        self.runs: tuple[RunResult, ...] = ()
-        self.left: tuple[RunProgress, ...] = ()
-
-    def __call__(
-        self, request: Request, *, watch: Any, stage: Any, draw: Any, **_: Any
-    ) -> ReproductionReport:
-        self.request, self.draw = request, draw
-        stage("training 1 runs", 1, 3)
-        watch([RUNNING, FAILED])
-        outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), self.runs, self.failures, ())
-        return ReproductionReport(self.page, outcome, failed=len(self.runs), left=self.left)
+RESULT = RunResult("unet-seed0", "unet", 0, "failed", 0, 0.0, "", "no weights.")
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
-    found = Library(tmp_path)
-    monkeypatch.setattr(reproduce, "reproduce", found)
-    monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
-    return found
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, Any]]:
+    """What the reproduction is asked for, and what draws; a run failed and one is left."""
+    calls: list[tuple[Request, Any]] = []
+
+    def answer(
+        request: Request, *, watch: Any, stage: Any, draw: Any, **_: Any
+    ) -> ReproductionReport:
+        calls.append((request, draw))
+        stage("training 1 runs", 1, 3)
+        watch([RUNNING, FAILED])
+        failures = {"a row": "no masks."}
+        outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (RESULT,), failures, ())
+        return ReproductionReport(Path("report.html"), outcome, failed=1, left=(WAITING,))
+
+    monkeypatch.setattr(reproduce, "reproduce", answer)
+    return calls
 
 
-def test_options_reach_the_library_and_a_failed_run_exits_with_three(
-    library: Library, tmp_path: Path, run: Run
+def test_options_reach_the_library_and_what_failed_or_is_left_exits_with_three(
+    asked: list[tuple[Request, Any]], run: Run
 ) -> None:
-    library.runs = (RunResult("unet-seed0", "unet", 0, "failed", 0, 0.0, "", "no weights."),)
-    library.failures = {"a row": "no masks."}
-    command = ["reproduce", "--data", "d", "--out", tmp_path]
-    options = "--seeds 3 --folds 0 --jobs 2 --set train.epochs=3 --no-blind --deadline 30"
-    options += " --minimum-learning-rate 2e-6 --no-figures"
-    said = run(*command, "--tables", "III, V", *options.split(), status=3)
-    asked = library.request
-    assert (asked.tables, asked.seeds, asked.folds, asked.jobs) == (["III", "V"], 3, 0, 2)
-    assert asked.overrides == ("train.epochs=3",)
-    assert (asked.blind, asked.minutes, asked.minimum_learning_rate) == (False, 30, 2e-6)
-    assert library.draw is None
-    assert "unet-seed0 failed: no weights." in said.out
-    assert "a row: no masks." in said.out
-    assert said.out.endswith(NOTICE + "\n")
+    options = "--tables 'III, V' --seeds 3 --folds 0 --jobs 2 --set train.epochs=3 --no-blind"
+    options += " --deadline 30 --minimum-learning-rate 2e-6 --no-figures"
+    said = run("reproduce --data d --out o", options, status=3)
+    ((request, draw),) = asked
+    assert (request.tables, request.seeds, request.folds) == (["III", "V"], 3, 0)
+    assert (request.jobs, request.overrides) == (2, ("train.epochs=3",))
+    assert (request.blind, request.minutes, request.minimum_learning_rate) == (False, 30, 2e-6)
+    assert draw is None
+    for line in (
+        "unet-seed0 failed: no weights.",
+        "a row: no masks.",
+        "[bold]: 0 of 50 epochs are trained",
+        "1 runs are left. The same command continues them.",
+    ):
+        assert line in said.out.splitlines()
     assert "dc-mobilenetv1-seed0: running, epoch 3 of 50, 12.0 s an epoch" in said.err
     assert "unet-seed0: failed, epoch 0 of 50: no weights." in said.err
 
-    record = run(*command, "--json", status=3).record
-    assert record["runs"][0]["error"] == "no weights."
-    assert {"leakage", "beyond"} <= set(library.request.tables)
-    assert library.request.jobs is None
-    assert library.draw is not None
+    assert run("reproduce --data d --out o --json", status=3).record["runs"][0]["error"]
+    request, draw = asked[-1]
+    assert {"leakage", "beyond"} <= set(request.tables)
+    assert request.jobs is None
+    assert draw is not None
 
 
-def test_what_a_deadline_left_exits_with_three(library: Library, tmp_path: Path, run: Run) -> None:
-    library.left = (WAITING,)
-    reproduce = ["reproduce", "--data", "d", "--out", tmp_path, "--deadline", 1]
-    said = run(*reproduce, status=3).out
-    assert "[bold]: 0 of 50 epochs are trained" in said
-    assert "1 runs are left. The same command continues them." in said
-
-
-@pytest.mark.usefixtures("library")
-def test_a_dry_run_writes_nothing(drawn: Path, tmp_path: Path, run: Run) -> None:
-    dry = ["reproduce", "--data", drawn, "--out", tmp_path / "out", "--tables", "V", "--dry-run"]
-    said = run(*dry).out
-    assert "dc-densenet121-seed0-holdout" in said
-    assert "4 runs: about" in said
-    assert "Nothing was written." in said
-    assert len(run(*dry, "--json").record["runs"]) == 4
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("--jobs 0", '--jobs is "0". Expected: 1 or more, or auto'),
-        ("--jobs all", '--jobs is "all". Expected: 1 or more, or auto'),
-        ("--deadline 0", "the deadline is 0 minutes. Expected: more than 0"),
-        ("--deadline -1 --dry-run", "the deadline is -1 minutes. Expected: more than 0"),
-        ("--deadline 1e-5", "a deadline of 1e-05 minutes leaves no time for one epoch"),
-        ("--minimum-learning-rate=-1", "train.minimum_learning_rate is -1.0. Expected"),
-        ("--minimum-learning-rate nan", "train.minimum_learning_rate is nan. Expected"),
-        ("--tables V,leekage", 'no table is called "leekage"'),
-        ("--tables V,leekage", 'Did you mean "leakage"'),
-        ("--render reproduction.json", "--render and --data are given"),
-    ],
-)
-def test_what_cannot_be_trained_is_one_line_and_nothing_is_written(
-    options: str, said: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+def test_a_dry_run_and_too_short_a_deadline_write_nothing(
+    room: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     monkeypatch.setattr(queue, "_time_steps", lambda *_, **__: Pace(0.01, 0.01, 1_000_000))
-    out = tmp_path / "out"
-    command = ["reproduce", "--data", drawn, "--out", out, "--tables", "V", "--no-figures"]
-    assert said in run(*command, *options.split(), status=2).error
-    assert not out.exists()
-
-
-def test_data_or_a_report_must_be_given(tmp_path: Path, run: Run) -> None:
-    error = run("reproduce", "--out", tmp_path / "out", status=2).error
-    assert "neither --data nor --render" in error
+    command = "reproduce --data data --out out --tables V --no-figures"
+    said = run(command, "--dry-run").out
+    for part in ("dc-densenet121-seed0-holdout", "4 runs: about", "Nothing was written."):
+        assert part in said
+    assert len(run(command, "--dry-run --json").record["runs"]) == 4
+    error = run(command, "--deadline 1e-5", status=2).err
+    assert "a deadline of 1e-05 minutes leaves no time for one epoch" in error
+    assert not (room / "out").exists()
 
 
 def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:
@@ -131,11 +87,9 @@ def test_the_overview_shows_what_goes_first_and_what_is_left() -> None:
         console.print(overview.draw_overview([WAITING, FAILED, RUNNING], jobs=1))
     title, *lines = captured.get().splitlines()
     assert "1 of 3 runs" in title
-    first, second, third = (line for line in lines if "/50" in line)
-    assert "dc-mobilenetv1" in first
-    assert "9 min 24 s" in first
-    assert "no weights." in second
-    assert "[bold]" in third
+    shown = [line for line in lines if "/50" in line]
+    for line, said in zip(shown, ("9 min 24 s", "no weights.", "[bold]"), strict=True):
+        assert said in line
 
 
 def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,3 +98,21 @@ def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[
         watch([RUNNING, WAITING])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("left; all: 19 min 24 s left")
+
+
+@pytest.mark.parametrize(
+    ("failures", "failed", "left", "status"),
+    [({}, 0, (), 0), ({"a row": "no masks."}, 0, (), 3), ({}, 1, (), 3), ({}, 0, (WAITING,), 3)],
+)
+def test_whatever_failed_or_is_left_alone_exits_with_three(
+    failures: dict[str, str],
+    failed: int,
+    left: tuple[RunProgress, ...],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+) -> None:
+    outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (), failures, ())
+    report = ReproductionReport(Path("report.html"), outcome, failed, left)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: report)
+    run("reproduce --data d --out o --no-figures", status=status)

@@ -6,14 +6,7 @@ import pytest
 from dermfuse.errors import RunError
 from dermfuse.predictions.folder import read_predictions
 from dermfuse.report.page import Picture
-from dermfuse.reproduction.demo import (
-    CLASSIFIERS,
-    FUSION,
-    SEGMENTER,
-    LineReport,
-    LineSettings,
-    run_line,
-)
+from dermfuse.reproduction.demo import CLASSIFIERS, FUSION, SEGMENTER, LineSettings, run_line
 
 TINY = LineSettings(
     train_count=16,
@@ -26,48 +19,30 @@ TINY = LineSettings(
 )
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[LineReport, list[str]]:
-    """A tiny demo, and the stages it announced."""
+def test_a_demo_leaves_data_runs_predictions_and_a_page(tmp_path: Path) -> None:
     stages: list[str] = []
-    out = tmp_path_factory.mktemp("demo") / "out"
 
     def draw(runs: Sequence[Path], predictions: Sequence[Path]) -> list[Picture]:
         assert all((run / "run.json").is_file() for run in runs)
         assert [folder.name for folder in predictions] == [*CLASSIFIERS, FUSION, SEGMENTER]
         return [Picture("fig-08", "Training", "Three networks.", b"")]
 
-    report = run_line(
-        out,
-        settings=TINY,
-        stage=lambda what, number, total: stages.append(f"{number}/{total} {what}"),
-        draw=draw,
-    )
-    return report, stages
+    def stage(what: str, number: int, total: int) -> None:
+        stages.append(f"{number}/{total} {what}")
 
-
-def test_a_demo_leaves_data_runs_predictions_and_a_page(demo: tuple[LineReport, list[str]]) -> None:
-    report, stages = demo
-    out = report.page.parent
+    out = tmp_path / "out"
+    report = run_line(out, settings=TINY, stage=stage, draw=draw)
     assert {entry.name for entry in out.iterdir()} == {"data", "runs", "predictions", "report.html"}
     for name in (*CLASSIFIERS, SEGMENTER):
         assert (out / "runs" / name / "best.safetensors").is_file()
     manifest = read_predictions(out / "predictions" / FUSION).manifest
-    assert manifest.split == "test"
-    assert manifest.details["fit"]["image_count"] == 4
+    assert (manifest.split, manifest.details["fit"]["image_count"]) == ("test", 4)
     assert list(report.evaluations) == [*CLASSIFIERS, FUSION, SEGMENTER]
-    fusion, unet = (report.evaluations[name] for name in (FUSION, SEGMENTER))
-    assert fusion.classification
-    assert unet.segmentation
-    assert fusion.classification.image_count == unet.segmentation.image_count == 8
-    assert stages[0] == "1/9 drawing synthetic images"
-    assert stages[8:] == ["9/9 writing the page"]
-
-
-def test_the_page_shows_figures_and_where_its_numbers_come_from(
-    demo: tuple[LineReport, list[str]],
-) -> None:
-    html = demo[0].page.read_text()
+    classes = report.evaluations[FUSION].classification
+    masks = report.evaluations[SEGMENTER].segmentation
+    assert classes and masks and classes.image_count == masks.image_count == 8  # noqa: PT018
+    assert (stages[0], stages[8:]) == ("1/9 drawing synthetic images", ["9/9 writing the page"])
+    html = report.page.read_text()
     for text in (
         "average precision",
         "Three networks.",

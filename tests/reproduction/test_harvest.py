@@ -112,27 +112,17 @@ def test_on_the_test_set_every_network_counts_and_folds_and_seeds_have_a_mean(
     assert harvest.failures == {}
 
 
-def test_a_row_that_lacks_a_run_has_no_predictions_and_no_failure(
-    without_test_truth: Path, tmp_path: Path
-) -> None:
-    tables = ["VII", "XI"]
-    request = request_for(without_test_truth, tmp_path / "out", tables, *QUICK, folds=2)
-    harvest = _harvest(request, plant_here(request, (CLASSES, OTHER)))
-    for part in (VALIDATION, TEST):
-        assert harvest.replicates("fusion-dc", part) == ()
-        assert harvest.replicates("fusion-u", part) == ()
-    packed = {folder.name for folder in harvest.pack_tests()}
-    assert f"{CLASSES}-seed0" in packed
-    assert not any(name.startswith("fusion") for name in packed)
-    assert harvest.failures == {}
-
-
-def test_damaged_weights_are_a_failure_that_is_told_and_new_ones_are_predicted_anew(
+def test_a_row_that_lacks_a_run_is_no_failure_damaged_weights_are_and_new_ones_predict_anew(
     without_test_truth: Path, tmp_path: Path
 ) -> None:
     request = request_for(without_test_truth, tmp_path / "out", ["VII"], *QUICK, folds=0)
     (run,) = plant_here(request, (CLASSES,))
     harvest = _harvest(request, [run])
+    assert (
+        harvest.replicates("fusion-dc", VALIDATION) == harvest.replicates("fusion-dc", TEST) == ()
+    )
+    assert [folder.name for folder in harvest.pack_tests()] == [run.name]
+    assert harvest.failures == {}
     weights = request.run_folder(run) / "best.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(b"damaged")

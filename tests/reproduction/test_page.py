@@ -17,7 +17,6 @@ from dermfuse.reproduction.page import (
     claim_table,
     count_rows,
     headline_table,
-    render_block,
     say_leakage,
     say_table,
 )
@@ -64,13 +63,8 @@ def test_values_within_noise_are_counted_and_the_best_row_is_named() -> None:
     assert other[1] == "By AP, b is highest here (0.600); in the paper it is a (0.820)."
     absent = say_table(table(row("a", 0.5, 0.6), row("b", 0.6, 0.7), row("c", None, 0.9)))
     assert "in the paper it is c (0.900), which has no number here." in absent[1]
-    own = say_table(table(row("a", 0.5, None), row("b", 0.6, None)))
-    assert own == ("By AP, b is highest here (0.600).",)
-
-
-def test_rows_without_a_number_of_ours_are_named() -> None:
-    said = say_table(table(row("a", 0.8, 0.8), row("lost", None, 0.8), row("quoted", None, 1)))
-    assert said[-1] == "Without a number of ours: lost."
+    own = say_table(table(row("a", 0.5, None), row("b", 0.6, None), row("lost", None, None)))
+    assert own == ("By AP, b is highest here (0.600).", "Without a number of ours: lost.")
 
 
 def test_a_claim_holds_where_the_difference_is_found_beyond_noise() -> None:
@@ -134,13 +128,7 @@ def test_what_holds_for_all_tables_is_said_once_even_where_no_headline_row_was_r
         assert "bootstrap of 2000 draws" in notes[0]
 
 
-def test_several_seeds_are_named_and_their_deviation_explained() -> None:
-    said = build_page(replace(outcome(), seeds=3)).summary[0].note
-    assert "Data: data; seeds 0 to 2." in said
-    assert "over the images, of the mean over the seeds, whose standard deviation" in said
-
-
-def test_a_row_says_what_its_numbers_come_from() -> None:
+def test_a_row_says_what_its_numbers_come_from_and_the_page_how_many_seeds() -> None:
     stopped = replace(MADE, epochs=(7, 9), planned_epochs=50, init="random", settings=("a = 1",))
     rows = replace(row("a", 0.5, 0.6), provenance=stopped), row("b", 0.5, 0.6)
     made = build_page(replace(outcome(), tables=(table(*rows),))).tables[0]
@@ -149,9 +137,6 @@ def test_a_row_says_what_its_numbers_come_from() -> None:
         "a\n7 to 9 of 50 epochs\nrandom weights to start from\na = 1",
         "b\n3 epochs; the paper trains 50",
     ]
-
-
-def test_the_block_names_data_seed_and_count() -> None:
-    said = render_block(outcome(TEST))
-    assert said.startswith("**1 of 2 rows of Tables III to XI have a number of ours.**")
-    assert "Data: data, images (n = 100, 20 malignant), seed 0." in said
+    said = build_page(replace(outcome(), seeds=3)).summary[0].note
+    assert "Data: data; seeds 0 to 2." in said
+    assert "over the images, of the mean over the seeds, whose standard deviation" in said

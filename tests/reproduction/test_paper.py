@@ -5,7 +5,7 @@ import pytest
 
 from dermfuse.config import load_preset, preset_names
 from dermfuse.reproduction.assembly import measure_size
-from dermfuse.reproduction.paper import FUSIONS, METRIC_NAMES, TABLES, TESTED, PaperRow, fusion_of
+from dermfuse.reproduction.paper import FUSIONS, METRIC_NAMES, TABLES, fusion_of
 
 ROWS = [(table.number, row) for table in TABLES for row in table.rows]
 BY_NUMBER = {table.number: table for table in TABLES}
@@ -55,29 +55,6 @@ def test_numbers_agree_with_the_presets_that_state_them() -> None:
     assert stated >= 20
 
 
-@pytest.mark.parametrize(
-    "row", [row for _, row in ROWS if row.parameters], ids=lambda row: row.label
-)
-def test_published_parameters_are_those_of_our_networks(row: PaperRow) -> None:
-    ours, _ = measure_size(load_preset(row.source).model)
-    if row.source == "shufflenet":  # the paper does not name its configuration
-        assert row.parameters == pytest.approx(ours, rel=0.01)
-    else:
-        assert row.parameters == ours
-
-
-def test_sizes_are_those_of_what_is_deployed_and_near_what_the_paper_states() -> None:
-    pair, single = (
-        measure_size(load_preset(name).model) for name in ("dc-mobilenetv1", "mobilenetv1")
-    )
-    assert pair[1] == single[1], "the discriminant branch is dropped"
-    assert single[1] == pytest.approx(4 * 3_230_914 / 2**20)
-    stated = {row.source: row.file_mb for row in BY_NUMBER["VIII"].rows}
-    assert list(stated.values()) == [120, 125, 73, 48, 32, 80]
-    assert stated["fusion-u"] == 48 + 32
-    assert BY_NUMBER["VII"].rows[-1].file_mb == 42
-
-
 def test_mean_dice_is_at_most_what_mean_jaccard_allows() -> None:
     for _, row in ROWS:
         jaccard, dice = row.values.get("jaccard"), row.values.get("dice")
@@ -86,33 +63,23 @@ def test_mean_dice_is_at_most_what_mean_jaccard_allows() -> None:
             assert jaccard < dice < 2 * (jaccard + 0.0005) / (1.0005 + jaccard) + 0.0005, row.label
 
 
-def test_accuracy_lies_between_sensitivity_and_specificity() -> None:
-    """The pixels' accuracy is no mean of the two over images, but lies near their span."""
-    for _, row in ROWS:
-        if row.source and "sensitivity" in row.values:
-            sensitivity, accuracy, specificity = (
-                row.values[metric] for metric in ("sensitivity", "accuracy", "specificity")
-            )
-            assert sensitivity < accuracy < specificity  # type: ignore[operator]
-
-
-def test_the_fusion_is_best_in_every_score_the_paper_ranks_by() -> None:
-    for number, source in (("VIII", "fusion-u"), ("XI", "fusion-u")):
-        for metric in ("jaccard", "dice"):
-            best = max(BY_NUMBER[number].rows, key=lambda row: row.values[metric] or 0)  # type: ignore[index]
-            assert best.source == source
-    best_precision = max(BY_NUMBER["VII"].rows, key=lambda r: r.values["average_precision"] or 0)
-    assert best_precision.source == "fusion-dc"
+def test_published_parameters_are_those_of_our_networks_and_files_of_what_is_deployed() -> None:
+    rows = {row.source: row for _, row in ROWS if row.parameters}
+    assert len(rows) == 7
+    for source, row in rows.items():
+        ours, _ = measure_size(load_preset(source).model)
+        # of shufflenet the paper does not name the configuration
+        assert row.parameters == pytest.approx(ours, rel=0.01 if source == "shufflenet" else 0)
+    for name in ("mobilenetv1", "dc-mobilenetv1"):  # the discriminant branch is dropped
+        assert measure_size(load_preset(name).model)[1] == pytest.approx(4 * 3_230_914 / 2**20)
+    assert [row.file_mb for row in BY_NUMBER["VIII"].rows] == [120, 125, 73, 48, 32, 80]
 
 
 def test_contrasts_name_rows_of_their_table() -> None:
     for table in TABLES:
         for contrast in table.contrasts:
             assert {contrast.treated, contrast.control} <= set(table.sources)
-            for metric in TESTED[table.task]:
-                assert table.published_difference(contrast, metric) == pytest.approx(
-                    (table.published(contrast.treated, metric) or 0)
-                    - (table.published(contrast.control, metric) or 0)
-                )
         assert set(table.metrics) <= METRIC_NAMES.keys()
+    first = BY_NUMBER["V"].contrasts[0]  # dc-mobilenetv1 against mobilenetv1
+    assert BY_NUMBER["V"].published_difference(first, "auc") == pytest.approx(0.832 - 0.830)
     assert BY_NUMBER["III"].published("no such row", "auc") is None

@@ -176,11 +176,6 @@ def test_every_printed_sheet_names_the_file_and_the_day_and_holds_the_notice(
         assert sum(heading.replace(" ", "") in sheet for sheet in sheets) == 1, heading
 
 
-def test_no_request_leaves_the_origin(driven: dict[str, Any]) -> None:
-    assert driven["foreign"] == []
-    assert driven["errors"] == []
-
-
 def test_the_app_works_without_a_connection(driven: dict[str, Any]) -> None:
     first, again = driven["results"][0]["record"], driven["offline"]["result"]["record"]
     numbers = ("malignant_probability", "uncertainty", "dermoscopy_distance")
@@ -190,10 +185,10 @@ def test_the_app_works_without_a_connection(driven: dict[str, Any]) -> None:
     assert {name: again[name] for name in told} == {name: first[name] for name in told}
 
 
-def test_the_service_worker_lets_the_app_use_threads(driven: dict[str, Any]) -> None:
+def test_nothing_leaves_the_origin_threads_can_be_used_and_the_notice_is_in_sight(
+    driven: dict[str, Any],
+) -> None:
+    assert (driven["foreign"], driven["errors"]) == ([], [])
     assert not driven["isolated"]
-    assert driven["offline"]["isolated"]
-
-
-def test_the_notice_is_in_sight(driven: dict[str, Any]) -> None:
+    assert driven["offline"]["isolated"]  # by the service worker
     assert driven["notice"]

@@ -2,12 +2,14 @@ import base64
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dermfuse.errors import DependencyError, ReleaseError, RunError
+from dermfuse.release import cards, folder
 from dermfuse.release.cards import digest_file
 from dermfuse.release.folder import read_release
 from dermfuse.release.gate import read_dermoscopy
@@ -22,18 +24,18 @@ SOURCE = Path(__file__).parents[2] / "web"
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """An app as it is compiled, in small."""
-    folder = tmp_path / "app"
-    (folder / "assets").mkdir(parents=True)
-    (folder / "index.html").write_text(
+    built = tmp_path / "app"
+    (built / "assets").mkdir(parents=True)
+    (built / "index.html").write_text(
         '<!doctype html><script src="./guard.js"></script>'
         '<link rel="icon" href="./icon.svg"><link rel="stylesheet" crossorigin href="./a.css">'
         '<script type="module" crossorigin src="./assets/index.js"></script>'
     )
     for name in ("guard.js", "a.css", "assets/index.js"):
-        (folder / name).write_text(name)
-    (folder / "assets" / "ort.wasm").write_bytes(b"wasm")
-    (folder / "sw.js").write_text('const build = "__BUILD__";')
-    return folder
+        (built / name).write_text(name)
+    (built / "assets" / "ort.wasm").write_bytes(b"wasm")
+    (built / "sw.js").write_text('const build = "__BUILD__";')
+    return built
 
 
 def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path) -> None:
@@ -89,16 +91,6 @@ def test_a_release_without_a_gate_leaves_none_and_a_changed_network_is_refused(
         add_release(app, release)
 
 
-def test_what_is_missing_is_said_before_anything_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(DependencyError, match="source checkout"):
-        compile_app(tmp_path, source=tmp_path)
-    monkeypatch.setattr(build.shutil, "which", lambda _: None)
-    with pytest.raises(DependencyError, match="node and npm"):
-        compile_app(tmp_path, source=SOURCE)
-
-
 def test_an_app_that_was_compiled_elsewhere_gets_its_networks(app: Path, tmp_path: Path) -> None:
     release = write_small_release(tmp_path / "small")
     built = build_web(tmp_path / "out", release=release, compiled=app)
@@ -114,12 +106,23 @@ def test_a_failed_build_leaves_no_folder_and_a_full_one_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = write_small_release(tmp_path / "small")
-    monkeypatch.setattr(build, "compile_app", lambda out: compile_app(out, source=tmp_path))
-    with pytest.raises(DependencyError):
-        build_web(tmp_path / "out", release=release)
-    assert not (tmp_path / "out").exists()
+    for source, message in ((tmp_path, "source checkout"), (SOURCE, "node and npm")):
+        compiling = partial(compile_app, source=source)
+        monkeypatch.setattr(build, "compile_app", compiling)
+        monkeypatch.setattr(build.shutil, "which", lambda _: None)
+        with pytest.raises(DependencyError, match=message):
+            build_web(tmp_path / "out", release=release)
+        assert not (tmp_path / "out").exists()
     with pytest.raises(RunError, match="not empty"):
         build_web(tmp_path, release=release)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("RELEASE_FORMAT", folder.FORMAT), ("CARD_FORMAT", cards.FORMAT)]
+)
+def test_the_app_reads_the_format_that_is_written(name: str, written: int) -> None:
+    reading = (SOURCE / "src" / "release" / "reading.ts").read_text()
+    assert re.findall(rf"const {name} = (\d+);", reading) == [str(written)]
 
 
 def test_the_lock_file_names_no_host() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from dermfuse.imaging.preprocess import squeeze
 from dermfuse.release.folder import read_release
-from dermfuse.web.build import pack_bytes
 from dermfuse.web.vectors import make_vectors, write_vectors
 
 from ..small_release import SIZE
@@ -24,14 +23,13 @@ FAR = 50_000.0
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("release") / "small"
-    return write_release_for_drawings(folder, threshold=FAR)
-
-
-@pytest.fixture(scope="module")
-def vectors(release: Path) -> dict[str, Any]:
-    return make_vectors(release)
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("vectors")
+    release = write_release_for_drawings(folder / "small", threshold=FAR)
+    path, images = write_vectors(folder / "out", release=release)
+    found: dict[str, Any] = json.loads(path.read_text())
+    assert images == len(found["images"])
+    return found
 
 
 def test_the_kept_vectors_are_those_of_today(vectors: dict[str, Any]) -> None:
@@ -80,28 +78,11 @@ def test_answers_are_means_over_looks_from_which_the_record_follows(tmp_path: Pa
         assert list(record["scores"].values()) == pytest.approx(means, abs=2e-6)
         each = calibration(apart)
         variance = weights @ ((each - weights @ each.mean(axis=1)) ** 2).mean(axis=1)
-        assert (record["looks"], record["uncertainty"]) == (
-            8,
-            pytest.approx(variance**0.5, abs=1e-5),
-        )
+        assert record["looks"] == 8
+        assert record["uncertainty"] == pytest.approx(variance**0.5, abs=1e-5)
         lesion = _floats(image["answers"]["greens"]["lesion"])
         assert set(np.unique(lesion)) <= {0.0, 0.5}, "two of four quarter turns see it"
     assert any(image["analysis"]["uncertainty"] > 1e-3 for image in vectors["images"])
-
-
-def test_the_file_holds_what_is_made(
-    vectors: dict[str, Any], release: Path, tmp_path: Path
-) -> None:
-    path, images = write_vectors(tmp_path / "out", release=release)
-    assert json.loads(path.read_text()) == json.loads(json.dumps(vectors))
-    assert images == len(vectors["images"])
-
-
-def test_bytes_survive_the_packing() -> None:
-    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    packed = pack_bytes(values)
-    np.testing.assert_array_equal(_bytes(packed), values)
-    assert packed["shape"] == [2, 3, 4]
 
 
 def _bytes(packed: dict[str, Any]) -> np.ndarray:
@@ -116,10 +97,7 @@ def _floats(packed: dict[str, Any]) -> np.ndarray:
 
 def _numbers(value: Any, path: str = "") -> dict[str, float | None]:
     """Returns the numbers of nested JSON by where they stand."""
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
+    if not isinstance(value, dict | list | tuple):
         return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
     return {k: v for key, each in items for k, v in _numbers(each, f"{path}.{key}").items()}
