@@ -19,39 +19,29 @@ WAVE = np.sin(np.arange(60_013.0) ** 2)  # like noise, and the same on every mac
 
 
 @pytest.mark.parametrize(
-    ("preset", "trainable", "total"),
+    ("preset", "trainable", "total", "stated_mb"),
     [
-        ("mobilenetv1", 3_209_026, 3_230_914),
-        ("densenet121", 6_955_906, 7_039_554),
-        ("squeezenet", 1_237_498, 1_237_498),
-        ("resnet18", 11_179_973, 11_187_915),
-        ("shufflenet", 3_533_618, 3_582_578),  # the paper's total is 3,616,946
-        ("dc-mobilenetv1", 3_736_902, 3_758_790),
-        ("dc-densenet121", 7_483_782, 7_567_430),
+        ("mobilenetv1", 3_209_026, 3_230_914, None),
+        ("densenet121", 6_955_906, 7_039_554, None),
+        ("squeezenet", 1_237_498, 1_237_498, None),
+        ("resnet18", 11_179_973, 11_187_915, None),
+        ("shufflenet", 3_533_618, 3_582_578, None),  # the paper's total is 3,616,946
+        ("dc-mobilenetv1", 3_736_902, 3_758_790, None),
+        ("dc-densenet121", 7_483_782, 7_567_430, None),
+        ("u-mobilenetv1", 8_303_121, 8_326_993, 32),
+        ("u-densenet121", 12_059_217, 12_144_849, 48),
+        ("u-vgg16", 19_027_473, 19_029_457, 73),
+        ("u-resnext50", 31_992_849, 32_063_057, 125),
+        ("unet", 31_037_633, 31_049_409, 120),
     ],
 )
-def test_networks_have_the_papers_parameters(preset: str, trainable: int, total: int) -> None:
+def test_networks_have_the_papers_parameters_and_about_the_size_it_states(
+    preset: str, trainable: int, total: int, stated_mb: int | None
+) -> None:
     network = build_network(load_preset(preset).model)
     assert count_parameters(network, trainable=True) == trainable
     assert count_parameters(network, trainable=False) == total
-
-
-@pytest.mark.parametrize(
-    ("preset", "stated_mb", "values"),
-    [
-        ("u-mobilenetv1", 32, 8_326_993),
-        ("u-densenet121", 48, 12_144_849),
-        ("u-vgg16", 73, 19_029_457),
-        ("u-resnext50", 125, 32_063_057),
-        ("unet", 120, 31_049_409),
-    ],
-)
-def test_a_file_is_about_as_large_as_the_paper_states(
-    preset: str, stated_mb: int, values: int
-) -> None:
-    network = build_network(load_preset(preset).model)
-    assert count_parameters(network, trainable=False) == values
-    assert 4 * values / 2**20 == pytest.approx(stated_mb, rel=0.04)
+    assert stated_mb is None or 4 * total / 2**20 == pytest.approx(stated_mb, rel=0.04)
 
 
 DENSE_1000 = 1280 * 1000 + 1000
@@ -145,7 +135,6 @@ def test_the_original_u_net_and_the_pair_network_have_their_answers() -> None:
     x = images(32, 32)
     with torch.inference_mode():
         mask_logits, logits = original(images(16, 48)), pair(x, x.flip(0))
-    assert count_parameters(original, trainable=True) == 31_037_633
     assert mask_logits.shape == (2, 1, 16, 48)
     assert float(mask_logits.mean()) == pytest.approx(1.37253, rel=2e-4)
     assert [float(one[0, 0]) for one in logits] == pytest.approx(
