@@ -96,15 +96,6 @@ def test_equal_networks_share_alike_and_one_has_the_whole_weight() -> None:
         assert weights.tolist() == [1 / count] * count
 
 
-def test_a_network_that_tells_nothing_weighs_next_to_nothing() -> None:
-    rng = np.random.default_rng(1)
-    labels = (rng.random(600) < 0.3).astype(int)
-    good, better, noise = (_scores(rng, labels, s) for s in (2.0, 3.0, 0.0))
-    weights = fit_weights(labels, np.stack([good, noise, better], axis=1))
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights[2] > weights[0] > 0.05 > weights[1] >= 0
-
-
 def test_no_weights_on_a_fine_grid_make_the_labels_likelier() -> None:
     rng = np.random.default_rng(2)
     labels = (rng.random(400) < 0.3).astype(int)

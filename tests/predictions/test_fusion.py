@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dermfuse.errors import ConfigError, DataError, PredictionsError, RunError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability, write_mask, write_probability
+from dermfuse.predictions import fusion
 from dermfuse.predictions.folder import (
     Manifest,
     mask_path,
@@ -21,17 +22,8 @@ from dermfuse.predictions.folder import (
     read_predictions,
     write_manifest,
 )
-from dermfuse.predictions.fusion import (
-    WEIGHTS,
-    FitOn,
-    average,
-    count_fused,
-    fit_score_weight,
-    fuse,
-    join,
-    mean_scores,
-)
-from dermfuse.predictions.metrics import average_precision, count
+from dermfuse.predictions.fusion import FitOn, average, fuse, join
+from dermfuse.predictions.metrics import count
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
 Maps = dict[str, NDArray[np.float32]]
@@ -112,21 +104,10 @@ def test_the_weight_is_chosen_on_validation(write: Write, tmp_path: Path) -> Non
 
 
 def test_of_equally_good_weights_the_nearest_to_one_half_is_taken() -> None:
-    labels = np.array([True, False])
-    right, wrong = np.array([0.8, 0.2]), np.array([0.2, 0.8])
-    assert fit_score_weight(labels, right, right)[0] == 0.5
+    labels, right, wrong = np.array([True, False]), np.array([0.8, 0.2]), np.array([0.2, 0.8])
     # 0.6 w + 0.2 > 0.8 - 0.6 w from w = 0.51 on; below one half it is the other way about.
-    assert fit_score_weight(labels, right, wrong)[0] == 0.51
-    assert fit_score_weight(labels, wrong, right)[0] == 0.49
-
-
-@settings(max_examples=25, deadline=None)
-@given(hnp.arrays(float, (2, 12), elements=st.floats(0, 1)))
-def test_the_best_weight_is_at_least_as_good_as_either_model(scores: NDArray[np.float64]) -> None:
-    labels = np.arange(12) < 4
-    weight, values = fit_score_weight(labels, *scores)
-    best = average_precision(labels, mean_scores(list(scores), [weight, 1 - weight]))
-    assert best == values.max() >= max(average_precision(labels, s) for s in scores)
+    for a, b, weight in ((right, right, 0.5), (right, wrong, 0.51), (wrong, right, 0.49)):
+        assert fusion.fit_score_weight(labels, a, b)[0] == weight
 
 
 @settings(max_examples=25, deadline=None)
@@ -137,9 +118,9 @@ def test_the_best_weight_is_at_least_as_good_as_either_model(scores: NDArray[np.
 def test_counts_of_every_weight_are_those_of_the_fused_masks(
     levels: NDArray[np.uint8], truth: NDArray[np.bool_]
 ) -> None:
-    counted = count_fused(*levels, truth)
+    counted = fusion.count_fused(*levels, truth)
     a, b = levels.astype(int)
-    for weight, counts in list(zip(WEIGHTS, counted, strict=True))[::10]:
+    for weight, counts in list(zip(fusion.WEIGHTS, counted, strict=True))[::10]:
         hundredths = round(100 * weight)
         twice = 2 * (hundredths * a + (100 - hundredths) * b)
         assert counts == count(twice >= 255 * 100, truth)
@@ -179,12 +160,11 @@ def test_the_weight_of_maps_is_chosen_by_jaccard(write: Write, tmp_path: Path) -
 
 
 def test_a_weight_out_of_range_or_beside_a_fit_is_refused(tmp_path: Path) -> None:
-    fit = FitOn(tmp_path, tmp_path, tmp_path)
     with pytest.raises(ConfigError, match="both a weight and predictions"):
-        fuse(tmp_path, tmp_path, tmp_path / "out", weight=0.5, fit=fit)
+        fuse(tmp_path, tmp_path, tmp_path, weight=0.5, fit=FitOn(tmp_path, tmp_path, tmp_path))
     for weight in (-0.1, 1.1, np.nan):
         with pytest.raises(ConfigError, match="the weight of A is"):
-            fuse(tmp_path, tmp_path, tmp_path / "out", weight=weight)
+            fuse(tmp_path, tmp_path, tmp_path, weight=weight)
 
 
 def test_a_weight_that_cannot_be_chosen_is_refused(write: Write, tmp_path: Path) -> None:
@@ -277,13 +257,10 @@ def test_folds_are_joined_to_one_prediction_for_each_image_byte_for_byte(
     assert [member["folder"] for member in manifest.details["members"]] == ["a", "b"]
     assert (report.kind, report.task, report.split) == ("join", "joint", "validation")
     assert (report.folder_count, report.image_count) == (2, 3)
+    parts = [write(key, {key: 0.2}, split="test") for key in "pq"]
+    assert join(parts, tmp_path / "parts").split == "test"
     with pytest.raises(PredictionsError, match=r"/a holds scores and masks, other folders only"):
         join([a, write("c", maps={"c": flat(1)}, threshold=0.4)], tmp_path / "other")
-
-
-def test_parts_of_the_test_split_stay_test_predictions(write: Write, tmp_path: Path) -> None:
-    folders = [write(key, {key: 0.2}, split="test") for key in "xy"]
-    assert join(folders, tmp_path / "out").split == "test"
 
 
 @pytest.mark.parametrize(
@@ -306,19 +283,14 @@ def test_folders_that_are_no_folds_are_not_joined(
 
 
 @pytest.mark.parametrize("together", [join, average])
-def test_one_folder_is_no_ensemble_even_if_given_twice(
+def test_an_ensemble_needs_two_folders_and_never_touches_one_that_holds_something(
     together: Any, write: Write, tmp_path: Path
 ) -> None:
-    a = write("a", {"x": 0.2})
+    a, b = write("a", {"x": 0.2}), write("b", {"y" if together is join else "x": 0.2})
     with pytest.raises(PredictionsError, match="1 predictions folders are given"):
         together([a], tmp_path / "out")
     with pytest.raises(PredictionsError, match="is given twice"):
         together([a, tmp_path / "b" / ".." / "a"], tmp_path / "out")
-
-
-@pytest.mark.parametrize("together", [join, average, _fuse])
-def test_a_folder_that_holds_something_is_never_touched(together: Any, write: Write) -> None:
-    a, b = write("a", {"x": 0.2}), write("b", {"y" if together is join else "x": 0.2})
     with pytest.raises(RunError, match="not empty"):
         together([a, b], a)
 
