@@ -64,6 +64,9 @@ def test_what_is_deployed_answers_like_its_stream_or_the_mean_of_both_without_th
     classifier = pair.deploy(head)
     expected = {"a": a, "b": b, "mean": (a + b) / 2}[head]
     torch.testing.assert_close(classifier(x), expected, rtol=1e-3, atol=1e-5)
+    weight_a, weight_b = pair.head_a.weight, pair.head_b.weight
+    kept = {"a": weight_a, "b": weight_b, "mean": (weight_a + weight_b) / 2}[head]
+    torch.testing.assert_close(classifier.head.weight, kept)
     assert torch.equal(pair.head_a.weight, before)
     assert classifier.backbone is pair.backbone
     assert not classifier.training

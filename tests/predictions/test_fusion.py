@@ -126,6 +126,14 @@ def test_counts_of_every_weight_are_those_of_the_fused_masks(
         assert counts == count(twice >= 255 * 100, truth)
 
 
+def test_a_pixel_is_lesion_from_one_half_on_however_its_sum_is_rounded() -> None:
+    assert fusion.is_lesion(np.array([127.5, 127.5 - 1e-12, 127.49])).tolist() == [
+        True,
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(
     ("weight", "mask", "levels"),
     [

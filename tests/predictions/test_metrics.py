@@ -105,8 +105,8 @@ def at(target: float) -> Callable[..., float]:
         (metrics.average_precision, [1, 1], [0.1, 0.2], 1),
         *[(at(target), LABELS, SCORES, 2 / 3) for target in (0.01, 0.66)],
         *[(at(target), LABELS, SCORES, 1 / 3) for target in (0.67, 1.0)],
-        # 41 of 50 are 0.82: no other image is asked for
-        (at(0.82), [1] * 50 + [0] * 50, [1.0] * 41 + [0.0] * 9 + [0.5] * 50, 1),
+        # 55 of 100 are 0.55: rounding asks for no other image
+        (at(0.55), [1] * 100 + [0], [1.0] * 55 + [0.0] * 45 + [0.5], 1),
         (metrics.brier_score, [0, 1], [0.0, 1.0], 0),
         (metrics.brier_score, [0, 1], [0.5, 0.8], (0.25 + 0.04) / 2),
         # 0.50 and 0.52 share bin 7 (7/15 to 8/15): mean score 0.51, half malignant; 1.0 is alone
