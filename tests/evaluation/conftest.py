@@ -11,8 +11,6 @@ from dermfuse.imaging.preprocess import write_mask
 from dermfuse.predictions.folder import mask_path
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
-Mask = NDArray[np.bool_]
-
 
 class Folders:
     """Writes truth and predictions folders below one folder."""
@@ -21,30 +19,22 @@ class Folders:
         self.root = root
 
     def labels(self, labels: Mapping[str, str], name: str = "truth") -> Path:
-        """Writes a plain truth folder of labels."""
-        folder = self.root / name
-        folder.mkdir(exist_ok=True)
         lines = [f"{image_id},{label}\n" for image_id, label in labels.items()]
-        (folder / "labels.csv").write_text("".join(["image_id,label\n", *lines]))
-        return folder
+        (self.root / name).mkdir(exist_ok=True)
+        (self.root / name / "labels.csv").write_text("".join(["image_id,label\n", *lines]))
+        return self.root / name
 
     def scores(self, scores: Mapping[str, float], name: str = "a") -> Path:
-        """Writes a predictions folder of scores."""
-        folder = self.root / name
-        write_scores(
-            folder / "scores.csv", ScoreTable(tuple(scores), np.array(list(scores.values())))
-        )
-        return folder
+        table = ScoreTable(tuple(scores), np.array(list(scores.values())))
+        write_scores(self.root / name / "scores.csv", table)
+        return self.root / name
 
-    def masks(self, masks: Mapping[str, Mask], name: str = "a") -> Path:
-        """Writes a folder of masks: predictions, and a plain truth folder alike."""
-        folder = self.root / name
+    def masks(self, masks: Mapping[str, NDArray[np.bool_]], name: str = "a") -> Path:
         for image_id, mask in masks.items():
-            write_mask(mask_path(folder, image_id), mask)
-        return folder
+            write_mask(mask_path(self.root / name, image_id), mask)
+        return self.root / name
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Folders below the test's own."""
     return Folders(tmp_path)

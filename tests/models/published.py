@@ -5,16 +5,15 @@ from torch import Tensor
 
 from dermfuse.models.backbones import build_backbone
 
-IMAGENET_CLASSIFIERS = {
-    "mobilenet_v1": "classifier.weight",
+CLASSIFIERS = {
     "densenet121": "classifier.weight",
-    "vgg16": "classifier.6.weight",
-    "resnext50": "fc.weight",
     "efficientnet_lite0": "classifier.weight",
+    "mobilenet_v1": "classifier.weight",
     "mobilenet_v2": "classifier.1.weight",
+    "resnext50": "fc.weight",
+    "vgg16": "classifier.6.weight",
 }
 """A weight that the published file has and the backbone has not."""
-
 
 _SEPARABLE = [f"blocks.{i}.{kind}" for i in range(13) for kind in ("dw", "pw")]
 _DENSE = [
@@ -73,8 +72,8 @@ def published_state(name: str) -> tuple[dict[str, Tensor], ...]:
     for key, tensor in own.items():
         module, _, leaf = key.rpartition(".")
         state[f"{theirs[module]}.{leaf}"] = tensor
-    if name in IMAGENET_CLASSIFIERS:
-        state[IMAGENET_CLASSIFIERS[name]] = torch.ones(5)
+    if name in CLASSIFIERS:
+        state[CLASSIFIERS[name]] = torch.ones(5)
     return state, own
 
 

@@ -1,6 +1,5 @@
 """Fusion, ensembles and joined folds: weights by hand, the grid against brute force, refusals."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from dermfuse.errors import ConfigError, DataError, PredictionsError, RunError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability, write_mask, write_probability
+from dermfuse.predictions import fusion
 from dermfuse.predictions.folder import (
     Manifest,
     mask_path,
@@ -22,18 +22,8 @@ from dermfuse.predictions.folder import (
     read_predictions,
     write_manifest,
 )
-from dermfuse.predictions.fusion import (
-    WEIGHTS,
-    FitOn,
-    average,
-    count_fused,
-    fit_score_weight,
-    fuse,
-    is_lesion,
-    join,
-    mean_scores,
-)
-from dermfuse.predictions.metrics import average_precision, count
+from dermfuse.predictions.fusion import FitOn, average, fuse, join
+from dermfuse.predictions.metrics import count
 from dermfuse.predictions.scores import ScoreTable, write_scores
 
 Maps = dict[str, NDArray[np.float32]]
@@ -75,28 +65,25 @@ def levels_of(path: Path) -> list[int]:
     return found
 
 
-def test_scores_are_averaged_with_the_weight_given(write: Write, tmp_path: Path) -> None:
-    a = write("a", {"x": 0.2, "y": 1.0}, split="test")
-    b = write("b", {"y": 0.0, "x": 0.6}, split="test")
-    report = fuse(a, b, tmp_path / "out", weight=0.25)
-    fused = read_predictions(tmp_path / "out")
-    assert fused.score_by_id() == pytest.approx({"x": 0.5, "y": 0.25})
-    assert fused.manifest.source == "fusion of net-a and net-b"
-    assert fused.manifest.split == "test"
-    assert fused.manifest.details == {"weight": 0.25, "fit": None}
-    record = json.loads(json.dumps(report.to_dict()))
-    assert (record["task"], record["weight"], record["image_count"], record["fit"]) == (
-        *("classification", 0.25, 2),
-        None,
-    )
-
-
-def test_without_a_weight_the_plain_mean_is_taken(write: Write, tmp_path: Path) -> None:
-    a, b = write("a", {"x": 0.2}, split="test"), write("b", {"x": 0.6})
-    assert fuse(a, b, tmp_path / "out").weight == 0.5
-    fused = read_predictions(tmp_path / "out")
-    assert fused.score_by_id() == pytest.approx({"x": 0.4})
-    assert fused.manifest.split == ""
+@pytest.mark.parametrize(
+    ("weight", "splits", "fused"),
+    [
+        (0.25, ("test", "test"), {"x": 0.5, "y": 0.25}),
+        (None, ("test", "validation"), {"x": 0.4, "y": 0.5}),  # the plain mean
+    ],
+)
+def test_scores_are_averaged_by_image(
+    weight: float | None, splits: Any, fused: Any, write: Write, tmp_path: Path
+) -> None:
+    a = write("a", {"x": 0.2, "y": 1.0}, split=splits[0])
+    b = write("b", {"y": 0.0, "x": 0.6}, split=splits[1])
+    report = fuse(a, b, tmp_path / "out", weight=weight).to_dict()
+    found = read_predictions(tmp_path / "out")
+    assert found.score_by_id() == pytest.approx(fused)
+    assert found.manifest.source == "fusion of net-a and net-b"
+    assert found.manifest.split == ("test" if weight else "")
+    assert found.manifest.details == {"weight": weight or 0.5, "fit": None}
+    assert (report["task"], report["image_count"], report["fit"]) == ("classification", 2, None)
 
 
 def test_the_weight_is_chosen_on_validation(write: Write, tmp_path: Path) -> None:
@@ -117,21 +104,10 @@ def test_the_weight_is_chosen_on_validation(write: Write, tmp_path: Path) -> Non
 
 
 def test_of_equally_good_weights_the_nearest_to_one_half_is_taken() -> None:
-    labels = np.array([True, False])
-    right, wrong = np.array([0.8, 0.2]), np.array([0.2, 0.8])
-    assert fit_score_weight(labels, right, right)[0] == 0.5
+    labels, right, wrong = np.array([True, False]), np.array([0.8, 0.2]), np.array([0.2, 0.8])
     # 0.6 w + 0.2 > 0.8 - 0.6 w from w = 0.51 on; below one half it is the other way about.
-    assert fit_score_weight(labels, right, wrong)[0] == 0.51
-    assert fit_score_weight(labels, wrong, right)[0] == 0.49
-
-
-@settings(max_examples=25, deadline=None)
-@given(hnp.arrays(float, (2, 12), elements=st.floats(0, 1)))
-def test_the_best_weight_is_at_least_as_good_as_either_model(scores: NDArray[np.float64]) -> None:
-    labels = np.arange(12) < 4
-    weight, values = fit_score_weight(labels, *scores)
-    best = average_precision(labels, mean_scores(list(scores), [weight, 1 - weight]))
-    assert best == values.max() >= max(average_precision(labels, s) for s in scores)
+    for a, b, weight in ((right, right, 0.5), (right, wrong, 0.51), (wrong, right, 0.49)):
+        assert fusion.fit_score_weight(labels, a, b)[0] == weight
 
 
 @settings(max_examples=25, deadline=None)
@@ -142,20 +118,20 @@ def test_the_best_weight_is_at_least_as_good_as_either_model(scores: NDArray[np.
 def test_counts_of_every_weight_are_those_of_the_fused_masks(
     levels: NDArray[np.uint8], truth: NDArray[np.bool_]
 ) -> None:
-    counted = count_fused(*levels, truth)
+    counted = fusion.count_fused(*levels, truth)
     a, b = levels.astype(int)
-    for weight, counts in list(zip(WEIGHTS, counted, strict=True))[::10]:
+    for weight, counts in list(zip(fusion.WEIGHTS, counted, strict=True))[::10]:
         hundredths = round(100 * weight)
         twice = 2 * (hundredths * a + (100 - hundredths) * b)
         assert counts == count(twice >= 255 * 100, truth)
 
 
-@given(st.lists(st.integers(0, 255), min_size=2, max_size=9))
-def test_a_pixel_is_lesion_exactly_from_one_half_on(levels: list[int]) -> None:
-    mean = np.zeros(1)
-    for level in levels:
-        mean += level / len(levels)
-    assert bool(is_lesion(mean)[0]) == (2 * sum(levels) >= 255 * len(levels))
+def test_a_pixel_is_lesion_from_one_half_on_however_its_sum_is_rounded() -> None:
+    assert fusion.is_lesion(np.array([127.5, 127.5 - 1e-12, 127.49])).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +139,6 @@ def test_a_pixel_is_lesion_exactly_from_one_half_on(levels: list[int]) -> None:
     [
         (None, [True, True, False, False], [255, 128, 125, 0]),
         (1.0, [True, True, False, False], [255, 128, 100, 0]),
-        (0.0, [True, False, True, False], [255, 127, 150, 0]),
     ],
 )
 def test_maps_are_averaged_and_a_half_is_lesion(
@@ -193,12 +168,11 @@ def test_the_weight_of_maps_is_chosen_by_jaccard(write: Write, tmp_path: Path) -
 
 
 def test_a_weight_out_of_range_or_beside_a_fit_is_refused(tmp_path: Path) -> None:
-    fit = FitOn(tmp_path, tmp_path, tmp_path)
     with pytest.raises(ConfigError, match="both a weight and predictions"):
-        fuse(tmp_path, tmp_path, tmp_path / "out", weight=0.5, fit=fit)
-    for weight in (-0.1, 1.1, float("nan")):
+        fuse(tmp_path, tmp_path, tmp_path, weight=0.5, fit=FitOn(tmp_path, tmp_path, tmp_path))
+    for weight in (-0.1, 1.1, np.nan):
         with pytest.raises(ConfigError, match="the weight of A is"):
-            fuse(tmp_path, tmp_path, tmp_path / "out", weight=weight)
+            fuse(tmp_path, tmp_path, tmp_path, weight=weight)
 
 
 def test_a_weight_that_cannot_be_chosen_is_refused(write: Write, tmp_path: Path) -> None:
@@ -228,24 +202,32 @@ def _fuse(folders: list[Path], out: Path) -> object:
 
 
 @pytest.mark.parametrize("together", [_fuse, average])
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("scores", "fewer", r"y: predicted in .*/scores and not in .*/fewer"),
+        ("scores", "maps", r"/scores and .*/maps have no task in common"),
+        ("maps", "wider", r"x\.png is 16 x 16 pixels and .* is 32 x 16"),
+        ("maps", "lone", r"lone holds no probability map of x.*masks cannot be averaged"),
+        ("both", "half", r"half holds a score or a mask alone of y"),
+    ],
+)
 def test_folders_that_do_not_match_are_not_averaged(
-    together: Any, write: Write, tmp_path: Path
+    together: Any, first: str, second: str, message: str, write: Write, tmp_path: Path
 ) -> None:
-    a, b = write("a", {"x": 0.2, "y": 0.3}), write("b", {"x": 0.6})
-    maps, other = write("c", maps=X), write("d", maps={"x": flat(1, 2)})
-    lone = write("e", maps=X)
-    probability_path(lone, "x").unlink()
-    joint, half = write("f", {"x": 1.0}, X), write("g", {"x": 1.0, "y": 1.0}, X)
-    for folders, message in (
-        ([a, b], r"y: predicted in .*/a and not in .*/b"),
-        ([a, maps], r"/a and .*/c have no task in common"),
-        ([maps, other], r"x\.png is 16 x 16 pixels and .* is 32 x 16"),
-        ([maps, lone], r"e holds no probability map of x.*masks cannot be averaged"),
-        ([joint, half], r"g holds a score or a mask alone of y"),
-    ):
-        with pytest.raises(PredictionsError, match=message):
-            together(folders, tmp_path / "out")
-        assert not (tmp_path / "out").exists()
+    folders = {
+        "scores": write("scores", {"x": 0.2, "y": 0.3}),
+        "fewer": write("fewer", {"x": 0.6}),
+        "maps": write("maps", maps=X),
+        "wider": write("wider", maps={"x": flat(1, 2)}),
+        "lone": write("lone", maps=X),
+        "both": write("both", {"x": 1.0}, X),
+        "half": write("half", {"x": 1.0, "y": 1.0}, X),
+    }
+    probability_path(folders["lone"], "x").unlink()
+    with pytest.raises(PredictionsError, match=message):
+        together([folders[first], folders[second]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_scores_and_masks_are_fused_together(write: Write, tmp_path: Path) -> None:
@@ -257,56 +239,42 @@ def test_scores_and_masks_are_fused_together(write: Write, tmp_path: Path) -> No
     assert fuse(a, write("c", {"x": 0.5}), tmp_path / "scores").task == "classification"
 
 
-def test_folds_are_joined_to_one_score_for_each_image(write: Write, tmp_path: Path) -> None:
+def test_folds_are_joined_to_one_prediction_for_each_image_byte_for_byte(
+    write: Write, tmp_path: Path
+) -> None:
+    shared: dict[str, Any] = {"source": "net, seed 0", "threshold": 0.4}
     details = {"preset": "net", "epoch": 3}
-    a = write("a", {"x": 0.2, "z": 1.0}, source="net, seed 0", details=details)
-    b = write("b", {"y": 0.4}, source="net, seed 0", details={**details, "epoch": 5})
+    a = write(
+        "a", {"x": 0.2, "z": 1.0}, {"x": flat(0, 255), "z": flat(1)}, **shared, details=details
+    )
+    b = write("b", {"y": 0.4}, {"y": flat(9)}, **shared, details={**details, "epoch": 5})
     report = join([a, b], tmp_path / "out")
     joined = read_predictions(tmp_path / "out")
     assert joined.score_by_id() == {"x": 0.2, "y": 0.4, "z": 1.0}
-    assert joined.manifest.split == "validation"
-    assert joined.manifest.source == "net, seed 0, 2 folders joined"
-    assert joined.manifest.details["preset"] == "net"
-    assert "epoch" not in joined.manifest.details  # the folds differ in it
-    assert [member["folder"] for member in joined.manifest.details["members"]] == ["a", "b"]
-    assert report.to_dict().items() >= {
-        *(("kind", "join"), ("task", "classification"), ("split", "validation")),
-        *(("folder_count", 2), ("image_count", 3)),
-    }
-
-
-def test_masks_and_maps_are_taken_along_byte_for_byte(write: Write, tmp_path: Path) -> None:
-    a = write("a", maps={"x": flat(0, 255)}, threshold=0.4)
-    b = write("b", maps={"y": flat(255, 100, 0)}, threshold=0.4)
-    report = join([a, b], tmp_path / "out")
-    joined = read_predictions(tmp_path / "out")
-    assert (report.task, report.image_count) == ("segmentation", 2)
-    assert joined.manifest.threshold == 0.4
-    assert sorted(joined.masks) == sorted(joined.probabilities) == ["x", "y"]
-    for files, before in ((joined.masks, mask_path), (joined.probabilities, probability_path)):
-        assert files["x"].read_bytes() == before(a, "x").read_bytes()
-        assert files["y"].read_bytes() == before(b, "y").read_bytes()
-
-
-def test_folds_of_a_joint_network_are_joined_with_both(write: Write, tmp_path: Path) -> None:
-    folds = [write(key, {key: 0.5}, {key: flat(0, 255)}) for key in "xy"]
-    assert join(folds, tmp_path / "out").task == "joint"
-    joined = read_predictions(tmp_path / "out")
-    assert list(joined.masks) == list(joined.score_by_id()) == ["x", "y"]
-    with pytest.raises(PredictionsError, match=r"/x holds scores and masks, other folders only"):
-        join([*folds, write("z", maps={"z": flat(1)})], tmp_path / "other")
-
-
-def test_parts_of_the_test_split_stay_test_predictions(write: Write, tmp_path: Path) -> None:
-    folders = [write(key, {key: 0.2}, split="test") for key in "xy"]
-    assert join(folders, tmp_path / "out").split == "test"
+    for files, place in ((joined.masks, mask_path), (joined.probabilities, probability_path)):
+        assert [path.read_bytes() for path in files.values()] == [
+            place(fold, key).read_bytes() for fold, key in ((a, "x"), (b, "y"), (a, "z"))
+        ]
+    manifest = joined.manifest
+    assert (manifest.split, manifest.threshold) == ("validation", 0.4)
+    assert manifest.source == "net, seed 0, 2 folders joined"
+    assert (manifest.details["preset"], "epoch" in manifest.details) == (
+        "net",
+        False,
+    )  # they differ
+    assert [member["folder"] for member in manifest.details["members"]] == ["a", "b"]
+    assert (report.kind, report.task, report.split) == ("join", "joint", "validation")
+    assert (report.folder_count, report.image_count) == (2, 3)
+    parts = [write(key, {key: 0.2}, split="test") for key in "pq"]
+    assert join(parts, tmp_path / "parts").split == "test"
+    with pytest.raises(PredictionsError, match=r"/a holds scores and masks, other folders only"):
+        join([a, write("c", maps={"c": flat(1)}, threshold=0.4)], tmp_path / "other")
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
         ({"split": "test"}, r"predicts the test split.*out-of-fold"),
-        ({"split": "train"}, r"predicts the train split.*out-of-fold"),
         ({"threshold": 0.4}, r"threshold is 0\.5 in .* and 0\.4 in"),
         ({"calibrated": True}, "calibrated is False in .* and True in"),
         ({"scores": {"x": 0.3, "y": 0.3, "z": 0.3}}, r"x: predicted in .*/a and in .*/b"),
@@ -323,34 +291,30 @@ def test_folders_that_are_no_folds_are_not_joined(
 
 
 @pytest.mark.parametrize("together", [join, average])
-def test_one_folder_is_no_ensemble_even_if_given_twice(
+def test_an_ensemble_needs_two_folders_and_never_touches_one_that_holds_something(
     together: Any, write: Write, tmp_path: Path
 ) -> None:
-    a = write("a", {"x": 0.2})
+    a, b = write("a", {"x": 0.2}), write("b", {"y" if together is join else "x": 0.2})
     with pytest.raises(PredictionsError, match="1 predictions folders are given"):
         together([a], tmp_path / "out")
     with pytest.raises(PredictionsError, match="is given twice"):
         together([a, tmp_path / "b" / ".." / "a"], tmp_path / "out")
-
-
-@pytest.mark.parametrize("together", [join, average, _fuse])
-def test_a_folder_that_holds_something_is_never_touched(together: Any, write: Write) -> None:
-    a, b = write("a", {"x": 0.2}), write("b", {"y" if together is join else "x": 0.2})
     with pytest.raises(RunError, match="not empty"):
         together([a, b], a)
 
 
-def test_the_scores_of_three_networks_are_averaged(write: Write, tmp_path: Path) -> None:
+def test_the_scores_and_maps_of_three_networks_are_averaged(write: Write, tmp_path: Path) -> None:
     folders = [
-        write(name, {"x": x, "y": 1.0}, source=f"seed {x}", split="test")
-        for name, x in (("a", 0.1), ("b", 0.2), ("c", 0.6))
+        write(name, {"x": x}, {"x": flat(*row)}, source=f"seed {x}", split="test")
+        for name, x, row in (("a", 0.1, (0, 10)), ("b", 0.2, (1, 20)), ("c", 0.6, (0, 40)))
     ]
     report = average(folders, tmp_path / "out")
     mean = read_predictions(tmp_path / "out")
-    assert mean.score_by_id() == pytest.approx({"x": 0.3, "y": 1.0})
+    assert mean.score_by_id() == pytest.approx({"x": 0.3})
+    assert levels_of(mean.probabilities["x"]) == [0, 23]  # 1 / 3 and 70 / 3
     assert mean.manifest.source == "mean of 3: seed 0.1, seed 0.2, seed 0.6"
     assert mean.manifest.split == report.split == "test"
-    assert (report.kind, report.folder_count, report.image_count) == ("average", 3, 2)
+    assert (report.kind, report.folder_count, report.image_count) == ("average", 3, 1)
 
 
 def test_a_mean_of_exactly_one_half_is_lesion_whatever_the_number(
@@ -361,10 +325,3 @@ def test_a_mean_of_exactly_one_half_is_lesion_whatever_the_number(
     average([write(f"{n}", maps={"x": flat(*row)}) for n, row in enumerate(levels)], tmp_path / "o")
     mean = read_predictions(tmp_path / "o")
     assert read_mask(mean.masks["x"])[0, ::16].tolist() == [True, False]
-
-
-def test_a_mean_of_maps_is_rounded_to_the_nearest_level(write: Write, tmp_path: Path) -> None:
-    rows = {"a": (0, 10), "b": (1, 20), "c": (0, 40)}
-    average([write(name, maps={"x": flat(*row)}) for name, row in rows.items()], tmp_path / "out")
-    mean = read_predictions(tmp_path / "out")
-    assert levels_of(mean.probabilities["x"]) == [0, 23]  # 1 / 3 and 70 / 3
