@@ -12,7 +12,7 @@ from benchmarks import house
 from dermfuse.cli.console import say_error, say_json
 from dermfuse.config import find_config
 from dermfuse.errors import DermfuseError
-from dermfuse.folders import write_json
+from dermfuse.records.folders import write_json
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 

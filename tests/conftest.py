@@ -64,8 +64,8 @@ def made_run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dermfuse.config import load_preset
     from dermfuse.data.isic2016 import load_isic2016
     from dermfuse.data.splits import Split, write_split
-    from dermfuse.folders import RunFolder, write_json, write_text
     from dermfuse.models import build_network
+    from dermfuse.records.folders import RunFolder, write_json, write_text
     from dermfuse.training.recorder import write_weights
 
     folder = RunFolder(tmp_path_factory.mktemp("made") / "joint")

@@ -16,7 +16,9 @@ from dermfuse.predictions import folder, fusion, scores
 from dermfuse.publishing.card import CardSources
 from dermfuse.publishing.release import MakeRequest, ReleaseRequest
 from dermfuse.reproduction.reproduce import Request
-from dermfuse.training import predict, prediction, train
+from dermfuse.training import prediction
+from dermfuse.training.prediction import predict
+from dermfuse.training.train import train
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     *(Analyzer, batch.analyze_paths, batch.read_results, masks.read_mask, preprocess.read_image),

@@ -11,8 +11,8 @@ import pytest
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ConfigError, ImageError
-from dermfuse.folders import NOTICE
 from dermfuse.imaging.quality import LIMITS
+from dermfuse.records.folders import NOTICE
 from dermfuse.release.networks import Network
 
 from ..small_release import CALIBRATION, WEIGHTS, skin, write_small_release

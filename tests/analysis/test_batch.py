@@ -17,7 +17,7 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, Step, analyze_paths, in_threads, run_folder
 from dermfuse.analysis.inputs import Item, expand
 from dermfuse.errors import ConfigError, RunError, StorageError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 from ..small_release import skin
 from .conftest import even, lines_of, rows_of, save_png

@@ -34,7 +34,7 @@ analyze_paths(
 _TRAIN = """
 import sys
 from dermfuse.config import load_preset
-from dermfuse.training import train
+from dermfuse.training.train import train
 
 config = load_preset("dc-mobilenetv1").override([
     "data.input_size=32", "data.validation_fraction=0.3", "model.init=random",

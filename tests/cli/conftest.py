@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from dermfuse.cli import main
-from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Manifest, write_manifest
+from dermfuse.records.folders import NOTICE
 
 from ..measured_release import write_measured_release
 from ..small_release import skin, write_small_release

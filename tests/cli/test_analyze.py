@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.folders import NOTICE, read_json, write_json
+from dermfuse.records.folders import NOTICE, read_json, write_json
 
 from ..small_release import skin, write_small_release
 from .conftest import Run

@@ -5,7 +5,7 @@ import pytest
 
 import dermfuse.reproduction.demo
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.reproduction.demo import LineReport, LineSettings
 
 from .conftest import Run

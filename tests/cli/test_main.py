@@ -14,7 +14,7 @@ import pytest
 from dermfuse import __version__
 from dermfuse.cli import console, main
 from dermfuse.data import audit as verification
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 from .conftest import Run
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-import dermfuse.training
+import dermfuse.training.train
 from dermfuse.config import Config, load_preset, preset_names
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.training import TrainingReport
+from dermfuse.training.train import TrainingReport
 
 from ..two_folders import IMAGES, LABELS, write_halves
 from .conftest import Run
@@ -82,7 +82,7 @@ def test_of_several_processes_one_speaks_and_without_validation_of_the_last_epoc
         seen.append(devices)
         return TrainingReport(tmp_path, 1, {"epoch": 1, "train_loss": 0.5}, ())
 
-    monkeypatch.setattr(dermfuse.training, "train", train)
+    monkeypatch.setattr(dermfuse.training.train, "train", train)
     command = "train unet --data d --run r --devices 2 --set train.schedule=cosine"
     assert run(command).out.split()[:3] == ["best", "epoch", "validation"]
     assert run(command, "--set data.split=all").out.split()[:3] == ["last", "epoch", "training"]

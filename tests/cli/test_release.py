@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from dermfuse.cli import main
-from dermfuse.folders import NOTICE, read_json
 from dermfuse.publishing import release as build
 from dermfuse.publishing.release import ReleaseRequest
+from dermfuse.records.folders import NOTICE, read_json
 from dermfuse.release.cards import read_card
 
 from .conftest import Run

@@ -5,12 +5,12 @@ import pytest
 from rich.console import Console
 
 from dermfuse.cli import reproduce as overview
-from dermfuse.jobs import queue
-from dermfuse.jobs.queue import Pace
-from dermfuse.jobs.trainings import RunProgress
 from dermfuse.reproduction import reproduce
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.reproduce import ReproductionReport, Request
+from dermfuse.training import queue
+from dermfuse.training.jobs import RunProgress
+from dermfuse.training.queue import Pace
 
 from .conftest import Run
 

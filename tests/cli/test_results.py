@@ -8,10 +8,10 @@ from PIL import Image
 
 import dermfuse.training.prediction
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.folders import read_json
 from dermfuse.imaging.preprocess import write_mask
 from dermfuse.predictions.folder import Manifest, SubmissionReport, mask_path, write_manifest
 from dermfuse.predictions.scores import read_scores
+from dermfuse.records.folders import read_json
 
 from ..small_release import skin, write_small_release
 from .conftest import IDS, SCORES, Run, scored, table

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.server import protocol
 from dermfuse.server.settings import ServerSettings
 

@@ -9,7 +9,6 @@ import pytest
 from dermfuse.config import load_preset
 from dermfuse.data.isic2016 import Lesion, load_isic2016
 from dermfuse.data.splits import Split, write_split
-from dermfuse.folders import RunFolder, write_text
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import write_mask, write_probability
 from dermfuse.predictions.folder import (
@@ -20,6 +19,7 @@ from dermfuse.predictions.folder import (
     write_manifest,
 )
 from dermfuse.predictions.scores import ScoreTable, write_scores
+from dermfuse.records.folders import RunFolder, write_text
 
 MakeRun = Callable[..., Path]
 MakePredictions = Callable[..., Path]

@@ -10,8 +10,8 @@ from PIL import Image
 from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.figures.gather import draw_figures, write_figures
 from dermfuse.figures.style import DPI, WIDTH_IN
-from dermfuse.folders import NOTICE
 from dermfuse.predictions.fusion import fuse
+from dermfuse.records.folders import NOTICE
 from dermfuse.report.page import Picture
 
 Make = Callable[..., Path]

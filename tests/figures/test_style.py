@@ -20,7 +20,7 @@ from dermfuse.figures.style import (
     line_style,
     new_figure,
 )
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 PAGE_STYLE = Path(dermfuse.report.__file__).parent / "templates" / "base.css"
 BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import PredictionsError, RunError
-from dermfuse.folders import NOTICE
 from dermfuse.imaging.preprocess import write_mask, write_probability
 from dermfuse.predictions.folder import (
     Manifest,
@@ -22,6 +21,7 @@ from dermfuse.predictions.folder import (
     write_manifest,
 )
 from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
+from dermfuse.records.folders import NOTICE
 
 SQUARE = np.eye(16, dtype=bool)
 

@@ -15,12 +15,12 @@ from dermfuse.config import Config, DataConfig, ModelConfig
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.data.splits import write_split
 from dermfuse.data.synthetic import synthesize_isic2016
-from dermfuse.folders import RunFolder, write_json, write_text
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.models import build_network
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.publishing import gate
 from dermfuse.publishing import measured as out_of_fold
+from dermfuse.records.folders import RunFolder, write_json, write_text
 from dermfuse.release.cards import NetworkCard, read_card
 from dermfuse.training.prediction import TrainedNetwork
 from dermfuse.training.recorder import write_weights

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dermfuse.errors import DermfuseError
-from dermfuse.folders import NOTICE, write_json
 from dermfuse.publishing import card as module
 from dermfuse.publishing.card import CardSources, gather_card, render_card
 from dermfuse.publishing.stress import StressReport, StressRow
+from dermfuse.records.folders import NOTICE, write_json
 
 from ..measured_release import write_measured_release
 from ..small_release import write_small_release

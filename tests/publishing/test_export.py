@@ -12,8 +12,7 @@ from dermfuse.imaging.preprocess import read_image, squeeze
 from dermfuse.publishing.export import export_runs
 from dermfuse.publishing.onnx import load_calibration, load_held_out
 from dermfuse.release.cards import read_card
-from dermfuse.training import predict
-from dermfuse.training.prediction import load_run
+from dermfuse.training.prediction import load_run, predict
 
 
 def test_a_run_becomes_three_networks_measured_as_predict_and_evaluate_do(

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from dermfuse.errors import ExportError
-from dermfuse.folders import write_json
 from dermfuse.models.backbones import BACKBONES
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.publishing import onnx as module
 from dermfuse.publishing.onnx import export_network, open_session, run_onnx
+from dermfuse.records.folders import write_json
 from dermfuse.release.cards import read_card
 
 from .conftest import MakeTrained

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from dermfuse.config import ConfigError
-from dermfuse.jobs.trainings import Workplace, train_command
 from dermfuse.publishing.plan import parse_plan, plan_names, plan_runs, read_plan
+from dermfuse.training.jobs import Workplace, train_command
 from dermfuse.training.samples import select_lesions
 
 COSINE = ["train.schedule=cosine"]

@@ -12,15 +12,15 @@ from dermfuse.cli import main
 from dermfuse.config import Config, ModelConfig
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import ConfigError, DataError, ExportError, RunError
-from dermfuse.folders import write_json
-from dermfuse.jobs import queue as queue_module
-from dermfuse.jobs.queue import Pace
-from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.predictions.scores import read_scores
 from dermfuse.publishing import release as module
 from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
+from dermfuse.records.folders import write_json
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, read_release
+from dermfuse.training import queue as queue_module
+from dermfuse.training.jobs import Run, Workplace
 from dermfuse.training.prediction import TrainedNetwork
+from dermfuse.training.queue import Pace
 
 from .conftest import plant
 

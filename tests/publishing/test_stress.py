@@ -12,7 +12,6 @@ import pytest
 from dermfuse.data.isic2016 import Label
 from dermfuse.data.synthetic import SyntheticLesion, draw_lesion
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.folders import NOTICE
 from dermfuse.publishing import stress as module
 from dermfuse.publishing.stress import (
     ORIENTATION,
@@ -22,6 +21,7 @@ from dermfuse.publishing.stress import (
     StressReport,
     StressRow,
 )
+from dermfuse.records.folders import NOTICE
 
 ALL = module.disturbances()
 FAMILY = [one for one in ALL.values() if one.kind == ORIENTATION]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import ReleaseError
-from dermfuse.folders import read_json
+from dermfuse.records.folders import read_json
 from dermfuse.release.cards import HeldOutMetrics, digest_file, read_card, write_card
 
 from ..small_release import CARD

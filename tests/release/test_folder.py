@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dermfuse.errors import ReleaseError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.release import folder
 from dermfuse.release.folder import Calibration, pack_release, read_release, write_release
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.report.folder import FolderSummary, ImageRow, render_folder
 
 SUMMARY = FolderSummary(malignant=3, benign=1200, withheld=0, flagged=2, failed=0)

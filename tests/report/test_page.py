@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.report.page import Page, Picture, Table, render_markdown, render_page, replace_block
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from dermfuse.data.splits import write_split
-from dermfuse.folders import RunFolder, write_json, write_text
-from dermfuse.jobs.trainings import Run
 from dermfuse.models import build_network
+from dermfuse.records.folders import RunFolder, write_json, write_text
 from dermfuse.reproduction.reproduce import Request, plan_request
-from dermfuse.training import train
+from dermfuse.training.jobs import Run
 from dermfuse.training.recorder import write_weights
 from dermfuse.training.samples import select_lesions
+from dermfuse.training.train import train
 
 TINY = (
     "model.init=random",

@@ -8,7 +8,6 @@ import pytest
 from dermfuse.data.folders import load_truth
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability
-from dermfuse.jobs.trainings import Run
 from dermfuse.predictions.folder import MANIFEST_NAME, Predictions, read_predictions
 from dermfuse.reproduction.harvest import (
     TEST,
@@ -19,6 +18,7 @@ from dermfuse.reproduction.harvest import (
 )
 from dermfuse.reproduction.plan import make_plan
 from dermfuse.reproduction.reproduce import Request, plan_request, reproduce
+from dermfuse.training.jobs import Run
 
 from .conftest import plant_here, request_for
 

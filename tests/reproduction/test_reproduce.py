@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from dermfuse.errors import DataError, RunError
-from dermfuse.folders import NOTICE, RunFolder, write_json
-from dermfuse.jobs import queue
-from dermfuse.jobs.queue import Pace
-from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.predictions.folder import read_predictions
+from dermfuse.records.folders import NOTICE, RunFolder, write_json
 from dermfuse.report.page import Picture
 from dermfuse.reproduction.page import JSON_NAME, MARKDOWN_NAME
 from dermfuse.reproduction.reproduce import ReproductionReport, plan_request, reproduce
-from dermfuse.training import prediction
+from dermfuse.training import prediction, queue
+from dermfuse.training.jobs import Run, Workplace
+from dermfuse.training.queue import Pace
 
 from .conftest import plant_here, request_for, train_here
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.isolation import Decoders
-from dermfuse.folders import NOTICE
 from dermfuse.imaging import reading
 from dermfuse.imaging.overlays import encode_png
+from dermfuse.records.folders import NOTICE
 from dermfuse.server import service as service_module
 from dermfuse.server.app import create_app
 from dermfuse.server.settings import Limits, ServerSettings

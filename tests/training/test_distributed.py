@@ -161,7 +161,7 @@ def test_every_weight_takes_part_in_every_step(preset: str) -> None:
 SCRIPT = """
 import sys
 from dermfuse.config import load_preset
-from dermfuse.training import train
+from dermfuse.training.train import train
 data, run, start, devices, preset, *settings = sys.argv[1:]
 config = load_preset(preset).override(settings)
 train(config, data=data, run=run, start=start, devices=int(devices))

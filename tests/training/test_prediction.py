@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.folders import RunFolder, read_json, write_json
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, read_probability, squeeze
 from dermfuse.imaging.symmetries import SYMMETRIES
@@ -20,6 +19,7 @@ from dermfuse.models.classifier import JointLogits
 from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.predictions.fusion import average
 from dermfuse.predictions.scores import read_scores
+from dermfuse.records.folders import RunFolder, read_json, write_json
 from dermfuse.training import prediction
 from dermfuse.training.prediction import Answer, predict, submit
 

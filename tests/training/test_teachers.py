@@ -6,9 +6,9 @@ import pytest
 from dermfuse.config import load_preset
 from dermfuse.data.splits import read_split
 from dermfuse.errors import PredictionsError, RunError
-from dermfuse.folders import RunFolder
 from dermfuse.imaging.preprocess import write_probability
 from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
+from dermfuse.records.folders import RunFolder
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
 from dermfuse.training.samples import Lessons
 from dermfuse.training.teachers import HELD_OUT_NAME, ask_teachers

@@ -13,12 +13,12 @@ from dermfuse.config import Config, preset_names
 from dermfuse.data.splits import Split, read_split, write_split
 from dermfuse.errors import ConfigError, DataError, RunError, TrainingError, WeightsError
 from dermfuse.evaluation.evaluate import evaluate
-from dermfuse.folders import RunFolder, read_json, write_json
 from dermfuse.predictions.folder import read_predictions
+from dermfuse.records.folders import RunFolder, read_json, write_json
 from dermfuse.release.cards import digest_file
-from dermfuse.training import modules, predict
+from dermfuse.training import modules
 from dermfuse.training.distributed import explain_memory
-from dermfuse.training.prediction import load_run
+from dermfuse.training.prediction import load_run, predict
 from dermfuse.training.shares import Share
 from dermfuse.training.train import accelerator_of, precision_of
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from dermfuse.cli import main
 from dermfuse.errors import DermfuseError, RunError
-from dermfuse.folders import RunFolder
-from dermfuse.training import predict
+from dermfuse.records.folders import RunFolder
+from dermfuse.training.prediction import predict
 from dermfuse.training.recorder import AtomicCheckpointIO, load_weights, write_weights
 
 from .tiny import Fit

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from dermfuse.config import Config, load_preset
-from dermfuse.folders import RunFolder, read_json
-from dermfuse.training import TrainingReport, train
+from dermfuse.records.folders import RunFolder, read_json
+from dermfuse.training.train import TrainingReport, train
 
 TINY = [
     "model.init=random",

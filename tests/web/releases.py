@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dermfuse.folders import read_json, write_json
+from dermfuse.records.folders import read_json, write_json
 from dermfuse.release.folder import RELEASE_NAME
 
 from ..small_release import write_small_release

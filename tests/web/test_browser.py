@@ -12,9 +12,9 @@ import pytest
 from benchmarks.hosting import host_folder
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.errors import ImageError
-from dermfuse.folders import read_json, write_json
 from dermfuse.imaging.masks import read_mask
 from dermfuse.predictions.metrics import count, jaccard
+from dermfuse.records.folders import read_json, write_json
 from dermfuse.release.folder import RELEASE_NAME, read_release
 from dermfuse.report import say_share
 from dermfuse.web.build import add_release

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dermfuse.folders import read_json, write_json
+from dermfuse.records.folders import read_json, write_json
 from dermfuse.release.folder import RELEASE_NAME
 from dermfuse.web.build import add_release
 

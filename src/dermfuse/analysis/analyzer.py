@@ -12,7 +12,6 @@ from PIL import Image
 from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.analysis.records import Analysis, Score
 from dermfuse.errors import ConfigError
-from dermfuse.folders import core_count
 from dermfuse.imaging.geometry import Reduced, reduce_image
 from dermfuse.imaging.limits import MAX_PIXELS, check_max_pixels
 from dermfuse.imaging.measures import measure_lesion
@@ -20,6 +19,7 @@ from dermfuse.imaging.preprocess import WHOLE_VALUES
 from dermfuse.imaging.quality import appearance, assess_quality
 from dermfuse.imaging.reading import Source, read_any
 from dermfuse.imaging.symmetries import Answers, Looks, check_looks, mean_looks
+from dermfuse.records.folders import core_count
 from dermfuse.release.folder import choose_release, read_release
 from dermfuse.release.gate import join_embeddings, read_dermoscopy
 from dermfuse.release.networks import ask_all, join_activations, join_masks, load_networks

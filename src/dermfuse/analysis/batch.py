@@ -37,7 +37,9 @@ from dermfuse.analysis.journal import (
 )
 from dermfuse.analysis.tables import Pictures, Tables, summarize_with
 from dermfuse.errors import ConfigError, RunError
-from dermfuse.folders import (
+from dermfuse.imaging.reading import Read, read_any
+from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
+from dermfuse.records.folders import (
     NOTICE,
     environment,
     new_folder,
@@ -46,8 +48,6 @@ from dermfuse.folders import (
     sweep_unfinished,
     write_json,
 )
-from dermfuse.imaging.reading import Read, read_any
-from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
 from dermfuse.report import MISSED
 
 FORMAT = 2

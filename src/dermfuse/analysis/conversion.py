@@ -13,7 +13,6 @@ import numpy as np
 from dermfuse.analysis.batch import MANIFEST_NAME, read_results
 from dermfuse.analysis.tables import picture_file
 from dermfuse.errors import PredictionsError
-from dermfuse.folders import read_json, require_free
 from dermfuse.predictions.folder import (
     SCORES_NAME,
     Manifest,
@@ -26,6 +25,7 @@ from dermfuse.predictions.folder import (
     write_manifest,
 )
 from dermfuse.predictions.scores import ScoreTable, write_scores
+from dermfuse.records.folders import read_json, require_free
 
 
 def convert_results(results: str | Path, out: str | Path) -> Manifest:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from dermfuse.analysis.inputs import Item, name_key
 from dermfuse.errors import DecoderError, DermfuseError, RunError, StorageError
-from dermfuse.folders import NOTICE, atomic_write
 from dermfuse.imaging.reading import Read, read_any
+from dermfuse.records.folders import NOTICE, atomic_write
 
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
 _LOG = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.data.isic2016 import Label
-from dermfuse.folders import NOTICE
 from dermfuse.imaging.geometry import reduce_image, reduce_mask
 from dermfuse.imaging.measures import LesionMeasures
 from dermfuse.imaging.outlines import Ring, outline
 from dermfuse.imaging.overlays import LONG_SIDE_PX, add_caption, draw_activation, draw_outline
 from dermfuse.imaging.quality import QualityFlag
 from dermfuse.imaging.symmetries import describe_looks, describe_other_looks
+from dermfuse.records.folders import NOTICE
 from dermfuse.release.folder import OperatingPoint
 
 _PROBABILITY_DIGITS = 6

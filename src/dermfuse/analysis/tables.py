@@ -27,7 +27,10 @@ from dermfuse.analysis.inputs import name_key
 from dermfuse.analysis.journal import Analyze, Journal
 from dermfuse.analysis.records import Analysis
 from dermfuse.errors import StorageError
-from dermfuse.folders import (
+from dermfuse.imaging.geometry import reduce_image, reduce_mask
+from dermfuse.imaging.overlays import draw_outline, encode_png
+from dermfuse.imaging.preprocess import write_mask
+from dermfuse.records.folders import (
     NAME_BYTES,
     NOTICE,
     atomic_write,
@@ -36,9 +39,6 @@ from dermfuse.folders import (
     short_name,
     write_text,
 )
-from dermfuse.imaging.geometry import reduce_image, reduce_mask
-from dermfuse.imaging.overlays import draw_outline, encode_png
-from dermfuse.imaging.preprocess import write_mask
 from dermfuse.report import UNLIKE, WITHHELD
 from dermfuse.report.folder import PAGE_ROWS, FolderSummary, ImageRow, render_folder
 

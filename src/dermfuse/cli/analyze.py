@@ -277,10 +277,10 @@ def stress(
 
     from dermfuse.analysis.analyzer import Analyzer
     from dermfuse.analysis.inputs import expand
-    from dermfuse.folders import require_free
     from dermfuse.imaging.symmetries import describe_looks
     from dermfuse.publishing.stress import COLUMNS, say_orientations, table_row, write_stress
     from dermfuse.publishing.stress import stress as measure_stress
+    from dermfuse.records.folders import require_free
 
     require_free(out, what="stress report")
     analyzer = Analyzer(release, looks=looks, score_all=True)

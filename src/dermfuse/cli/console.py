@@ -34,7 +34,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dermfuse.errors import DependencyError, installing
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 SOME_FAILED = 3
 """The exit status where some of the work failed or was left, and the rest was done."""

@@ -34,7 +34,7 @@ from dermfuse.cli.options import (
 )
 from dermfuse.config import find_config, load_preset, preset_names
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 
 class Split(StrEnum):
@@ -96,8 +96,8 @@ def train(
         )
     require_extra("train", "dermfuse train")
     named = _parts(parts)
-    from dermfuse.training import train as train_network
     from dermfuse.training.distributed import find_processes
+    from dermfuse.training.train import train as train_network
 
     first = find_processes(devices).first  # of several processes one speaks for all
     with progress("Reading images") if first else nullcontext() as advance:
@@ -155,7 +155,7 @@ def predict(
         _predict_parts(run, _parts(parts), data=data, out=out)
         say_notice()
         return
-    from dermfuse.training import predict as predict_split
+    from dermfuse.training.prediction import predict as predict_split
 
     with progress("Predicting") as advance:
         report = predict_split(

@@ -78,9 +78,9 @@ def release(
     calibrated and measured out of fold.
     """
     require_extra("export", "dermfuse release")
-    from dermfuse.jobs.trainings import parse_jobs
     from dermfuse.publishing.plan import read_plan
     from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
+    from dermfuse.training.jobs import parse_jobs
 
     request = MakeRequest(
         plan=plan,

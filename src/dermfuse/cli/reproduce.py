@@ -44,9 +44,9 @@ from dermfuse.cli.options import (
 from dermfuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dermfuse.jobs.queue import Queue
-    from dermfuse.jobs.trainings import RunProgress
     from dermfuse.reproduction.outcome import Outcome
+    from dermfuse.training.jobs import RunProgress
+    from dermfuse.training.queue import Queue
 
 Watch = Callable[["Sequence[RunProgress]"], None]
 
@@ -138,10 +138,10 @@ def reproduce(
     require_extra("train", "dermfuse reproduce")
     if figures:
         require_extra("figures", "dermfuse reproduce without --no-figures")
-    from dermfuse.jobs.trainings import parse_jobs
     from dermfuse.reproduction.plan import CHOICES
     from dermfuse.reproduction.reproduce import Request, estimate, plan_request
     from dermfuse.reproduction.reproduce import reproduce as reproduce_paper
+    from dermfuse.training.jobs import parse_jobs
 
     request = Request(
         data=data,
@@ -236,7 +236,7 @@ def show_queue(queue: "Queue", *, head: str = "") -> None:
         queue: The trainings.
         head: What they are for, in front of the last line.
     """
-    from dermfuse.jobs.trainings import range_in_words
+    from dermfuse.training.jobs import range_in_words
 
     rows = [
         (
@@ -312,7 +312,7 @@ def _describe(run: "RunProgress") -> str:
 
 
 def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
-    from dermfuse.jobs.trainings import seconds_left
+    from dermfuse.training.jobs import seconds_left
 
     going = sum(run.state == "running" for run in runs)
     seconds = seconds_left(runs, jobs=jobs or max(going, 1))
@@ -320,6 +320,6 @@ def _left(runs: "Sequence[RunProgress]", jobs: int | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    from dermfuse.jobs.trainings import duration_in_words
+    from dermfuse.training.jobs import duration_in_words
 
     return "" if seconds is None else duration_in_words(seconds)

@@ -26,8 +26,8 @@ from dermfuse.cli.options import (
     Tta,
 )
 from dermfuse.errors import ConfigError
-from dermfuse.folders import RunFolder, require_free
 from dermfuse.records import estimate_cells
+from dermfuse.records.folders import RunFolder, require_free
 
 if TYPE_CHECKING:
     from dermfuse.evaluation.matching import Coverage

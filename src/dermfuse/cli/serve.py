@@ -12,8 +12,8 @@ from typer import Option
 from dermfuse.cli.console import finish, progress, require_extra, say, say_notice
 from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, split_names
 from dermfuse.errors import ConfigError
-from dermfuse.folders import core_count
 from dermfuse.imaging.limits import MAX_PIXELS
+from dermfuse.records.folders import core_count
 
 _HELD_UPLOADS = 10  # of the largest size, in memory at a time, those that arrive included
 

@@ -29,9 +29,9 @@ from typing import Literal
 
 from dermfuse.data.isic2016 import SplitName, load_labels, locate_split
 from dermfuse.errors import DataError, DependencyError, StorageError, installing
-from dermfuse.folders import storage_faults, write_text
 from dermfuse.imaging.masks import has_mask_name
 from dermfuse.imaging.preprocess import image_files
+from dermfuse.records.folders import storage_faults, write_text
 
 BASE_URL = "https://isic-challenge-data.s3.amazonaws.com/2016/"
 """Where the challenge keeps its archives."""

@@ -16,8 +16,8 @@ from dermfuse.config import DataConfig
 from dermfuse.data.augment import Plan
 from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
-from dermfuse.folders import write_text
 from dermfuse.records import MOST_RECORD_BYTES, read_plain
+from dermfuse.records.folders import write_text
 
 
 @dataclass(frozen=True, slots=True)

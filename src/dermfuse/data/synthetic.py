@@ -27,7 +27,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError
-from dermfuse.folders import whole_folder
+from dermfuse.records.folders import whole_folder
 
 Field = NDArray[np.float32]  # (H, W); float32 throughout, for speed
 Picture = NDArray[np.float32]  # (3, H, W), red, green and blue in about [0, 1]: planes, for speed

@@ -10,9 +10,9 @@ from typing import Any
 
 from dermfuse.evaluation.bootstrap import LEVEL, SEGMENTATION_METRICS, AucEstimate
 from dermfuse.evaluation.matching import Coverage
-from dermfuse.folders import NOTICE
 from dermfuse.predictions.metrics import Counts
 from dermfuse.records import Estimate, PairedTest
+from dermfuse.records.folders import NOTICE
 from dermfuse.report import METRICS, MISSED
 
 Row = tuple[str, Estimate | None]

@@ -16,9 +16,9 @@ from dermfuse.evaluation.bootstrap import DRAWS, Drawn, draw_masks, draw_ranking
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.matching import ScoredImages, SegmentedImages, match_masks, match_scores
 from dermfuse.evaluation.reports import EvaluationReport
-from dermfuse.folders import NOTICE
 from dermfuse.predictions.folder import Predictions, read_predictions
 from dermfuse.records import PairedTest
+from dermfuse.records.folders import NOTICE
 from dermfuse.report.page import template
 
 BLOCK = "results"

@@ -36,7 +36,7 @@ from dermfuse.figures.sources import (
     segmented_networks,
     without_members,
 )
-from dermfuse.folders import NOTICE, atomic_write, new_folder, write_json
+from dermfuse.records.folders import NOTICE, atomic_write, new_folder, write_json
 from dermfuse.report.page import Picture
 
 _LOG = logging.getLogger(__name__)

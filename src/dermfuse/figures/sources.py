@@ -16,13 +16,13 @@ from dermfuse.data.isic2016 import TEST_DUPLICATES, Lesion
 from dermfuse.data.splits import Split, read_split
 from dermfuse.errors import DataError, DermfuseError, RunError
 from dermfuse.evaluation.matching import match_masks, match_scores
-from dermfuse.folders import RunFolder
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_map
 from dermfuse.predictions.folder import Predictions, read_predictions
 from dermfuse.predictions.metrics import jaccard
 from dermfuse.records import MOST_RECORD_BYTES, read_plain, show_value
+from dermfuse.records.folders import RunFolder
 
 _LOG = logging.getLogger(__name__)
 _Matched = TypeVar("_Matched")

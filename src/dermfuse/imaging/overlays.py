@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dermfuse.folders import NOTICE
 from dermfuse.imaging.formats import strips_of
 from dermfuse.imaging.outlines import outline
 from dermfuse.imaging.preprocess import resize_map
+from dermfuse.records.folders import NOTICE
 
 Rgb = NDArray[np.uint8]
 

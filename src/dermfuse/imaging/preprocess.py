@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dermfuse.errors import DermfuseError, ImageError
-from dermfuse.folders import atomic_write
 from dermfuse.imaging import formats, tiff
 from dermfuse.imaging.formats import Samples, is_jpeg, is_png, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
 from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, check_size, refusal
+from dermfuse.records.folders import atomic_write
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow's decoders that may see a file; others (EPS, say) may start foreign programs."""

@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dermfuse.errors import DependencyError, WeightsError, installing
-from dermfuse.folders import atomic_write
 from dermfuse.models.backbones import (
     Backbone,
     densenet,
@@ -35,6 +34,7 @@ from dermfuse.models.backbones import (
     vgg,
 )
 from dermfuse.models.backbones.base import State
+from dermfuse.records.folders import atomic_write
 
 _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20

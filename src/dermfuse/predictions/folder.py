@@ -27,7 +27,11 @@ from numpy.typing import NDArray
 
 from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.errors import PredictionsError
-from dermfuse.folders import (
+from dermfuse.imaging.masks import MASK_SUFFIX, image_of_mask
+from dermfuse.imaging.preprocess import image_files
+from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
+from dermfuse.records import build_record, require_format
+from dermfuse.records.folders import (
     NAME_BYTES,
     NOTICE,
     atomic_write,
@@ -36,10 +40,6 @@ from dermfuse.folders import (
     whole_folder,
     write_json,
 )
-from dermfuse.imaging.masks import MASK_SUFFIX, image_of_mask
-from dermfuse.imaging.preprocess import image_files
-from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
-from dermfuse.records import build_record, require_format
 
 FORMAT = 1
 """The version of the folder's layout."""

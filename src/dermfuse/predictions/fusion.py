@@ -23,7 +23,6 @@ from dermfuse.config import Task, has_masks, has_scores
 from dermfuse.data.folders import DataFolders, Truth, load_truth
 from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DataError, PredictionsError
-from dermfuse.folders import NOTICE, storage_faults
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_probability, write_mask, write_probability
 from dermfuse.predictions.folder import (
@@ -41,6 +40,7 @@ from dermfuse.predictions.folder import (
 )
 from dermfuse.predictions.metrics import Counts, average_precision, jaccard
 from dermfuse.predictions.scores import ScoreTable, write_scores
+from dermfuse.records.folders import NOTICE, storage_faults
 
 LEVELS = 256
 """A probability map is stored in 8 bits."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.errors import PredictionsError
-from dermfuse.folders import atomic_write
+from dermfuse.records.folders import atomic_write
 
 _COLUMNS = ("image_id", "score")
 _HEADER = ",".join(_COLUMNS)

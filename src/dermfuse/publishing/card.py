@@ -18,7 +18,6 @@ from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ReleaseError
 from dermfuse.evaluation.bootstrap import DRAWS
 from dermfuse.evaluation.calibrate import CalibrationReport
-from dermfuse.folders import NOTICE, read_json, write_json, write_text
 from dermfuse.imaging.colours import TONES
 from dermfuse.imaging.symmetries import describe_looks
 from dermfuse.publishing.census import TrainingCensus, read_census, take_census
@@ -30,6 +29,7 @@ from dermfuse.publishing.stress import (
     table_row,
 )
 from dermfuse.records import Estimate, build_record
+from dermfuse.records.folders import NOTICE, read_json, write_json, write_text
 from dermfuse.release.cards import NetworkCard, digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,

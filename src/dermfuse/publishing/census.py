@@ -9,12 +9,12 @@ import numpy as np
 from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.isic2016 import TEST_DUPLICATES, Label, Lesion
 from dermfuse.errors import DataError, RunError
-from dermfuse.folders import read_json
 from dermfuse.imaging.colours import TONES, SkinTone, measure_skin, name_tone
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.records import build_record
+from dermfuse.records.folders import read_json
 
 _ALL, _USUAL = (0, 50, 100), (5, 50, 95)
 

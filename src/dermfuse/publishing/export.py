@@ -7,7 +7,6 @@ from typing import Any
 
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import ExportError
-from dermfuse.folders import NOTICE
 from dermfuse.publishing.onnx import (
     CALIBRATION_IMAGES,
     HeldOut,
@@ -19,6 +18,7 @@ from dermfuse.publishing.onnx import (
     time_networks,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
+from dermfuse.records.folders import NOTICE
 from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
 from dermfuse.training.prediction import TrainedNetwork, load_run
 

@@ -28,7 +28,6 @@ from dermfuse.evaluation.calibrate import (
     fit_calibration,
     fit_weights,
 )
-from dermfuse.folders import core_count
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_probability, squeeze_mask
 from dermfuse.imaging.symmetries import Answers, Looks
@@ -36,6 +35,7 @@ from dermfuse.predictions.metrics import count, expected_calibration_error, jacc
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
 from dermfuse.publishing.quantization import quantize_network
+from dermfuse.records.folders import core_count
 from dermfuse.release.cards import NetworkCard, Precision
 from dermfuse.release.folder import ClassRelease, MaskRelease, Member, OperatingPoint
 from dermfuse.release.networks import Network, ask_all, join_activations, load_network

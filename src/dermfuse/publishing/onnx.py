@@ -22,13 +22,13 @@ from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.errors import ExportError
-from dermfuse.folders import RunFolder, atomic_write
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import resize_probability
 from dermfuse.models import count_parameters
 from dermfuse.models.classifier import Classifier, JointNetwork, log_odds_row
 from dermfuse.predictions.metrics import auc, average_precision, count, jaccard
 from dermfuse.publishing.graphs import CLASS_OUTPUTS, INPUT, build_graph, trace_network
+from dermfuse.records.folders import RunFolder, atomic_write
 from dermfuse.release.cards import (
     NetworkCard,
     NetworkInput,

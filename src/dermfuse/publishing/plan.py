@@ -29,9 +29,9 @@ from typing import Any
 from dermfuse.config import Config, find_config
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.records import build_record, did_you_mean, packaged_names, read_packaged, read_toml
 from dermfuse.release.cards import Precision
+from dermfuse.training.jobs import Run, Workplace
 
 _AS_PLANNED = -1
 _INNER_FOLDS = 2  # of what a fold's teachers may see: each half is taught by the other

@@ -23,19 +23,7 @@ from dermfuse.data.folders import DataFolders, has_split, load_dataset, name_fol
 from dermfuse.data.groups import read_leave_out
 from dermfuse.data.isic2016 import ID_COLUMN, OTHER_ID_COLUMNS, load_isic2016, read_lines
 from dermfuse.errors import DataError, ExportError, RunError
-from dermfuse.folders import NOTICE, core_count, environment, whole_folder
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
-from dermfuse.jobs.trainings import (
-    DONE,
-    Command,
-    RunProgress,
-    Stage,
-    Watch,
-    Workplace,
-    survey,
-    train_command,
-)
 from dermfuse.predictions.scores import write_scores
 from dermfuse.publishing.card import CardSources, gather_card, write_card_page
 from dermfuse.publishing.gate import fit_gate
@@ -48,6 +36,7 @@ from dermfuse.publishing.measured import (
     require_recipe,
 )
 from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
+from dermfuse.records.folders import NOTICE, core_count, environment, whole_folder
 from dermfuse.release.cards import Precision
 from dermfuse.release.folder import (
     OUT_OF_FOLD_NAME,
@@ -58,7 +47,18 @@ from dermfuse.release.folder import (
     write_release,
 )
 from dermfuse.release.networks import load_network
+from dermfuse.training.jobs import (
+    DONE,
+    Command,
+    RunProgress,
+    Stage,
+    Watch,
+    Workplace,
+    survey,
+    train_command,
+)
 from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
+from dermfuse.training.queue import Queue, make_queue, require_time, train_queue
 
 _STAGES = 5
 RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"

@@ -21,10 +21,10 @@ from PIL import Image, ImageFilter
 
 from dermfuse.data.synthetic import Interference, make_frame, paint_interference
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.folders import NOTICE, new_folder, read_json, write_json, write_text
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
 from dermfuse.predictions.metrics import count, jaccard
 from dermfuse.records import build_record
+from dermfuse.records.folders import NOTICE, new_folder, read_json, write_json, write_text
 from dermfuse.report.page import Page, Table, render_page, say, template
 
 Pixels = NDArray[np.uint8]

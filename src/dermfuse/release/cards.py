@@ -17,7 +17,6 @@ from msgspec import Meta
 
 from dermfuse.config import Task
 from dermfuse.errors import DermfuseError, ExportError, ReleaseError
-from dermfuse.folders import NAME_BYTES, NOTICE, write_json
 from dermfuse.records import (
     MOST_RECORD_BYTES,
     build_record,
@@ -26,6 +25,7 @@ from dermfuse.records import (
     require_format,
     show_value,
 )
+from dermfuse.records.folders import NAME_BYTES, NOTICE, write_json
 
 MOST_FILE_BYTES = 2 << 30
 """Of one file of a release: what ONNX allows for a network."""

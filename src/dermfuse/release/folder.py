@@ -22,7 +22,6 @@ from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import ReleaseError
-from dermfuse.folders import NOTICE, atomic_write, write_json
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import (
     MOST_RECORD_BYTES,
@@ -32,6 +31,7 @@ from dermfuse.records import (
     require_format,
     show_value,
 )
+from dermfuse.records.folders import NOTICE, atomic_write, write_json
 from dermfuse.release.cards import Digest, NetworkCard, read_file, read_network, require_file_name
 
 _CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit

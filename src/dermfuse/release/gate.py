@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.errors import ReleaseError
-from dermfuse.folders import atomic_write
+from dermfuse.records.folders import atomic_write
 from dermfuse.release.cards import read_file
 from dermfuse.release.folder import Gate
 

@@ -21,7 +21,7 @@ from jinja2 import (
 )
 
 from dermfuse.errors import DataError
-from dermfuse.folders import NOTICE, write_text
+from dermfuse.records.folders import NOTICE, write_text
 
 FACTS_TITLE = "How these numbers were made"
 

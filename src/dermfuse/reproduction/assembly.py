@@ -11,11 +11,9 @@ from typing import Any
 
 from dermfuse.config import ModelConfig, Task
 from dermfuse.data.folders import Truth
-from dermfuse.folders import RunFolder
-from dermfuse.jobs.queue import TrainingImages, count_samples
-from dermfuse.jobs.trainings import Run
 from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
+from dermfuse.records.folders import RunFolder
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
     Measurement,
@@ -47,6 +45,8 @@ from dermfuse.reproduction.paper import (
     PaperTable,
 )
 from dermfuse.reproduction.plan import changes, presets_of
+from dermfuse.training.jobs import Run
+from dermfuse.training.queue import TrainingImages, count_samples
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4

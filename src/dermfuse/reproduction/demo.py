@@ -18,13 +18,14 @@ from dermfuse.config import AugmentConfig, Config, DataConfig, ModelConfig, Trai
 from dermfuse.data.synthetic import synthesize_isic2016
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.evaluation.reports import EvaluationReport
-from dermfuse.folders import RunFolder, environment, new_folder, write_text
-from dermfuse.jobs.trainings import Stage
 from dermfuse.predictions.fusion import FitOn, fuse
 from dermfuse.records import estimate_cells
+from dermfuse.records.folders import RunFolder, environment, new_folder, write_text
 from dermfuse.report.page import Page, Picture, Table, render_page
 from dermfuse.reproduction.reproduce import Draw
-from dermfuse.training import predict, train
+from dermfuse.training.jobs import Stage
+from dermfuse.training.prediction import predict
+from dermfuse.training.train import train
 
 CLASSIFIERS = {"dc-mobilenetv1": "mobilenet_v1", "dc-shufflenet": "shufflenet_v1"}
 """The two networks that are fused, each with its backbone: the two quickest to train."""

@@ -19,12 +19,12 @@ from typing import Literal, TypeVar
 
 from dermfuse.data.folders import Truth
 from dermfuse.errors import DermfuseError
-from dermfuse.folders import is_fresh
-from dermfuse.jobs.trainings import Run, Workplace
 from dermfuse.predictions.folder import MANIFEST_NAME, pack
 from dermfuse.predictions.fusion import FitOn, average, fuse, join
+from dermfuse.records.folders import is_fresh
 from dermfuse.reproduction.paper import Fusion, fusion_of
 from dermfuse.reproduction.plan import Plan, split_source
+from dermfuse.training.jobs import Run, Workplace
 from dermfuse.training.prediction import keep_predictions, pack_run, predict_part
 
 _LOG = logging.getLogger(__name__)

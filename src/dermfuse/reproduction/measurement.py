@@ -26,10 +26,10 @@ from dermfuse.evaluation.matching import (
     match_masks,
     match_scores,
 )
-from dermfuse.folders import write_text
 from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.predictions.metrics import Counts
 from dermfuse.records import Estimate, PairedTest
+from dermfuse.records.folders import write_text
 from dermfuse.reproduction.paper import Metric
 
 _THRESHOLD = 0.5

@@ -7,8 +7,8 @@ from typing import Any
 
 from dermfuse.config import Task
 from dermfuse.errors import DataError
-from dermfuse.folders import NOTICE, read_json
 from dermfuse.records import build_record, require_format
+from dermfuse.records.folders import NOTICE, read_json
 from dermfuse.reproduction.measurement import Measurement
 from dermfuse.reproduction.paper import PAPER_EPOCHS, Metric
 from dermfuse.reproduction.plan import presets_of

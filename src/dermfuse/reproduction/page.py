@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from dermfuse.folders import new_folder, write_json, write_text
+from dermfuse.records.folders import new_folder, write_json, write_text
 from dermfuse.report.page import (
     Page,
     Picture,

@@ -17,9 +17,9 @@ from typing import Literal, get_args
 
 from dermfuse.config import Task, load_preset, preset_names
 from dermfuse.errors import ConfigError
-from dermfuse.jobs.trainings import Run, identity
 from dermfuse.records import did_you_mean
 from dermfuse.reproduction.paper import METRICS, TABLES, Contrast, PaperRow, PaperTable, fusion_of
+from dermfuse.training.jobs import Run, identity
 
 How = Literal["tta", "seeds", "folds"]
 

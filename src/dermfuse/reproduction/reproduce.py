@@ -15,20 +15,7 @@ from dermfuse.data.folders import (
 )
 from dermfuse.errors import DermfuseError
 from dermfuse.evaluation.bootstrap import DRAWS
-from dermfuse.folders import RunFolder, environment
-from dermfuse.jobs.queue import Queue, make_queue, require_time, train_queue
-from dermfuse.jobs.trainings import (
-    DONE,
-    Command,
-    Run,
-    RunProgress,
-    Stage,
-    Watch,
-    Workplace,
-    is_begun,
-    survey,
-    train_command,
-)
+from dermfuse.records.folders import RunFolder, environment
 from dermfuse.report.page import Picture
 from dermfuse.reproduction.assembly import Assembler, device_of
 from dermfuse.reproduction.harvest import (
@@ -41,6 +28,19 @@ from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import write_outcome
 from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
+from dermfuse.training.jobs import (
+    DONE,
+    Command,
+    Run,
+    RunProgress,
+    Stage,
+    Watch,
+    Workplace,
+    is_begun,
+    survey,
+    train_command,
+)
+from dermfuse.training.queue import Queue, make_queue, require_time, train_queue
 
 Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
 """From run folders and predictions folders to figures."""

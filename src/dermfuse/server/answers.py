@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from dermfuse.errors import ConfigError, DependencyError, DermfuseError, ImageError, ReleaseError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 
 _STATUSES: tuple[tuple[type[DermfuseError], int], ...] = (
     (ImageError, 422),

@@ -12,7 +12,7 @@ from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.isolation import DecoderLimits, Decoders
 from dermfuse.errors import DermfuseError
-from dermfuse.folders import NOTICE
+from dermfuse.records.folders import NOTICE
 from dermfuse.server.answers import RefusedError, error_response, status_of
 from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics

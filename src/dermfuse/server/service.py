@@ -18,8 +18,8 @@ from dermfuse import __version__
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.records import Analysis
 from dermfuse.errors import ConfigError
-from dermfuse.folders import NOTICE
 from dermfuse.imaging.overlays import encode_png
+from dermfuse.records.folders import NOTICE
 from dermfuse.release.folder import OperatingPoint
 from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics

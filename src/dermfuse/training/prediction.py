@@ -19,7 +19,6 @@ from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import Fit, fit_back, fit_square
 from dermfuse.data.splits import read_split
 from dermfuse.errors import ConfigError, DataError, RunError
-from dermfuse.folders import RunFolder, is_fresh, require_free
 from dermfuse.imaging.preprocess import read_image, write_mask, write_probability
 from dermfuse.imaging.symmetries import SYMMETRIES
 from dermfuse.models import build_network
@@ -37,6 +36,7 @@ from dermfuse.predictions.folder import (
     write_manifest,
 )
 from dermfuse.predictions.scores import ScoreTable, write_scores
+from dermfuse.records.folders import RunFolder, is_fresh, require_free
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.recorder import load_weights
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from dermfuse.config import Config
 from dermfuse.errors import RunError, WeightsError
-from dermfuse.folders import RunFolder, atomic_write, write_json
 from dermfuse.models.weights import load_strictly
+from dermfuse.records.folders import RunFolder, atomic_write, write_json
 from dermfuse.training.modules import PairModule, TrainingModule, deployed_head
 
 _LOG = logging.getLogger(__name__)

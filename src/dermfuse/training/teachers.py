@@ -14,9 +14,9 @@ from dermfuse.config import Config, has_masks, has_scores, load_config
 from dermfuse.data.folders import DataFolders
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DermfuseError, RunError
-from dermfuse.folders import RunFolder
 from dermfuse.predictions.folder import Predictions, name_some, read_predictions
 from dermfuse.predictions.scores import read_scores
+from dermfuse.records.folders import RunFolder
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
 from dermfuse.training.prediction import predict
 from dermfuse.training.samples import Lessons

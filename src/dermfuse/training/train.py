@@ -19,7 +19,11 @@ from dermfuse.data.folders import DataFolders, list_folders, name_folders
 from dermfuse.data.isic2016 import TEST_DUPLICATES
 from dermfuse.data.splits import read_split, write_split
 from dermfuse.errors import ConfigError, RunError, TrainingError
-from dermfuse.folders import (
+from dermfuse.models import build_network
+from dermfuse.models.backbones import Backbone
+from dermfuse.models.weights import load_imagenet
+from dermfuse.predictions.folder import name_some
+from dermfuse.records.folders import (
     NOTICE,
     RunFolder,
     environment,
@@ -29,10 +33,6 @@ from dermfuse.folders import (
     write_json,
     write_text,
 )
-from dermfuse.models import build_network
-from dermfuse.models.backbones import Backbone
-from dermfuse.models.weights import load_imagenet
-from dermfuse.predictions.folder import name_some
 from dermfuse.training.distributed import (
     Processes,
     batch_length,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermfuse.errors import DependencyError, RunError
-from dermfuse.folders import atomic_write, whole_folder, write_json, write_text
+from dermfuse.records.folders import atomic_write, whole_folder, write_json, write_text
 from dermfuse.release.cards import digest_file
 from dermfuse.release.folder import (
     RELEASE_NAME,

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.folders import NOTICE, new_folder, write_json
 from dermfuse.imaging.geometry import reduce_image
 from dermfuse.imaging.preprocess import squeeze
 from dermfuse.imaging.quality import FEATURES, appearance
 from dermfuse.imaging.symmetries import mean_looks
+from dermfuse.records.folders import NOTICE, new_folder, write_json
 from dermfuse.release.folder import choose_release, read_release
 from dermfuse.release.gate import read_dermoscopy
 from dermfuse.release.networks import Network, ask_all, join_activations, join_masks, load_networks

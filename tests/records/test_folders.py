@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dermfuse import folders
 from dermfuse.errors import DataError, RunError, StorageError
+from dermfuse.records import folders
 
 
 def test_a_file_that_is_not_finished_never_appears(

@@ -12,9 +12,9 @@ import pytest
 
 from dermfuse.config import load_preset
 from dermfuse.errors import ConfigError, RunError
-from dermfuse.folders import RunFolder, write_json, write_text
-from dermfuse.jobs import trainings
-from dermfuse.jobs.trainings import Run, RunProgress, State, Workplace, survey, train_all
+from dermfuse.records.folders import RunFolder, write_json, write_text
+from dermfuse.training import jobs as trainings
+from dermfuse.training.jobs import Run, RunProgress, State, Workplace, survey, train_all
 
 CONFIG = load_preset("mobilenetv1").override(["train.epochs=4"])
 RUNS = [Run(name, name, CONFIG) for name in "abcd"]

@@ -9,10 +9,10 @@ import pytest
 
 from dermfuse.config import Config, load_preset
 from dermfuse.errors import ConfigError, DataError, TrainingError
-from dermfuse.folders import write_json, write_text
-from dermfuse.jobs import queue as module
-from dermfuse.jobs.queue import Memory, Pace, TrainingImages, make_queue, require_sides
-from dermfuse.jobs.trainings import Jobs, Run, Workplace
+from dermfuse.records.folders import write_json, write_text
+from dermfuse.training import queue as module
+from dermfuse.training.jobs import Jobs, Run, Workplace
+from dermfuse.training.queue import Memory, Pace, TrainingImages, make_queue, require_sides
 
 from ..two_folders import IMAGES, LABELS, MASKS
 

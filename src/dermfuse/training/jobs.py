@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ConfigError, DermfuseError, RunError
-from dermfuse.folders import RunFolder, new_folder, write_json, write_text
+from dermfuse.records.folders import RunFolder, new_folder, write_json, write_text
 
 Jobs = int | Literal["auto"] | None
 """Trainings side by side: so many, as many as fit, or what is usual."""

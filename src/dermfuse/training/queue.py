@@ -22,8 +22,11 @@ from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.isic2016 import Label
 from dermfuse.errors import ConfigError, DermfuseError
-from dermfuse.folders import NOTICE, core_count
-from dermfuse.jobs.trainings import (
+from dermfuse.models import build_network, count_parameters
+from dermfuse.models.classifier import DiscriminantNetwork
+from dermfuse.records.folders import NOTICE, core_count
+from dermfuse.training.distributed import explain_memory
+from dermfuse.training.jobs import (
     Command,
     Run,
     RunProgress,
@@ -34,9 +37,6 @@ from dermfuse.jobs.trainings import (
     train_all,
     train_command,
 )
-from dermfuse.models import build_network, count_parameters
-from dermfuse.models.classifier import DiscriminantNetwork
-from dermfuse.training.distributed import explain_memory
 from dermfuse.training.samples import require_classes, select_lesions
 from dermfuse.training.train import accelerator_of, precision_of
 
