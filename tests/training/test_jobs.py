@@ -150,7 +150,7 @@ def test_runs_share_the_cores_and_begin_once_those_they_come_after_are_finished(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 9)
+    monkeypatch.setattr(trainings, "core_count", lambda: 9)
     runs = [replace(RUNS[0], after=("b",)), *RUNS[1:3]]
     at = f"{FINISH}import time, os; at = [time.time(), int(os.environ['OMP_NUM_THREADS'])]\n"
     script = f"{at}import json; (run / 'at').write_text(json.dumps(at))"

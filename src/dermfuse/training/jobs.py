@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ConfigError, DermfuseError, RunError
-from dermfuse.records.folders import RunFolder, new_folder, write_json, write_text
+from dermfuse.records.folders import RunFolder, core_count, new_folder, write_json, write_text
 
 Jobs = int | Literal["auto"] | None
 """Trainings side by side: so many, as many as fit, or what is usual."""
@@ -451,7 +451,7 @@ def _start(run: Run, place: Workplace, command: Sequence[str], jobs: int) -> _St
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     if jobs > 1 and not run.config.train.threads:  # else each would take every core
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, core_count() // jobs)))
     with log.open("ab") as output:
         log_start = output.tell()
         process = subprocess.Popen(  # noqa: S603 — our own command, no shell
