@@ -98,6 +98,15 @@ def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> N
     assert elsewhere[1] < found.members[1].weight, "the first fold would have had it count more"
 
 
+def test_networks_of_equal_weight_count_alike_in_every_fold() -> None:
+    scores = [_scores(1, 0.3), _scores(2, 0.02)]
+    asked = [_folds(name, one) for name, one in zip("ab", scores, strict=True)]
+    found, table = make_class_release(asked, weights="equal")
+    assert [member.weight for member in found.members] == [0.5, 0.5]
+    assert table.scores == pytest.approx(np.mean(scores, axis=0))
+    assert found.measured["how"].startswith("out of fold; all weights equal")
+
+
 def test_a_hold_out_is_measured_in_parts_and_more_looks_beside_one() -> None:
     many, one = _scores(1, 0.5), _scores(4, 0.1)
     found = make_class_release([_folds("a", many, one, count=1)], looks=8)[0].measured

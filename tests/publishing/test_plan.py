@@ -150,6 +150,7 @@ def test_a_plan_that_cannot_be_is_refused() -> None:
     both = (_scores(), _outlines())
     for mapping, message in (
         (_plan(*both, look=4), r'no key "plan.look".*Did you mean "looks"'),
+        (_plan(*both, weights="mean"), "plan.weights is 'mean'.*one of fitted, equal"),
         (_plan(*both, looks=3), "plan.looks is 3.*one of 1, 4, 8"),
         (_plan(*both, folds=1), "plan.folds is 1"),
         ({"name": "x"}, "the plan has no network"),

@@ -56,6 +56,13 @@ class Precision(StrEnum):
     INT8_WEIGHTS = "int8-weights"
 
 
+class Weights(StrEnum):
+    """How the class networks of a release are weighed."""
+
+    FITTED = "fitted"
+    EQUAL = "equal"
+
+
 def release(
     plan: Annotated[
         str, Argument(metavar="PLAN", help="shipped, h200, or a TOML file of your own.")
@@ -131,6 +138,9 @@ def export(
     looks: Annotated[
         int, Option(metavar="1|4|8", help="Orientations at which a release looks.")
     ] = 8,
+    weights: Annotated[
+        Weights, Option(help="Of class networks: fitted out of fold, or all equal.")
+    ] = Weights.FITTED,
     report_on: ReportOn = None,
     vectors: Annotated[
         bool, Option("--vectors", help="Write test vectors of a release instead.")
@@ -168,6 +178,7 @@ def export(
             name=name,
             precision=precision.value,
             looks=check_looks(looks),
+            weights=weights.value,
             report_on=report_on or (),
         )
         made = build_release(request, stage=announce_stage)

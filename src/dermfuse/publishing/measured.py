@@ -34,6 +34,7 @@ from dermfuse.imaging.symmetries import Answers, Looks
 from dermfuse.predictions.metrics import count, expected_calibration_error, jaccard
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
+from dermfuse.publishing.plan import Weights
 from dermfuse.publishing.quantization import quantize_network
 from dermfuse.records.folders import core_count
 from dermfuse.release.cards import NetworkCard, Precision
@@ -339,11 +340,18 @@ def mean(values: Values) -> dict[str, float]:
 
 Asked = tuple[NetworkCard, Sequence[FoldAnswers]]
 
+_Weigh = Callable[[Flags, Values], Values]
+_HOW: Mapping[Weights, str] = {
+    "fitted": "out of fold; weights and calibration were fitted to the images of other folds",
+    "equal": "out of fold; all weights equal, calibration was fitted to the images of other folds",
+}
+
 
 def make_class_release(
     asked: Sequence[Asked],
     *,
     looks: int = 1,
+    weights: Weights = "fitted",
     subsets: Mapping[str, frozenset[str]] | None = None,
     withheld: Mapping[str, bool] | None = None,
 ) -> tuple[ClassRelease, ScoreTable]:
@@ -356,6 +364,7 @@ def make_class_release(
     Args:
         asked: The card of each network, and what its folds answered; any number of networks.
         looks: Number of orientations of an image they looked.
+        weights: How the networks are weighed.
         subsets: Names and image ids that are measured apart as well.
         withheld: Whether the gate withholds each image, by id; None where there is no gate.
 
@@ -365,19 +374,20 @@ def make_class_release(
     images = _join(asked)
     malignant = images.malignant
     many, one_look, exact = images.scores
-    weights = fit_weights(malignant, many)
-    fused = many @ weights
-    found = _cross_fit(images, many)
+    weigh = fit_weights if weights == "fitted" else _weigh_alike
+    weighed = weigh(malignant, many)
+    fused = many @ weighed
+    found = _cross_fit(images, many, weigh)
     calibration = calibrate(malignant, fused, found[1])
     called = calibration.calibration(fused)
     points = choose_points(malignant, called)
-    single = _cross_fit(images, one_look) if looks > 1 else None
-    members = _members([card for card, _ in asked], weights)
+    single = _cross_fit(images, one_look, weigh) if looks > 1 else None
+    members = _members([card for card, _ in asked], weighed)
     measured: dict[str, Any] = {
-        "how": "out of fold; weights and calibration were fitted to the images of other folds",
+        "how": _HOW[weights],
         "looks": looks,
         **_measure(malignant, found, single),
-        "fusion_in_float32": rank(malignant, _cross_fit(images, exact)[0]),
+        "fusion_in_float32": rank(malignant, _cross_fit(images, exact, weigh)[0]),
         "networks": {
             member.name: rank(malignant, column)
             for member, column in zip(members, many.T, strict=True)
@@ -523,12 +533,17 @@ def _join(asked: Sequence[Asked]) -> _SharedImages:
     return _SharedImages(tuple(ids), malignant, part, np.moveaxis(table, 2, 0))
 
 
-def _cross_fit(images: _SharedImages, scores: Values) -> Values:
+def _weigh_alike(_: Flags, scores: Values) -> Values:
+    return np.full(scores.shape[1], 1.0 / scores.shape[1])
+
+
+def _cross_fit(images: _SharedImages, scores: Values, weigh: _Weigh) -> Values:
     """Returns each image's mean score by weights of the other folds, and the same calibrated.
 
     Args:
         images: Whose labels and folds count.
         scores: Scores by each network. (N, K)
+        weigh: Returns weights (K,) by labels and scores.
 
     Returns:
         The scores, and the probabilities. (2, N)
@@ -537,7 +552,7 @@ def _cross_fit(images: _SharedImages, scores: Values) -> Values:
     for number in np.unique(images.part):
         own = images.part == number
         labels, others = images.malignant[~own], scores[~own]
-        weights = fit_weights(labels, others)
+        weights = weigh(labels, others)
         found[0, own] = scores[own] @ weights
         found[1, own] = fit_calibration(labels, others @ weights)(found[0, own])
     return found

@@ -3,6 +3,7 @@
 name = "dermfuse-2026.12"           of the release
 precision = "int8-weights"          of the networks that ship
 looks = 8                           orientations at which they look: 1, 4 or 8
+weights = "fitted"                  of class networks: fitted out of fold, or "equal"
 folds = 3                           by lesion; 0 for one hold-out
 
 [[network]]
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dermfuse.config import Config, find_config
 from dermfuse.errors import ConfigError
@@ -32,6 +33,9 @@ from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import build_record, did_you_mean, packaged_names, read_packaged, read_toml
 from dermfuse.release.cards import Precision
 from dermfuse.training.jobs import Run, Workplace
+
+Weights = Literal["fitted", "equal"]
+"""How class networks are weighed: so that labels are likeliest, or all alike."""
 
 _AS_PLANNED = -1
 _INNER_FOLDS = 2  # of what a fold's teachers may see: each half is taught by the other
@@ -78,12 +82,14 @@ class PlanHead:
         name: The release's name.
         precision: How the networks that ship store and compute.
         looks: At how many orientations of an image they look.
+        weights: How class networks are weighed.
         folds: Folds of every network that says nothing else.
     """
 
     name: str
     precision: Precision = "int8-weights"
     looks: Looks = 8
+    weights: Weights = "fitted"
     folds: int = 3
 
 

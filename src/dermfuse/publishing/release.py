@@ -35,7 +35,7 @@ from dermfuse.publishing.measured import (
     make_mask_release,
     require_recipe,
 )
-from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, plan_runs, read_plan
+from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, Weights, plan_runs, read_plan
 from dermfuse.records.folders import NOTICE, core_count, environment, whole_folder
 from dermfuse.release.cards import Precision
 from dermfuse.release.folder import (
@@ -76,6 +76,7 @@ class ReleaseRequest:
         name: The release's name.
         precision: How the networks store and compute.
         looks: At how many orientations of an image they look.
+        weights: How class networks are weighed.
         report_on: Folders, or lists of image ids, whose images are measured apart as well.
     """
 
@@ -86,6 +87,7 @@ class ReleaseRequest:
     name: str
     precision: Precision = "int8-weights"
     looks: Looks = 1
+    weights: Weights = "fitted"
     report_on: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
@@ -343,6 +345,7 @@ def _build_release(
     scored, out_of_fold = make_class_release(
         [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
         looks=looks,
+        weights=request.weights,
         subsets=subsets,
         withheld=fitted.withheld,
     )
@@ -457,6 +460,7 @@ def _build(
             name=plan.name,
             precision=plan.precision,
             looks=plan.looks,
+            weights=plan.weights,
             report_on=request.report_on,
         ),
         stage=lambda what, number, count: announce(f"release, {what} ({number} of {count})", 2, 4),
