@@ -36,11 +36,16 @@ class DermfuseError(Exception):
 
     def __init__(self, found: str, *, expected: str = "", action: str = "") -> None:
         parts = [found, f"Expected: {expected}" if expected else "", action]
-        sentences = (" ".join(part.split()).rstrip(".") + "." for part in parts if part)
-        super().__init__(" ".join(sentences))
+        super().__init__(" ".join(_sentence(part) for part in parts if part))
         self.found = found
         self.expected = expected
         self.action = action
+
+
+def _sentence(part: str) -> str:
+    """Returns a part in one line that ends with one full stop, or with its question mark."""
+    text = " ".join(part.split()).rstrip(".")
+    return text if text.endswith("?") else f"{text}."
 
 
 def installing(extra: str) -> str:

@@ -87,7 +87,7 @@ def test_a_result_ends_in_the_notice_or_is_one_json_object_with_it(
         ("data", "Missing command"),
         ("predict run --data d --out o --split tset", "is not one of"),
         ("evaluate p --truth t --draws many", "--draws"),
-        ("presets dc-mobilenetv1-foca", 'Did you mean "dc-mobilenetv1-focal"'),
+        ("presets dc-mobilenetv1-foca", 'Did you mean "dc-mobilenetv1-focal"?'),
         ("train u-net --data d --run r", 'no preset is called "u-net"'),
         ("train unet --data d --run r --set train.epoch=1", 'Did you mean "epochs"'),
         ("train unet --data d --run r --devices 0", "devices is 0"),

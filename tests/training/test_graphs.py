@@ -1,6 +1,5 @@
 """Steps as CUDA graphs: what a CPU can tell, with nothing captured; the rest needs a GPU."""
 
-import importlib
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from dermfuse.config import Config
 from dermfuse.errors import ConfigError, TrainingError
-from dermfuse.training import graphs
+from dermfuse.training import graphs, train
 from dermfuse.training.distributed import Processes
 from dermfuse.training.shares import Share
 
@@ -32,8 +31,7 @@ def uncaptured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append("capture")
         return step
 
-    module = importlib.import_module("dermfuse.training.train")  # the function hides it
-    monkeypatch.setattr(module, "require_graph", lambda *_: None)
+    monkeypatch.setattr(train, "require_graph", lambda *_: None)
     monkeypatch.setattr(graphs, "warm_up", take)
     monkeypatch.setattr(graphs, "capture", keep)
     return asked

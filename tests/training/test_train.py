@@ -1,4 +1,3 @@
-import importlib
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.predictions.folder import read_predictions
 from dermfuse.records.folders import RunFolder, read_json, write_json
 from dermfuse.release.cards import digest_file
-from dermfuse.training import modules
+from dermfuse.training import modules, train
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.prediction import load_run, predict
 from dermfuse.training.shares import Share
@@ -25,7 +24,6 @@ from dermfuse.training.train import accelerator_of, precision_of
 from ..two_folders import IMAGES, LABELS, MASKS, write_halves
 from .tiny import ALL, MANY, Fit, rows, tiny, training_ids
 
-TRAIN = importlib.import_module("dermfuse.training.train")  # the function hides the module
 BLIND = ["augment.policy=label_blind"]
 PLATEAUS = ["train.plateau_patience=1", "train.new_layer_factor=3", "train.learning_rate=0.01"]
 
@@ -307,7 +305,7 @@ def test_training_on_all_images_keeps_the_last_epoch_and_of_a_pair_network_head_
     fit: Fit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(TRAIN, "TEST_DUPLICATES", (*training_ids(fit.data)[:2], "ISIC_0000000"))
+    monkeypatch.setattr(train, "TEST_DUPLICATES", (*training_ids(fit.data)[:2], "ISIC_0000000"))
     report = fit(preset, *ALL, *more)
     record, split = fit.record(), read_split(fit.run().split)
     assert (len(split.train), split.validation) == (30, ())

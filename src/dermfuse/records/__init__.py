@@ -293,10 +293,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     Example:
         >>> did_you_mean("epoch", ["epochs", "seed"])
-        'Did you mean "epochs"'
+        'Did you mean "epochs"?'
     """
     nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f'Did you mean "{nearest[0]}"' if nearest else ""
+    return f'Did you mean "{nearest[0]}"?' if nearest else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The nine backbones, one file per paper, under the names that presets spell."""
 
-import difflib
 from collections.abc import Mapping
 
 from dermfuse.errors import ConfigError
@@ -14,6 +13,7 @@ from dermfuse.models.backbones.resnext import ResNeXt50
 from dermfuse.models.backbones.shufflenet import ShuffleNet
 from dermfuse.models.backbones.squeezenet import SqueezeNet
 from dermfuse.models.backbones.vgg import Vgg16
+from dermfuse.records import did_you_mean
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
@@ -41,10 +41,9 @@ def build_backbone(name: str) -> Backbone:
         1024
     """
     if name not in BACKBONES:
-        nearest = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.4)
         raise ConfigError(
             f"there is no backbone {name!r}",
             expected="one of " + ", ".join(BACKBONES),
-            action=f"Did you mean {nearest[0]}?" if nearest else "",
+            action=did_you_mean(name, BACKBONES),
         )
     return BACKBONES[name]()
