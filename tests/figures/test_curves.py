@@ -46,7 +46,7 @@ def run(**columns: list[float]) -> RunSource:
 
 
 def draw_runs(*runs: RunSource) -> Any:
-    return draw_training_curves(runs, name="f", networks="U-Nets")
+    return draw_training_curves(runs)
 
 
 def size(picture: Any) -> tuple[int, int]:

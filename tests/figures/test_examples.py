@@ -37,8 +37,8 @@ def test_hard_images_are_measured_by_every_rule_and_say_what_no_image_has(
     assert all(1 <= value < 5 for value in table["irregular border"].values())
     table["hair"] = {ids[0]: 0.0}
     (network,) = segmented_networks(sources)
-    picture = draw_hard_images(sources, network, table, name="fig-13")
-    assert picture.name == "fig-13"
+    picture = draw_hard_images(sources, network, table)
+    assert picture.name == "fig-13-hard-images"
     assert "No image has: hair" in picture.caption
     assert "validation: n = 12 images; u-net." in picture.caption
 
@@ -71,9 +71,9 @@ def test_contours_are_red_for_the_truth_and_blue_for_the_prediction() -> None:
     panel = Panel(IMAGE, ("ISIC_0000003",), truth=square(2, 2, 12), predicted=square(6, 14, 14))
     rows = [("hair", (panel, panel)), ("nothing", ()), ("marker", (panel,))]
     basis = Basis("test", 2, ("u",))
-    picture = draw_panels(rows, "f", basis, "worst_masks", images=2)
+    picture = draw_panels(rows, basis, "worst_masks", images=2)
     with pytest.raises(DataError, match="no image is of this kind"):
-        draw_panels([("nothing", ())], "f", basis, "worst_masks")
+        draw_panels([("nothing", ())], basis, "worst_masks")
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
     pixels = np.asarray(image).reshape(-1, 3)
     assert image.size == (WIDTH_IN * DPI, int((0.9 + 2 * (3.6 + 0.22)) * DPI))

@@ -27,9 +27,10 @@ BASIS = Basis("test", 379, ("dc-mobilenetv1, seed 0",), malignant=75)
 
 
 def test_a_picture_decodes_to_the_stated_size_and_says_what_it_stands_on() -> None:
-    picture = encode(new_figure(2.5), "a", BASIS, "worst_masks", images=8)
+    picture = encode(new_figure(2.5), BASIS, "worst_masks", images=8)
     image = Image.open(io.BytesIO(picture.png))
     assert image.size == (round(WIDTH_IN * DPI), round(2.5 * DPI))
+    assert picture.name == "fig-14-worst-masks"
     assert image.info["Title"] == picture.title == "Failures of segmentation"
     assert image.info["Description"] == f"{picture.caption} {NOTICE}"
     assert Basis("", 3, ("a",)).sentence() == "split not stated: n = 3 images; a."
@@ -40,7 +41,7 @@ def test_a_picture_decodes_to_the_stated_size_and_says_what_it_stands_on() -> No
 
 
 def test_a_figure_has_no_ground_and_its_ink_reads_on_white_and_on_the_dark_page() -> None:
-    picture = house_style(lambda: encode(new_figure(1.0), "a", BASIS, "activation_maps"))()
+    picture = house_style(lambda: encode(new_figure(1.0), BASIS, "activation_maps"))()
     pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGBA"))
     assert (pixels[0, :, 3] == 0).all()
     drawn = pixels[pixels[..., 3] == 255]
@@ -65,7 +66,7 @@ def _luminance(colour: tuple[float, ...]) -> float:
 
 
 def test_equal_figures_are_equal_bytes() -> None:
-    one, other = (encode(new_figure(1.0), "a", BASIS, "activation_maps").png for _ in range(2))
+    one, other = (encode(new_figure(1.0), BASIS, "activation_maps").png for _ in range(2))
     assert one == other
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dermfuse.predictions.folder import Manifest, mask_path, write_manifest
 from dermfuse.predictions.metrics import Counts
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.reproduction.measurement import (
+    Measurement,
     Replicate,
     Z,
     auc_error,
@@ -27,8 +29,7 @@ from dermfuse.reproduction.measurement import (
     holm,
     measure,
     noise_margin,
-    rescaled_error,
-    share_error,
+    paper_error,
 )
 
 
@@ -134,10 +135,13 @@ def test_errors_of_published_numbers_by_hand() -> None:
     assert auc_error(0.5, malignant=1, benign=1) == pytest.approx(0.5)
     # three of each: (1/4 + 2 (1/3 - 1/4) + 2 (1/3 - 1/4)) / 9 = (7 / 12) / 9
     assert auc_error(0.5, malignant=3, benign=3) == pytest.approx(sqrt(7 / 108))
-    with pytest.raises(DataError, match="0 malignant and 4 benign"):
-        auc_error(0.8, malignant=0, benign=4)
-    assert share_error(0.8, 400) == pytest.approx(0.02)
-    assert rescaled_error(0.03, 150, 600) == pytest.approx(0.015)
+    ours, scored = Measurement(0.8, 0.7, 0.9, 0.02, 0.03, None, 1), _drawn(0.8, [0.8])
+    masks = replace(scored, image_ids=("a",) * 379 * 4, malignant_count=None)
+    assert paper_error("accuracy", 0.8, ours, scored) == pytest.approx(sqrt(0.16 / 379))
+    assert paper_error("accuracy", 0.8, ours, masks) == pytest.approx(0.06), "a mean over images"
+    many = replace(scored, malignant_count=300)
+    assert paper_error("average_precision", 0.8, ours, many) == pytest.approx(0.06)
+    assert paper_error("auc", 0.845, ours, scored) == pytest.approx(0.0293, abs=5e-5)
     assert noise_margin(0.3, 0.4, None) == pytest.approx(Z * 0.5)
 
 

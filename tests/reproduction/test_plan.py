@@ -2,13 +2,7 @@ import pytest
 
 from dermfuse.config import load_preset, preset_names
 from dermfuse.errors import ConfigError
-from dermfuse.reproduction.plan import (
-    CHOICES,
-    beyond_tables,
-    changes,
-    identity,
-    make_plan,
-)
+from dermfuse.reproduction.plan import CHOICES, beyond_tables, changes, identity, make_plan
 
 
 def test_a_run_that_two_tables_need_is_there_once() -> None:
@@ -32,7 +26,7 @@ def test_the_whole_paper_needs_each_preset_once_per_seed_and_fold() -> None:
     presets = [name for name in preset_names() if load_preset(name).summary.startswith("Table")]
     assert len(plan.runs) == len(presets) * 2 * 5
     assert {run.config.train.seed for run in plan.runs[: len(presets) * 5]} == {0}
-    runs = plan.runs_of("u-vgg16", 1)
+    runs = plan.needs["u-vgg16", 1]
     assert [run.config.data.fold for run in runs] == [0, 1, 2, 3, 4]
     assert runs[4].name == "u-vgg16-seed1-fold5of5"
 
@@ -43,7 +37,7 @@ def test_equal_configurations_are_one_run_under_two_names() -> None:
         "mobilenetv1-noaug-seed0-holdout",
         "densenet121-noaug-seed0-holdout",
     ]
-    assert plan.runs_of("mobilenetv1", 0) == plan.runs_of("mobilenetv1-noaug", 0)
+    assert plan.needs["mobilenetv1", 0] == plan.needs["mobilenetv1-noaug", 0]
 
 
 def test_the_leakage_pair_differs_in_the_papers_protocol_alone_and_shares_the_hold_out_run() -> (
@@ -51,7 +45,7 @@ def test_the_leakage_pair_differs_in_the_papers_protocol_alone_and_shares_the_ho
 ):
     plan = make_plan(["V", "leakage"], folds=0)
     paper, source = plan.leakage_pairs["dc-mobilenetv1"]
-    assert source == plan.runs_of("dc-mobilenetv1", 0)[0]
+    assert source == plan.needs["dc-mobilenetv1", 0][0]
     a, b = identity(paper.config), identity(source.config)
     assert (a["data"].pop("split"), b["data"].pop("split")) == ("paper", "source")
     kept = "exclude_test_duplicates"
@@ -97,15 +91,15 @@ def test_variations_are_set_against_the_papers_own_network() -> None:
 
 def test_masks_may_be_held_out_while_classes_are_cross_validated() -> None:
     plan = make_plan(["IV", "IX", "XI"], folds=3, mask_folds=0)
-    assert len(plan.runs_of("mobilenetv1", 0)) == 3
-    assert [run.name for run in plan.runs_of("u-mobilenetv1", 0)] == ["u-mobilenetv1-seed0-holdout"]
+    assert len(plan.needs["mobilenetv1", 0]) == 3
+    assert [run.name for run in plan.needs["u-mobilenetv1", 0]] == ["u-mobilenetv1-seed0-holdout"]
     assert [plan.folds_of(s) for s in ("mobilenetv1", "u-mobilenetv1+tta", "fusion-u")] == [3, 0, 0]
 
 
 def test_an_override_may_be_for_one_preset_or_for_those_of_a_pattern() -> None:
     overrides = ["data.input_size=128", "u-*:data.input_size=96", "u-vgg16:model.init=random"]
     plan = make_plan(["III", "VIII"], folds=0, overrides=overrides)
-    changed = changes(plan)
+    changed = {run.preset: changes(run) for run in plan.runs}
     assert changed["mobilenetv1"] == ["data.input_size = 128"]
     assert changed["u-densenet121"] == ["data.input_size = 96"]
     assert changed["u-vgg16"] == ["data.input_size = 96", "model.init = random"]
@@ -130,5 +124,6 @@ def test_the_smallest_rate_is_that_of_all_plateau_runs_that_name_none() -> None:
     assert rates.pop("squeezenet") == 0, "the cosine ends by itself"
     assert set(rates.values()) == {2e-6}
     assert plan.overrides == (*overrides, "train.minimum_learning_rate=2e-06")
-    assert "train.minimum_learning_rate = 2e-06" in changes(plan)["mobilenetv1"]
+    (run,) = (run for run in plan.runs if run.preset == "mobilenetv1")
+    assert "train.minimum_learning_rate = 2e-06" in changes(run)
     assert make_plan(["III"], folds=0).overrides == ()

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.bootstrap import ResampledRanking, percentile_interval, resample
+from dermfuse.evaluation.bootstrap import (
+    DRAWS,
+    ResampledRanking,
+    percentile_interval,
+    resample,
+)
 from dermfuse.figures.sources import RunSource, ScoredNetwork
 from dermfuse.figures.style import (
     BLUE,
@@ -51,13 +56,11 @@ _LEGEND_LETTERS = 44
 
 
 @house_style
-def draw_training_curves(runs: Sequence[RunSource], *, name: str, networks: str) -> Picture:
+def draw_training_curves(runs: Sequence[RunSource]) -> Picture:
     """Returns loss and metrics over the epochs, a pair of panels per network.
 
     Args:
         runs: One or more, of one task.
-        name: The file's name without its ending.
-        networks: What they are, in words.
 
     Paper:
         Figs. 8 and 11 show the losses alone.
@@ -77,10 +80,9 @@ def draw_training_curves(runs: Sequence[RunSource], *, name: str, networks: str)
     images = {image_id for run in runs for image_id in run.split.validation}
     return encode(
         figure,
-        name,
         Basis("validation", len(images), tuple(run.name for run in runs)),
         "training_curves",
-        networks=networks,
+        task=runs[0].config.model.task,
         metric=_NAMES[runs[0].metrics[0]],
         has_training=any(f"train_{run.metrics[0]}" in run.columns for run in runs),
     )
@@ -135,17 +137,12 @@ def precision_on_grid(ranking: ResampledRanking) -> Values:
 
 @house_style
 def draw_rankings(
-    networks: Sequence[ScoredNetwork],
-    *,
-    name: str = "roc-and-recall",
-    draws: int = 2000,
-    seed: int = 0,
+    networks: Sequence[ScoredNetwork], *, draws: int = DRAWS, seed: int = 0
 ) -> Picture:
     """Returns ROC and precision-recall curves, each in its bootstrap band.
 
     Args:
         networks: One or more, scored on the same images.
-        name: The file's name without its ending.
         draws: How many draws the bootstrap has.
         seed: The seed of the bootstrap.
 
@@ -168,7 +165,7 @@ def draw_rankings(
         axes.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         hide(empty)
         empty.legend(*axes.get_legend_handles_labels(), loc="upper left", handlelength=3)
-    return encode(figure, name, basis_of(networks), "rankings", draws=draws, seed=seed)
+    return encode(figure, basis_of(networks), "rankings", draws=draws, seed=seed)
 
 
 def net_benefit(malignant: NDArray[np.bool_], scores: Values, thresholds: Values) -> Values:
@@ -194,14 +191,11 @@ def net_benefit(malignant: NDArray[np.bool_], scores: Values, thresholds: Values
 
 
 @house_style
-def draw_decision_curves(
-    networks: Sequence[ScoredNetwork], *, name: str = "decision-curve"
-) -> Picture:
+def draw_decision_curves(networks: Sequence[ScoredNetwork]) -> Picture:
     """Returns the net benefit over the threshold probability, with treat-all and treat-none.
 
     Args:
         networks: One or more, scored on the same images.
-        name: The file's name without its ending.
 
     Raises:
         DataError: A class is missing.
@@ -225,18 +219,17 @@ def draw_decision_curves(
         ylim=(-0.35 * prevalence, 1.1 * prevalence),
     )
     axes.legend(loc="upper right")
-    return encode(figure, name, basis_of(networks), "decision_curves")
+    return encode(figure, basis_of(networks), "decision_curves")
 
 
 @house_style
-def draw_reliability(networks: Sequence[ScoredNetwork], *, name: str = "reliability") -> Picture:
+def draw_reliability(networks: Sequence[ScoredNetwork]) -> Picture:
     """Returns a reliability diagram with the count of each bin, per network.
 
     Do 30 % of the images with score 0.3 turn out malignant?
 
     Args:
         networks: One or more, scored on the same images.
-        name: The file's name without its ending.
     """
     down, across = panel_grid(len(networks))
     figure = new_figure(5.2 * down + 0.7)
@@ -245,7 +238,7 @@ def draw_reliability(networks: Sequence[ScoredNetwork], *, name: str = "reliabil
         _draw_bins(upper, lower, network)
         error = expected_calibration_error(network.malignant, network.scores)
         upper.set_title(f"{fold(network.name, 96 // across)}\nECE {error:.3f}")
-    return encode(figure, name, basis_of(networks), "reliability", bins=CALIBRATION_BINS)
+    return encode(figure, basis_of(networks), "reliability", bins=CALIBRATION_BINS)
 
 
 def _draw_lines(axes: Axes, run: RunSource, lines: Mapping[str, str]) -> None:

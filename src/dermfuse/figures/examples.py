@@ -108,9 +108,7 @@ def measure_hardness(sources: Sources, image_ids: Sequence[str]) -> dict[str, di
     return table
 
 
-def draw_hard_images(
-    sources: Sources, network: SegmentedNetwork, hardness: Hardness, *, name: str
-) -> Picture:
+def draw_hard_images(sources: Sources, network: SegmentedNetwork, hardness: Hardness) -> Picture:
     """Returns Fig. 13: the contours on the images that are hardest by each rule.
 
     Raises:
@@ -126,10 +124,10 @@ def draw_hard_images(
         rows.append((rule.name, panels))
     without = [rule for rule, panels in rows if not panels]
     values = {"wanted": _HARD_PER_RULE, "pixels": MEASURED_PX, "without": without}
-    return draw_panels(rows, name, _basis(network), "hard_images", **values)
+    return draw_panels(rows, _basis(network), "hard_images", **values)
 
 
-def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) -> Picture:
+def draw_worst_masks(sources: Sources, network: SegmentedNetwork) -> Picture:
     """Returns Fig. 14 (a): the images with the lowest Jaccard.
 
     Raises:
@@ -141,12 +139,10 @@ def draw_worst_masks(sources: Sources, network: SegmentedNetwork, *, name: str) 
         ("" if first else "lowest Jaccard", panels[first : first + _WORST_ACROSS])
         for first in range(0, len(panels), _WORST_ACROSS)
     ]
-    return draw_panels(rows, name, _basis(network), "worst_masks", images=len(panels))
+    return draw_panels(rows, _basis(network), "worst_masks", images=len(panels))
 
 
-def draw_wrong_classes(
-    sources: Sources, networks: Sequence[ScoredNetwork], *, name: str
-) -> Picture:
+def draw_wrong_classes(sources: Sources, networks: Sequence[ScoredNetwork]) -> Picture:
     """Returns Fig. 14 (b): the images that each network is surest and wrong about.
 
     Raises:
@@ -172,13 +168,11 @@ def draw_wrong_classes(
             ]
             rows.append((before + words, panels))
     thresholds = sorted({f"{network.threshold:.3g}" for network in networks})
-    return draw_panels(rows, name, basis_of(networks), "wrong_classes", thresholds=thresholds)
+    return draw_panels(rows, basis_of(networks), "wrong_classes", thresholds=thresholds)
 
 
 @house_style
-def draw_panels(
-    rows: Sequence[Row], name: str, basis: Basis, words: str, **values: object
-) -> Picture:
+def draw_panels(rows: Sequence[Row], basis: Basis, words: str, **values: object) -> Picture:
     """Returns rows of images, with the true contour in red and the predicted one in blue.
 
     The true contour is a solid line and the predicted one is dashed, so that they can be
@@ -186,7 +180,6 @@ def draw_panels(
 
     Args:
         rows: What is shown; an empty row is left out.
-        name: The file's name without its ending.
         basis: Which images they were chosen from.
         words: What is said of them, as in ``encode``.
         **values: Its arguments.
@@ -212,7 +205,7 @@ def draw_panels(
             draw_panel(axes, panel)
     if any(panel.truth is not None for _, panels in rows for panel in panels):
         _add_legend(figure)
-    return encode(figure, name, basis, words, **values)
+    return encode(figure, basis, words, **values)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -253,9 +246,7 @@ def mapped_networks(sources: Sources) -> list[list[Predictions]]:
 
 
 @house_style
-def draw_probability_maps(
-    sources: Sources, networks: Sequence[Predictions], *, name: str
-) -> Picture:
+def draw_probability_maps(sources: Sources, networks: Sequence[Predictions]) -> Picture:
     """Returns Fig. 12: each network's map of each image, with the histogram of its values.
 
     Two networks without their fusion are shown with their mean.
@@ -263,7 +254,6 @@ def draw_probability_maps(
     Args:
         sources: With the photographs, and the true masks where there are any.
         networks: One or more, of one split; each takes a column, fusions to the right.
-        name: The file's name without its ending.
 
     Raises:
         DermfuseError: There is no image in common, or one cannot be read.
@@ -295,7 +285,7 @@ def draw_probability_maps(
     if any(photograph.truth is not None for photograph, _ in shown):
         _add_legend(figure)
     basis = Basis(networks[0].manifest.split, len(common), tuple(names))
-    return encode(figure, name, basis, "probability_maps", images=len(chosen))
+    return encode(figure, basis, "probability_maps", images=len(chosen))
 
 
 def _add_legend(figure: Figure) -> None:

@@ -2,7 +2,8 @@
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from PIL import Image
 from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import DataError, DermfuseError
-from dermfuse.evaluation.bootstrap import check_draws
+from dermfuse.evaluation.bootstrap import DRAWS, check_draws
 from dermfuse.figures.curves import (
     draw_decision_curves,
     draw_rankings,
@@ -20,6 +21,7 @@ from dermfuse.figures.curves import (
     draw_training_curves,
 )
 from dermfuse.figures.examples import (
+    Hardness,
     draw_hard_images,
     draw_probability_maps,
     draw_worst_masks,
@@ -29,6 +31,7 @@ from dermfuse.figures.examples import (
 )
 from dermfuse.figures.inside import draw_activation_maps, draw_embeddings, look
 from dermfuse.figures.sources import (
+    RunSource,
     SegmentedNetwork,
     Sources,
     read_sources,
@@ -44,7 +47,7 @@ _LOG = logging.getLogger(__name__)
 Skipped = Callable[[str, str], None]
 """Called with a figure and why it is not drawn."""
 _Item = TypeVar("_Item")
-_Job = tuple[str, Callable[[], Iterable[Picture]]]
+_Job = tuple[str, Callable[[], Sequence[Any]], Callable[[Any], Picture]]
 
 CAPTIONS_NAME = "figures.json"
 WEBP_QUALITY = 90
@@ -55,7 +58,7 @@ def draw_figures(
     predictions: Sequence[str | Path],
     *,
     data: DataFolders,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     paper: bool = False,
     skipped: Skipped | None = None,
@@ -84,11 +87,11 @@ def draw_figures(
     skip = skipped or (lambda figure, why: _LOG.warning("%s is not drawn: %s", figure, why))
     pictures: list[Picture] = []
     reasons: list[str] = []
-    for figure, job in _jobs(sources, draws=draws, seed=seed):
+    for figure, items, draw in _jobs(sources, draws=draws, seed=seed):
         if paper and not figure.startswith("Fig."):
             continue
         try:
-            pictures.extend(job())
+            pictures += _numbered([draw(item) for item in items()])
         except DermfuseError as error:
             reasons.append(str(error))
             skip(figure, reasons[-1])
@@ -140,57 +143,45 @@ def write_figures(
 
 
 def _jobs(sources: Sources, *, seed: int, draws: int) -> Iterator[_Job]:
-    """Yields each figure and what draws it."""
-    looked = cache(lambda: look(sources, seed=seed))
-    scored = cache(lambda: scored_groups(sources))
-    segmented = cache(lambda: without_members(segmented_networks(sources)))
+    """Yields each figure, what it is drawn of, one for each, and what draws it."""
+    looked = cache(lambda: [look(sources, seed=seed)])
+    scored = cache(lambda: _some(scored_groups(sources)))
+    segmented = cache(lambda: _some(without_members(segmented_networks(sources))))
+    hardness = cache(lambda: _hardness(sources, segmented()))
+    yield "Fig. 8", lambda: _runs(sources, "classification"), draw_training_curves
+    yield "Fig. 9", looked, draw_activation_maps
+    yield "Fig. 10", looked, partial(draw_embeddings, seed=seed)
+    yield "Fig. 11", lambda: _runs(sources, "segmentation"), draw_training_curves
+    yield "Fig. 12", lambda: mapped_networks(sources), partial(draw_probability_maps, sources)
+    yield "Fig. 13", segmented, lambda one: draw_hard_images(sources, one, hardness())
+    yield "Fig. 14, masks", segmented, partial(draw_worst_masks, sources)
+    yield "Fig. 14, classes", scored, partial(draw_wrong_classes, sources)
+    yield "Reliability diagram", scored, draw_reliability
+    rankings = partial(draw_rankings, draws=draws, seed=seed)
+    yield "ROC and precision-recall curves", scored, rankings
+    yield "Decision curve", scored, draw_decision_curves
 
-    def draw_scores(draw: Callable[..., Picture], name: str) -> Callable[[], list[Picture]]:
-        return lambda: _each(scored(), draw, name)
 
-    maps, worst = partial(draw_probability_maps, sources), partial(draw_worst_masks, sources)
-    wrong, rankings = (
-        partial(draw_wrong_classes, sources),
-        partial(draw_rankings, draws=draws, seed=seed),
+def _runs(sources: Sources, task: Task) -> list[list[RunSource]]:
+    if runs := sources.runs_for(task):
+        return [runs]
+    raise DataError(f"there is no run for {task}", expected="one or more run folders")
+
+
+def _some(found: list[_Item]) -> list[_Item]:
+    if found:
+        return found
+    raise DataError(
+        "no predictions folder has what it shows", expected="predictions, and their truth"
     )
-    yield "Fig. 8", lambda: [_training_curves(sources, "classification")]
-    yield "Fig. 9", lambda: [draw_activation_maps(looked())]
-    yield "Fig. 10", lambda: [draw_embeddings(looked(), seed=seed)]
-    yield "Fig. 11", lambda: [_training_curves(sources, "segmentation")]
-    yield "Fig. 12", lambda: _each(mapped_networks(sources), maps, "fig-12-probability-maps")
-    yield "Fig. 13", lambda: _hard_images(sources, segmented())
-    yield "Fig. 14, masks", lambda: _each(segmented(), worst, "fig-14-worst-masks")
-    yield "Fig. 14, classes", draw_scores(wrong, "fig-14-wrong-classes")
-    yield "Reliability diagram", draw_scores(draw_reliability, "reliability")
-    yield "ROC and precision-recall curves", draw_scores(rankings, "roc-and-recall")
-    yield "Decision curve", draw_scores(draw_decision_curves, "decision-curve")
 
 
-def _training_curves(sources: Sources, task: Task) -> Picture:
-    runs = sources.runs_for(task)
-    if not runs:
-        raise DataError(f"there is no run for {task}", expected="one or more run folders")
-    number, networks = ("08", "class networks") if task == "classification" else ("11", "U-Nets")
-    return draw_training_curves(runs, name=f"fig-{number}-training-curves", networks=networks)
+def _hardness(sources: Sources, networks: Sequence[SegmentedNetwork]) -> Hardness:
+    return measure_hardness(sources, sorted({i for each in networks for i in each.agreement}))
 
 
-def _hard_images(sources: Sources, networks: Sequence[SegmentedNetwork]) -> list[Picture]:
-    image_ids = sorted({image_id for network in networks for image_id in network.agreement})
-    hardness = measure_hardness(sources, image_ids)
-    draw = partial(draw_hard_images, sources, hardness=hardness)
-    return _each(networks, draw, "fig-13-hard-images")
-
-
-def _each(items: Sequence[_Item], draw: Callable[..., Picture], name: str) -> list[Picture]:
-    """Returns one figure per item, numbered where there are several.
-
-    Raises:
-        DataError: There is no item.
-    """
-    if not items:
-        raise DataError(
-            "no predictions folder has what it shows", expected="predictions, and their truth"
-        )
-    if len(items) == 1:
-        return [draw(items[0], name=name)]
-    return [draw(item, name=f"{name}-{number}") for number, item in enumerate(items, start=1)]
+def _numbered(pictures: list[Picture]) -> list[Picture]:
+    """Returns the figures of one kind, numbered where there are several."""
+    if len(pictures) == 1:
+        return pictures
+    return [replace(each, name=f"{each.name}-{n}") for n, each in enumerate(pictures, start=1)]

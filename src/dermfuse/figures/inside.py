@@ -145,7 +145,7 @@ def draw_activation_maps(looked: Looked) -> Picture:
         bar = figure.colorbar(ScalarMappable(scale, _COLOURS), ax=cells, fraction=0.03, pad=0.01)
         bar.set_label("log-odds of\nmalignancy", fontsize=9)
         bar.ax.tick_params(labelsize=8.5)
-    return encode(figure, "fig-09-activation-maps", looked.basis, "activation_maps")
+    return encode(figure, looked.basis, "activation_maps")
 
 
 def spread_over_classes(malignant: NDArray[np.bool_], scores: Values) -> list[int]:
@@ -191,7 +191,7 @@ def draw_embeddings(looked: Looked, *, seed: int) -> Picture:
         axes.set_title(f"{fold(name, 96 // across)}\n{title}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     values = {"components": COMPONENTS, "seed": seed, "pixels": THUMBNAIL_PX}
-    return encode(figure, "fig-10-tsne", looked.basis, "tsne", **values)
+    return encode(figure, looked.basis, "tsne", **values)
 
 
 def silhouette(features: Values, malignant: NDArray[np.bool_]) -> float:

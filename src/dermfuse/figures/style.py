@@ -139,22 +139,21 @@ def fold(text: str, letters: int) -> str:
     return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
 
 
-def encode(figure: Figure, name: str, basis: Basis, words: str, **values: object) -> Picture:
+def encode(figure: Figure, basis: Basis, words: str, **values: object) -> Picture:
     """Returns a drawn figure with the notice below it, as a PNG.
 
     Title and caption are words, for whoever shows the picture; the PNG's metadata hold them too.
 
     Args:
         figure: As ``new_figure`` made it.
-        name: The file's name without its ending.
         basis: What it stands on; the caption ends with it.
         words: The macro of ``templates/captions.txt`` that says what is seen.
         **values: Its arguments.
     """
     figure.supxlabel(_SHORT_NOTICE, x=0.01, ha="left", fontsize=8.5)
-    said = getattr(template("figures", "captions.txt").module, words)(**values).strip()
-    title, _, caption = said.partition("\n")
-    caption = " ".join([*caption.split(), basis.sentence()])
+    said = getattr(template("figures", "captions.txt").module, words)(**values)
+    name, title, *lines = said.strip().splitlines()
+    caption = " ".join([*" ".join(lines).split(), basis.sentence()])
     file = io.BytesIO()
     metadata = {"Software": None, "Title": title, "Description": f"{caption} {NOTICE}"}
     figure.savefig(file, format="png", dpi=DPI, metadata=metadata)

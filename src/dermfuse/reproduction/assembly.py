@@ -6,7 +6,6 @@ Numbers of parameters and file sizes are counted from the networks themselves.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from dermfuse.config import ModelConfig, Task
@@ -16,16 +15,13 @@ from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.records.folders import RunFolder
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
-    Measurement,
     Replicate,
-    auc_error,
     compare_drawn,
     draw_folder,
     holm,
     measure,
     noise_margin,
-    rescaled_error,
-    share_error,
+    paper_error,
 )
 from dermfuse.reproduction.outcome import (
     Comparison,
@@ -35,16 +31,8 @@ from dermfuse.reproduction.outcome import (
     RowResult,
     TableResult,
 )
-from dermfuse.reproduction.paper import (
-    TEST_IMAGES,
-    TEST_MALIGNANT,
-    TESTED,
-    Contrast,
-    Metric,
-    PaperRow,
-    PaperTable,
-)
-from dermfuse.reproduction.plan import changes, presets_of
+from dermfuse.reproduction.paper import TESTED, Contrast, Metric, PaperRow, PaperTable
+from dermfuse.reproduction.plan import changes
 from dermfuse.training.jobs import Run
 from dermfuse.training.queue import TrainingImages, count_samples
 
@@ -127,7 +115,7 @@ class Assembler:
     def _row(self, table: PaperTable, row: PaperRow) -> RowResult:
         drawn = self._measured(row.source, table.task) if row.source else ()
         sized = bool(row.source and (row.parameters or row.file_mb))
-        first = self._runs_of(row.source, 0) if sized else ()
+        first = self.harvest.plan.runs_of(row.source, 0) if sized else ()
         sizes = [measure_size(runs[0].config.model) for runs in first]
         return RowResult(
             label=row.label,
@@ -166,23 +154,18 @@ class Assembler:
             return pair
         return [self._draw(source, task, ids[0] & ids[1]) for source in sources]
 
-    def _runs_of(self, source: str, seed: int) -> list[tuple[Run, ...]]:
-        """Returns the runs of each network of a row."""
-        return [self.harvest.plan.runs_of(preset, seed) for preset in presets_of([source])]
-
     def _provenance(self, source: str, drawn: Sequence[Replicate]) -> Provenance:
         plan, place = self.harvest.plan, self.harvest.place
-        of_seeds = chain.from_iterable(self._runs_of(source, seed) for seed in range(plan.seeds))
-        runs = list(chain.from_iterable(of_seeds))
+        seeds = range(plan.seeds)
+        runs = [run for seed in seeds for of in plan.runs_of(source, seed) for run in of]
         records = [RunFolder(place.run_folder(run)).read_record("epochs") for run in runs]
         epochs = [int(record["epochs"]) for record in records]
-        changed = changes(plan)
         stopped = [
             f"{run.preset} stopped after {count} of {run.config.train.epochs} epochs"
             for run, count in zip(runs, epochs, strict=True)
             if run.name in self.harvest.stopped and len(runs) > 1  # else `epochs` says it
         ]
-        settings = [*stopped, *(text for run in runs for text in changed.get(run.preset, ()))]
+        settings = [*stopped, *(text for run in runs for text in changes(run))]
         inits = dict.fromkeys(run.config.model.init for run in runs)
         return Provenance(
             runs=tuple(run.name for run in runs),
@@ -203,24 +186,24 @@ class Assembler:
         found: list[ContrastResult] = []
         for contrast in table.contrasts:
             treated, control = self._pair(contrast, table.task)
-            for metric in TESTED[table.task]:
-                test = compare_drawn(treated, control, metric)
-                if test is None or test.p_value is None:
-                    continue
-                found.append(
-                    ContrastResult(
-                        what=contrast.what,
-                        treated=labels[contrast.treated],
-                        control=labels[contrast.control],
-                        metric=metric,
-                        paper_difference=table.published_difference(contrast, metric),
-                        difference=test.difference.value,
-                        low=test.difference.low,
-                        high=test.difference.high,
-                        p_value=test.p_value,
-                        corrected=test.p_value,
-                    )
+            metrics = TESTED[table.task]
+            tests = {metric: compare_drawn(treated, control, metric) for metric in metrics}
+            found += [
+                ContrastResult(
+                    what=contrast.what,
+                    treated=labels[contrast.treated],
+                    control=labels[contrast.control],
+                    metric=metric,
+                    paper_difference=table.published_difference(contrast, metric),
+                    difference=test.difference.value,
+                    low=test.difference.low,
+                    high=test.difference.high,
+                    p_value=test.p_value,
+                    corrected=1.0,
                 )
+                for metric, test in tests.items()
+                if test and test.p_value is not None
+            ]
         corrected = holm([test.p_value for test in found])
         return tuple(
             replace(test, corrected=value) for test, value in zip(found, corrected, strict=True)
@@ -233,23 +216,21 @@ class Assembler:
         )
         folder = self.harvest.of_run(source)
         drawn = draw_folder(folder, self.truth, task, draws=self.draws)
-        found = []
-        for metric in TESTED[task]:
-            ours = measure([drawn], metric)
-            found.append(
-                Leakage(
-                    preset=preset,
-                    metric=metric,
-                    paper_split=float(record["validation"][metric]),
-                    paper_split_images=validation_samples(paper, record),
-                    source_split=ours.value,
-                    source_split_images=len(drawn.image_ids),
-                    low=ours.low,
-                    high=ours.high,
-                    epochs=int(honest["epochs"]),
-                )
+        ours = drawn.estimates()
+        return [
+            Leakage(
+                preset=preset,
+                metric=metric,
+                paper_split=float(record["validation"][metric]),
+                paper_split_images=validation_samples(paper, record),
+                source_split=ours[metric].value,
+                source_split_images=len(drawn.image_ids),
+                low=ours[metric].low,
+                high=ours[metric].high,
+                epochs=int(honest["epochs"]),
             )
-        return found
+            for metric in TESTED[task]
+        ]
 
 
 def validation_samples(run: Run, record: Mapping[str, Any]) -> int:
@@ -259,22 +240,6 @@ def validation_samples(run: Run, record: Mapping[str, Any]) -> int:
     malignant = int(data.get("malignant_images", 0))
     counted = TrainingImages(images - malignant, malignant, masks=images)
     return round(count_samples(run.config, counted) * run.config.data.validation_fraction)
-
-
-def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicate) -> float:
-    """Returns the standard error of a published number, from the size of the paper's test set.
-
-    An AUC's by Hanley and McNeil, a share of right classes by the binomial; what has no such
-    formula (AP, metrics of masks) varies from image set to image set as ours does, rescaled to
-    the paper's 75 malignant, or 379, images.
-    """
-    if metric == "auc":
-        return auc_error(paper, malignant=TEST_MALIGNANT, benign=TEST_IMAGES - TEST_MALIGNANT)
-    if drawn.malignant_count is None:
-        return rescaled_error(ours.single_error, len(drawn.image_ids), TEST_IMAGES)
-    if metric == "accuracy":
-        return share_error(paper, TEST_IMAGES)
-    return rescaled_error(ours.single_error, drawn.malignant_count, TEST_MALIGNANT)
 
 
 def device_of(record: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from dermfuse.errors import DermfuseError
 from dermfuse.predictions.folder import MANIFEST_NAME, pack
 from dermfuse.predictions.fusion import FitOn, average, fuse, join
 from dermfuse.records.folders import is_fresh
-from dermfuse.reproduction.paper import Fusion, fusion_of
+from dermfuse.reproduction.paper import FUSIONS, Fusion
 from dermfuse.reproduction.plan import Plan, split_source
 from dermfuse.training.jobs import Run, Workplace
 from dermfuse.training.prediction import keep_predictions, pack_run, predict_part
@@ -68,8 +68,7 @@ class Harvest:
             source: A preset, a fusion or a variation.
             part: ``validation`` or ``test``.
         """
-        folders = self._validations if part == VALIDATION else self._tests
-        made = self.attempt(f"{source}, {part}", lambda: tuple(folders(source))) or ()
+        made = self.attempt(f"{source}, {part}", lambda: self._replicates(source, part)) or ()
         self.made[source] = made
         return made
 
@@ -84,10 +83,10 @@ class Harvest:
             if run.name in self.finished - self.stopped
         }
         makers |= {
-            f"{source}-seed{seed}": partial(self._whole_test, source, seed)
+            f"{source}-seed{seed}": partial(self._of_seed, source, seed, TEST)
             for source in self.plan.sources
             for seed in range(self.plan.seeds)
-            if split_source(source)[1] is None and (self.plan.folds_of(source) or fusion_of(source))
+            if split_source(source)[1] is None and (self.plan.folds_of(source) or source in FUSIONS)
         }
         packed = (
             self.attempt(f"{name}, {TEST}, packed", partial(self._packed, name, make))
@@ -135,86 +134,61 @@ class Harvest:
             pack_run(folder, out, run=run) if run.is_dir() else pack(folder, out)
         return out
 
-    def _runs(self, preset: str, seed: int) -> tuple[Run, ...]:
-        """Returns the runs of a row."""
-        runs = self.plan.runs_of(preset, seed)
-        if not all(run.name in self.finished for run in runs):
-            raise _Untrained
-        return runs
-
-    def _validations(self, source: str) -> list[Path]:
+    def _replicates(self, source: str, part: Part) -> tuple[Path, ...]:
         preset, how = split_source(source)
-        if how == "folds":  # all folds but one were trained on the image
-            return []
-        of = source if how == "tta" else preset
-        each = [self._validation(of, seed) for seed in range(self.plan.seeds)]
-        return [self._joined(source, VALIDATION, each, average)] if how == "seeds" else each
-
-    def _validation(self, source: str, seed: int) -> Path:
-        """Returns the validation predictions of one seed, out of fold and joined."""
-        fusion, name = fusion_of(source), f"{source}-seed{seed}"
-        if fusion is None:
-            preset, how = split_source(source)
-            runs = self._runs(preset, seed)
-            folders = [self.of_run(run, VALIDATION, tta=how == "tta") for run in runs]
-            return self._joined(name, VALIDATION, folders, join)
-        if fusion.fitted and self.plan.folds_of(source):
-            return self._cross_fitted(fusion, seed)
-        pair = [self._validation(preset, seed) for preset in (fusion.a, fusion.b)]
-        return self._fused(name, VALIDATION, pair, pair if fusion.fitted else ())
-
-    def _tests(self, source: str) -> list[Path]:
-        preset, how = split_source(source)
-        seeds, folds = range(self.plan.seeds), range(max(self.plan.folds_of(source), 1))
-        if how == "folds":
-            return [self._whole_test(preset, seed) for seed in seeds]
+        if how == "folds" and part == VALIDATION:  # all folds but one were trained on the image
+            return ()
+        is_whole = part == VALIDATION or how == "folds"
+        folds = [None] if is_whole else range(max(self.plan.folds_of(source), 1))
+        seeds = range(self.plan.seeds)
         if how == "seeds":
-            of_fold = [[self._test(preset, seed, fold) for seed in seeds] for fold in folds]
-            names = [f"{source}-fold{fold + 1}" for fold in folds]
-            return [
-                self._joined(name, TEST, each, average)
-                for name, each in zip(names, of_fold, strict=True)
-            ]
-        return [self._test(source, seed, fold) for seed in seeds for fold in folds]
+            each = {
+                _named(source, fold): [self._of_seed(preset, seed, part, fold) for seed in seeds]
+                for fold in folds
+            }
+            return tuple(self._joined(name, part, of, average) for name, of in each.items())
+        asked = source if how == "tta" else preset
+        return tuple(self._of_seed(asked, seed, part, fold) for seed in seeds for fold in folds)
 
-    def _test(self, source: str, seed: int, fold: int) -> Path:
-        """Returns the test predictions of one network, or of the fusion of two."""
-        fusion = fusion_of(source)
+    def _of_seed(self, source: str, seed: int, part: Part, fold: int | None = None) -> Path:
+        """Returns what a preset or a fusion predicts with one seed: one fold, or all as one.
+
+        Of validation all folds are joined, as each has predicted other images; of the test split
+        they are averaged.
+        """
+        fusion, name = FUSIONS.get(source), _named(f"{source}-seed{seed}", fold)
         if fusion is None:
             preset, how = split_source(source)
-            return self.of_run(self._runs(preset, seed)[fold], TEST, tta=how == "tta")
-        runs = [self._runs(preset, seed)[fold] for preset in (fusion.a, fusion.b)]
-        pair = [self.of_run(run, TEST) for run in runs]
-        fit = [self.of_run(run, VALIDATION) for run in runs] if fusion.fitted else ()
-        return self._fused(f"{source}-seed{seed}-fold{fold + 1}", TEST, pair, fit)
+            runs = self.plan.needs[preset, seed]
+            if not all(run.name in self.finished for run in runs):
+                raise _Untrained
+            asked = runs if fold is None else runs[fold : fold + 1]
+            folders = [self.of_run(run, part, tta=how == "tta") for run in asked]
+            return self._joined(name, part, folders, join if part == VALIDATION else average)
+        if part == VALIDATION and fusion.fitted and self.plan.folds_of(source):
+            return self._cross_fitted(source, fusion, seed)
+        pair = [self._of_seed(preset, seed, part, fold) for preset in fusion.presets]
+        fitted_on = fusion.presets if fusion.fitted else ()
+        fit = [self._of_seed(preset, seed, VALIDATION, fold) for preset in fitted_on]
+        return self._fused(name, part, pair, fit)
 
-    def _whole_test(self, source: str, seed: int) -> Path:
-        """Returns the test predictions of all folds as one, or of the fusion of two such."""
-        fusion, name = fusion_of(source), f"{source}-seed{seed}"
-        if fusion is None:
-            folders = [self.of_run(run, TEST) for run in self._runs(source, seed)]
-            return self._joined(name, TEST, folders, average)
-        presets = (fusion.a, fusion.b)
-        pair = [self._whole_test(preset, seed) for preset in presets]
-        fit = [self._validation(preset, seed) for preset in presets] if fusion.fitted else ()
-        return self._fused(name, TEST, pair, fit)
-
-    def _cross_fitted(self, fusion: Fusion, seed: int) -> Path:
+    def _cross_fitted(self, source: str, fusion: Fusion, seed: int) -> Path:
         """Returns the fusion of each fold by the weight that does best on the other folds."""
-        presets = (fusion.a, fusion.b)
+        name = f"{source}-seed{seed}"
+        folds = range(self.plan.folds_of(source))
         each = [
-            [self.of_run(run, VALIDATION) for run in self._runs(preset, seed)] for preset in presets
+            [self._of_seed(preset, seed, VALIDATION, fold) for fold in folds]
+            for preset in fusion.presets
         ]
         parts = []
         for fold, pair in enumerate(zip(*each, strict=True)):
             left_out = f"{VALIDATION}-without-fold{fold + 1}"
             others = [
                 self._joined(f"{preset}-seed{seed}", left_out, [*of[:fold], *of[fold + 1 :]], join)
-                for preset, of in zip(presets, each, strict=True)
+                for preset, of in zip(fusion.presets, each, strict=True)
             ]
-            name = f"{fusion.name}-seed{seed}-fold{fold + 1}"
-            parts.append(self._fused(name, VALIDATION, pair, others))
-        return self._joined(f"{fusion.name}-seed{seed}", VALIDATION, parts, join)
+            parts.append(self._fused(_named(name, fold), VALIDATION, pair, others))
+        return self._joined(name, VALIDATION, parts, join)
 
     def _joined(
         self,
@@ -276,6 +250,10 @@ def tasks_with_test_truth(truth: Truth) -> frozenset[str]:
 
 class _Untrained(Exception):  # noqa: N818 — no error: such a row has no predictions
     """A row lacks a run."""
+
+
+def _named(name: str, fold: int | None) -> str:
+    return name if fold is None else f"{name}-fold{fold + 1}"
 
 
 def _manifests(folders: Sequence[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ follows from the errors of measured and published numbers, and from Holm's rule.
 
 import csv
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from math import sqrt
 from pathlib import Path
 from statistics import stdev
@@ -29,8 +29,8 @@ from dermfuse.evaluation.matching import (
 from dermfuse.predictions.folder import MANIFEST_NAME, read_predictions
 from dermfuse.predictions.metrics import Counts
 from dermfuse.records import Estimate, PairedTest
-from dermfuse.records.folders import write_text
-from dermfuse.reproduction.paper import Metric
+from dermfuse.records.folders import is_fresh, write_text
+from dermfuse.reproduction.paper import TEST_IMAGES, TEST_MALIGNANT, Metric
 
 _THRESHOLD = 0.5
 
@@ -66,43 +66,13 @@ def auc_error(auc: float, *, malignant: int, benign: int) -> float:
         malignant: m, 1 or more.
         benign: n, 1 or more.
 
-    Raises:
-        DataError: A class is empty.
-
     Example:
         >>> round(auc_error(0.845, malignant=75, benign=304), 4)
         0.0293
     """
-    if min(malignant, benign) < 1:
-        raise DataError(f"{malignant} malignant and {benign} benign images", expected="both")
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     parts = auc * (1 - auc) + (malignant - 1) * (q1 - auc**2) + (benign - 1) * (q2 - auc**2)
     return sqrt(max(parts, 0.0) / (malignant * benign))
-
-
-def share_error(share: float, count: int) -> float:
-    """Returns the standard error of a share of ``count`` images that are right.
-
-    Example:
-        >>> share_error(0.5, 100)
-        0.05
-    """
-    return sqrt(share * (1 - share) / count)
-
-
-def rescaled_error(error: float, count: int, other_count: int) -> float:
-    """Returns the standard error that other images would give, if as many as ``other_count``.
-
-    Args:
-        error: On ``count`` images of the kind that limits the metric.
-        count: How many these were.
-        other_count: How many there are of them elsewhere.
-
-    Example:
-        >>> rescaled_error(0.02, 400, 100)
-        0.04
-    """
-    return error * sqrt(count / other_count)
 
 
 def noise_margin(*errors: float | None) -> float:
@@ -143,6 +113,22 @@ class Measurement(Estimate):
     single_error: float
     deviation: float | None
     seeds: int
+
+
+def paper_error(metric: Metric, paper: float, ours: Measurement, drawn: Replicate) -> float:
+    """Returns the standard error of a published number, from the size of the paper's test set.
+
+    An AUC's by Hanley and McNeil, a share of right classes by the binomial; what has no such
+    formula (AP, metrics of masks) varies from image set to image set as ours does, rescaled to
+    the paper's 75 malignant, or 379, images.
+    """
+    if metric == "auc":
+        return auc_error(paper, malignant=TEST_MALIGNANT, benign=TEST_IMAGES - TEST_MALIGNANT)
+    if drawn.malignant_count is None:
+        return ours.single_error * sqrt(len(drawn.image_ids) / TEST_IMAGES)
+    if metric == "accuracy":
+        return sqrt(paper * (1 - paper) / TEST_IMAGES)
+    return ours.single_error * sqrt(drawn.malignant_count / TEST_MALIGNANT)
 
 
 def draw_folder(
@@ -246,18 +232,16 @@ def _mean(seeds: Sequence[Drawn]) -> Drawn:
 
 
 def _count_masks(folder: Path, truth: Truth) -> SegmentedImages | None:
-    kept, made = folder.with_name(f"{folder.name}-counts.csv"), folder / MANIFEST_NAME
-    columns = [field.name for field in fields(Counts)]
-    if kept.is_file() and kept.stat().st_mtime_ns >= made.stat().st_mtime_ns:
-        with kept.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        counts = tuple(Counts(**{column: int(row[column]) for column in columns}) for row in rows)
-        ids = tuple(row["image_id"] for row in rows)
-        return SegmentedImages(Coverage(ids, (), (), len(truth.masks)), counts)
+    kept = folder.with_name(f"{folder.name}-counts.csv")
+    if is_fresh(kept, [folder / MANIFEST_NAME]):
+        _, *lines = csv.reader(kept.read_text(encoding="utf-8").splitlines())
+        counts = tuple(Counts(*map(int, line[1:])) for line in lines)
+        coverage = Coverage(tuple(line[0] for line in lines), (), (), len(truth.masks))
+        return SegmentedImages(coverage, counts)
     counted = match_masks(read_predictions(folder), truth)
     if counted is not None:
-        lines = [",".join(["image_id", *columns])]
-        for image_id, count in zip(counted.coverage.evaluated, counted.counts, strict=True):
-            lines.append(",".join([image_id, *(str(getattr(count, name)) for name in columns)]))
-        write_text(kept, "\n".join(lines) + "\n")
+        pairs = zip(counted.coverage.evaluated, counted.counts, strict=True)
+        rows = [("image_id", *(field.name for field in fields(Counts)))]
+        rows += [(image_id, *map(str, astuple(count))) for image_id, count in pairs]
+        write_text(kept, "".join(f"{','.join(row)}\n" for row in rows))
     return counted

@@ -251,7 +251,7 @@ class Outcome:
         Args:
             row: One without provenance.
         """
-        presets = presets_of([row.source])
+        presets = presets_of(row.source)
         for run in self.runs:
             if run.preset in presets and run.state == "failed":
                 return f"{run.name} failed: {run.error}"

@@ -53,7 +53,6 @@ _HEADLINES: tuple[tuple[str, str, Metric], ...] = (
     ("VIII", "U-DenseNet121", "jaccard"),
     ("VIII", "U-MobileNetV1", "jaccard"),
 )
-_TEST_SET = {"images": TEST_IMAGES, "malignant": TEST_MALIGNANT}
 _TASKS = {"classification": "classes", "segmentation": "masks"}
 _STATES = {"failed": "failed", "waiting": "stopped"}
 _CSV_COLUMNS = (
@@ -62,6 +61,8 @@ _CSV_COLUMNS = (
     "seeds,epochs,paper_epochs,settings,measured_on,devices"
 )
 _WORDS = template("reproduction", "words.txt")
+_WORDS.globals.update(metrics=METRIC_NAMES, paper_epochs=PAPER_EPOCHS)
+_WORDS.globals.update(test_images=TEST_IMAGES, test_malignant=TEST_MALIGNANT)
 _say = partial(say, _WORDS)
 
 
@@ -113,20 +114,18 @@ def claims_of(table: TableResult) -> Iterator[Claim]:
 
 def say_table(table: TableResult) -> tuple[str, ...]:
     """Returns the paragraphs of one table."""
-    cells = [cell for row in table.rows for cell in row.cells if cell.within_noise is not None]
-    missing = [row.label for row in table.rows if row.source and row.provenance is None]
     said = [
-        _say("noise", cells=cells),
+        _say("noise", rows=table.rows),
         _say_best(table),
-        *(_say("claim", found=claim, metrics=METRIC_NAMES) for claim in claims_of(table)),
-        _say("missing", rows=missing),
+        *(_say("claim", found=claim) for claim in claims_of(table)),
+        _say("missing", rows=table.rows),
     ]
     return tuple(filter(None, said))
 
 
 def say_leakage(found: Sequence[Leakage]) -> tuple[str, ...]:
     """Returns what the paper's split does to the validation score, a paragraph per network."""
-    return tuple(_say("leakage", each=each, metric=METRIC_NAMES[each.metric]) for each in found)
+    return tuple(_say("leakage", each=each) for each in found)
 
 
 def count_rows(outcome: Outcome) -> tuple[int, int]:
@@ -146,25 +145,42 @@ def headline_table(outcome: Outcome) -> Table:
         for row in table.rows
         for cell in row.cells
     }
-    found = ((*key[:2], cells[key]) for key in _HEADLINES if key in cells)
-    rows = tuple(
+    rows = [
         (
-            f"{label}, {METRIC_NAMES[cell.metric]}\nTable {number}",
+            f"{label}, {METRIC_NAMES[metric]}\nTable {number}",
             f"{cell.paper:.3f}",
             f"{cell.ours.value:.3f}\n{cell.ours.interval('.3f')}",
             f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
         )
-        for number, label, cell in found
-        if cell.ours and cell.paper is not None and cell.difference is not None
-    )
-    return Table("The paper's headline numbers", "", ("", "paper", "ours", "difference"), rows)
+        for number, label, metric in _HEADLINES
+        for cell in [cells.get((number, label, metric))]
+        if cell and cell.ours and cell.paper is not None and cell.difference is not None
+    ]
+    columns = ("", "paper", "ours", "difference")
+    return Table("The paper's headline numbers", "", columns, tuple(rows))
 
 
 def claim_table(outcome: Outcome) -> Table:
     """Returns each claim of the paper with what was found of it, a line each."""
-    rows = [_claim_row(table, each) for table in _of_paper(outcome) for each in claims_of(table)]
+    rows = [
+        (
+            f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}",
+            claim.verdict,
+            _say("claim_found", found=claim),
+        )
+        for table in _of_paper(outcome)
+        for claim in claims_of(table)
+    ]
     first = {each.preset: each for each in reversed(outcome.leakage)}  # by the ranking score
-    rows += [_leakage_row(first[preset]) for preset in reversed(first)]
+    rows += [
+        (
+            f"splitting after augmentation inflates validation\n{preset}",
+            "yes" if found.paper_split > found.high else "not shown",
+            f"{METRIC_NAMES[found.metric]} {found.paper_split:.2f} against "
+            f"{found.source_split:.2f}\n{found.low:.2f} to {found.high:.2f}",
+        )
+        for preset, found in reversed(first.items())
+    ]
     columns = ("claim", "here", "comparisons")
     return Table("Its claims", _say("claims_note"), columns, tuple(rows))
 
@@ -175,10 +191,11 @@ def render_block(outcome: Outcome) -> str:
     made = _provenances(outcome)
     malignant = {x.image_count: x.malignant_count for x in made if x.malignant_count is not None}
     images = {x.image_count: malignant.get(x.image_count) for x in made}
-    end = _say("block_end", outcome=outcome, images=images)
-    head = f"**{done} of {rows} rows of Tables III to XI have a number of ours.**"
-    tables = (_in_line(table) for table in (headline_table(outcome), claim_table(outcome)))
-    return "\n\n".join([head, *tables, end])
+    parts = [f"**{done} of {rows} rows of Tables III to XI have a number of ours.**"]
+    for table in (headline_table(outcome), claim_table(outcome)):
+        cells = [[cell.replace("\n", ", ") for cell in row] for row in table.rows]
+        parts.append(markdown_table(table.columns, cells))
+    return "\n\n".join([*parts, _say("block_end", outcome=outcome, images=images)])
 
 
 def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
@@ -196,10 +213,10 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
     first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
     done, rows = count_rows(outcome)
-    facts = (line.partition(":") for line in _say_lines("facts", outcome=outcome))
+    facts = [line.partition(":") for line in _say_lines("facts", outcome=outcome)]
     return Page(
         title="The paper, reproduced",
-        lead=_say("lead", outcome=outcome, done=done, rows=rows, **_TEST_SET),
+        lead=_say("lead", outcome=outcome, done=done, rows=rows),
         summary=tuple(summary),
         tables=tuple(tables),
         facts=tuple((name, said.strip()) for name, _, said in facts),
@@ -254,21 +271,8 @@ def _say_best(table: TableResult) -> str:
     theirs = {label: cell.paper for label, cell in cells.items() if cell.paper is not None}
     if len(ours) < 2:
         return ""
-    best, first = max(ours, key=ours.__getitem__), max(theirs, key=theirs.__getitem__, default="")
-    return _say(
-        "best",
-        metric=METRIC_NAMES[metric],
-        row=best,
-        value=ours[best],
-        paper_row=first,
-        paper_value=theirs.get(first),
-        was_run=first in ours,
-    )
-
-
-def _in_line(table: Table) -> str:
-    rows = [[cell.replace("\n", ", ") for cell in row] for row in table.rows]
-    return markdown_table(table.columns, rows)
+    best, first = (max(of, key=of.__getitem__, default="") for of in (ours, theirs))
+    return _say("best", metric=metric, best=best, ours=ours, first=first, theirs=theirs)
 
 
 def _of_paper(outcome: Outcome) -> list[TableResult]:
@@ -283,47 +287,30 @@ def _provenances(outcome: Outcome) -> list[Provenance]:
     return [row.provenance for table in outcome.tables for row in table.rows if row.provenance]
 
 
-def _claim_row(table: TableResult, claim: Claim) -> tuple[str, ...]:
-    label = f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}"
-    return label, claim.verdict, _say("claim_found", found=claim)
-
-
-def _leakage_row(found: Leakage) -> tuple[str, ...]:
-    scores = f"{found.paper_split:.2f} against {found.source_split:.2f}"
-    return (
-        f"splitting after augmentation inflates validation\n{found.preset}",
-        "yes" if found.paper_split > found.high else "not shown",
-        f"{METRIC_NAMES[found.metric]} {scores}\n{found.low:.2f} to {found.high:.2f}",
-    )
-
-
 def _said_of_row(provenance: Provenance) -> list[str]:
     """Returns what a row's numbers come from, in words."""
-    return _say_lines("row", made=provenance, paper=PAPER_EPOCHS)
+    return _say_lines("row", made=provenance)
 
 
 def _table(outcome: Outcome, table: TableResult) -> Table:
     said = [_said_of_row(row.provenance) for row in table.rows if row.provenance]
     common = [text for text in said[0] if all(text in each for each in said)] if said else []
-    sizes: dict[str, list[str]] = {}
-    if any(row.paper_parameters for row in table.rows):
-        ours = [_size(row.parameters, row.paper_parameters, ",") for row in table.rows]
-        sizes["parameters"] = ours
-    if any(row.paper_file_mb for row in table.rows):
-        ours = [_size(row.file_mb, row.paper_file_mb, ".1f") for row in table.rows]
-        sizes["float32 file, MiB"] = ours
-    rows = (
-        (
-            _label(outcome, row, common),
-            *("\n".join(_say_lines("cell", cell=cell, ours=cell.ours)) for cell in row.cells),
-            *(of[i] for of in sizes.values()),
-        )
-        for i, row in enumerate(table.rows)
-    )
+    has_parameters = any(row.paper_parameters for row in table.rows)
+    has_files = any(row.paper_file_mb for row in table.rows)
+    columns = ["Network", *(METRIC_NAMES[metric] for metric in table.metrics)]
+    columns += ["parameters"] if has_parameters else []
+    columns += ["float32 file, MiB"] if has_files else []
+    rows = []
+    for row in table.rows:
+        cells = [_label(outcome, row, common)]
+        cells += ["\n".join(_say_lines("cell", cell=cell, ours=cell.ours)) for cell in row.cells]
+        cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
+        cells += [_size(row.file_mb, row.paper_file_mb, ".1f")] if has_files else []
+        rows.append(tuple(cells))
     return Table(
         title=f"Table {table.number}: {table.title}" if _is_paper(table) else table.title,
         note=f"All rows: {'; '.join(common)}." if common else "",
-        columns=("Network", *(METRIC_NAMES[metric] for metric in table.metrics), *sizes),
+        columns=tuple(columns),
         rows=tuple(rows),
         paragraphs=say_table(table),
     )
@@ -342,46 +329,43 @@ def _size(ours: float | None, paper: int | None, form: str) -> str:
 
 
 def _leakage_table(outcome: Outcome) -> Table:
-    rows = (
-        (
-            f"{each.preset}, {METRIC_NAMES[each.metric]}\n"
-            + _say("epochs_of", trained=[each.epochs] * 2, planned=each.epochs, paper=PAPER_EPOCHS),
-            f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
-            f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
-            f"n = {each.source_split_images}",
-            f"{each.paper_split - each.source_split:+.3f}",
-        )
-        for each in outcome.leakage
-    )
     return Table(
         title="What splitting after augmentation does",
         note=_say("leakage_note", data=outcome.data),
         columns=("Network", "split after augmenting", "split by source image", "difference"),
-        rows=tuple(rows),
+        rows=tuple(
+            (
+                f"{each.preset}, {METRIC_NAMES[each.metric]}\n"
+                + _say("epochs_of", trained=[each.epochs] * 2, planned=each.epochs),
+                f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
+                f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
+                f"n = {each.source_split_images}",
+                f"{each.paper_split - each.source_split:+.3f}",
+            )
+            for each in outcome.leakage
+        ),
     )
 
 
 def _runs_table(outcome: Outcome) -> Table:
-    waiting = dict.fromkeys(run.preset for run in outcome.runs if run.state == "waiting")
     said = [f"{what}: {why}" for what, why in outcome.failures.items()]
-    said += filter(None, [_say("waiting", presets=waiting)])
+    said += filter(None, [_say("waiting", runs=outcome.runs)])
     several = len({run.device for run in outcome.runs if run.device}) > 1
-    rows = (
-        (
-            f"{run.name}\n{run.error or (run.device if several else '')}".rstrip(),
-            _STATES.get(run.state, "finished"),
-            str(run.epochs),
-            f"{run.seconds:.0f}",
-            f"{run.seconds / run.epochs:.1f}" if run.epochs else "-",
-        )
-        for run in outcome.runs
-        if run.state != "waiting" or run.epochs
-    )
     return Table(
         title="Runs",
         note=_say("runs_note", outcome=outcome),
         columns=("Run", "state", "epochs", "seconds", "seconds per epoch"),
-        rows=tuple(rows),
+        rows=tuple(
+            (
+                f"{run.name}\n{run.error or (run.device if several else '')}".rstrip(),
+                _STATES.get(run.state, "finished"),
+                str(run.epochs),
+                f"{run.seconds:.0f}",
+                f"{run.seconds / run.epochs:.1f}" if run.epochs else "-",
+            )
+            for run in outcome.runs
+            if run.state != "waiting" or run.epochs
+        ),
         paragraphs=tuple(said),
         is_folded=not said,
     )
@@ -407,5 +391,5 @@ def _csv_rows(table: TableResult) -> Iterator[list[object]]:
             found = "value", "low", "high", "standard_error", "deviation"
             ours = (getattr(cell.ours, name, None) for name in found)
             noise = cell.difference, cell.margin, cell.within_noise
-            line = [row.label, row.source, cell.metric, cell.paper, *ours, *noise, *sizes, *made]
-            yield ["" if x is None else x for x in (*line, table.measured_on, devices)]
+            line = [row.label, row.source, cell.metric, cell.paper, *ours, *noise]
+            yield [*line, *sizes, *made, table.measured_on, devices]

@@ -1,17 +1,15 @@
 """The paper's Tables III to XI: published numbers, and which of our runs is which row.
 
-Nothing here is computed; everything that is ours stands elsewhere and is measured. A row's
-``source`` names the preset, or the fusion, that is held against it; it is empty where the row is
-another group's, quoted by the paper.
+Nothing here is computed; everything that is ours stands elsewhere and is measured. The numbers lie
+in ``tables.toml``.
 """
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from dermfuse.config import Task
+from dermfuse.records import build_record, read_packaged
 
 Metric = Literal[
     "accuracy", "auc", "average_precision", "dice", "jaccard", "sensitivity", "specificity"
@@ -28,6 +26,12 @@ METRIC_NAMES: Mapping[Metric, str] = {
 }
 """How a column is headed."""
 
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "auc", "average_precision"),
+    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
+}
+"""The columns of a table beyond the paper."""
+
 TESTED: Mapping[Task, tuple[Metric, ...]] = {
     "classification": ("average_precision", "auc"),
     "segmentation": ("jaccard", "dice"),
@@ -40,72 +44,25 @@ PAPER_EPOCHS = 50
 TEST_IMAGES, TEST_MALIGNANT = 379, 75
 """The test set that the paper's numbers were measured on."""
 
-METRICS: Mapping[Task, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "auc", "average_precision"),
-    "segmentation": ("accuracy", "dice", "jaccard", "sensitivity", "specificity"),
-}
-"""The columns of a table, unless it has others."""
-_AUC_FIRST, _MASKS = METRICS["classification"], METRICS["segmentation"]
-_CLASSES: tuple[Metric, ...] = ("accuracy", "average_precision", "auc")
-_COMPARED: tuple[tuple[str, str, tuple[Metric, ...], str, tuple[tuple[str, str], ...]], ...] = (
-    ("III", "Classification baselines", _AUC_FIRST, "", ()),
-    (
-        *("IV", "Classification with and without augmentation", _AUC_FIRST, "augmentation"),
-        (("mobilenetv1", "mobilenetv1-noaug"), ("densenet121", "densenet121-noaug")),
-    ),
-    (
-        *("V", "Classification with and without the discriminant network", _CLASSES),
-        "the discriminant network",
-        (("dc-mobilenetv1", "mobilenetv1"), ("dc-densenet121", "densenet121")),
-    ),
-    (
-        *("VI", "Classification losses", _CLASSES, "cross-entropy"),
-        (("dc-mobilenetv1", "dc-mobilenetv1-focal"), ("dc-densenet121", "dc-densenet121-focal")),
-    ),
-    (
-        *("VII", "Classification beside other methods", _CLASSES, "fusion"),
-        (("fusion-dc", "dc-mobilenetv1"), ("fusion-dc", "dc-densenet121")),
-    ),
-    (
-        *("VIII", "Encoders of the U-Net", _MASKS, "fusion"),
-        (("fusion-u", "u-mobilenetv1"), ("fusion-u", "u-densenet121")),
-    ),
-    (
-        *("IX", "Segmentation with and without augmentation", _MASKS, "augmentation"),
-        (("u-mobilenetv1", "u-mobilenetv1-noaug"), ("u-densenet121", "u-densenet121-noaug")),
-    ),
-    (
-        *("X", "Segmentation losses", _MASKS, "Dice + BCE"),
-        (("u-mobilenetv1", "u-mobilenetv1-focal"), ("u-densenet121", "u-densenet121-focal")),
-    ),
-    ("XI", "Segmentation beside other methods", _MASKS, "", ()),
-)
-"""Number, title and columns of each table; what it tests, and the rows with it and without it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """Two networks whose outputs are averaged.
+    """Two networks whose outputs are averaged: scores, or probability maps.
 
     Attributes:
-        name: As rows call it.
-        a: Preset of the first network.
-        b: Preset of the second.
-        task: Whether scores or probability maps are averaged.
+        presets: Of the first network and of the second.
         fitted: Whether the weight is chosen on validation; else it is the plain mean.
     """
 
-    name: str
-    a: str
-    b: str
-    task: Task
+    presets: tuple[str, str]
     fitted: bool
 
 
-FUSIONS: tuple[Fusion, ...] = (
-    Fusion("fusion-dc", "dc-mobilenetv1", "dc-densenet121", "classification", fitted=True),
-    Fusion("fusion-u", "u-mobilenetv1", "u-densenet121", "segmentation", fitted=False),
-)
+FUSIONS: Mapping[str, Fusion] = {
+    "fusion-dc": Fusion(("dc-mobilenetv1", "dc-densenet121"), fitted=True),
+    "fusion-u": Fusion(("u-mobilenetv1", "u-densenet121"), fitted=False),
+}
+"""By the source that rows name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +72,14 @@ class PaperRow:
     Attributes:
         label: As the paper calls it.
         source: The preset or fusion that we hold against it; empty for what is only quoted.
-        values: The published numbers; None where the paper has a dash.
+        values: The published numbers; none where the paper has a dash.
         parameters: As published.
         file_mb: Size of the float32 file as published, in MB.
     """
 
     label: str
-    source: str
-    values: Mapping[Metric, float | None]
+    source: str = ""
+    values: Mapping[Metric, float] = field(default_factory=dict)
     parameters: int | None = None
     file_mb: int | None = None
 
@@ -167,51 +124,17 @@ class PaperTable:
         """The presets and fusions of its rows, each once."""
         return tuple(dict.fromkeys(row.source for row in self.rows if row.source))
 
-    def published(self, source: str, metric: Metric) -> float | None:
-        """Returns the paper's number of a preset or fusion; None for a dash or no such row."""
-        for row in self.rows:
-            if row.source == source:
-                return row.values.get(metric)
-        return None
-
     def published_difference(self, contrast: Contrast, metric: Metric) -> float | None:
         """Returns the paper's number with it less that without; None unless it has both."""
-        with_it = self.published(contrast.treated, metric)
-        without = self.published(contrast.control, metric)
+        values = {row.source: row.values.get(metric) for row in self.rows}
+        with_it, without = (values.get(each) for each in (contrast.treated, contrast.control))
         return None if with_it is None or without is None else round(with_it - without, 3)
 
 
-def _read_tables() -> tuple[PaperTable, ...]:
-    """Returns the tables with the published numbers, which ``paper.csv`` holds."""
-    text = (resources.files("dermfuse.reproduction") / "paper.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    return tuple(
-        PaperTable(
-            number=number,
-            title=title,
-            task="segmentation" if metrics is _MASKS else "classification",
-            metrics=metrics,
-            rows=tuple(_row(row, metrics) for row in rows if row["table"] == number),
-            contrasts=tuple(Contrast(what, *pair) for pair in pairs),
-        )
-        for number, title, metrics, what, pairs in _COMPARED
-    )
+_FILE: Mapping[str, Any] = read_packaged("reproduction", "tables")
 
-
-def _row(row: Mapping[str, str], metrics: Sequence[Metric]) -> PaperRow:
-    return PaperRow(
-        label=row["label"],
-        source=row["source"],
-        values={metric: float(row[metric]) if row[metric] else None for metric in metrics},
-        parameters=int(row["parameters"]) if row["parameters"] else None,
-        file_mb=int(row["file_mb"]) if row["file_mb"] else None,
-    )
-
-
-TABLES = _read_tables()
+TABLES = tuple(build_record(PaperTable, table) for table in _FILE["tables"])
 """Tables III to XI, numbers as published, measured on the test set."""
 
-
-def fusion_of(source: str) -> Fusion | None:
-    """Returns the fusion of that name; None for a preset."""
-    return next((fusion for fusion in FUSIONS if fusion.name == source), None)
+VARIANTS: Mapping[str, str] = _FILE["variants"]
+"""Presets beyond the paper, and what each has that the paper's own network has not."""

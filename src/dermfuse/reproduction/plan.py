@@ -18,28 +18,18 @@ from typing import Literal, get_args
 from dermfuse.config import Task, load_preset, preset_names
 from dermfuse.errors import ConfigError
 from dermfuse.records import did_you_mean
-from dermfuse.reproduction.paper import METRICS, TABLES, Contrast, PaperRow, PaperTable, fusion_of
+from dermfuse.reproduction.paper import (
+    FUSIONS,
+    METRICS,
+    TABLES,
+    VARIANTS,
+    Contrast,
+    PaperRow,
+    PaperTable,
+)
 from dermfuse.training.jobs import Run, identity
 
 How = Literal["tta", "seeds", "folds"]
-
-_VARIANTS: tuple[tuple[str, str], ...] = (
-    ("dc-mobilenetv1-blind", "label-blind augmentation"),
-    ("dc-mobilenetv1-fresh", "fresh augmentation in every epoch"),
-    ("dc-mobilenetv1-ema", "an exponential moving average of the weights"),
-    ("dc-mobilenetv1-cosine", "a cosine schedule"),
-    ("dc-mobilenetv1-frozen", "the backbone left as ImageNet has it"),
-    ("dc-efficientnetlite0", "EfficientNet-Lite0 as the backbone"),
-    ("dc-mobilenetv2", "MobileNetV2 as the backbone"),
-    ("u-mobilenetv1-blind", "label-blind augmentation"),
-    ("u-mobilenetv1-fresh", "fresh augmentation in every epoch"),
-    ("u-mobilenetv1-ema", "an exponential moving average of the weights"),
-    ("u-mobilenetv1-cosine", "a cosine schedule"),
-    ("u-mobilenetv1-320", "an input of 320 px"),
-    ("u-efficientnetlite0", "EfficientNet-Lite0 as the backbone"),
-    ("u-mobilenetv2", "MobileNetV2 as the backbone"),
-    ("joint-mobilenetv1", "one network with both heads"),
-)
 
 LEAKAGE, BEYOND = "leakage", "beyond"
 
@@ -66,6 +56,12 @@ def split_source(source: str) -> tuple[str, How | None]:
     return preset, next((known for known in get_args(How) if known == how), None)
 
 
+def presets_of(source: str) -> tuple[str, ...]:
+    """Returns the presets behind a row: a fusion is made of two, a variation of one."""
+    fusion = FUSIONS.get(source)
+    return fusion.presets if fusion else (split_source(source)[0],)
+
+
 def beyond_tables(*, seeds: int, folds_on_test: bool) -> tuple[PaperTable, ...]:
     """Returns one table of variations per task, each set against the paper's own network.
 
@@ -73,19 +69,10 @@ def beyond_tables(*, seeds: int, folds_on_test: bool) -> tuple[PaperTable, ...]:
         seeds: How many each preset is trained with; the mean over seeds needs two.
         folds_on_test: Whether the mean over folds can be measured, on the test split.
     """
-    how = [("tta", "flips and rotations at test time")]
-    how += [("seeds", f"the mean of {seeds} seeds")] if seeds > 1 else []
-    how += [("folds", "the mean of the folds")] if folds_on_test else []
-    bases: tuple[tuple[Task, str], ...] = (("classification", "dc-"), ("segmentation", "u-"))
-    return tuple(
-        _table(
-            task,
-            base := f"{prefix}mobilenetv1",
-            [each for each in _VARIANTS if each[0].startswith((prefix, "joint-"))]
-            + [(f"{base}+{key}", what) for key, what in how],
-        )
-        for task, prefix in bases
-    )
+    how = {"tta": "flips and rotations at test time"}
+    how |= {"seeds": f"the mean of {seeds} seeds"} if seeds > 1 else {}
+    how |= {"folds": "the mean of the folds"} if folds_on_test else {}
+    return _beyond("classification", "dc-", how), _beyond("segmentation", "u-", how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,7 @@ class Plan:
         mask_folds: The same for the networks that only outline, whose training takes longer.
         overrides: The assignments that changed the presets.
         runs: Each once, those of the first seed first.
-        needs: The runs of each preset and seed, one per fold.
+        needs: The runs of each preset and seed: one per fold, or the hold-out.
         leakage_pairs: For each preset, the run by the paper's split and that by source image.
     """
 
@@ -117,14 +104,13 @@ class Plan:
         """The presets, fusions and variations that are rows of some table, each once."""
         return tuple(dict.fromkeys(s for table in self.tables for s in table.sources))
 
-    def runs_of(self, preset: str, seed: int) -> tuple[Run, ...]:
-        """Returns the runs that one row needs with one seed: the folds, or the hold-out."""
-        return self.needs[preset, seed]
+    def runs_of(self, source: str, seed: int) -> list[tuple[Run, ...]]:
+        """Returns the runs of each network of a row."""
+        return [self.needs[preset, seed] for preset in presets_of(source)]
 
     def folds_of(self, source: str) -> int:
         """Returns in how many folds a preset, a fusion or a variation is cross-validated."""
-        preset = presets_of([source])[0]
-        return _folds_of(preset, self.folds, self.mask_folds)
+        return self.needs[presets_of(source)[0], 0][0].config.data.folds
 
     def runs_to_train(self, only: Sequence[str] = ()) -> tuple[Run, ...]:
         """Returns the runs whose preset fits one of the names or patterns; all without any.
@@ -133,11 +119,12 @@ class Plan:
             ConfigError: A name fits no run of the plan.
         """
         planned = sorted({run.preset for run in self.runs})
-        for name in only:
-            if not fnmatch.filter(planned, name):
+        fits = {name: fnmatch.filter(planned, name) for name in only}
+        for name, fitting in fits.items():
+            if not fitting:
                 raise _unknown("planned preset", name, planned)
-        fits = {preset for name in only for preset in fnmatch.filter(planned, name)}
-        return tuple(run for run in self.runs if not only or run.preset in fits)
+        chosen = {preset for fitting in fits.values() for preset in fitting} or planned
+        return tuple(run for run in self.runs if run.preset in chosen)
 
 
 def make_plan(
@@ -168,10 +155,7 @@ def make_plan(
             override of what the plan itself sets, or one that does not fit a preset.
     """
     mask_folds = folds if mask_folds is None else mask_folds
-    _check(tables, seeds, overrides)
-    for what, number in (("folds", folds), ("mask_folds", mask_folds)):
-        if number < 0 or number == 1:
-            raise ConfigError(f"{what} is {number}", expected="0 (hold-out) or 2 or more")
+    _check(tables, overrides, seeds=seeds, folds=folds, mask_folds=mask_folds)
     chosen = tuple(table for table in TABLES if table.number in tables)
     if BEYOND in tables:
         chosen += beyond_tables(seeds=seeds, folds_on_test=folds > 0 and test_truth)
@@ -191,13 +175,17 @@ def make_plan(
         key = json.dumps(identity(config), sort_keys=True)
         return once.setdefault(key, Run(name, preset, config))
 
-    needs = {
-        (preset, seed): tuple(
+    def plan_folds(preset: str, seed: int) -> tuple[Run, ...]:
+        only_outlines = load_preset(preset).model.task == "segmentation"
+        count = mask_folds if only_outlines else folds
+        return tuple(
             plan_run(preset, seed=seed, folds=count, fold=fold) for fold in range(max(count, 1))
         )
-        for seed in range(seeds)
-        for preset in presets_of([source for table in chosen for source in table.sources])
-        for count in [_folds_of(preset, folds, mask_folds)]
+
+    sources = [source for table in chosen for source in table.sources]
+    presets = dict.fromkeys(preset for source in sources for preset in presets_of(source))
+    needs = {
+        (preset, seed): plan_folds(preset, seed) for seed in range(seeds) for preset in presets
     }
     pairs = {
         preset: (
@@ -218,42 +206,33 @@ def make_plan(
     )
 
 
-def changes(plan: Plan) -> Mapping[str, list[str]]:
-    """Returns, for each preset, the settings in which its runs differ from it, in words."""
-    said: dict[str, list[str]] = {}
-    for run in plan.runs:
-        if run.preset in said:
-            continue
-        before, now = identity(load_preset(run.preset)), identity(run.config)
-        said[run.preset] = [
-            f"{table}.{key} = {value}"
-            for table, values in now.items()
-            for key, value in values.items()
-            if value != before[table][key] and f"{table}.{key}" not in _OWNED
-        ]
-    return said
+def changes(run: Run) -> list[str]:
+    """Returns the settings in which a run differs from its preset, in words."""
+    before, now = identity(load_preset(run.preset)), identity(run.config)
+    return [
+        f"{table}.{key} = {value}"
+        for table, values in now.items()
+        for key, value in values.items()
+        if value != before[table][key] and f"{table}.{key}" not in _OWNED
+    ]
 
 
-def presets_of(sources: Sequence[str]) -> tuple[str, ...]:
-    """Returns the presets behind rows: fusions are made of two, variations of one."""
-    presets: list[str] = []
-    for source in sources:
-        fusion = fusion_of(source)
-        presets += [fusion.a, fusion.b] if fusion else [split_source(source)[0]]
-    return tuple(dict.fromkeys(presets))
-
-
-def _table(task: Task, base: str, variants: Sequence[tuple[str, str]]) -> PaperTable:
+def _beyond(task: Task, prefix: str, how: Mapping[str, str]) -> PaperTable:
+    base = f"{prefix}mobilenetv1"
+    variants = {
+        name: what for name, what in VARIANTS.items() if name.startswith((prefix, "joint-"))
+    }
+    variants |= {f"{base}+{key}": what for key, what in how.items()}
     return PaperTable(
         number=f"beyond, {task}",
         title=f"Beyond the paper: {task}",
         task=task,
         metrics=METRICS[task],
         rows=(
-            PaperRow(f"{base}, as in the paper", base, {}),
-            *(PaperRow(f"{base} with {what}", name, {}) for name, what in variants),
+            PaperRow(f"{base}, as in the paper", base),
+            *(PaperRow(f"{base} with {what}", name) for name, what in variants.items()),
         ),
-        contrasts=tuple(Contrast(what, name, base) for name, what in variants),
+        contrasts=tuple(Contrast(what, name, base) for name, what in variants.items()),
     )
 
 
@@ -264,16 +243,12 @@ def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:
     return [text for name, text in named if not name] + own
 
 
-def _folds_of(preset: str, folds: int, mask_folds: int) -> int:
-    return mask_folds if load_preset(preset).model.task == "segmentation" else folds
-
-
 def _split_override(text: str) -> tuple[str, str]:
     before, colon, after = text.partition(":")
     return (before, after) if colon and "=" not in before else ("", text)
 
 
-def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:
+def _check(tables: Sequence[str], overrides: Sequence[str], *, seeds: int, **folds: int) -> None:
     for name in tables:
         if name not in CHOICES:
             raise _unknown("table", name, CHOICES)
@@ -281,6 +256,9 @@ def _check(tables: Sequence[str], seeds: int, overrides: Sequence[str]) -> None:
         raise ConfigError("no table is named", expected=f"some of {', '.join(CHOICES)}")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}", expected="1 or more")
+    for what, number in folds.items():
+        if number < 0 or number == 1:
+            raise ConfigError(f"{what} is {number}", expected="0 (hold-out) or 2 or more")
     for text in overrides:
         preset, assignment = _split_override(text)
         if preset and not fnmatch.filter(preset_names(), preset):

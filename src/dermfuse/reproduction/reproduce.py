@@ -26,7 +26,6 @@ from dermfuse.reproduction.harvest import (
 )
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import write_outcome
-from dermfuse.reproduction.paper import fusion_of
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
 from dermfuse.training.jobs import (
     DONE,
@@ -173,17 +172,27 @@ def reproduce(
     progress = {each.name: _failed_before(each) for each in survey(plan.runs, request)}
     progress |= {each.name: each for each in ended}
     harvest = _harvest(plan, request, progress)
-    outcome = _measure(request, Assembler(harvest, truth, tested, request.draws), progress)
+    assembler = Assembler(harvest, truth, tested, request.draws)
+    tables, leakage = tuple(map(assembler.table, plan.tables)), assembler.leakage()
     blind = harvest.pack_tests() if packs else ()
     announce("writing the report", 4, 4)
     pictures = _draw(draw, harvest) if draw else ()
-    outcome = replace(
-        outcome,
-        failures=dict(harvest.failures),
+    outcome = Outcome(
+        data=name_folders(request.data),
+        seeds=plan.seeds,
+        folds=plan.folds,
+        mask_folds=plan.mask_folds,
+        overrides=plan.overrides,
+        draws=request.draws,
+        environment=environment(),
+        tables=tables,
+        leakage=leakage,
+        runs=tuple(_run_result(run, progress[run.name], request) for run in plan.runs),
+        failures=harvest.failures,
         blind=tuple(folder.name for folder in blind),
     )
     page = write_outcome(request.out, outcome, pictures)
-    failed = sum(each.state == "failed" for each in progress.values())
+    failed = sum(run.state == "failed" for run in outcome.runs)
     left = tuple(each for each in ended if each.state == "waiting")
     return ReproductionReport(page, outcome, failed, left)
 
@@ -221,26 +230,6 @@ def _harvest(plan: Plan, place: Workplace, progress: Mapping[str, RunProgress]) 
     return Harvest(plan, place, frozenset(finished | stopped), frozenset(stopped))
 
 
-def _measure(
-    request: Request, assembler: Assembler, progress: Mapping[str, RunProgress]
-) -> Outcome:
-    plan = assembler.harvest.plan
-    return Outcome(
-        data=name_folders(request.data),
-        seeds=plan.seeds,
-        folds=plan.folds,
-        mask_folds=plan.mask_folds,
-        overrides=plan.overrides,
-        draws=request.draws,
-        environment=environment(),
-        tables=tuple(assembler.table(table) for table in plan.tables),
-        leakage=assembler.leakage(),
-        runs=tuple(_run_result(run, progress[run.name], request) for run in plan.runs),
-        failures={},
-        blind=(),
-    )
-
-
 def _run_result(run: Run, progress: RunProgress, place: Workplace) -> RunResult:
     record = _read_record(RunFolder(place.run_folder(run)))
     return RunResult(
@@ -270,8 +259,8 @@ def _draw(draw: Draw, harvest: Harvest) -> Sequence[Picture]:
     """
     made = {source: folders[0] for source, folders in harvest.made.items() if folders}
     wanted = [source for source in _DRAWN if source in made] or list(made)
-    presets = [source for source in wanted if fusion_of(source) is None and "+" not in source]
-    first = [harvest.plan.runs_of(preset, 0)[0] for preset in presets]
+    needs = harvest.plan.needs
+    first = [needs[source, 0][0] for source in wanted if (source, 0) in needs]
     runs = [harvest.place.run_folder(run) for run in first if run.name in harvest.finished]
     try:
         return draw(runs, [made[source] for source in wanted]) if wanted else ()
