@@ -21,41 +21,34 @@ from dermfuse.predictions.folder import (
 from dermfuse.predictions.scores import ScoreTable, write_scores
 from dermfuse.records.folders import RunFolder, write_text
 
-MakeRun = Callable[..., Path]
-MakePredictions = Callable[..., Path]
+Make = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def validated(drawn: Path) -> list[Lesion]:
     """Twelve drawn images of both classes, three of them malignant."""
     lesions = load_isic2016(drawn, "train").lesions
-    malignant = [x for x in lesions if x.label == 1][:3]
-    benign = [x for x in lesions if x.label == 0][:9]
-    return sorted(malignant + benign, key=lambda lesion: lesion.image_id)
+    of_class = [[x for x in lesions if x.label == label] for label in (0, 1)]
+    return sorted(of_class[0][:9] + of_class[1][:3], key=lambda lesion: lesion.image_id)
 
 
 @pytest.fixture(scope="session")
-def make_run(validated: list[Lesion]) -> MakeRun:
+def make_run(validated: list[Lesion]) -> Make:
     """Writes a run folder whose network has random weights; torch is imported here alone."""
     from dermfuse.models import build_network
     from dermfuse.training.recorder import write_weights
 
     def make(folder: Path, preset: str) -> Path:
         config = load_preset(preset).override(["model.init=random", "data.input_size=32"])
-        run = RunFolder(folder)
+        run, task = RunFolder(folder), config.model.task
         write_text(run.config, config.to_toml())
-        ids = tuple(lesion.image_id for lesion in validated)
-        write_split(run.split, Split(("ISIC_0000000",), ids))
-        task = config.model.task
-        metrics = (("average_precision", "auc") if task != "segmentation" else ()) + (
-            ("jaccard", "dice") if task != "classification" else ()
-        )
-        rows = [
-            {"epoch": epoch, "train_loss": 1 / epoch, "validation_loss": 2 / epoch}
-            | dict.fromkeys(metrics, 0.5 + 0.1 * epoch)
-            for epoch in (1.0, 2.0, 3.0)
+        write_split(run.split, Split(("ISIC_0000000",), tuple(x.image_id for x in validated)))
+        metrics = ("average_precision", "auc") if task != "segmentation" else ()
+        metrics += ("jaccard", "dice") if task != "classification" else ()
+        losses = [
+            {"epoch": e, "train_loss": 1 / e, "validation_loss": 2 / e} for e in (1.0, 2.0, 3.0)
         ]
-        run.write_metrics(rows)
+        run.write_metrics([x | dict.fromkeys(metrics, 0.5 + 0.1 * x["epoch"]) for x in losses])
         metadata = {"epoch": "3", "config": config.to_toml(), "head": "a"}
         write_weights(run.weights, build_network(config.model), metadata)
         return folder
@@ -64,15 +57,14 @@ def make_run(validated: list[Lesion]) -> MakeRun:
 
 
 @pytest.fixture(scope="session")
-def make_scores(validated: list[Lesion]) -> MakePredictions:
+def make_scores(validated: list[Lesion]) -> Make:
     """Writes scores that are right but for the first image of each class."""
 
     def make(folder: Path, source: str, *, seed: int = 0, split: str = "validation") -> Path:
         labels = np.array([int(lesion.label or 0) for lesion in validated])
         scores = 0.2 + 0.6 * labels + np.random.default_rng(seed).uniform(-0.1, 0.1, labels.size)
-        for label in (0, 1):
-            first = int(np.flatnonzero(labels == label)[0])
-            scores[first] = 1 - scores[first]
+        firsts = [int(np.argmax(labels == label)) for label in (0, 1)]
+        scores[firsts] = 1 - scores[firsts]
         with new_predictions(folder) as staging:
             ids = tuple(lesion.image_id for lesion in validated)
             write_scores(staging / "scores.csv", ScoreTable(ids, scores))
@@ -83,7 +75,7 @@ def make_scores(validated: list[Lesion]) -> MakePredictions:
 
 
 @pytest.fixture(scope="session")
-def make_masks(validated: list[Lesion]) -> MakePredictions:
+def make_masks(validated: list[Lesion]) -> Make:
     """Writes masks and maps that are the true ones, moved to the right."""
 
     def make(folder: Path, source: str, *, moved_px: int) -> Path:

@@ -34,32 +34,20 @@ def network(malignant: np.ndarray = MALIGNANT, scores: np.ndarray = SCORES) -> S
 
 
 def run(**columns: list[float]) -> RunSource:
-    given = {
-        "epoch": [1.0, 2.0, 3.0],
-        "train_loss": [1.0, 0.6, 0.4],
-        "validation_loss": [1.1, 0.8, 0.9],
-        "jaccard": [0.6, 0.8, 0.8],
-        **columns,
-    }
+    given = {"epoch": [1, 2, 3], "train_loss": [1, 0.6, 0.4], "validation_loss": [1.1, 0.8, 0.9]}
+    given |= {"jaccard": [0.6, 0.8, 0.8], **columns}
     arrays = {key: np.array(values) for key, values in given.items() if values}
     return RunSource(Path("run"), load_preset("u-mobilenetv1"), Split((), ("a", "b")), arrays)
 
 
-def draw_runs(*runs: RunSource) -> Any:
-    return draw_training_curves(runs)
-
-
-def size(picture: Any) -> tuple[int, int]:
-    with Image.open(io.BytesIO(picture.png)) as image:
-        return image.size
-
-
 def test_each_network_has_its_panels_and_the_caption_says_what_was_not_measured() -> None:
-    picture = draw_runs(run(), run(), run(), run())
-    assert size(picture) == (WIDTH_IN * DPI, round((2 * 5.6 + 0.6) * DPI))
+    picture = draw_training_curves([run()] * 4)
+    with Image.open(io.BytesIO(picture.png)) as image:
+        assert image.size == (WIDTH_IN * DPI, round((2 * 5.6 + 0.6) * DPI))
     assert "did not measure metrics on their training images" in picture.caption
     assert "validation: n = 2 images; u-mobilenetv1, seed 0;" in picture.caption
-    assert "did not measure" not in draw_runs(run(train_jaccard=[0.7, 0.8, 0.9])).caption
+    measured = draw_training_curves([run(train_jaccard=[0.7, 0.8, 0.9])])
+    assert "did not measure" not in measured.caption
 
 
 def test_a_history_without_a_metric_is_refused() -> None:

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,17 +6,12 @@ import pytest
 
 from dermfuse.errors import DataError, DependencyError
 from dermfuse.figures import inside
-from dermfuse.figures.inside import (
-    draw_activation_maps,
-    draw_embeddings,
-    look,
-    project,
-    silhouette,
-)
+from dermfuse.figures.inside import draw_activation_maps, draw_embeddings, look, project, silhouette
 from dermfuse.figures.sources import Sources, read_sources
 
+from .conftest import Make
+
 MALIGNANT = np.arange(20) < 8
-Make = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +53,9 @@ def test_without_torch_it_says_how_to_install_it(
         look(sources, seed=0)
 
 
-def blobs(distance: float) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, 1, (20, 6))
-    return noise + distance * MALIGNANT[:, None]
-
-
-def test_a_silhouette_is_as_by_hand_and_tells_how_far_classes_are_apart() -> None:
-    points = np.array([[0.0], [2.0], [4.0], [6.0]])  # a = 2 each; b = 5, 3, 3, 5
-    expected = np.mean([3 / 5, 1 / 3, 1 / 3, 3 / 5])
-    assert silhouette(points, np.array([False, False, True, True])) == pytest.approx(expected)
-    assert silhouette(blobs(100.0), MALIGNANT) > 0.98
-    assert abs(silhouette(blobs(0.0), MALIGNANT)) < 0.1
-
-
-def test_equal_seeds_give_equal_planes_that_keep_blobs_apart() -> None:
-    plane, again = (project(blobs(100.0), seed=4) for _ in range(2))
-    assert plane.shape == (20, 2)
+def test_planes_of_one_seed_are_equal_and_keep_classes_apart_that_are() -> None:
+    apart = np.random.default_rng(0).normal(100.0 * MALIGNANT[:, None], 1, (20, 6))
+    plane, again = (project(apart, seed=4) for _ in range(2))
     assert np.array_equal(plane, again)
+    assert silhouette(apart, MALIGNANT) > 0.98
     assert silhouette(plane, MALIGNANT) > 0.5

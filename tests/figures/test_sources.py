@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +20,13 @@ from dermfuse.figures.sources import (
 )
 from dermfuse.imaging.preprocess import write_mask
 
-Make = Callable[..., Path]
+from .conftest import Make
 
 
 def test_a_run_is_read_with_its_split_and_its_history(make_run: Make, tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", "squeezenet"))
-    assert run.name == "squeezenet, seed 0"
-    assert len(run.split.validation) == 12
-    assert run.columns["epoch"].tolist() == [1, 2, 3]
+    assert (run.name, len(run.split.validation), run.best_epoch) == ("squeezenet, seed 0", 12, 3)
     assert run.columns["auc"].tolist() == pytest.approx([0.6, 0.7, 0.8])
-    assert run.best_epoch == 3
     joint = read_run(make_run(tmp_path / "joint", "joint-mobilenetv1"))
     assert joint.metrics == ("average_precision", "jaccard")
     with pytest.raises(RunError, match="is no run folder"):

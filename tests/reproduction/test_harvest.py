@@ -74,13 +74,8 @@ def test_masks_are_fused_by_the_mean_of_both_maps(without_test_truth: Path, tmp_
     assert (row.source, row.cell("jaccard").paper) == ("fusion-u", pytest.approx(0.87, abs=0.05))
     assert row.cell("jaccard").ours is not None
     (fused,) = harvest.replicates("fusion-u", VALIDATION)
-    both, a, b = (
-        read_predictions(folder)
-        for folder in (
-            fused,
-            *(tmp_path / f"out/predictions/{p}-seed0-holdout/validation" for p in (MASKS, OTHER)),
-        )
-    )
+    parts = (request.out / f"predictions/{p}-seed0-holdout/validation" for p in (MASKS, OTHER))
+    both, a, b = map(read_predictions, (fused, *parts))
     image_id = next(iter(both.masks))
     levels = _levels(a, image_id) + _levels(b, image_id)  # 0 to 2 * 255
     assert np.array_equal(read_mask(both.masks[image_id]), levels >= 255)
@@ -118,9 +113,7 @@ def test_a_row_that_lacks_a_run_is_no_failure_damaged_weights_are_and_new_ones_p
     request = request_for(without_test_truth, tmp_path / "out", ["VII"], *QUICK, folds=0)
     (run,) = plant_here(request, (CLASSES,))
     harvest = _harvest(request, [run])
-    assert (
-        harvest.replicates("fusion-dc", VALIDATION) == harvest.replicates("fusion-dc", TEST) == ()
-    )
+    assert [harvest.replicates("fusion-dc", part) for part in (VALIDATION, TEST)] == [(), ()]
     assert [folder.name for folder in harvest.pack_tests()] == [run.name]
     assert harvest.failures == {}
     weights = request.run_folder(run) / "best.safetensors"

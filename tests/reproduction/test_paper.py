@@ -14,9 +14,9 @@ BY_NUMBER = {table.number: table for table in TABLES}
 def test_the_tables_are_iii_to_xi_in_order_with_columns_as_the_paper_has_them() -> None:
     assert list(BY_NUMBER) == ["III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI"]
     dc = next(row for row in BY_NUMBER["V"].rows if row.source == "dc-mobilenetv1")
-    assert dict(dc.values) == {"accuracy": 0.865, "average_precision": 0.665, "auc": 0.832}
-    baseline = next(row for row in BY_NUMBER["III"].rows if row.source == "mobilenetv1")
-    assert dict(baseline.values) == {"accuracy": 0.829, "auc": 0.83, "average_precision": 0.645}
+    assert list(dc.values.items()) == [
+        ("accuracy", 0.865), ("average_precision", 0.665), ("auc", 0.832),
+    ]  # fmt: skip
     quoted = {n: [r.label for r in BY_NUMBER[n].rows if not r.source] for n in ("VII", "XI")}
     assert quoted["VII"] == ["BL-CNN", "CUMED", "M-CNN", "DCNN-FV", "MC-CNN", "M-CNN-FV"]
     assert len(quoted["XI"]) == 8

@@ -1,6 +1,5 @@
 """Files of one lesion each: the kinds of image that browsers and Pillow may read apart."""
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -8,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dermfuse.analysis.examples import example_images
 
-_ORIENTATION = 0x0112
+from ..imaging.made import encode, png
+
+Save = Callable[[Path], object]
+
 _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
@@ -26,76 +27,32 @@ XMP = (
 )
 
 
-def write_pictures(folder: Path) -> list[Path]:
-    """Writes ten files as people have them, and returns them by name."""
-    return _write(folder, _SAVES)
-
-
-def write_rarities(folder: Path) -> list[Path]:
-    """Writes files that are turned, transparent or deep in rarer ways, and returns them by name."""
-    return _write(folder, _RARITIES)
-
-
-def write_unreadable(folder: Path) -> list[Path]:
-    """Writes files that are refused, and returns them by name."""
-    return _write(folder, _UNREADABLE)
-
-
-def png(
-    values: NDArray[np.integer[Any]],
-    depth: int,
-    colour: int,
-    *chunks: tuple[bytes, bytes],
-    interlaced: bool = False,
-) -> bytes:
-    """Returns a PNG of samples (H, W, C) in its own depth."""
-    height, width = values.shape[:2]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    rows = b"".join(_rows(values[y::dy, x::dx], depth) for x, y, dx, dy in passes)
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(*each)
-        for each in ((b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    )
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    """Returns one chunk of a PNG."""
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def _rows(values: NDArray[np.integer[Any]], depth: int) -> bytes:
-    bits = (values.reshape(len(values), -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
-    rows = np.packbits(bits.astype(np.uint8).reshape(len(values), -1), axis=1)
-    return b"".join(b"\0" + row.tobytes() for row in rows)
-
-
-def exif(orientation: int) -> bytes:
-    """Returns an EXIF block, as it is without the name in front."""
-    entry = struct.pack(">HHIHxx", _ORIENTATION, 3, 1, orientation)
-    return b"MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
-
-
-def _write(folder: Path, saves: Mapping[str, Callable[[Path], object]]) -> list[Path]:
-    folder.mkdir(parents=True)
-    for name, save in saves.items():
-        save(folder / name)
-    return sorted(folder.iterdir())
-
-
-def _drawn(width: int, height: int) -> Image.Image:
-    """Returns a drawn image that networks which learnt from dermoscopy take for it."""
+def drawn(width: int, height: int) -> Image.Image:
+    """A drawn image that networks which learnt from dermoscopy take for it."""
     images = example_images()
     with Image.open(images[width % len(images)]) as image:
         return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _turned(path: Path, orientation: int) -> None:
-    _drawn(480, 320).save(path, quality=90, exif=_exif(orientation))
+def saved(width: int = 240, height: int = 180, mode: str = "RGB", **options: Any) -> Save:
+    return lambda path: drawn(width, height).convert(mode).save(path, **options)
 
 
-def _transparent(path: Path) -> None:
-    image = _drawn(400, 300)
+def written(make: Callable[..., bytes], *arguments: Any, **options: Any) -> Save:
+    return lambda path: path.write_bytes(make(*arguments, **options))
+
+
+def quantized(width: int = 240, height: int = 180, **options: Any) -> Save:
+    return lambda path: drawn(width, height).quantize(64).save(path, **options)
+
+
+def exif(orientation: int) -> bytes:
+    entry = struct.pack(">HHIHxx", 0x0112, 3, 1, orientation)
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+
+
+def with_corners(path: Path) -> None:
+    image = drawn(400, 300)
     alpha = Image.new("L", image.size, 255)
     alpha.paste(128, (0, 0, 60, 60))
     alpha.paste(0, (340, 240, 400, 300))
@@ -103,122 +60,138 @@ def _transparent(path: Path) -> None:
     image.save(path)
 
 
-_SAVES: dict[str, Callable[[Path], None]] = {
-    "camera.jpg": lambda path: _drawn(1022, 767).save(path, quality=85),
-    "cmyk.jpg": lambda path: _drawn(500, 375).convert("CMYK").save(path, quality=92),
-    "grey.jpg": lambda path: _drawn(420, 300).convert("L").save(path, quality=90),
-    "mirrored.jpg": lambda path: _turned(path, 5),
-    "odd.jpg": lambda path: _drawn(333, 251).save(path, quality=75),
-    "palette.png": lambda path: _drawn(300, 240).quantize(64).save(path),
-    "plain.png": lambda path: _drawn(640, 480).save(path),
-    "progressive.jpg": lambda path: _drawn(211, 640).save(path, progressive=True, subsampling=0),
-    "rotated.jpg": lambda path: _turned(path, 6),
-    "transparent.png": _transparent,
+PICTURES: Mapping[str, Save] = {
+    "camera.jpg": saved(1022, 767, quality=85),
+    "cmyk.jpg": saved(500, 375, "CMYK", quality=92),
+    "grey.jpg": saved(420, 300, "L", quality=90),
+    "mirrored.jpg": saved(480, 320, quality=90, exif=exif(5)),
+    "odd.jpg": saved(333, 251, quality=75),
+    "palette.png": quantized(300, 240),
+    "plain.png": saved(640, 480),
+    "progressive.jpg": saved(211, 640, progressive=True, subsampling=0),
+    "rotated.jpg": saved(480, 320, quality=90, exif=exif(6)),
+    "transparent.png": with_corners,
 }
+"""As people have them."""
 
 
-def _pixels() -> NDArray[np.uint8]:
-    return np.asarray(_drawn(240, 180))
-
-
-def _keyed(path: Path, values: NDArray[Any], depth: int, colour: int, **options: bool) -> None:
-    """Writes a PNG whose left third has the transparent colour, and in which others are near it."""
-    values = values.copy()
-    values[:, : values.shape[1] // 3] = values[0, 0]
+def samples(mode: str, depth: int) -> np.ndarray:
+    levels = np.asarray(drawn(240, 180).convert(mode)).reshape(180, 240, -1).astype(np.uint16)
     if depth == 16:
-        values[:60, -80:] = values[0, 0] + 1
-    key = struct.pack(f">{values.shape[2]}H", *values[0, 0].tolist())
-    path.write_bytes(png(values, depth, colour, (b"tRNS", key), **options))
+        return levels * 257 if mode == "L" else levels * 256 + 131  # rounds up
+    return levels >> (8 - depth)
 
 
-def _grey(depth: int) -> NDArray[np.integer[Any]]:
-    levels = np.asarray(_drawn(240, 180).convert("L")).astype(np.uint16)[..., None]
-    return levels * 257 if depth == 16 else levels >> (8 - depth)
+def packed(values: np.ndarray, depth: int, *chunks: tuple[bytes, bytes], interlaced: bool) -> bytes:
+    rows = []
+    for x, y, dx, dy in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        part = values[y::dy, x::dx]
+        bits = (part.reshape(len(part), -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
+        lines = np.packbits(bits.astype(np.uint8).reshape(len(part), -1), axis=1)
+        rows += [b"\0" + line.tobytes() for line in lines]
+    height, width, channels = values.shape
+    data = png((width, height), depth, 2 if channels == 3 else 0, rows, *chunks)
+    if not interlaced:
+        return data
+    head = data[12:28] + b"\x01"  # the last byte of its header
+    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
 
 
-def _deep() -> NDArray[np.integer[Any]]:
-    return _pixels().astype(np.uint16) * 256 + 131  # rounds up, where the upper byte alone is less
+def deep(mode: str, depth: int, *chunks: tuple[bytes, bytes], keyed: bool = False) -> Save:
+    """A PNG; keyed, its left third has the transparent colour, and others are near it."""
+
+    def save(path: Path) -> None:
+        values, keys = samples(mode, depth), []
+        if keyed:
+            values[:, :80] = values[0, 0]
+            if depth == 16:
+                values[:60, -80:] = values[0, 0] + 1
+            keys = [(b"tRNS", struct.pack(f">{values.shape[2]}H", *values[0, 0].tolist()))]
+        interlaced = "interlaced" in path.name
+        path.write_bytes(packed(values, depth, *chunks, *keys, interlaced=interlaced))
+
+    return save
 
 
-def _xmp_png(path: Path) -> None:
+def with_xmp(path: Path) -> None:
     info = PngInfo()
     info.add_itxt("XML:com.adobe.xmp", XMP.decode())
-    _drawn(240, 180).save(path, pnginfo=info)
+    drawn(240, 180).save(path, pnginfo=info)
 
 
-def _see_through(path: Path, **options: Any) -> None:
-    image = _drawn(240, 180)
+def see_through(path: Path) -> None:
+    image = drawn(240, 180)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    image.save(path, **options)
+    image.save(path, lossless=True, exact=True)
 
 
-def _exif(orientation: int) -> bytes:
-    return b"Exif\0\0" + exif(orientation)
-
-
-_RARITIES: dict[str, Callable[[Path], object]] = {
-    "alpha.webp": lambda path: _see_through(path, lossless=True, exact=True),
-    "exif-3.webp": lambda path: _drawn(240, 180).save(path, lossless=True, exif=_exif(3)),
-    "exif-6-lossy.webp": lambda path: _drawn(240, 180).save(path, quality=90, exif=_exif(6)),
-    "exif-7.png": lambda path: _drawn(240, 180).save(path, exif=_exif(7)),
-    "exif-8-16-bit.png": lambda path: path.write_bytes(png(_deep(), 16, 2, (b"eXIf", exif(8)))),
-    "gamma.png": lambda path: path.write_bytes(
-        png(_pixels(), 8, 2, (b"gAMA", struct.pack(">I", 100_000)))
-    ),
-    "grey-1.png": lambda path: path.write_bytes(png(_grey(1), 1, 0)),
-    "grey-2-key.png": lambda path: _keyed(path, _grey(2), 2, 0),
-    "grey-4-key-interlaced.png": lambda path: _keyed(path, _grey(4), 4, 0, interlaced=True),
-    "grey-16-key.png": lambda path: _keyed(path, _grey(16), 16, 0),
-    "palette.bmp": lambda path: _drawn(240, 180).quantize(64).save(path),
-    "rgb-8-key.png": lambda path: _keyed(path, _pixels(), 8, 2),
-    "rgb-16.png": lambda path: path.write_bytes(png(_deep(), 16, 2)),
-    "rgb-16-key.png": lambda path: _keyed(path, _deep(), 16, 2),
-    "transparent.gif": lambda path: _drawn(240, 180).quantize(64).save(path, transparency=5),
-    "xmp-6.jpg": lambda path: _drawn(240, 180).save(path, quality=95, xmp=XMP),
-    "xmp-6.png": _xmp_png,
-    "xmp-6.webp": lambda path: _drawn(240, 180).save(path, lossless=True, xmp=XMP),
-    "xmp-6-exif-3.jpg": lambda path: _drawn(240, 180).save(path, xmp=XMP, exif=_exif(3)),
+RARITIES: Mapping[str, Save] = {
+    "alpha.webp": see_through,
+    "exif-3.webp": saved(lossless=True, exif=exif(3)),
+    "exif-6-lossy.webp": saved(quality=90, exif=exif(6)),
+    "exif-7.png": saved(exif=exif(7)),
+    "exif-8-16-bit.png": deep("RGB", 16, (b"eXIf", exif(8)[6:])),
+    "gamma.png": deep("RGB", 8, (b"gAMA", struct.pack(">I", 100_000))),
+    "grey-1.png": deep("L", 1),
+    "grey-2-key.png": deep("L", 2, keyed=True),
+    "grey-4-key-interlaced.png": deep("L", 4, keyed=True),
+    "grey-16-key.png": deep("L", 16, keyed=True),
+    "palette.bmp": quantized(),
+    "rgb-8-key.png": deep("RGB", 8, keyed=True),
+    "rgb-16.png": deep("RGB", 16),
+    "rgb-16-key.png": deep("RGB", 16, keyed=True),
+    "transparent.gif": quantized(transparency=5),
+    "xmp-6.jpg": saved(quality=95, xmp=XMP),
+    "xmp-6.png": with_xmp,
+    "xmp-6.webp": saved(lossless=True, xmp=XMP),
+    "xmp-6-exif-3.jpg": saved(xmp=XMP, exif=exif(3)),
 }
+"""Turned, transparent or deep in rarer ways."""
 
 
-def _jpeg(**options: Any) -> bytes:
-    buffer = io.BytesIO()
-    _drawn(640, 480).save(buffer, "JPEG", quality=90, **options)
-    return buffer.getvalue()
+def jpeg(**options: Any) -> bytes:
+    return encode(drawn(640, 480), "JPEG", quality=90, **options)
 
 
-def _zeroed(path: Path, **options: Any) -> None:
-    whole = _jpeg(**options)
+def zeroed(**options: Any) -> bytes:
+    whole = jpeg(**options)
     half = len(whole) // 2
-    path.write_bytes(whole[:half] + bytes(4096) + whole[half + 4096 :])
+    return whole[:half] + bytes(4096) + whole[half + 4096 :]
 
 
-def _of_twelve_bits(path: Path) -> None:
-    whole = bytearray(_jpeg())
+def of_twelve_bits() -> bytes:
+    whole = bytearray(jpeg())
     whole[whole.index(b"\xff\xc0") + 4] = 12
-    path.write_bytes(whole)
+    return bytes(whole)
 
 
-def _ended_early(path: Path) -> None:
-    whole = _jpeg()
-    path.write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+def ended_early() -> bytes:
+    return jpeg()[: len(jpeg()) // 2] + b"\xff\xd9"
 
 
-def _moving(path: Path) -> None:
-    _drawn(240, 180).save(path, save_all=True, append_images=[_drawn(240, 180).rotate(90)])
+def moving(path: Path) -> None:
+    drawn(240, 180).save(path, save_all=True, append_images=[drawn(240, 180).rotate(90)])
 
 
-_UNREADABLE: dict[str, Callable[[Path], object]] = {
-    "avif.jpg": lambda path: path.write_bytes(b"\0\0\0\x1cftypavif" + bytes(100)),
-    "dicom.jpg": lambda path: path.write_bytes(bytes(128) + b"DICM" + bytes(100)),
-    "ended-early.jpg": _ended_early,
-    "iphone.jpg": lambda path: path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)),
-    "jpeg2000.jpg": lambda path: _drawn(240, 180).save(path, "JPEG2000"),
-    "moving.gif": _moving,
-    "moving.png": _moving,
-    "moving.webp": _moving,
-    "tiff.jpg": lambda path: _drawn(240, 180).save(path, "TIFF", compression="tiff_lzw"),
-    "twelve-bits.jpg": _of_twelve_bits,
-    "zeroed.jpg": _zeroed,
-    "zeroed-progressive.jpg": lambda path: _zeroed(path, progressive=True),
+UNREADABLE: Mapping[str, Save] = {
+    "avif.jpg": written(bytes, b"\0\0\0\x1cftypavif" + bytes(100)),
+    "dicom.jpg": written(bytes, bytes(128) + b"DICM" + bytes(100)),
+    "ended-early.jpg": written(ended_early),
+    "iphone.jpg": written(bytes, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)),
+    "jpeg2000.jpg": saved(format="JPEG2000"),
+    "moving.gif": moving,
+    "moving.png": moving,
+    "moving.webp": moving,
+    "tiff.jpg": saved(format="TIFF", compression="tiff_lzw"),
+    "twelve-bits.jpg": written(of_twelve_bits),
+    "zeroed.jpg": written(zeroed),
+    "zeroed-progressive.jpg": written(zeroed, progressive=True),
 }
+"""Refused."""
+
+
+def write_pictures(folder: Path, kinds: Mapping[str, Save] = PICTURES) -> list[Path]:
+    folder.mkdir(parents=True)
+    for name, save in kinds.items():
+        save(folder / name)
+    return sorted(folder.iterdir())

@@ -22,7 +22,7 @@ from dermfuse.web.build import add_release
 from ..shipped_release import shipped_release
 from .browsers import drive
 from .paper import read_sheets
-from .pictures import write_pictures, write_rarities, write_unreadable
+from .pictures import RARITIES, UNREADABLE, write_pictures
 from .releases import write_release_for_drawings
 
 pytestmark = pytest.mark.browser
@@ -61,8 +61,8 @@ def driven(
     add_release(app, release)
     files, refused = write_pictures(work / "files"), []
     if release.name == SMALL:  # whose networks take no time
-        files += write_rarities(work / "rarities")
-        refused = write_unreadable(work / "unreadable")
+        files += write_pictures(work / "rarities", RARITIES)
+        refused = write_pictures(work / "unreadable", UNREADABLE)
     with host_folder(app, isolated=False) as host:
         return drive(
             "drive.mjs", work, url=host.url, out=work, looks=OTHER_LOOKS,

@@ -55,8 +55,7 @@ def test_the_networks_and_the_gate_lie_beside_the_app(app: Path, tmp_path: Path)
     listed = [*record["shell"], *record["heavy"]]
     assert built.files == len(listed)
     assert built.bytes == sum(file["bytes"] for file in listed) > built.heavy_bytes
-    for file in listed:
-        assert digest_file(app / file["path"]) == file["sha256"]
+    assert all(digest_file(app / file["path"]) == file["sha256"] for file in listed)
 
     # The build's name follows from its files.
     lines = [f"{file['sha256']} {file['bytes']} {file['path']}\n" for file in listed]

@@ -90,14 +90,14 @@ Row = tuple[str, Sequence[Panel]]
 """What panels have in common, and the panels from the left."""
 
 
-def measure_hardness(sources: Sources, image_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Returns every rule's number of each image, by its true mask.
+def measure_hardness(sources: Sources, networks: Sequence[SegmentedNetwork]) -> Hardness:
+    """Returns every rule's number of each image that a network outlines, by its true mask.
 
     Raises:
         ImageError: A file cannot be read.
     """
     table: dict[str, dict[str, float]] = {rule.name: {} for rule in RULES}
-    for image_id in image_ids:
+    for image_id in sorted({image_id for each in networks for image_id in each.agreement}):
         image = shrunk(sources.lesions[image_id], MEASURED_PX)
         mask = shrunk_mask(sources.truth.masks[image_id], image)
         for rule in RULES:

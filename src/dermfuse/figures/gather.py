@@ -21,7 +21,6 @@ from dermfuse.figures.curves import (
     draw_training_curves,
 )
 from dermfuse.figures.examples import (
-    Hardness,
     draw_hard_images,
     draw_probability_maps,
     draw_worst_masks,
@@ -32,7 +31,6 @@ from dermfuse.figures.examples import (
 from dermfuse.figures.inside import draw_activation_maps, draw_embeddings, look
 from dermfuse.figures.sources import (
     RunSource,
-    SegmentedNetwork,
     Sources,
     read_sources,
     scored_groups,
@@ -147,7 +145,7 @@ def _jobs(sources: Sources, *, seed: int, draws: int) -> Iterator[_Job]:
     looked = cache(lambda: [look(sources, seed=seed)])
     scored = cache(lambda: _some(scored_groups(sources)))
     segmented = cache(lambda: _some(without_members(segmented_networks(sources))))
-    hardness = cache(lambda: _hardness(sources, segmented()))
+    hardness = cache(lambda: measure_hardness(sources, segmented()))
     yield "Fig. 8", lambda: _runs(sources, "classification"), draw_training_curves
     yield "Fig. 9", looked, draw_activation_maps
     yield "Fig. 10", looked, partial(draw_embeddings, seed=seed)
@@ -174,10 +172,6 @@ def _some(found: list[_Item]) -> list[_Item]:
     raise DataError(
         "no predictions folder has what it shows", expected="predictions, and their truth"
     )
-
-
-def _hardness(sources: Sources, networks: Sequence[SegmentedNetwork]) -> Hardness:
-    return measure_hardness(sources, sorted({i for each in networks for i in each.agreement}))
 
 
 def _numbered(pictures: list[Picture]) -> list[Picture]:

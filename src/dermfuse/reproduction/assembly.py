@@ -13,6 +13,7 @@ from dermfuse.data.folders import Truth
 from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.records.folders import RunFolder
+from dermfuse.report.page import say
 from dermfuse.reproduction.harvest import TEST, VALIDATION, Harvest
 from dermfuse.reproduction.measurement import (
     Replicate,
@@ -31,6 +32,7 @@ from dermfuse.reproduction.outcome import (
     RowResult,
     TableResult,
 )
+from dermfuse.reproduction.page import WORDS
 from dermfuse.reproduction.paper import TESTED, Contrast, Metric, PaperRow, PaperTable
 from dermfuse.reproduction.plan import changes
 from dermfuse.training.jobs import Run
@@ -77,12 +79,14 @@ class Assembler:
 
     def table(self, table: PaperTable) -> TableResult:
         """Returns a table with what was measured in it."""
+        plan, task = self.harvest.plan, table.task
+        folds = plan.mask_folds if task == "segmentation" else plan.folds
         return TableResult(
             number=table.number,
             title=table.title,
-            task=table.task,
+            task=task,
             metrics=table.metrics,
-            measured_on=self._measured_on(table.task),
+            measured_on=say(WORDS, "measured_on", tested=task in self.test_tasks, folds=folds),
             rows=tuple(self._row(table, row) for row in table.rows),
             tests=self._tests(table),
         )
@@ -96,21 +100,6 @@ class Assembler:
             if all(run.name in whole for run in pair)
         )
         return tuple(each for of_preset in found for each in of_preset or ())
-
-    def _measured_on(self, task: Task) -> str:
-        plan = self.harvest.plan
-        folds = plan.mask_folds if task == "segmentation" else plan.folds
-        if task in self.test_tasks:
-            return "the test set" + (f", mean over the networks of {folds} folds" if folds else "")
-        if folds:
-            return (
-                f"the training set, cross-validated in {folds} folds by source image (each fold "
-                "also chose the epoch of its network)"
-            )
-        return (
-            "the validation images of one hold-out split by source image, on which the epoch was "
-            "chosen as well"
-        )
 
     def _row(self, table: PaperTable, row: PaperRow) -> RowResult:
         drawn = self._measured(row.source, table.task) if row.source else ()

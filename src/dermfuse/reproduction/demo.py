@@ -21,7 +21,8 @@ from dermfuse.evaluation.reports import EvaluationReport
 from dermfuse.predictions.fusion import FitOn, fuse
 from dermfuse.records import estimate_cells
 from dermfuse.records.folders import RunFolder, environment, new_folder, write_text
-from dermfuse.report.page import Page, Picture, Table, render_page
+from dermfuse.report.page import Page, Picture, Table, render_page, say
+from dermfuse.reproduction.page import WORDS, say_facts
 from dermfuse.reproduction.reproduce import Draw
 from dermfuse.training.jobs import Stage
 from dermfuse.training.prediction import predict
@@ -165,38 +166,19 @@ def _page(
     report: LineReport, settings: LineSettings, weight: float, pictures: Sequence[Picture]
 ) -> Page:
     a, b = CLASSIFIERS
+    scored = {name: report.evaluations[name] for name in (FUSION, a, b)}
+    outlined = {SEGMENTER: report.evaluations[SEGMENTER]}
+    masks = "Per image at the mask's own size, then the mean over the images."
+    fusion = say(WORDS, "demo_fusion", weight=weight, a=a, b=b)
     made = environment()
     return Page(
         title="The whole line on synthetic dermoscopy",
-        lead=(
-            f"Two pair networks and a U-Net were trained from random weights on "
-            f"{settings.train_count} drawn images, the two were fused, and everything was "
-            f"evaluated on {settings.test_count} drawn test images. The images are drawn by the "
-            f"package, so these numbers say that the line works, and nothing about skin."
-        ),
+        lead=say(WORDS, "demo_lead", settings=settings),
         tables=(
-            _table(
-                "Classification",
-                {name: report.evaluations[name] for name in (FUSION, a, b)},
-                f"Malignant at a score above 0.5. The fusion is {weight:.2f} {a} + "
-                f"{1 - weight:.2f} {b}; the weight was chosen on validation images. Below each "
-                f"value: its 95 % bootstrap interval.",
-            ),
-            _table(
-                "Segmentation",
-                {SEGMENTER: report.evaluations[SEGMENTER]},
-                "Per image at the mask's own size, then the mean over the images.",
-            ),
+            _table("Classification", scored, fusion),
+            _table("Segmentation", outlined, masks),
         ),
-        facts=(
-            ("Input", f"{settings.input_size} px squares"),
-            ("Epochs", f"pair networks {settings.class_epochs}, U-Net {settings.mask_epochs}"),
-            ("Seed", str(settings.seed)),
-            ("Bootstrap", f"{settings.draws} draws"),
-            ("Time", f"{report.seconds:.0f} s on {made['machine']}"),
-            ("Versions", ", ".join(f"{name} {of}" for name, of in made["versions"].items())),
-            ("Commit", made["commit"] or "unknown"),
-        ),
+        facts=say_facts("demo_facts", settings=settings, seconds=report.seconds, made=made),
         pictures=tuple(pictures),
     )
 

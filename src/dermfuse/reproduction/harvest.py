@@ -232,12 +232,14 @@ def parts_to_predict(
     for run in plan.runs:
         task, by_image = run.config.model.task, run.config.data.split != "paper"
         tasks = TASKS if task == "joint" else {task}
-        parts: list[str] = [VALIDATION] if by_image and run.config.data.validates else []
-        parts += [TEST] if tests or (by_image and tasks & test_tasks) else []
-        if run.name in doubled:
-            parts += [f"{VALIDATION}-tta"] if tasks - test_tasks else []
-            parts += [f"{TEST}-tta"] if tasks & test_tasks else []
-        found[run.name] = tuple(parts)
+        on_test, is_doubled = tasks & test_tasks, run.name in doubled
+        asked = {
+            VALIDATION: by_image,
+            TEST: tests or (by_image and on_test),
+            f"{VALIDATION}-tta": is_doubled and tasks - test_tasks,
+            f"{TEST}-tta": is_doubled and on_test,
+        }
+        found[run.name] = tuple(part for part, is_asked in asked.items() if is_asked)
     return found
 
 

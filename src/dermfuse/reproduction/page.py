@@ -60,10 +60,11 @@ _CSV_COLUMNS = (
     "margin,within_noise,parameters,paper_parameters,file_mib,paper_file_mb,images,malignant,"
     "seeds,epochs,paper_epochs,settings,measured_on,devices"
 )
-_WORDS = template("reproduction", "words.txt")
-_WORDS.globals.update(metrics=METRIC_NAMES, paper_epochs=PAPER_EPOCHS)
-_WORDS.globals.update(test_images=TEST_IMAGES, test_malignant=TEST_MALIGNANT)
-_say = partial(say, _WORDS)
+WORDS = template("reproduction", "words.txt")
+"""What a reproduction says, a macro for each sentence."""
+WORDS.globals.update(metrics=METRIC_NAMES, paper_epochs=PAPER_EPOCHS)
+WORDS.globals.update(test_images=TEST_IMAGES, test_malignant=TEST_MALIGNANT)
+_say = partial(say, WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,12 @@ def say_table(table: TableResult) -> tuple[str, ...]:
 def say_leakage(found: Sequence[Leakage]) -> tuple[str, ...]:
     """Returns what the paper's split does to the validation score, a paragraph per network."""
     return tuple(_say("leakage", each=each) for each in found)
+
+
+def say_facts(sentence: str, **values: object) -> tuple[tuple[str, str], ...]:
+    """Returns the lines ``name: value`` of a macro as names and values."""
+    lines = (line.partition(":") for line in _say_lines(sentence, **values))
+    return tuple((name, said.strip()) for name, _, said in lines)
 
 
 def count_rows(outcome: Outcome) -> tuple[int, int]:
@@ -213,13 +220,12 @@ def build_page(outcome: Outcome, pictures: Sequence[Picture] = ()) -> Page:
     guide = _say("how_to_read", outcome=outcome, made=_provenances(outcome))
     first[0] = replace(first[0], note=f"{first[0].note} {guide}".strip())
     done, rows = count_rows(outcome)
-    facts = [line.partition(":") for line in _say_lines("facts", outcome=outcome)]
     return Page(
         title="The paper, reproduced",
         lead=_say("lead", outcome=outcome, done=done, rows=rows),
         summary=tuple(summary),
         tables=tuple(tables),
-        facts=tuple((name, said.strip()) for name, _, said in facts),
+        facts=say_facts("facts", outcome=outcome),
         pictures=tuple(pictures),
     )
 
@@ -373,7 +379,7 @@ def _runs_table(outcome: Outcome) -> Table:
 
 def _say_lines(sentence: str, **values: object) -> list[str]:
     """Returns the lines of a macro, without empty ones."""
-    lines = getattr(_WORDS.module, sentence)(**values).splitlines()
+    lines = getattr(WORDS.module, sentence)(**values).splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -26,6 +26,7 @@ from dermfuse.reproduction.harvest import (
 )
 from dermfuse.reproduction.outcome import Outcome, RunResult
 from dermfuse.reproduction.page import write_outcome
+from dermfuse.reproduction.paper import FUSIONS
 from dermfuse.reproduction.plan import CHOICES, DEFAULT_FOLDS, Plan, make_plan
 from dermfuse.training.jobs import (
     DONE,
@@ -44,14 +45,7 @@ from dermfuse.training.queue import Queue, make_queue, require_time, train_queue
 Draw = Callable[[Sequence[Path], Sequence[Path]], Sequence[Picture]]
 """From run folders and predictions folders to figures."""
 
-_DRAWN = (
-    "dc-mobilenetv1",
-    "dc-densenet121",
-    "fusion-dc",
-    "u-mobilenetv1",
-    "u-densenet121",
-    "fusion-u",
-)
+_DRAWN = tuple(source for name, fusion in FUSIONS.items() for source in (*fusion.presets, name))
 """What the paper's figures are of."""
 
 _MAP_FACTOR = 8  # an 8-bit map takes about that many times the bytes of its mask

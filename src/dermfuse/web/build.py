@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from dermfuse.release.folder import (
     parse_release,
     read_release,
 )
-from dermfuse.release.gate import Cloud, Dermoscopy, parse_dermoscopy
+from dermfuse.release.gate import Dermoscopy, parse_dermoscopy
 
 BUILD_NAME = "build.json"
 GATE_NAME = "dermoscopy.json"
@@ -168,11 +168,8 @@ def pack_bytes(values: NDArray[np.uint8]) -> dict[str, Any]:
 def pack_dermoscopy(found: Dermoscopy) -> dict[str, Any]:
     """Returns the arrays of a release's gate, by cloud and name."""
     return {
-        cloud.name: {
-            array.name: pack_floats(getattr(getattr(found, cloud.name), array.name))
-            for array in fields(Cloud)
-        }
-        for cloud in fields(Dermoscopy)
+        cloud: {name: pack_floats(values) for name, values in arrays.items()}
+        for cloud, arrays in asdict(found).items()
     }
 
 
