@@ -21,18 +21,12 @@ ALL += [f"fig-{name}-{n}" for name in ("13-hard-images", "14-worst-masks") for n
 ALL += ["fig-14-wrong-classes", "reliability", "roc-and-recall", "decision-curve"]
 
 
-def _predictions(scores: Make, masks: Make, folder: Path) -> tuple[list[Path], list[Path]]:
-    return (
-        [scores(folder / name, name, seed=seed) for seed, name in enumerate("ab")],
-        [masks(folder / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)],
-    )
-
-
 def test_everything_is_drawn_from_runs_and_predictions(
     make_run: Make, make_scores: Make, make_masks: Make, drawn: Path, tmp_path: Path
 ) -> None:
     runs = [make_run(tmp_path / name, name) for name in ("squeezenet", "u-mobilenetv1")]
-    scores, masks = _predictions(make_scores, make_masks, tmp_path)
+    scores = [make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab")]
+    masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
 
     def fail(figure: str, why: str) -> None:
         pytest.fail(f"{figure}: {why}")
@@ -51,7 +45,8 @@ def test_everything_is_drawn_from_runs_and_predictions(
 def test_a_fusion_stands_for_its_members_and_the_papers_figures_may_stand_alone(
     make_scores: Make, make_masks: Make, drawn: Path, tmp_path: Path
 ) -> None:
-    scores, masks = _predictions(make_scores, make_masks, tmp_path)
+    scores = [make_scores(tmp_path / name, name, seed=i) for i, name in enumerate("ab")]
+    masks = [make_masks(tmp_path / f"u{px}", f"u{px}", moved_px=px) for px in (2, 6)]
     fused = tmp_path / "classes", tmp_path / "outlines"
     for pair, out in zip((scores, masks), fused, strict=True):
         fuse(*pair, out)
@@ -77,12 +72,10 @@ def test_what_is_not_there_is_named_with_the_reason(
     pictures = draw_figures([], [folder], data=drawn, draws=20, skipped=skipped.__setitem__)
     assert [picture.name for picture in pictures] == ALL[-4:]
     assert list(skipped) == [f"Fig. {n}" for n in range(8, 14)] + ["Fig. 14, masks"]
-    for number, why in (
-        (9, "there is no run of a class network"), (11, "there is no run for segmentation"),
-        (12, "no predictions folder holds probability maps"),
-        (13, "no predictions folder has what it shows"),
-    ):  # fmt: skip
-        assert skipped[f"Fig. {number}"].startswith(why)
+    assert skipped["Fig. 9"].startswith("there is no run of a class network")
+    assert skipped["Fig. 11"].startswith("there is no run for segmentation")
+    assert skipped["Fig. 12"].startswith("no predictions folder holds probability maps")
+    assert skipped["Fig. 13"].startswith("no predictions folder has what it shows")
     (folder / "scores.csv").write_text("image_id,score\nISIC_0000001,0.5\n")
     with pytest.raises(DataError, match=r"no figure can be drawn \(there is no run for class"):
         draw_figures([], [folder], data=drawn, skipped=skipped.__setitem__)

@@ -20,7 +20,7 @@ from dermfuse.report import say_share
 from dermfuse.web.build import add_release
 
 from ..shipped_release import shipped_release
-from .browsers import drive
+from .conftest import drive
 from .paper import read_sheets
 from .pictures import RARITIES, UNREADABLE, write_pictures
 from .releases import write_release_for_drawings

@@ -1,4 +1,4 @@
-"""The built app in real Chromium where things end: connections, builds, workers, memory."""
+"""The built app in real Chromium where files arrive damaged, nothing may be kept, things end."""
 
 import shutil
 from pathlib import Path
@@ -11,8 +11,9 @@ from dermfuse.release.folder import RELEASE_NAME
 from dermfuse.web.build import add_release
 
 from ..small_release import write_small_release
-from .browsers import drive
+from .conftest import drive
 from .pictures import write_pictures
+from .releases import write_release_for_drawings
 
 pytestmark = pytest.mark.browser
 
@@ -92,3 +93,45 @@ def test_every_failure_ends_in_one_line_that_says_what_to_do(
     assert len([line for line in found["said"].splitlines() if said in line]) == 1, found["said"]
     assert not found["spins"]
     assert found.get("pages", 0) <= 3  # no page reloads itself for ever
+
+
+@pytest.fixture(scope="module")
+def kept(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What became of each try, with a release of tiny networks."""
+    work = tmp_path_factory.mktemp("kept")
+    app = shutil.copytree(compiled, work / "app")
+    add_release(app, write_release_for_drawings(work / "small", threshold=40_000.0))
+    build = read_json(app / "build.json")
+    paths = [file["path"] for file in (*build["shell"], *build["heavy"])]
+    kinds = ("index-*.js", "worker-*.js", "*.mjs", "*.wasm", "release.json", "greens.*", "derm*")
+    damaged = [path for path in paths if any(Path(path).match(kind) for kind in kinds)]
+    file, damaged = write_pictures(work / "files")[0], ["build.json", *damaged]
+    found = drive("keep.mjs", work, app=app, file=file, damaged=damaged)
+    return found | {"heavy": [file["path"] for file in build["heavy"]]}
+
+
+def test_the_app_answers_as_ever_and_fetches_again_what_no_longer_fits(
+    kept: dict[str, Any],
+) -> None:
+    assert kept["sound"]["state"] == "analysed"
+    names = ("nothing kept", "forbidden", "not secure", "full", "spoiled", "damaged once")
+    for name in (*names, "damaged once, not secure"):
+        assert kept[name]["state"] == "analysed", kept[name]["said"]
+        assert kept[name]["probability"] == kept["sound"]["probability"]
+    assert kept["spoiled"]["asked"].keys() >= {*kept["heavy"], "release/release.json"}
+
+
+def test_what_arrives_damaged_twice_is_one_line_that_names_the_file(kept: dict[str, Any]) -> None:
+    assert len(kept["damaged"]) == 9
+    for path, found in kept["damaged"].items():
+        assert found["state"] == "failed", path
+        [line] = [line for line in found["said"].splitlines() if path in line]
+        assert "built" in line, path
+        assert found["asked"][path] >= 2, path
+
+
+def test_outside_of_https_the_browser_checks(kept: dict[str, Any]) -> None:
+    found = kept["damaged, not secure"]
+    assert found["state"] == "failed"
+    assert ".onnx could not be loaded" in found["said"]
+    assert "or it arrived damaged" in found["said"]

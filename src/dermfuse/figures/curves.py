@@ -1,6 +1,6 @@
 """Curves: training (Figs. 8 and 11), ROC and precision-recall, decision, and reliability."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,7 @@ def draw_rankings(
     Raises:
         DataError: A class is missing.
     """
-    _require_both_classes(networks)
+    _require_both_classes(networks[0])
     lines = sum(1 + len(fold(network.name, _LEGEND_LETTERS).splitlines()) for network in networks)
     legend_in = 0.3 + 0.24 * lines
     figure = new_figure(5.9 + legend_in)
@@ -200,7 +200,7 @@ def draw_decision_curves(networks: Sequence[ScoredNetwork]) -> Picture:
     Raises:
         DataError: A class is missing.
     """
-    _require_both_classes(networks)
+    _require_both_classes(networks[0])
     figure = new_figure(5.8)
     axes = figure.subplots()
     for index, network in enumerate(networks):
@@ -289,13 +289,12 @@ def _draw_ranking(
         axes.fill_between(GRID, *band, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _require_both_classes(networks: Iterable[ScoredNetwork]) -> None:
-    for network in networks:
-        if not network.malignant.any() or network.malignant.all():
-            raise DataError(
-                f"the images of {network.name} are of one class",
-                expected="benign and malignant ones",
-            )
+def _require_both_classes(network: ScoredNetwork) -> None:
+    if not network.malignant.any() or network.malignant.all():
+        raise DataError(
+            f"the images of {network.name} are of one class",
+            expected="benign and malignant ones",
+        )
 
 
 def _draw_bins(upper: Axes, lower: Axes, network: ScoredNetwork) -> None:

@@ -299,11 +299,8 @@ def common_validation(sources: Sources, runs: Sequence[RunSource]) -> list[Lesio
         DataError: There is none.
     """
     common = set.intersection(*(set(run.split.validation) for run in runs))
-    lesions = [
-        sources.lesions[image_id]
-        for image_id in sorted(common & sources.lesions.keys())
-        if sources.lesions[image_id].label is not None
-    ]
+    known = (sources.lesions[image_id] for image_id in sorted(common & sources.lesions.keys()))
+    lesions = [lesion for lesion in known if lesion.label is not None]
     if not lesions:
         raise DataError(
             "the runs validated on no labelled image in common",

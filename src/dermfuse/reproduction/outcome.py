@@ -7,6 +7,7 @@ from typing import Any
 
 from dermfuse.config import Task
 from dermfuse.errors import DataError
+from dermfuse.evaluation.bootstrap import LEVEL
 from dermfuse.records import build_record, require_format
 from dermfuse.records.folders import NOTICE, read_json
 from dermfuse.reproduction.measurement import Measurement
@@ -15,7 +16,12 @@ from dermfuse.reproduction.plan import presets_of
 
 FORMAT = 1
 """The version of an outcome's JSON."""
-_HEAD = ("format", "paper", "paper_epochs", "interval_level", "notice")
+_HEAD = {
+    "format": FORMAT,
+    "paper": "Wei, Ding and Hu, IEEE Access 2020, doi 10.1109/ACCESS.2020.2997710",
+    "paper_epochs": PAPER_EPOCHS,
+    "interval_level": LEVEL,
+}
 SIGNIFICANCE = 0.05
 """A difference is beyond noise below this p-value, after Holm's correction."""
 
@@ -262,14 +268,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome as JSON values."""
-        return {
-            "format": FORMAT,
-            "paper": "Wei, Ding and Hu, IEEE Access 2020, doi 10.1109/ACCESS.2020.2997710",
-            "paper_epochs": PAPER_EPOCHS,
-            "interval_level": 0.95,
-            **asdict(self),
-            "notice": NOTICE,
-        }
+        return {**_HEAD, **asdict(self), "notice": NOTICE}
 
 
 def read_outcome(path: Path) -> Outcome:

@@ -7,7 +7,7 @@ table, with what it says in plain words, made from the numbers alone.
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -53,8 +53,6 @@ _HEADLINES: tuple[tuple[str, str, Metric], ...] = (
     ("VIII", "U-DenseNet121", "jaccard"),
     ("VIII", "U-MobileNetV1", "jaccard"),
 )
-_TASKS = {"classification": "classes", "segmentation": "masks"}
-_STATES = {"failed": "failed", "waiting": "stopped"}
 _CSV_COLUMNS = (
     "row,source,metric,paper,ours,low,high,standard_error,deviation_between_seeds,difference,"
     "margin,within_noise,parameters,paper_parameters,file_mib,paper_file_mb,images,malignant,"
@@ -152,42 +150,23 @@ def headline_table(outcome: Outcome) -> Table:
         for row in table.rows
         for cell in row.cells
     }
-    rows = [
-        (
-            f"{label}, {METRIC_NAMES[metric]}\nTable {number}",
-            f"{cell.paper:.3f}",
-            f"{cell.ours.value:.3f}\n{cell.ours.interval('.3f')}",
-            f"{cell.difference:+.3f}\n{'within' if cell.within_noise else 'beyond'} noise",
-        )
+    rows = (
+        _row("headline_row", number=number, label=label, found=found)
         for number, label, metric in _HEADLINES
-        for cell in [cells.get((number, label, metric))]
-        if cell and cell.ours and cell.paper is not None and cell.difference is not None
-    ]
+        for found in [cells.get((number, label, metric))]
+        if found and found.ours and found.paper is not None and found.difference is not None
+    )
     columns = ("", "paper", "ours", "difference")
     return Table("The paper's headline numbers", "", columns, tuple(rows))
 
 
 def claim_table(outcome: Outcome) -> Table:
     """Returns each claim of the paper with what was found of it, a line each."""
-    rows = [
-        (
-            f"{claim.what} helps {_TASKS[table.task]}\nTable {table.number}",
-            claim.verdict,
-            _say("claim_found", found=claim),
-        )
-        for table in _of_paper(outcome)
-        for claim in claims_of(table)
-    ]
+    tables = _of_paper(outcome)
+    claims = [(table, claim) for table in tables for claim in claims_of(table)]
     first = {each.preset: each for each in reversed(outcome.leakage)}  # by the ranking score
-    rows += [
-        (
-            f"splitting after augmentation inflates validation\n{preset}",
-            "yes" if found.paper_split > found.high else "not shown",
-            f"{METRIC_NAMES[found.metric]} {found.paper_split:.2f} against "
-            f"{found.source_split:.2f}\n{found.low:.2f} to {found.high:.2f}",
-        )
-        for preset, found in reversed(first.items())
-    ]
+    rows = [_row("claim_row", table=table, claim=claim) for table, claim in claims]
+    rows += [_row("inflation_row", found=found) for found in reversed(first.values())]
     columns = ("claim", "here", "comparisons")
     return Table("Its claims", _say("claims_note"), columns, tuple(rows))
 
@@ -293,45 +272,26 @@ def _provenances(outcome: Outcome) -> list[Provenance]:
     return [row.provenance for table in outcome.tables for row in table.rows if row.provenance]
 
 
-def _said_of_row(provenance: Provenance) -> list[str]:
-    """Returns what a row's numbers come from, in words."""
-    return _say_lines("row", made=provenance)
-
-
 def _table(outcome: Outcome, table: TableResult) -> Table:
-    said = [_said_of_row(row.provenance) for row in table.rows if row.provenance]
-    common = [text for text in said[0] if all(text in each for each in said)] if said else []
-    has_parameters = any(row.paper_parameters for row in table.rows)
-    has_files = any(row.paper_file_mb for row in table.rows)
-    columns = ["Network", *(METRIC_NAMES[metric] for metric in table.metrics)]
-    columns += ["parameters"] if has_parameters else []
-    columns += ["float32 file, MiB"] if has_files else []
-    rows = []
-    for row in table.rows:
-        cells = [_label(outcome, row, common)]
-        cells += ["\n".join(_say_lines("cell", cell=cell, ours=cell.ours)) for cell in row.cells]
-        cells += [_size(row.parameters, row.paper_parameters, ",")] if has_parameters else []
-        cells += [_size(row.file_mb, row.paper_file_mb, ".1f")] if has_files else []
-        rows.append(tuple(cells))
+    said = [_said_of_row(row) for row in table.rows]
+    made = [lines for lines in said if lines]
+    common = [text for text in made[0] if all(text in each for each in made)] if made else []
+    sizes = {
+        "parameters": any(row.paper_parameters for row in table.rows),
+        "float32 file, MiB": any(row.paper_file_mb for row in table.rows),
+    }
+    shown = [name for name, is_shown in sizes.items() if is_shown]
+    rows = (
+        _row("network_row", outcome=outcome, row=row, said=lines, common=common, sizes=shown)
+        for row, lines in zip(table.rows, said, strict=True)
+    )
     return Table(
         title=f"Table {table.number}: {table.title}" if _is_paper(table) else table.title,
         note=f"All rows: {'; '.join(common)}." if common else "",
-        columns=tuple(columns),
+        columns=("Network", *(METRIC_NAMES[metric] for metric in table.metrics), *shown),
         rows=tuple(rows),
         paragraphs=say_table(table),
     )
-
-
-def _label(outcome: Outcome, row: RowResult, common: Collection[str]) -> str:
-    if row.provenance:
-        own = (said for said in _said_of_row(row.provenance) if said not in common)
-        return "\n".join([row.label, *own])
-    return f"{row.label}\n{outcome.why_empty(row) if row.source else 'quoted by the paper'}"
-
-
-def _size(ours: float | None, paper: int | None, form: str) -> str:
-    value = "-" if ours is None else f"{ours:{form}}"
-    return value if paper is None else f"{value}\npaper {paper:,}"
 
 
 def _leakage_table(outcome: Outcome) -> Table:
@@ -339,17 +299,7 @@ def _leakage_table(outcome: Outcome) -> Table:
         title="What splitting after augmentation does",
         note=_say("leakage_note", data=outcome.data),
         columns=("Network", "split after augmenting", "split by source image", "difference"),
-        rows=tuple(
-            (
-                f"{each.preset}, {METRIC_NAMES[each.metric]}\n"
-                + _say("epochs_of", trained=[each.epochs] * 2, planned=each.epochs),
-                f"{each.paper_split:.3f}\nn = {each.paper_split_images} copies",
-                f"{each.source_split:.3f}\n{each.low:.3f} to {each.high:.3f}\n"
-                f"n = {each.source_split_images}",
-                f"{each.paper_split - each.source_split:+.3f}",
-            )
-            for each in outcome.leakage
-        ),
+        rows=tuple(_row("leakage_row", found=found) for found in outcome.leakage),
     )
 
 
@@ -357,30 +307,40 @@ def _runs_table(outcome: Outcome) -> Table:
     said = [f"{what}: {why}" for what, why in outcome.failures.items()]
     said += filter(None, [_say("waiting", runs=outcome.runs)])
     several = len({run.device for run in outcome.runs if run.device}) > 1
+    shown = [run for run in outcome.runs if run.state != "waiting" or run.epochs]
     return Table(
         title="Runs",
         note=_say("runs_note", outcome=outcome),
         columns=("Run", "state", "epochs", "seconds", "seconds per epoch"),
-        rows=tuple(
-            (
-                f"{run.name}\n{run.error or (run.device if several else '')}".rstrip(),
-                _STATES.get(run.state, "finished"),
-                str(run.epochs),
-                f"{run.seconds:.0f}",
-                f"{run.seconds / run.epochs:.1f}" if run.epochs else "-",
-            )
-            for run in outcome.runs
-            if run.state != "waiting" or run.epochs
-        ),
+        rows=tuple(_row("run_row", run=run, several=several) for run in shown),
         paragraphs=tuple(said),
         is_folded=not said,
     )
 
 
+def _said_of_row(row: RowResult) -> list[str]:
+    """Returns what a row's numbers come from, in words; nothing where there are none."""
+    return _say_lines("made_of", made=row.provenance) if row.provenance else []
+
+
 def _say_lines(sentence: str, **values: object) -> list[str]:
-    """Returns the lines of a macro, without empty ones."""
-    lines = getattr(WORDS.module, sentence)(**values).splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return _lines(getattr(WORDS.module, sentence)(**values))
+
+
+def _row(sentence: str, **values: object) -> tuple[str, ...]:
+    """Returns the cells of a row: what its macro says in each call of ``cell``."""
+    cells: list[str] = []
+
+    def cell(caller: Callable[[], str]) -> str:
+        cells.append("\n".join(_lines(caller())))
+        return ""
+
+    getattr(WORDS.module, sentence)(cell, **values)
+    return tuple(cells)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _csv_rows(table: TableResult) -> Iterator[list[object]]:
@@ -389,7 +349,7 @@ def _csv_rows(table: TableResult) -> Iterator[list[object]]:
         devices = ""
         if origin := row.provenance:
             epochs = "-".join(dict.fromkeys(map(str, origin.epochs)))
-            said = "; ".join(_said_of_row(origin))
+            said = "; ".join(_said_of_row(row))
             count = origin.image_count, origin.malignant_count, origin.seeds
             made, devices = [*count, epochs, PAPER_EPOCHS, said], "; ".join(origin.devices)
         sizes = row.parameters, row.paper_parameters, row.file_mb, row.paper_file_mb

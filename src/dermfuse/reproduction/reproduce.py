@@ -163,7 +163,10 @@ def reproduce(
         announce(f"training {len(to_train)} runs, {queue.jobs} side by side", 2, 4)
     ended = train_queue(queue, request, watch=watch, command=command)
     announce("measuring", 3, 4)
-    progress = {each.name: _failed_before(each) for each in survey(plan.runs, request)}
+    progress = {
+        each.name: replace(each, state="failed") if each.error else each  # when it was last tried
+        for each in survey(plan.runs, request)
+    }
     progress |= {each.name: each for each in ended}
     harvest = _harvest(plan, request, progress)
     assembler = Assembler(harvest, truth, tested, request.draws)
@@ -207,11 +210,6 @@ def estimate(
     queue = make_queue(plan.runs, place, progress=progress)
     disk = queue.disk_mb + _predictions_mb(plan, place.data)
     return replace(queue, disk_mb=round(disk, 1))
-
-
-def _failed_before(found: RunProgress) -> RunProgress:
-    """Returns a run that was not tried now as failed if it was when it was last tried."""
-    return replace(found, state="failed") if found.error else found
 
 
 def _harvest(plan: Plan, place: Workplace, progress: Mapping[str, RunProgress]) -> Harvest:
