@@ -121,18 +121,17 @@ def write_figures(
         StorageError: It cannot be written.
     """
     new_folder(out, what="figures")
-    files = [f"{picture.name}.{'webp' if webp else 'png'}" for picture in pictures]
-    for name, picture in zip(files, pictures, strict=True):
+    figures = []
+    for picture in pictures:
+        name = f"{picture.name}.{'webp' if webp else 'png'}"
         with atomic_write(out / name) as file:
             if webp:
                 Image.open(io.BytesIO(picture.png)).save(file, "webp", quality=WEBP_QUALITY)
             else:
                 file.write(picture.png)
+        figures.append({"file": name, "title": picture.title, "caption": picture.caption})
     said = {
-        "figures": [
-            {"file": name, "title": picture.title, "caption": picture.caption}
-            for name, picture in zip(files, pictures, strict=True)
-        ],
+        "figures": figures,
         "not_drawn": [{"figure": figure, "why": why} for figure, why in not_drawn],
         "notice": NOTICE,
     }

@@ -46,13 +46,12 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         >>> holm([0.25, 0.125, 0.5])
         (0.5, 0.375, 0.5)
     """
-    count = len(p_values)
-    corrected = [1.0] * count
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
-        corrected[index] = highest
-    return tuple(corrected)
+    values = np.array(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(values.size, 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1.0)
+    return tuple(corrected.tolist())
 
 
 def auc_error(auc: float, *, malignant: int, benign: int) -> float:

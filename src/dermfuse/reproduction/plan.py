@@ -155,7 +155,8 @@ def make_plan(
             override of what the plan itself sets, or one that does not fit a preset.
     """
     mask_folds = folds if mask_folds is None else mask_folds
-    _check(tables, overrides, seeds=seeds, folds=folds, mask_folds=mask_folds)
+    _check(tables, seeds=seeds, folds=folds, mask_folds=mask_folds)
+    assignments = _read_overrides(overrides)
     chosen = tuple(table for table in TABLES if table.number in tables)
     if BEYOND in tables:
         chosen += beyond_tables(seeds=seeds, folds_on_test=folds > 0 and test_truth)
@@ -167,7 +168,8 @@ def make_plan(
         own = [f"train.seed={seed}", f"data.folds={folds}", f"data.fold={fold}"]
         own += [f"data.split={split}"] if split else []
         protocol = ["data.exclude_test_duplicates=false"] if split == "paper" else []
-        config = load_preset(preset).override([*protocol, *_for_preset(overrides, preset), *own])
+        given = [each for whose, each in assignments if fnmatch.fnmatchcase(preset, whose or "*")]
+        config = load_preset(preset).override([*protocol, *given, *own])
         if config.train.schedule == "plateau" and not config.train.minimum_learning_rate:
             config = config.override(minimum)
         held_out = "papersplit" if split == "paper" else "holdout"
@@ -236,19 +238,7 @@ def _beyond(task: Task, prefix: str, how: Mapping[str, str]) -> PaperTable:
     )
 
 
-def _for_preset(overrides: Sequence[str], preset: str) -> list[str]:
-    """Returns the assignments for one preset, those for it alone last."""
-    named = [_split_override(text) for text in overrides]
-    own = [text for name, text in named if name and fnmatch.fnmatchcase(preset, name)]
-    return [text for name, text in named if not name] + own
-
-
-def _split_override(text: str) -> tuple[str, str]:
-    before, colon, after = text.partition(":")
-    return (before, after) if colon and "=" not in before else ("", text)
-
-
-def _check(tables: Sequence[str], overrides: Sequence[str], *, seeds: int, **folds: int) -> None:
+def _check(tables: Sequence[str], *, seeds: int, **folds: int) -> None:
     for name in tables:
         if name not in CHOICES:
             raise _unknown("table", name, CHOICES)
@@ -259,18 +249,25 @@ def _check(tables: Sequence[str], overrides: Sequence[str], *, seeds: int, **fol
     for what, number in folds.items():
         if number < 0 or number == 1:
             raise ConfigError(f"{what} is {number}", expected="0 (hold-out) or 2 or more")
+
+
+def _read_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns whose each assignment is, a preset or a pattern, and it; those of all come first."""
+    found = []
     for text in overrides:
-        preset, assignment = _split_override(text)
-        if preset and not fnmatch.filter(preset_names(), preset):
-            raise _unknown("preset", preset, preset_names())
-        key = assignment.partition("=")[0].strip()
-        if key in _OWNED:
+        before, colon, after = text.partition(":")
+        whose, assignment = (before, after) if colon and "=" not in before else ("", text)
+        if whose and not fnmatch.filter(preset_names(), whose):
+            raise _unknown("preset", whose, preset_names())
+        if assignment.partition("=")[0].strip() in _OWNED:
             raise ConfigError(
                 f'"{text}" sets what the plan sets itself',
                 expected="another setting",
                 action="Use --seeds and --folds, --tables leakage for the paper's split, and"
                 " dermfuse train for data.split=all",
             )
+        found.append((whose, assignment))
+    return sorted(found, key=lambda each: bool(each[0]))
 
 
 def _unknown(what: str, name: str, known: Collection[str]) -> ConfigError:
