@@ -1,4 +1,4 @@
-"""Outlines of masks: traced on the lattice of pixel edges, as SVG paths, and simplified."""
+"""Outlines of masks: traced on the lattice of pixel edges, and simplified."""
 
 import math
 
@@ -33,17 +33,6 @@ def outline(mask: NDArray[np.bool_], *, tolerance_px: float = 1.0) -> list[Ring]
     traced.sort(key=_area, reverse=True)
     simple = (_simplify(loop, tolerance_px) for loop in traced)
     return [[(x, y) for x, y in loop.tolist()] for loop in simple if len(loop) > 2]
-
-
-def contour_path(mask: NDArray[np.bool_]) -> str:
-    """Returns the outline of a mask as the ``d`` of an SVG path; empty for an empty mask.
-
-    Example:
-        >>> contour_path(np.array([[True, True]]))
-        'M0 0L2 0L2 1L0 1Z'
-    """
-    loops = trace_contours(mask)
-    return "".join("M" + "L".join(f"{x} {y}" for x, y in loop) + "Z" for loop in loops)
 
 
 def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
