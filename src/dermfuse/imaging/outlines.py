@@ -46,9 +46,9 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
     nexts = _edges(mask)
     loops = []
     while nexts:
-        start = min(nexts)
+        start = min(nexts)  # a corner: nothing lies to the left of it, or above
         loop, point, heading = [start], start, (1, 0)
-        while True:
+        while point != start or len(loop) == 1:
             ends = nexts[point]
             # Where two pixels touch at a corner, turn right: they stay two outlines.
             right = (point[0] - heading[1], point[1] + heading[0])
@@ -56,11 +56,11 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
             ends.remove(end)
             if not ends:
                 del nexts[point]
-            heading, point = (end[0] - point[0], end[1] - point[1]), end
-            if point == start:
-                break
-            loop.append(point)
-        loops.append(_corners(loop))
+            before, heading = heading, (end[0] - point[0], end[1] - point[1])
+            if heading != before and point != start:
+                loop.append(point)
+            point = end
+        loops.append(loop)
     return loops
 
 
@@ -79,16 +79,6 @@ def _edges(mask: NDArray[np.bool_]) -> dict[Point, set[Point]]:
         for y, x in np.argwhere(inside & ~neighbour).tolist():
             nexts.setdefault((x + start[0], y + start[1]), set()).add((x + end[0], y + end[1]))
     return nexts
-
-
-def _corners(loop: list[Point]) -> list[Point]:
-    """Returns the points at which a closed outline turns."""
-    before, after = loop[-1:] + loop[:-1], loop[1:] + loop[:1]
-    return [
-        point
-        for a, point, b in zip(before, loop, after, strict=True)
-        if (point[0] - a[0], point[1] - a[1]) != (b[0] - point[0], b[1] - point[1])
-    ]
 
 
 def _area(loop: NDArray[np.float64]) -> float:
