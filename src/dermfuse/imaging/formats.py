@@ -62,6 +62,10 @@ _ADAM7 = (
 _PIECE = 2**20  # bytes that are inflated at a time
 _FED = 2**16  # bytes that are inflated from at a time
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
+_WEBP_SIZES = {  # where they lie, bits of the width, from those to the height's, what is added
+    b"VP8X": (4, 24, 24, 1), b"ANMF": (6, 24, 24, 1),
+    b"VP8 ": (6, 14, 16, 0), b"VP8L": (1, 14, 14, 1),
+}  # fmt: skip
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B  # of GIF
 _CONTROL = b"!\xf9"
 
@@ -356,18 +360,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _webp_size(kind: bytes, head: bytes) -> tuple[int, int]:
     """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
-    padded = head.ljust(12, b"\0")
-    if kind in (b"VP8X", b"ANMF"):
-        at = 4 if kind == b"VP8X" else 6
-        both = int.from_bytes(padded[at : at + 6], "little")
-        return (both & 0xFFFFFF) + 1, (both >> 24) + 1
-    if kind == b"VP8 ":
-        both = int.from_bytes(padded[6:10], "little")
-        return both & 0x3FFF, both >> 16 & 0x3FFF
-    if kind == b"VP8L":
-        both = int.from_bytes(padded[1:5], "little")
-        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
-    return 0, 0
+    if kind not in _WEBP_SIZES:
+        return 0, 0
+    at, bits, apart, added = _WEBP_SIZES[kind]
+    both, most = int.from_bytes(head.ljust(12, b"\0")[at:], "little"), 2**bits - 1
+    return (both & most) + added, (both >> apart & most) + added
 
 
 def _read_gif(data: bytes) -> Claim:
