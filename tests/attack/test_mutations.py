@@ -128,13 +128,10 @@ def test_damaged_files_give_pixels_or_one_refusal(whole: dict[str, bytes]) -> No
     assert _foreign(whole, read_any, seed=1, count=3000) == []
 
 
-def test_damaged_files_end_no_decoder(whole: dict[str, bytes]) -> None:
+@pytest.mark.parametrize(
+    ("seed", "count"),
+    [(7, 500), *(pytest.param(seed, 6000, marks=pytest.mark.slow) for seed in range(2, 7))],
+)
+def test_damaged_files_end_no_decoder(whole: dict[str, bytes], seed: int, count: int) -> None:
     with Decoders(1) as decoders:
-        assert _foreign(whole, decoders.read, seed=7, count=500) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 7))
-def test_30_000_damaged_files_end_no_decoder(whole: dict[str, bytes], seed: int) -> None:
-    with Decoders(1) as decoders:
-        assert _foreign(whole, decoders.read, seed=seed, count=6000) == []
+        assert _foreign(whole, decoders.read, seed=seed, count=count) == []

@@ -48,17 +48,14 @@ def test_a_cast_is_taken_out_and_lightness_is_kept() -> None:
     assert after[0] == pytest.approx(before[0], abs=0.01)
     hues = [math.atan2(each[2], each[1]) for each in (after, lab(SKIN)[0])]
     assert hues[0] == pytest.approx(hues[1], abs=0.01)
-    assert colours.skin_gains(bluish[:10]).tolist() == [
-        1,
-        1,
-        1,
-    ]  # little skin, the edge of the lens
-    assert colours.skin_gains(np.full((500, 3), (20, 10, 30), np.uint8)).tolist() == [1, 1, 1]
+    lens = np.full((500, 3), (20, 10, 30), np.uint8)
+    for little in (bluish[:10], lens):
+        assert colours.skin_gains(little).tolist() == [1, 1, 1]
 
 
 def test_the_angle_is_that_of_lightness_above_50_over_yellowness() -> None:
-    angles = [colours.typology_angle(*pair) for pair in ((70, 20), (50, 20), (30, 20), (70, -3.0))]
-    assert angles == [pytest.approx(45), 0.0, pytest.approx(-45), None]
+    tones = [colours.SkinTone(*pair, share=1) for pair in ((70, 20), (50, 20), (70, -3.0))]
+    assert [tone.angle_degrees for tone in tones] == [pytest.approx(45), 0.0, None]
     limits = (55.1, 55.0, 41.0, 28.0, 10.0, -30.0)  # each belongs to the darker class
     assert tuple(map(colours.name_tone, limits)) == tuple(colours.TONES)
     for skin, name in (

@@ -80,8 +80,7 @@ CODED_RUNS = rle(*np.moveaxis(CODED_RED, 2, 0))
         (GREY, {"photometric": "MONOCHROME1"}, 255 - GREY[..., None], 0),
         (DEEP, {"syntax": RLE, "frames": [rle(DEEP >> 8, DEEP)]}, DEEP[..., None] / 257, 0.5),
         (CODED_RED, {"photometric": YBR}, RED, 1),
-        (CODED_RED, {"photometric": YBR, "syntax": RLE, "frames": [CODED_RUNS]},
-         RED, 1),
+        (CODED_RED, {"photometric": YBR, "syntax": RLE, "frames": [CODED_RUNS]}, RED, 1),
         (CODED_RED, {"photometric": YBR_422, "raw": bytes([76, 149, 85, 255] * 128)},  # Y Y Cb Cr
          [[(254, 0, 0), (255, 73, 73)] * 8], 1),
         # entries of a palette may be packed, and transparent on white
@@ -223,11 +222,8 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_zeros_of_empty_packets_are_no_hole() -> None:
     packets = 3 * 3  # one layer, three resolutions, three channels
-    for options, zeros, hole in (
-        ({}, 63, False),
-        ({}, 64, True),
-        ({"precinct_size": (32, 32)}, 500, False),
-    ):
+    own = {"precinct_size": (32, 32)}
+    for options, zeros, hole in (({}, 63, False), ({}, 64, True), (own, 500, False)):
         frame = encode(NOISE, num_resolutions=3, **options)
         start = frame.index(b"\xff\x93") + 2
         assert dicom.has_hole(frame[:start] + bytes(zeros + packets) + b"\x80") is hole

@@ -44,7 +44,6 @@ def test_the_axes_of_an_ellipse_are_its_own(degrees: float) -> None:
 def test_shapes_by_hand() -> None:
     pixel = principal_axes(mask("#"))
     assert (pixel.major, pixel.minor) == pytest.approx((4 / math.sqrt(12),) * 2)
-    assert perimeter(ellipse(70, 70, 0)) == pytest.approx(2 * math.pi * 70, rel=0.02)
     for convex in (ellipse(60, 30, 0.5), mask("####"), mask("#", "#"), mask("#")):
         assert solidity(convex) == 1.0
     assert solidity(mask("..#..", "..#..", "#####", "..#..", "..#..")) == 9 / 13
@@ -92,11 +91,8 @@ def test_large_images_shrink_to_their_long_side_and_keep_their_mean() -> None:
     image[:, :400] = 200
     for source in (image, Image.fromarray(image)):
         reduced = geometry.reduce_image(source)
-        assert (reduced.image.shape, reduced.height_px, reduced.width_px) == (
-            (192, 256, 3),
-            600,
-            800,
-        )
+        assert reduced.image.shape == (192, 256, 3)
+        assert (reduced.height_px, reduced.width_px) == (600, 800)
         assert abs(float(reduced.image.mean()) - 100) < 0.5
     assert geometry.reduce_image(reduced) is reduced
     small = np.zeros((60, 80, 3), np.uint8)

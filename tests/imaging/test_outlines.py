@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dermfuse.imaging.outlines import contour_path, outline, trace_contours
+from dermfuse.imaging.outlines import outline, trace_contours
 
 
 def mask(*rows: str) -> np.ndarray:
@@ -21,11 +21,12 @@ def area(loop: list[tuple[int, int]]) -> float:
 
 def test_outlines_by_hand() -> None:
     assert trace_contours(mask("...", ".#.")) == [[(1, 1), (2, 1), (2, 2), (1, 2)]]
-    assert contour_path(mask("#.", "##")) == "M0 0L1 0L1 1L2 1L2 2L0 2Z"
+    corners = [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (0, 2)]
+    assert trace_contours(mask("#.", "##")) == [corners]
     assert [area(loop) for loop in trace_contours(mask("###", "#.#", "###"))] == [9, -1]  # a hole
     for touching in (mask("#.", ".#"), mask(".#", "#.")):
         assert [area(loop) for loop in trace_contours(touching)] == [1, 1]
-    assert (contour_path(mask("..", "..")), outline(mask("..", ".."))) == ("", [])
+    assert trace_contours(mask("..", "..")) == outline(mask("..", "..")) == []
 
 
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 6), st.integers(1, 6))))

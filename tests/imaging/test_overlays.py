@@ -62,8 +62,7 @@ def test_the_caption_lies_below_the_image(
 
 
 def test_the_legend_runs_from_violet_against_to_amber_for() -> None:
-    middle = overlays.add_caption(np.full((390, 520, 3), 120, np.uint8), legend=True)[
-        400, 174:346
-    ].astype(int)
+    drawn = overlays.add_caption(np.full((390, 520, 3), 120, np.uint8), legend=True)
+    middle = drawn[400, 174:346].astype(int)
     violet, white, amber = middle[2], middle[len(middle) // 2], middle[-2]
     assert (violet[2] > violet[1], white.min() > 245, amber[0] > amber[2]) == (True,) * 3

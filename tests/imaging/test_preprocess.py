@@ -90,10 +90,8 @@ def test_every_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> N
 def test_the_exif_block_turns_in_every_container_and_xmp_nothing(kind: str) -> None:
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     pixels = read_image(encode(QUARTERS, kind, exif=_exif(6), **options))
-    assert (
-        np.abs(pixels[[0, 0, -1, -1], [0, -1, 0, -1]] - np.array([BLUE, RED, WHITE, GREEN])).max()
-        < 60
-    )
+    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.abs(corners - np.array([BLUE, RED, WHITE, GREEN])).max() < 60
     xmp, info = '<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>', PngInfo()
     info.add_itxt("XML:com.adobe.xmp", xmp)
     options = {"pnginfo": info} if kind == "PNG" else {"xmp": xmp.encode()}
@@ -129,9 +127,8 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path, data: bytes, 
 
 def test_the_whole_frame_is_squeezed_by_averages() -> None:
     squeezed = squeeze(PATCHES, 16)
-    assert squeezed[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [
-        [*c] for c in (RED, GREEN, BLUE, WHITE)
-    ]
+    corners = squeezed[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert [*map(tuple, corners.tolist())] == [RED, GREEN, BLUE, WHITE]
     assert np.array_equal(squeeze(QUARTERS, 16), squeezed)
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2] = 255

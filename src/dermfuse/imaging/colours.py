@@ -10,7 +10,6 @@ about a person.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +58,14 @@ _NAMES = tuple(REFERENCES)
 _OWNERS = np.repeat(np.arange(len(_NAMES)), [len(shades) for shades in REFERENCES.values()])
 Mask = NDArray[np.bool_]
 
-TONES: Mapping[str, float] = MappingProxyType(
-    {
-        "very light": 55.0,
-        "light": 41.0,
-        "intermediate": 28.0,
-        "tan": 10.0,
-        "brown": -30.0,
-        "dark": -math.inf,
-    }
-)
+TONES: Mapping[str, float] = {
+    "very light": 55.0,
+    "light": 41.0,
+    "intermediate": 28.0,
+    "tan": 10.0,
+    "brown": -30.0,
+    "dark": -math.inf,
+}
 """Each class and the angle in degrees above which it begins (Del Bino and Bernerd, Variations in
 skin colour and the biological consequences of ultraviolet radiation exposure, Br J Dermatol
 169(s3), 2013)."""
@@ -196,8 +193,15 @@ class SkinTone:
 
     @property
     def angle_degrees(self) -> float | None:
-        """The individual typology angle; None where the cast of the light hides the skin's hue."""
-        return typology_angle(self.lightness, self.b)
+        """The individual typology angle; None unless b* is above 0, as skin's is.
+
+        Where it is not, the cast of the light hides the skin's hue.
+
+        Example:
+            >>> [SkinTone(*each, share=1).angle_degrees for each in ((70, 20), (30, 20), (70, 0))]
+            [45.0, -45.0, None]
+        """
+        return math.degrees(math.atan((self.lightness - 50) / self.b)) if self.b > 0 else None
 
 
 def measure_skin(image: NDArray[np.uint8] | Reduced, lesion: Mask) -> SkinTone | None:
@@ -222,16 +226,6 @@ def measure_skin(image: NDArray[np.uint8] | Reduced, lesion: Mask) -> SkinTone |
         return None
     lightness, _, b = np.median(to_lab(reduced[skin]), axis=0).tolist()
     return SkinTone(lightness, b, share)
-
-
-def typology_angle(lightness: float, b: float) -> float | None:
-    """Returns the individual typology angle in degrees; None unless b* is above 0, as skin's is.
-
-    Example:
-        >>> typology_angle(70, 20), typology_angle(30, 20), typology_angle(70, 0)
-        (45.0, -45.0, None)
-    """
-    return math.degrees(math.atan((lightness - 50) / b)) if b > 0 else None
 
 
 def name_tone(angle_degrees: float) -> str:

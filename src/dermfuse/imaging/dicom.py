@@ -40,13 +40,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import uid
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, get_frame
@@ -56,10 +55,10 @@ from pydicom.pixels.processing import apply_windowing, convert_color_space
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.tag import BaseTag
 
-from dermfuse.errors import ImageError, installing
+from dermfuse.errors import installing
 from dermfuse.imaging.formats import scaled, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame
-from dermfuse.imaging.limits import MAX_PIXELS, check_size, refusal, too_many
+from dermfuse.imaging.limits import MAX_PIXELS, RefusalError, check_size, too_many
 from dermfuse.imaging.preprocess import silent_decoders
 
 _SUBSAMPLED = "YBR_FULL_422"
@@ -146,20 +145,19 @@ class Layout:
 
 
 def to_display(
-    stored: NDArray[np.generic], header: Dataset, layout: Layout, *, little_endian: bool, name: str
+    stored: NDArray[np.generic], header: Dataset, layout: Layout, *, little_endian: bool
 ) -> NDArray[np.uint8]:
     """Returns stored values as 8-bit grey or RGB.
 
     Args:
         stored: (H, W) grey or indices, or (H, W, 3) RGB.
-        header: Window, rescaling, palette and photometric interpretation are read from it.
+        header: Window, rescaling and palette are read from it.
         layout: Says how many bits are stored, 8 to 16 (higher ones are ignored), and whether they
             are two's complement.
         little_endian: The byte order of the palette.
-        name: The name of the image in messages.
 
     Raises:
-        ImageError: A grey lookup table, a window or a palette that cannot be used.
+        RefusalError: A grey lookup table, a window or a palette that cannot be used.
     """
     bits = layout.stored
     values = np.arange(2**bits, dtype=np.int64)  # what each pattern of bits stands for
@@ -167,10 +165,12 @@ def to_display(
         values[2 ** (bits - 1) :] -= 2**bits
     if stored.ndim == 3:
         table = _over_full_range(values)
-    elif str(header.PhotometricInterpretation).strip() == "PALETTE COLOR":
-        table = _palette(header, values, little_endian=little_endian, name=name)
+    elif layout.photometric == "PALETTE COLOR":
+        table = _palette(header, values, little_endian=little_endian)
     else:
-        table = _grey(header, values, name)
+        table = _grey(header, values)
+        if layout.photometric == "MONOCHROME1":
+            table = np.uint8(255) - table
     shown = np.empty((*stored.shape, *table.shape[1:]), np.uint8)
     for rows in strips_of(len(stored)):
         # Two's complement wraps.
@@ -187,64 +187,39 @@ def has_hole(stream: bytes) -> bool:
     Raises:
         ValueError, struct.error: The main header is cut off or damaged.
     """
-    coding = _coding_style(stream)
-    if coding.style & _OWN_PRECINCTS:
+    style, layers, _, levels = _coding_style(stream)
+    if style & _OWN_PRECINCTS:
         return False
-    packets = coding.layers * (coding.levels + 1) * _MOST_CHANNELS
+    packets = layers * (levels + 1) * _MOST_CHANNELS
     end = stream.rfind(_END)
     return bytes(_HOLE_BYTES + packets) in stream[: end if end > 0 else None]
 
 
-def unpack_bits(segment: bytes, length: int) -> NDArray[np.uint8]:
-    r"""Returns the first ``length`` bytes of a PackBits segment, and never unpacks more.
-
-    Pillow's decoder does it, as one row of pixels: pydicom's unpacks whatever the segment holds,
-    up to 64 times its own size.
-
-    Raises:
-        ValueError: The segment holds fewer.
-
-    Example:
-        >>> unpack_bits(b"\x02abc\xfez", 6).tobytes()
-        b'abczzz'
-    """
-    return np.asarray(Image.frombytes("L", (length, 1), segment, "packbits", "L")).ravel()
-
-
-def read_dicom(
-    data: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
+def read_dicom(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Returns the one frame of a DICOM file as 8-bit grey or RGB.
 
     Args:
         data: The whole file, with or without its preamble.
-        name: The name of the image in messages.
         max_pixels: The number of pixels allowed.
 
     Returns:
         (H, W), (H, W, 3), or (H, W, 4) where a palette has transparency.
 
     Raises:
-        ImageError: The file is damaged or cut off, holds no image, more than one frame, too many
+        RefusalError: The file is damaged or cut off, holds no image, more than one frame, too many
             pixels or elements, or pixels in a coding or colour space that is not read.
     """
-    with _guarded(name):
-        syntax, body = _split(data, name)
+    with _guarded():
+        syntax, body = _split(data)
         if syntax == uid.DeflatedExplicitVRLittleEndian:
-            body = _inflate(body, name, max_pixels)
+            body = _inflate(body, max_pixels)
         header, start = _header(body, syntax)
-        layout = described = _layout(header, name, syntax, max_pixels)
-        data, vr = _pixel_data(body[start:], syntax, name)
+        described = _layout(header, syntax, max_pixels)
+        data, vr = _pixel_data(body[start:], syntax)
         body = b""
-        if syntax.is_encapsulated:
-            _check_frames(data, name)
-        if syntax.is_encapsulated and syntax != uid.RLELossless:
-            _decoder(syntax, name)
-            layout = _stream_layout(get_frame(data, 0, number_of_frames=1), layout, syntax, name)
-        stored = _decode(data, vr, layout, syntax, name=name)
+        stored, layout = _decode(data, vr, described, syntax)
         layout = replace(layout, stored=_bits(stored, layout, described))
-        little_endian = syntax.is_little_endian
-        return to_display(stored, header, layout, little_endian=little_endian, name=name)
+        return to_display(stored, header, layout, little_endian=syntax.is_little_endian)
 
 
 def _over_full_range(values: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -252,19 +227,17 @@ def _over_full_range(values: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
 
 
-def _grey(header: Dataset, values: NDArray[np.int64], name: str) -> NDArray[np.uint8]:
+def _grey(header: Dataset, values: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Returns the grey level of each pattern, (2^bits,)."""
     window = [header.get(key) for key in ("WindowCenter", "WindowWidth")]
     has_window = all(value is not None and value not in ("", []) for value in window)
     if "ModalityLUTSequence" in header or (not has_window and "VOILUTSequence" in header):
         kinds = "grey values with a window, or over their full range"
-        raise _refused(name, "grey values with a lookup table", kinds, _AS_RGB)
-    levels = _windowed(header, values, name) if has_window else _over_full_range(values)
-    inverted = str(header.PhotometricInterpretation).strip() == "MONOCHROME1"
-    return np.uint8(255) - levels if inverted else levels
+        raise _refused("grey values with a lookup table", kinds, _AS_RGB)
+    return _windowed(header, values) if has_window else _over_full_range(values)
 
 
-def _windowed(header: Dataset, values: NDArray[np.int64], name: str) -> NDArray[np.uint8]:
+def _windowed(header: Dataset, values: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Returns the level of each value in the first window, after rescaling."""
     view = Dataset()
     view.PhotometricInterpretation, view.PixelRepresentation = "MONOCHROME2", 0
@@ -278,14 +251,13 @@ def _windowed(header: Dataset, values: NDArray[np.int64], name: str) -> NDArray[
         shown = np.array([np.nan])
     if not np.isfinite(shown).all():
         expected = "a width above 0 (LINEAR: 1 or more), and finite numbers"
-        found = "the window of its grey values cannot be used"
-        raise _refused(name, found, expected, _AS_RGB) from None
+        raise _refused("the window of its grey values cannot be used", expected, _AS_RGB)
     levels: NDArray[np.uint8] = np.rint(shown).astype(np.uint8)
     return levels
 
 
 def _palette(
-    header: Dataset, values: NDArray[np.int64], *, little_endian: bool, name: str
+    header: Dataset, values: NDArray[np.int64], *, little_endian: bool
 ) -> NDArray[np.uint8]:
     """Returns the colour of each pattern, (2^bits, 3), or (2^bits, 4) with transparency.
 
@@ -293,7 +265,7 @@ def _palette(
     numbers, and 16-bit indices into entries of 8 bits.
     """
     found = "the colour palette is segmented, cut off or missing"
-    error = _refused(name, found, "red, green and blue entries of 8 or 16 bits", _AS_RGB)
+    error = _refused(found, "red, green and blue entries of 8 or 16 bits", _AS_RGB)
     keys = [key for key in _PALETTES if key in header]
     if keys[:3] != list(_PALETTES[:3]):
         raise error
@@ -323,44 +295,42 @@ def _words(data: object, *, little_endian: bool) -> NDArray[np.uint16]:
 
 
 def _refused(
-    name: str,
-    found: str,
-    expected: str = "a DICOM file with one frame",
-    action: str = "Export the file again",
-) -> ImageError:
-    return refusal(name, found, expected, action)
+    found: str, expected: str = "a DICOM file with one frame", action: str = "Export the file again"
+) -> RefusalError:
+    return RefusalError(found, expected, action)
 
 
-def _stream_layout(stream: bytes, layout: Layout, syntax: uid.UID, name: str) -> Layout:
+def _stream_layout(stream: bytes, layout: Layout, syntax: uid.UID) -> Layout:
     """Returns the layout of a compressed frame's pixels, as its stream has it.
 
     Args:
         stream: The compressed frame.
         layout: What the header says.
         syntax: The transfer syntax.
-        name: The name of the image in messages.
 
     Raises:
-        ImageError: Size or channels are not the header's, or the depth cannot be decoded.
+        RefusalError: Size or channels are not the header's, or the depth cannot be decoded.
         ValueError, struct.error: The stream's own header is cut off or damaged.
     """
     if syntax in _JPEG_2000:
-        return _of_jpeg_2000(stream, layout, name)
-    header = read_frame(stream)
-    _check_fit((header.width, header.height), len(header.components), layout, name)
-    if syntax in JPEG_8_BIT and header.unread:
-        raise _unread(header.unread, name)
-    rgb = header.says_rgb
-    if layout.samples == 3 and rgb is not None:
-        layout = replace(layout, photometric="RGB" if rgb else "YBR_FULL")
-    return _deep(layout, header.precision)
+        layout, precision = _of_jpeg_2000(stream, layout)
+    else:
+        header = read_frame(stream)
+        _check_fit((header.width, header.height), len(header.components), layout)
+        if syntax in JPEG_8_BIT and header.unread:
+            raise _unread(header.unread)
+        if layout.samples == 3 and header.says_rgb is not None:
+            layout = replace(layout, photometric="RGB" if header.says_rgb else "YBR_FULL")
+        precision = header.precision
+    # Signed values stay as the header has them.
+    kept = layout.signed or not 8 <= precision <= 16
+    return layout if kept else replace(layout, stored=precision)
 
 
-def _decode_jpeg(stream: bytes, layout: Layout, name: str) -> NDArray[np.uint8]:
+def _decode_jpeg(stream: bytes, layout: Layout) -> NDArray[np.uint8]:
     """Returns the pixels of a JPEG stream of 8 bits, whose layout is known: grey, or RGB."""
     if damage := find_damage(stream):
-        found = f"the JPEG image is damaged or cut off: {damage}"
-        raise _refused(name, found, "a whole picture")
+        raise _refused(f"the JPEG image is damaged or cut off: {damage}", "a whole picture")
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         if layout.samples == 3:  # what the channels are, whatever libjpeg would guess
             coded = "RGB" if layout.photometric == "RGB" else "YCbCr"
@@ -368,40 +338,37 @@ def _decode_jpeg(stream: bytes, layout: Layout, name: str) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def _of_jpeg_2000(stream: bytes, layout: Layout, name: str) -> Layout:
+def _of_jpeg_2000(stream: bytes, layout: Layout) -> tuple[Layout, int]:
+    """Returns a layout with the colours that the stream has, and its bits per sample."""
     with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
         size, channels = image.size, len(image.getbands())
-    _check_fit(size, channels, layout, name)
+    _check_fit(size, channels, layout)
     if has_hole(stream):
         found = "the JPEG 2000 image is damaged: part of its coded data is blank"
-        raise _refused(name, found, "a whole picture")
+        raise _refused(found, "a whole picture")
     precision = int(get_j2k_parameters(stream).get("precision", layout.stored))
     if layout.samples == 3:
         if precision > 8:
-            raise _unread(f"JPEG 2000 colours of {precision} bits", name)
-        style = _coding_style(stream)
-        plain = not style.transform and not _is_sycc(stream)
+            raise _unread(f"JPEG 2000 colours of {precision} bits")
+        _, _, transform, _ = _coding_style(stream)
+        plain = not transform and not _is_sycc(stream)
         ybr = plain and layout.photometric in ("YBR_FULL", _SUBSAMPLED)
         layout = replace(layout, photometric="YBR_FULL" if ybr else "RGB")
-    return _deep(layout, precision)
+    return layout, precision
 
 
-class _CodingStyle(NamedTuple):
-    """What the COD segment of a JPEG 2000 codestream says; ``transform`` is of its channels."""
+def _coding_style(stream: bytes) -> tuple[int, int, int, int]:
+    """Returns what the COD segment of a JPEG 2000 codestream says.
 
-    style: int
-    progression: int
-    layers: int
-    transform: int
-    levels: int
-
-
-def _coding_style(stream: bytes) -> _CodingStyle:
+    Its style, how many layers there are, whether the channels are transformed, and how many levels
+    there are.
+    """
     at = stream.index(_CODESTREAM) + 2
     while True:
         marker, length = struct.unpack_from(">HH", stream, at)
         if marker == _CODING:
-            return _CodingStyle(*struct.unpack_from(">BBHBB", stream, at + 4))
+            style, layers, transform, levels = struct.unpack_from(">BxHBB", stream, at + 4)
+            return style, layers, transform, levels
         if marker == _TILE or length < 2:
             raise ValueError("no coding style before the first tile")
         at += 2 + length
@@ -413,41 +380,44 @@ def _is_sycc(stream: bytes) -> bool:
     return at >= 0 and stream[at + 7 : at + 11] == struct.pack(">I", _SYCC)
 
 
-def _deep(layout: Layout, precision: int) -> Layout:
-    """Returns the layout with the stream's depth; signed values stay as the header has them."""
-    kept = layout.signed or not 8 <= precision <= 16
-    return layout if kept else replace(layout, stored=precision)
-
-
-def _check_fit(size: tuple[int, int], channels: int, layout: Layout, name: str) -> None:
+def _check_fit(size: tuple[int, int], channels: int, layout: Layout) -> None:
     """Refuses a stream that is not what its header says, before it is decoded."""
     if size != (layout.columns, layout.rows):
         found = f"the compressed image is of {size[0]} x {size[1]} pixels"
-        raise _refused(name, found, f"{layout.columns} x {layout.rows}, as the header says")
+        raise _refused(found, f"{layout.columns} x {layout.rows}, as the header says")
     if channels != layout.samples:
         found = f"the compressed image has {channels} channel(s)"
-        raise _refused(name, found, f"{layout.samples}, as the header says")
+        raise _refused(found, f"{layout.samples}, as the header says")
 
 
-def _unread(found: str, name: str) -> ImageError:
+def _unread(found: str) -> RefusalError:
     action = "Export the image uncompressed, or as RGB of 8 bits"
-    return _refused(name, f"the DICOM file holds {found}", "8 bits per channel", action)
+    return _refused(f"the DICOM file holds {found}", "8 bits per channel", action)
 
 
 def _run_lengths(stream: bytes, layout: Layout) -> NDArray[np.generic]:
-    """Returns run-length coded pixels: each byte of each sample is a segment, highest first."""
+    """Returns run-length coded pixels, colours as RGB.
+
+    Each byte of each sample is a segment, highest first.
+    """
     sample_bytes = layout.allocated // 8
     count, *offsets = struct.unpack_from("<16L", stream)
     if count != layout.samples * sample_bytes:
         raise ValueError(f"{count} segments. Expected: {layout.samples * sample_bytes}.")
     ends = [*offsets[1:count], len(stream)]
+    # Pillow's decoder unpacks one row of pixels and no more: pydicom's unpacks whatever a segment
+    # holds, up to 64 times its own size.
+    size = (layout.rows * layout.columns, 1)
     planes = [
-        unpack_bits(stream[start:end], layout.rows * layout.columns)
+        np.asarray(Image.frombytes("L", size, stream[start:end], "packbits", "L")).ravel()
         for start, end in zip(offsets[:count], ends, strict=True)
     ]
     values = np.stack(planes, axis=-1).view(f">u{sample_bytes}").astype(f"u{sample_bytes}")
-    shape = (layout.rows, layout.columns, layout.samples)
-    return values.reshape(shape if layout.samples > 1 else shape[:2])
+    if layout.samples == 1:
+        return values.reshape(layout.rows, layout.columns)
+    values = values.reshape(layout.rows, layout.columns, layout.samples)
+    ybr = layout.photometric.startswith("YBR")
+    return convert_color_space(values, layout.photometric, "RGB") if ybr else values
 
 
 class _CountedBytes(io.BytesIO):
@@ -461,21 +431,17 @@ class _CountedBytes(io.BytesIO):
         """Returns the next bytes.
 
         Raises:
-            _TooManyError: It was called too often.
+            RefusalError: It was called too often.
         """
         self.left -= 1
         if self.left < 0:
-            raise _TooManyError
+            raise too_many("elements and items", MAX_ELEMENTS)
         return super().read(size)
 
 
-class _TooManyError(Exception):
-    """A file has more elements than an image needs."""
-
-
 @contextmanager
-def _guarded(name: str) -> Iterator[None]:
-    """Turns whatever a parser or decoder raises into one ImageError that quotes none of it.
+def _guarded() -> Iterator[None]:
+    """Turns whatever a parser or decoder raises into one refusal that quotes none of it.
 
     pydicom's remarks, which may quote the file, are kept from the log and from stderr.
     """
@@ -485,35 +451,31 @@ def _guarded(name: str) -> Iterator[None]:
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
-        except ImageError:
-            raise
         except RecursionError:
-            found = "the elements of the DICOM file lie too deep in one another"
-            raise _refused(name, found) from None
+            raise _refused("the elements of the DICOM file lie too deep in one another") from None
         except Exception as error:
-            if isinstance(error, _TooManyError) or isinstance(error.__context__, _TooManyError):
-                raise too_many(name, "elements and items", MAX_ELEMENTS) from None
-            raise _refused(name, "the DICOM file is damaged or cut off") from None
+            ours = [e for e in (error, error.__context__) if isinstance(e, RefusalError)]
+            raise (ours or [_refused("the DICOM file is damaged or cut off")])[0] from None
         finally:
             logger.setLevel(level)
 
 
-def _split(data: bytes, name: str) -> tuple[uid.UID, bytes]:
+def _split(data: bytes) -> tuple[uid.UID, bytes]:
     """Returns the transfer syntax and what follows the file meta information."""
     start = 132 if data[128:132] == b"DICM" else 0
     meta, length = _elements(data[start:], lambda tag: tag.group != _META_GROUP)
     syntax = _short(meta, (_SYNTAX,)).get(_SYNTAX)
     if not isinstance(syntax, uid.UID) or syntax.type != "Transfer Syntax":
-        raise _refused(name, "the DICOM file names no transfer syntax that is known")
+        raise _refused("the DICOM file names no transfer syntax that is known")
     return syntax, data[start + length :]
 
 
-def _inflate(body: bytes, name: str, max_pixels: int) -> bytes:
+def _inflate(body: bytes, max_pixels: int) -> bytes:
     """Returns a deflated data set, no larger than the image that its header announces."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head = inflater.decompress(body, _HEADER_BYTES)
     syntax = uid.DeflatedExplicitVRLittleEndian
-    layout = _layout(_header(head, syntax)[0], name, syntax, max_pixels)
+    layout = _layout(_header(head, syntax)[0], syntax, max_pixels)
     rest = inflater.decompress(inflater.unconsumed_tail, layout.native_bytes + _HEADER_BYTES)
     return head + rest
 
@@ -547,33 +509,31 @@ def _short(whole: Dataset, keywords: tuple[str, ...]) -> Dataset:
     """
     kept = Dataset()
     for keyword in keywords:
-        tag = tag_for_keyword(keyword)
-        element = None if tag is None else whole.get_item(tag)
-        most = _PALETTE_BYTES if keyword in _PALETTES else _VALUE_BYTES
+        element = whole.get_item(keyword)
         if element is None:
             continue
+        most = _PALETTE_BYTES if keyword in _PALETTES else _VALUE_BYTES
         if not isinstance(element, RawDataElement) or element.VR == "SQ" or element.length > most:
             raise ValueError(f"{keyword} is a sequence or too long")
         kept[element.tag] = element
     return kept
 
 
-def _pixel_data(rest: bytes, syntax: uid.UID, name: str) -> tuple[bytes, str]:
+def _pixel_data(rest: bytes, syntax: uid.UID) -> tuple[bytes, str]:
     """Returns the bytes and the type of the pixels, which the rest of a file begins with."""
     found, _ = _elements(rest, lambda tag: tag > _PIXELS_TAG, syntax)
     element = found.get_item(_PIXELS_TAG)
     if element is None or not element.value:  # there may be none, or floating-point ones
-        missing = "the DICOM file holds no pixel data, or is cut off before it"
-        raise _refused(name, missing)
+        raise _refused("the DICOM file holds no pixel data, or is cut off before it")
     return bytes(element.value), str(element.VR)
 
 
-def _layout(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Layout:
+def _layout(header: Dataset, syntax: uid.UID, max_pixels: int) -> Layout:
     """Returns the layout that a header describes; refuses what is not read, before any pixel."""
     frames = int(header.get("NumberOfFrames") or 1)
     if "Rows" not in header or "Columns" not in header:
-        found = "the DICOM file holds no image"
-        raise _refused(name, found, action="Choose the file with the picture")
+        action = "Choose the file with the picture"
+        raise _refused("the DICOM file holds no image", action=action)
     layout = Layout(
         rows=int(header.Rows),
         columns=int(header.Columns),
@@ -585,16 +545,15 @@ def _layout(header: Dataset, name: str, syntax: uid.UID, max_pixels: int) -> Lay
         planar=bool(header.get("PlanarConfiguration")),
     )
     if frames != 1:
-        raise _refused(name, f"{frames} frames", action="Export one frame of it")
+        raise _refused(f"{frames} frames", action="Export one frame of it")
     taken = _TAKEN.get(syntax, _TAKEN_BY_OTHERS) if syntax.is_compressed else 0
     pixel_bytes = max(1, taken * layout.samples * max(layout.allocated // 8, 1))
-    size = layout.columns, layout.rows
-    check_size(*size, name, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
-    _check_layout(layout, header, name)
+    check_size(layout.columns, layout.rows, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
+    _check_layout(layout, header)
     return layout
 
 
-def _check_layout(layout: Layout, header: Dataset, name: str) -> None:
+def _check_layout(layout: Layout, header: Dataset) -> None:
     known = _GREY if layout.samples == 1 else _COLOUR if layout.samples == 3 else ()
     high = int(header.get("HighBit", layout.stored - 1))
     if layout.photometric not in known:
@@ -609,23 +568,25 @@ def _check_layout(layout: Layout, header: Dataset, name: str) -> None:
     else:
         return
     known_kinds = f"{', '.join(_GREY)} or, with three samples, {', '.join(_COLOUR)}"
-    raise _refused(name, found, f"8 to 16 bits in {known_kinds}", _AS_RGB)
+    raise _refused(found, f"8 to 16 bits in {known_kinds}", _AS_RGB)
 
 
 def _decode(
-    data: bytes, vr: str, layout: Layout, syntax: uid.UID, *, name: str
-) -> NDArray[np.generic]:
-    """Returns the stored values, colours as RGB: (H, W) or (H, W, 3)."""
+    data: bytes, vr: str, layout: Layout, syntax: uid.UID
+) -> tuple[NDArray[np.generic], Layout]:
+    """Returns the stored values, colours as RGB, (H, W) or (H, W, 3), and how they are laid out."""
     if not syntax.is_encapsulated:
-        _check_length(len(data), layout, name)
-    if syntax == uid.RLELossless:
-        values = _run_lengths(get_frame(data, 0, number_of_frames=1), layout)
-        if layout.photometric.startswith("YBR"):
-            values = convert_color_space(values, layout.photometric, "RGB")
-        return values
-    decoder = _decoder(syntax, name)
+        _check_length(len(data), layout)
+    else:
+        _check_frames(data)
+    decoder = None if syntax == uid.RLELossless else _decoder(syntax)
+    frame = get_frame(data, 0, number_of_frames=1) if syntax.is_encapsulated else b""
+    if decoder is None:
+        return _run_lengths(frame, layout), layout
+    if syntax.is_encapsulated:
+        layout = _stream_layout(frame, layout, syntax)
     if syntax in JPEG_8_BIT:
-        return _decode_jpeg(get_frame(data, 0, number_of_frames=1), layout, name)
+        return _decode_jpeg(frame, layout), layout
     decoded, _ = decoder.as_array(
         data, raw=False, index=0,
         rows=layout.rows, columns=layout.columns, number_of_frames=1,
@@ -634,7 +595,7 @@ def _decode(
         pixel_representation=int(layout.signed), planar_configuration=int(layout.planar),
         pixel_keyword="PixelData", pixel_vr=vr,
     )  # fmt: skip
-    return np.asarray(decoded)
+    return np.asarray(decoded), layout
 
 
 def _bits(stored: NDArray[np.generic], layout: Layout, described: Layout) -> int:
@@ -643,18 +604,18 @@ def _bits(stored: NDArray[np.generic], layout: Layout, described: Layout) -> int
     return min(layout.stored, described.stored) if fits else layout.stored
 
 
-def _check_frames(data: bytes, name: str) -> None:
+def _check_frames(data: bytes) -> None:
     """Refuses encapsulated data in which several fragments begin as a picture does."""
     offsets, *fragments = islice(generate_fragments(data), MAX_FRAGMENTS + 1)
     if len(fragments) == MAX_FRAGMENTS or len(offsets) > _OFFSETS_BYTES:
-        raise too_many(name, "fragments", MAX_FRAGMENTS)
+        raise too_many("fragments", MAX_FRAGMENTS)
     frames = sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
     if frames > 1:
         found = f"{frames} compressed images, and one frame in the header"
-        raise _refused(name, found, action="Export one frame of it")
+        raise _refused(found, action="Export one frame of it")
 
 
-def _check_length(length: int, layout: Layout, name: str) -> None:
+def _check_length(length: int, layout: Layout) -> None:
     """Refuses uncompressed pixel data of another length than the header describes.
 
     A last byte that makes the length even belongs to no pixel.
@@ -662,28 +623,26 @@ def _check_length(length: int, layout: Layout, name: str) -> None:
     described = layout.native_bytes
     if length in (described, described + 1):
         return
-    others = {
-        "YBR_FULL_422": 2 * layout.rows * layout.columns * layout.allocated // 8,
-        "three values per pixel": 3 * layout.rows * layout.columns * layout.allocated // 8,
-    }
-    fits = [said for said, size in others.items() if length in (size, size + 1)]
+    plane = layout.rows * layout.columns * layout.allocated // 8
+    others = {2 * plane: _SUBSAMPLED, 3 * plane: "three values per pixel"}
+    fits = others.get(length) or others.get(length - 1)
     if layout.samples == 3 and fits:
         found = (
             f"{layout.photometric} and {length:,} bytes of pixel data do not fit: those are "
-            f"{fits[0]}, and {layout.photometric} has {described:,} bytes"
+            f"{fits}, and {layout.photometric} has {described:,} bytes"
         )
     elif length < described:
         found = f"the pixel data is cut off, {length:,} of {described:,} bytes"
     else:
         found = f"{length:,} bytes of pixel data, of which the header describes {described:,}"
-    raise _refused(name, found)
+    raise _refused(found)
 
 
-def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's decoder
+def _decoder(syntax: uid.UID) -> Any:  # noqa: ANN401 — pydicom's decoder
     """Returns the decoder of a transfer syntax.
 
     Raises:
-        ImageError: None is installed; the message names the syntax.
+        RefusalError: None is installed; the message names the syntax.
     """
     try:
         decoder = get_decoder(syntax)
@@ -693,5 +652,5 @@ def _decoder(syntax: uid.UID, name: str) -> Any:  # noqa: ANN401 — pydicom's d
         other = "Export the image uncompressed, or as JPEG or JPEG 2000"
         action = installing("dicom") if syntax in JPEG_LS else other
         found = f"the pixels are coded as {syntax.name} ({syntax})"
-        raise _refused(name, found, "a coding whose decoder is installed", action)
+        raise _refused(found, "a coding whose decoder is installed", action)
     return decoder

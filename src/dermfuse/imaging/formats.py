@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from dermfuse.imaging.jpeg import read_frame
-from dermfuse.imaging.limits import PIXEL_BYTES, too_many
+from dermfuse.imaging.limits import AS_PNG, PIXEL_BYTES, RefusalError, too_many
 
 _SAVE = "Save the image as JPEG or PNG"
 _BRANDS = {
@@ -49,6 +49,7 @@ _MAGIC = (
 )  # fmt: skip
 _ARCHIVE = "Unpack it and name the images in it"
 _BYTE = 255
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by channels
 _STRIP_ROWS = 64  # that are looked at at a time: no copy of the whole picture lies beside it
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
@@ -61,6 +62,10 @@ _ADAM7 = (
 _PIECE = 2**20  # bytes that are inflated at a time
 _FED = 2**16  # bytes that are inflated from at a time
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # unpack the lower byte instead
+_WEBP_SIZES = {  # where they lie, bits of the width, from those to the height's, what is added
+    b"VP8X": (4, 24, 24, 1), b"ANMF": (6, 24, 24, 1),
+    b"VP8 ": (6, 14, 16, 0), b"VP8L": (1, 14, 14, 1),
+}  # fmt: skip
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B  # of GIF
 _CONTROL = b"!\xf9"
 
@@ -134,40 +139,39 @@ def is_jpeg(head: bytes) -> bool:
     return head.startswith(b"\xff\xd8")
 
 
-def read_claim(data: bytes, name: str) -> Claim | None:
+def read_claim(data: bytes) -> Claim | None:
     """Returns what a JPEG, PNG, GIF or WebP says of its picture; None for any other file.
 
     Raises:
-        ImageError: It has more parts than a picture needs.
+        RefusalError: It has more parts than a picture needs.
         ValueError, IndexError, struct.error: Its header is cut off or damaged.
     """
     if is_jpeg(data):
         frame = read_frame(data)
         return Claim(frame.width, frame.height, data, frame.pixel_bytes, unread=frame.unread)
     if is_png(data):
-        for _ in _chunks(data, name):  # counts them
+        for _ in _chunks(data):  # counts them
             pass
         width, height, depth = struct.unpack_from(">IIB", data, 16)
         return Claim(width, height, data, DEEP_BYTES if depth == 16 else PIXEL_BYTES)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        chunks = [
-            (kind, _webp_size(kind, data[at : at + 12])) for kind, at, _ in _chunks(data, name)
-        ]
-        width, height = (max((size[i] for _, size in chunks), default=0) for i in (0, 1))
+        chunks = [(kind, data[at : at + 12]) for kind, at, _ in _chunks(data)]
+        width, height = np.max([(0, 0), *(_webp_size(*each) for each in chunks)], axis=0).tolist()
         frames = sum(kind == b"ANMF" for kind, _ in chunks)
         return Claim(width, height, data, WEBP_BYTES, several=frames > 1)
-    return _read_gif(data, name) if data.startswith((b"GIF87a", b"GIF89a")) else None
+    return _read_gif(data) if data.startswith((b"GIF87a", b"GIF89a")) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """What a file holds, not scaled and not laid on any ground.
+    """What a file holds, or some rows of it: not scaled and not laid on any ground.
 
     Args:
         values: Grey, (H, W, 1), RGB, (H, W, 3), or CMYK, (H, W, 4).
         top: The largest value that the file's type has room for.
         alpha: How opaque each pixel is, (H, W); None if every pixel is.
         alpha_top: The alpha of an opaque pixel.
+        associated: Whether the values are multiplied by alpha already.
         indices: The entries of a palette that ``values`` were taken from, (H, W); else None.
         lossy: Whether the coding may have changed the values.
     """
@@ -176,17 +180,21 @@ class Samples:
     top: int
     alpha: NDArray[np.uint16] | None = None
     alpha_top: int = _BYTE
+    associated: bool = False
     indices: NDArray[np.uint16] | None = None
     lossy: bool = False
 
-    def upright(self, orientation: int) -> "Samples":
-        """Returns the samples upright; ``orientation`` is 1 to 8, as EXIF and TIFF count."""
-        planes: dict[str, Any] = {
-            key: turn(plane, orientation)
-            for key in ("values", "alpha", "indices")
-            if (plane := getattr(self, key)) is not None
-        }
-        return replace(self, **planes)
+    @property
+    def image(self) -> Image.Image:
+        """The samples in 8 bits, rounded to the nearest: L, RGB or CMYK, or with A (or a) behind.
+
+        The small a stands for associated alpha.
+        """
+        levels, mode = scaled(self.values, self.top), _MODES[self.values.shape[2]]
+        if self.alpha is not None:
+            levels = np.dstack([levels, scaled(self.alpha, self.alpha_top)])
+            mode += "a" if self.associated else "A"
+        return Image.frombytes(mode, levels.shape[1::-1], levels.tobytes())
 
 
 def image_samples(image: Image.Image) -> Samples:
@@ -208,42 +216,53 @@ def image_samples(image: Image.Image) -> Samples:
     return Samples(_wide(np.asarray(shown)), top=_BYTE, indices=indices)
 
 
-def joined(strips: Iterable[Samples]) -> Samples:
-    """Returns the samples of a picture that is given in strips, from the uppermost down."""
+def joined(strips: Iterable[Samples], orientation: int = 1) -> Samples:
+    """Returns the samples of a picture that is given in strips, the uppermost first, upright.
+
+    Args:
+        strips: The samples of some rows each.
+        orientation: 1 to 8, as EXIF and TIFF count; others leave it as it is.
+
+    Example:
+        >>> strip = Samples(np.array([[[1], [2]]], np.uint16), 255)
+        >>> joined([strip, strip], 6).values[..., 0].tolist()
+        [[1, 1], [2, 2]]
+    """
     all_strips = list(strips)
-    planes: dict[str, Any] = {
-        key: np.concatenate([getattr(strip, key) for strip in all_strips])
-        for key in ("values", "alpha", "indices")
-        if getattr(all_strips[0], key) is not None
-    }
+    mirrored, turns = TURNS.get(orientation, (False, 0))
+    planes: dict[str, Any] = {}
+    for key in ("values", "alpha", "indices"):
+        if getattr(all_strips[0], key) is not None:
+            whole = np.concatenate([getattr(strip, key) for strip in all_strips])
+            planes[key] = np.rot90(whole[:, ::-1] if mirrored else whole, turns)
     return replace(all_strips[0], **planes)
 
 
-def levels_image(strips: Iterable[Samples], size: tuple[int, int], mode: str) -> Image.Image:
-    """Returns the samples of a picture in 8 bits, rounded to the nearest, strip by strip.
+def strips_image(strips: Iterable[Samples], size: tuple[int, int]) -> Image.Image:
+    """Returns strips as one image in 8 bits: no copy of the whole lies beside it.
 
     Args:
         strips: The samples of some rows each, the uppermost first.
         size: ``(width, height)`` of the whole picture.
-        mode: Pillow's mode: as many channels as there are values, and one more for alpha.
     """
-
-    def levels(strip: Samples) -> NDArray[np.uint8]:
-        colours = scaled(strip.values, strip.top)
-        if strip.alpha is None:
-            return colours
-        return np.concatenate([colours, scaled(strip.alpha[..., None], strip.alpha_top)], axis=2)
-
-    return picture(map(levels, strips), size, mode)
-
-
-def picture(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], mode: str) -> Image.Image:
-    """Returns strips of pixels as one Pillow image: no copy of the whole lies beside it."""
-    image, top = Image.new(mode, size), 0
-    for rows in strips:
-        image.paste(Image.frombytes(mode, (size[0], len(rows)), rows.tobytes()), (0, top))
-        top += len(rows)
+    image, top = Image.new("L", (0, 0)), 0
+    for strip in strips:
+        rows = strip.image
+        image = image if top else Image.new(rows.mode, size)
+        image.paste(rows, (0, top))
+        top += rows.height
     return image
+
+
+def check_16_bits(values: NDArray[np.integer[Any]]) -> None:
+    """Refuses grey values of a wider type that do not fit into 16 bits.
+
+    Raises:
+        RefusalError: The message says from where to where they go.
+    """
+    low, high = values.min(), values.max()
+    if low < 0 or high > 65_535:
+        raise RefusalError(f"grey values from {low} to {high}", "16 bits, 0 to 65,535", AS_PNG)
 
 
 def strips_of(length: int) -> Iterator[slice]:
@@ -264,17 +283,6 @@ def scaled(values: NDArray[np.uint16], top: int) -> NDArray[np.uint8]:
     return (
         (values.astype(np.uint32) * np.uint32(510) + np.uint32(top)) // np.uint32(2 * top)
     ).astype(np.uint8)
-
-
-def turn(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
-    """Returns (H, W, ...) upright; orientations other than 2 to 8 leave it as it is.
-
-    Example:
-        >>> turn(np.array([[1, 2]], np.uint16), 6).tolist()
-        [[1], [2]]
-    """
-    mirrored, turns = TURNS.get(orientation, (False, 0))
-    return np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
 
 
 def find_png_damage(data: bytes) -> str:
@@ -299,43 +307,23 @@ def find_png_damage(data: bytes) -> str:
     return "its coded data ends before the picture does" if short else ""
 
 
-def has_own_samples(data: bytes) -> bool:
-    """Returns whether a PNG has 16 bits or a transparent colour, which Pillow does not read right.
+def png_strips(image: Image.Image, data: bytes) -> Iterator[Samples] | None:
+    """Returns the samples of a PNG that Pillow does not read right, in its own depth.
 
     Pillow keeps the upper byte of 16-bit colours alone, and compares a transparent colour with
     pixels of another depth.
-    """
-    return data[24:25] == b"\x10" or b"tRNS" in data[: data.find(b"IDAT")]
-
-
-def opaque_png(image: Image.Image, data: bytes) -> Image.Image:
-    """Returns a decoded PNG with 16-bit colours rounded and its transparent colour as alpha of 0.
 
     Args:
         image: What Pillow decoded, of any mode.
         data: The file.
 
     Returns:
-        The image itself where there is nothing to do.
+        None where the image says it all.
     """
     depth, colour = struct.unpack_from("BB", data, 24)
     keyed = colour in (_GREY, _RGB) and "transparency" in image.info
-    if not keyed and not (depth == 16 and image.mode in ("RGB", "RGBA", "LA")):
-        return image
-    mode = "L" if colour in (_GREY, _GREY_ALPHA) else "RGB"
-    if keyed or colour in (_GREY_ALPHA, _RGB_ALPHA):
-        mode += "A"
-    return levels_image(_png_strips(image, data), image.size, mode)
-
-
-def png_samples(data: bytes) -> tuple[Samples, Image.Image]:
-    """Returns what a whole PNG holds in its own depth, as stored, and Pillow's image of it."""
-    depth, colour = struct.unpack_from("BB", data, 24)
-    image = PngImageFile(io.BytesIO(data))
-    image.load()
-    if depth < 16 and colour not in (_GREY, _RGB):
-        return image_samples(image), image
-    return joined(_png_strips(image, data)), image
+    deep = depth == 16 and image.mode in ("RGB", "RGBA", "LA")
+    return _png_strips(image, data) if keyed or deep else None
 
 
 def _by_brands(head: bytes) -> tuple[str, str]:
@@ -350,11 +338,11 @@ def _by_brands(head: bytes) -> tuple[str, str]:
     return "a film or a sound (MPEG-4 or QuickTime)", "Export one frame of it as PNG"
 
 
-def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yields the name of each chunk of a PNG or a WebP, where its content begins, and its length.
 
     Raises:
-        ImageError: There are more than ``MAX_CHUNKS``.
+        RefusalError: There are more than ``MAX_CHUNKS``.
     """
     png = is_png(data)
     at = len(_SIGNATURE) if png else 12
@@ -362,7 +350,7 @@ def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
         if at + 8 > len(data):
             return
         if count == MAX_CHUNKS:
-            raise too_many(name, "chunks", MAX_CHUNKS)
+            raise too_many("chunks", MAX_CHUNKS)
         kind, length = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4])
         if not png:
             kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -372,21 +360,14 @@ def _chunks(data: bytes, name: str = "") -> Iterator[tuple[bytes, int, int]]:
 
 def _webp_size(kind: bytes, head: bytes) -> tuple[int, int]:
     """Returns the size that a chunk claims; nothing for one that claims none or is cut off."""
-    padded = head.ljust(12, b"\0")
-    if kind in (b"VP8X", b"ANMF"):
-        at = 4 if kind == b"VP8X" else 6
-        both = int.from_bytes(padded[at : at + 6], "little")
-        return (both & 0xFFFFFF) + 1, (both >> 24) + 1
-    if kind == b"VP8 ":
-        both = int.from_bytes(padded[6:10], "little")
-        return both & 0x3FFF, both >> 16 & 0x3FFF
-    if kind == b"VP8L":
-        both = int.from_bytes(padded[1:5], "little")
-        return (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
-    return 0, 0
+    if kind not in _WEBP_SIZES:
+        return 0, 0
+    at, bits, apart, added = _WEBP_SIZES[kind]
+    both, most = int.from_bytes(head.ljust(12, b"\0")[at:], "little"), 2**bits - 1
+    return (both & most) + added, (both >> apart & most) + added
 
 
-def _read_gif(data: bytes, name: str) -> Claim:
+def _read_gif(data: bytes) -> Claim:
     """Returns what a GIF says of its first picture, and the file with that picture alone.
 
     Pillow joins the blocks of comments one by one, which takes minutes for a file of nothing else.
@@ -408,7 +389,7 @@ def _read_gif(data: bytes, name: str) -> Claim:
             at += 1
         left_blocks -= 1
         if left_blocks < 0:
-            raise too_many(name, "blocks", MAX_BLOCKS)
+            raise too_many("blocks", MAX_BLOCKS)
         if kind == _IMAGE:
             picture = data[start:at]
         elif data[start : start + 2] == _CONTROL and not picture:

@@ -303,7 +303,8 @@ def _segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _walk(data: bytes) -> str:
-    state = _State(read_frame(data))
+    frame = read_frame(data)
+    state = _State(frame, np.full((len(frame.components), 64), -1))
     for marker, body, _, _, coded in _segments(data):
         if marker == _TABLES:
             state.codes |= dict(_codes(body))
@@ -312,10 +313,8 @@ def _walk(data: bytes) -> str:
         elif marker == _SCAN and coded is None:
             return ""
         elif marker == _SCAN:
-            _check_scan(coded or b"", _scan(body, state.frame), state)
-    channels = range(len(state.frame.components))
-    whole = all(state.done.get((channel, k)) == 0 for channel in channels for k in range(64))
-    return "" if whole else "some of its scans are missing"
+            _check_scan(coded or b"", _scan(body, frame), state)
+    return "" if (state.done == 0).all() else "some of its scans are missing"
 
 
 def _codes(body: bytes) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
@@ -334,23 +333,12 @@ class _State:
     """What is known of a stream so far."""
 
     frame: Frame
+    done: NDArray[np.intp]  # the last bit that was coded, by channel and coefficient
     codes: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # DC 0 to 3, AC 16 to 19
     interval: int = 0
     scans: int = 0
     visits: int = 0
-    done: dict[tuple[int, int], int] = field(default_factory=dict)  # bit by channel, coefficient
     known: dict[int, list[int]] = field(default_factory=dict)  # masks of non-zero coefficients
-
-    def count(self, blocks: int) -> None:
-        """Counts a scan of so many blocks.
-
-        Raises:
-            DamageError: There are too many.
-        """
-        self.scans += 1
-        self.visits += blocks
-        if self.scans > MAX_SCANS or (self.scans > 1 and self.visits > _MAX_VISITS):
-            raise DamageError(f"it has more than {min(self.scans - 1, MAX_SCANS)} scans")
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,22 +366,21 @@ class _Scan:
 
 def _scan(body: bytes, frame: Frame) -> _Scan:
     places = {component.identifier: i for i, component in enumerate(frame.components)}
-    pairs = [(body[1 + 2 * i], body[2 + 2 * i]) for i in range(body[0])]
-    first, last, bits = struct.unpack_from("BBB", body, 1 + 2 * body[0])
+    count, scan_header = body[0], body[1 : 1 + 2 * body[0]]
+    first, last, bits = struct.unpack_from("BBB", body, 1 + 2 * count)
     if frame.coding != "progressive":
         first, last, bits = 0, 63, 0
-    if not pairs or not first <= last <= 63 or (first and len(pairs) > 1):
+    if not count or not first <= last <= 63 or (first and count > 1):
         raise ValueError("a scan header that makes no sense")
-    channels = tuple(places[identifier] for identifier, _ in pairs)
-    tables = [(selector >> 4, selector & 15) for _, selector in pairs]
+    channels = tuple(places[identifier] for identifier in scan_header[::2])
     own = [frame.components[channel] for channel in channels]
-    across, down = own[0][1:] if len(own) == 1 else (1, 1)
+    across, down = own[0][1:] if count == 1 else (1, 1)
     widest, tallest = frame.largest_factors
     units = _blocks(frame.width, across, widest) * _blocks(frame.height, down, tallest)
-    if len(own) > 1:
-        counts = [component.horizontal * component.vertical for component in own]
-        tables = [pair for pair, count in zip(tables, counts, strict=True) for _ in range(count)]
-    return _Scan(channels, units, tables, first, last, bits >> 4, bits & 15)
+    repeats = [1] if count == 1 else [each.horizontal * each.vertical for each in own]
+    numbers = zip(scan_header[1::2], repeats, strict=True)
+    blocks = [divmod(both, 16) for both, repeat in numbers for _ in range(repeat)]
+    return _Scan(channels, units, blocks, first, last, *divmod(bits, 16))
 
 
 def _blocks(length: int, factor: int, largest: int) -> int:
@@ -406,9 +393,12 @@ def _check_scan(coded: bytes, scan: _Scan, state: _State) -> None:
     """Follows the blocks of one scan.
 
     Raises:
-        DamageError: They do not fit the data.
+        DamageError: They do not fit the data, or there are too many.
     """
-    state.count(scan.units * len(scan.blocks))
+    state.scans += 1
+    state.visits += scan.units * len(scan.blocks)
+    if state.scans > MAX_SCANS or (state.scans > 1 and state.visits > _MAX_VISITS):
+        raise DamageError(f"it has more than {min(state.scans - 1, MAX_SCANS)} scans")
     size = state.interval or scan.units
     pieces = _RESTARTS.split(coded, maxsplit=-(-scan.units // size))
     stretches, markers = pieces[0::2], pieces[1::2]
@@ -428,10 +418,7 @@ def _check_scan(coded: bytes, scan: _Scan, state: _State) -> None:
         left = data[-(-end // 8) :]
         if len(left) >= _FILL_BYTES or any(left):
             raise DamageError("its coded data continues where the picture ends")
-    state.done |= dict.fromkeys(
-        ((channel, k) for channel in scan.channels for k in range(scan.first, scan.last + 1)),
-        scan.low,
-    )
+    state.done[list(scan.channels), scan.first : scan.last + 1] = scan.low
 
 
 def _follower(scan: _Scan, state: _State) -> Callable[[bytes, range], int]:

@@ -65,7 +65,6 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         ImageError: As ``decide_mask``.
     """
-    path = Path(path)
     return decide_mask(path).lesion
 
 
@@ -79,23 +78,12 @@ def decide_mask(path: str | Path) -> Decided:
         ImageError: As ``read_image``; or no rule fits, and the message says what was found.
     """
     path = Path(path)
-    samples, name = read_samples(path), str(path)
-    alpha = samples.alpha
-    if alpha is None or (alpha.min() == alpha.max() > 0):
-        return _decide(_tones(samples, None, name), samples, name)
-    if not alpha.any():
-        if _colours(samples, None) > 1:
-            raise _refusal(name, "every pixel is transparent, and yet they differ in colour")
-        return Decided(np.zeros(alpha.shape, dtype=np.bool_), "transparent everywhere: empty")
-    if _colours(samples, alpha > 0) == 1:
-        opacity = _Tones(alpha, None, samples.alpha_top, samples.lossy)
-        decided = _decide(opacity, samples, name)
-        return replace(decided, rule=f"opaque is lesion, {decided.rule}")
-    visible = 2 * alpha.astype(np.uint32) > samples.alpha_top
-    if not visible.any():
-        raise _refusal(name, "no pixel is more than half opaque")
-    decided = _decide(_tones(samples, visible, name), samples, name)
-    return Decided(decided.lesion & visible, f"{decided.rule}, besides transparent pixels")
+    samples = read_samples(path)
+    try:
+        return _decide_by_alpha(samples)
+    except _NoMaskError as error:
+        found = f"{path} is no mask: {error}"
+        raise ImageError(found, expected=_EXPECTED, action=_ACTION) from None
 
 
 def image_of_mask(path: Path) -> str:
@@ -114,22 +102,24 @@ def has_mask_name(path: Path) -> bool:
     return path.stem.lower().endswith(MASK_SUFFIX.lower())
 
 
+class _NoMaskError(Exception):
+    """What a file holds that fits no rule."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tones:
     """What tells lesion from skin, as one number for each pixel.
 
     Args:
+        samples: What the file holds.
         tones: (H, W).
         visible: The pixels that count, (H, W); None for all.
-        top: The largest tone that the file's type has room for.
-        lossy: Whether coding may have changed the tones.
         colour: The one colour on black that the tones are shades of; empty for grey.
     """
 
+    samples: Samples
     tones: NDArray[np.uint16]
     visible: NDArray[np.bool_] | None
-    top: int
-    lossy: bool
     colour: tuple[int, ...] = ()
 
     @property
@@ -138,92 +128,107 @@ class _Tones:
         return self.tones.ravel() if self.visible is None else self.tones[self.visible]
 
 
-def _decide(of: _Tones, samples: Samples, name: str) -> Decided:
+def _decide_by_alpha(samples: Samples) -> Decided:
+    alpha = samples.alpha
+    if alpha is None or (alpha.min() == alpha.max() > 0):
+        return _decide(_tones(samples))
+    if not alpha.any():
+        if not _is_one_colour(samples.values.reshape(-1, samples.values.shape[2])):
+            raise _NoMaskError("every pixel is transparent, and yet they differ in colour")
+        return Decided(np.zeros(alpha.shape, dtype=np.bool_), "transparent everywhere: empty")
+    if _is_one_colour(samples.values[alpha > 0]):
+        opacity = replace(samples, values=alpha[..., None], top=samples.alpha_top)
+        decided = _decide(_tones(opacity))
+        return replace(decided, rule=f"opaque is lesion, {decided.rule}")
+    visible = 2 * alpha.astype(np.uint32) > samples.alpha_top
+    if not visible.any():
+        raise _NoMaskError("no pixel is more than half opaque")
+    decided = _decide(_tones(samples, visible))
+    return Decided(decided.lesion & visible, f"{decided.rule}, besides transparent pixels")
+
+
+def _decide(of: _Tones) -> Decided:
     levels = np.flatnonzero(np.bincount(of.counted))
     if len(levels) == 1:
-        return _decide_one(of, int(levels[0]), samples, name)
+        return _decide_one(of, int(levels[0]))
     low, high = int(levels[0]), int(levels[-1])
     if len(levels) == 2:
         rule = f"one colour on black: {of.colour}" if of.colour else f"two levels: {low} and {high}"
         return Decided(of.tones == high, rule)
-    _require_grades(of, levels, name)
-    if of.top == _BYTE and not of.colour and high > OFFICIAL_THRESHOLD:
-        _require_area(of, low, name)
+    _require_grades(of, levels)
+    if of.samples.top == _BYTE and not of.colour and high > OFFICIAL_THRESHOLD:
+        _require_area(of, low)
         rule = f"graded: above {OFFICIAL_THRESHOLD} of {_BYTE}"
         return Decided(of.tones > OFFICIAL_THRESHOLD, rule)
     rule = f"graded: above half of its maximum, {high}"
     return Decided(2 * of.tones.astype(np.uint32) > high, rule)
 
 
-def _decide_one(of: _Tones, level: int, samples: Samples, name: str) -> Decided:
+def _decide_one(of: _Tones, level: int) -> Decided:
     """Returns the mask of a file whose pixels are all alike."""
-    indices = samples.indices
+    indices = of.samples.indices
     if indices is not None and indices.min() < indices.max():
-        raise _refusal(name, "the palette gives all of its entries one colour")
+        raise _NoMaskError("the palette gives all of its entries one colour")
     if level == 0:
         return Decided(np.zeros(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} 0, empty")
-    if of.colour or level not in (of.top, *_WHOLE):
-        said = f"colour {of.colour}" if of.colour else f"level {level} of {of.top}"
-        raise _refusal(name, f"every pixel has the {said}, which may be lesion or skin")
+    if of.colour or level not in (of.samples.top, *_WHOLE):
+        said = f"colour {of.colour}" if of.colour else f"level {level} of {of.samples.top}"
+        raise _NoMaskError(f"every pixel has the {said}, which may be lesion or skin")
     return Decided(np.ones(of.tones.shape, dtype=np.bool_), f"{ONE_LEVEL} {level}, the whole frame")
 
 
-def _tones(samples: Samples, visible: NDArray[np.bool_] | None, name: str) -> _Tones:
+def _tones(samples: Samples, visible: NDArray[np.bool_] | None = None) -> _Tones:
     """Returns the tones of grey pixels, or of one colour on black.
 
     Raises:
-        ImageError: There are several colours.
+        _NoMaskError: There are several colours.
     """
-    values, top, lossy = samples.values, samples.top, samples.lossy
+    values, top = samples.values, samples.top
     if values.shape[2] == 1:
-        return _Tones(values[..., 0], visible, top, lossy)
-    tones = values.max(axis=2)
+        return _Tones(samples, values[..., 0], visible)
+    grey = _Tones(samples, values.max(axis=2), visible)
     seen = values.reshape(-1, 3) if visible is None else values[visible]  # (N, 3)
     if (seen == seen[:, :1]).all():
-        return _Tones(tones, visible, top, lossy)
+        return grey
     bright = seen.max(axis=1)
     shades = len(np.unique(seen, axis=0)) if len(seen) else 0
-    strict = shades <= _SHADES and not lossy
+    strict = shades <= _SHADES and not samples.lossy
     slack, allowed = (top // 64, 0.0) if strict else (top // 8, _OFF_COLOUR)
     if not strict and (np.ptp(seen, axis=1) > slack).mean() <= allowed:
-        return _Tones(tones, visible, top, lossy)  # grey, but for noise
+        return grey  # but for noise
     peak = seen[int(bright.argmax())]
     off = np.abs(
         seen.astype(np.int64) * int(bright.max()) - bright[:, None].astype(np.int64) * peak
     )
     if (off > slack * int(bright.max())).any(axis=1).mean() > allowed:
-        raise _refusal(name, f"{shades:,} colours that are not shades of one, as of classes")
-    return _Tones(tones, visible, top, lossy, colour=tuple(int(channel) for channel in peak))
+        raise _NoMaskError(f"{shades:,} colours that are not shades of one, as of classes")
+    return replace(grey, colour=tuple(int(channel) for channel in peak))
 
 
-def _colours(samples: Samples, where: NDArray[np.bool_] | None) -> int:
-    """Returns 1 if some pixels have one colour, else 2."""
-    values = samples.values
-    seen = values.reshape(-1, values.shape[2]) if where is None else values[where]
-    return 1 if (seen == seen[:1]).all() else 2
+def _is_one_colour(seen: NDArray[np.uint16]) -> bool:
+    return bool((seen == seen[:1]).all())
 
 
-def _require_grades(of: _Tones, levels: NDArray[np.intp], name: str) -> None:
+def _require_grades(of: _Tones, levels: NDArray[np.intp]) -> None:
     """Refuses three or more levels that are separate ones and not grades between two."""
     high = int(levels[-1])
-    if high < _FEW <= of.top:
-        found = f"{len(levels)} levels from {levels[0]} to {high} of {of.top}"
+    if high < _FEW <= of.samples.top:
+        found = f"{len(levels)} levels from {levels[0]} to {high} of {of.samples.top}"
     elif len(levels) <= _FEW and (standing := _standing_levels(of, levels)):
         found = f"{len(standing)} levels that stand apart: {', '.join(map(str, standing))}"
     elif peaks := _peaks(of, levels):
         found = f"levels around {', '.join(map(str, peaks))} that stand apart"
     else:
         return
-    raise _refusal(name, f"{found}, as the numbers of classes do")
+    raise _NoMaskError(f"{found}, as the numbers of classes do")
 
 
-def _require_area(of: _Tones, low: int, name: str) -> None:
+def _require_area(of: _Tones, low: int) -> None:
     """Refuses grades that are above the threshold at edges alone, though an area is marked."""
     areas = of.tones[_flat(of, _BYTE // _NOISE)]
     marked = int(areas.max(initial=0))
     if low + _FEW < marked <= OFFICIAL_THRESHOLD < int(of.counted.max()):
-        raise _refusal(
-            name,
+        raise _NoMaskError(
             f"areas up to level {marked}, and only edges above {OFFICIAL_THRESHOLD} of {_BYTE}",
         )
 
@@ -233,7 +238,7 @@ def _standing_levels(of: _Tones, levels: NDArray[np.intp]) -> list[int]:
     counts = np.bincount(of.counted)
     large = levels[counts[levels] >= _LARGE * of.counted.size]
     standing = sorted({int(level) for level in (*np.unique(of.tones[_flat(of, 0)]), *large)})
-    slack = of.top // _NOISE if of.lossy else 0
+    slack = of.samples.top // _NOISE if of.samples.lossy else 0
     low, high = int(levels[0]) + slack, int(levels[-1]) - slack
     between = any(low < level < high for level in standing)
     return sorted({*standing, int(levels[-1])}) if between else []
@@ -265,7 +270,3 @@ def _flat(of: _Tones, tolerance: int) -> NDArray[np.bool_]:
     if of.visible is not None:
         flat &= of.visible
     return flat
-
-
-def _refusal(name: str, found: str) -> ImageError:
-    return ImageError(f"{name} is no mask: {found}", expected=_EXPECTED, action=_ACTION)

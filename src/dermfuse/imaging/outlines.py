@@ -1,4 +1,4 @@
-"""Outlines of masks: traced on the lattice of pixel edges, as SVG paths, and simplified."""
+"""Outlines of masks: traced on the lattice of pixel edges, and simplified."""
 
 import math
 
@@ -35,17 +35,6 @@ def outline(mask: NDArray[np.bool_], *, tolerance_px: float = 1.0) -> list[Ring]
     return [[(x, y) for x, y in loop.tolist()] for loop in simple if len(loop) > 2]
 
 
-def contour_path(mask: NDArray[np.bool_]) -> str:
-    """Returns the outline of a mask as the ``d`` of an SVG path; empty for an empty mask.
-
-    Example:
-        >>> contour_path(np.array([[True, True]]))
-        'M0 0L2 0L2 1L0 1Z'
-    """
-    loops = trace_contours(mask)
-    return "".join("M" + "L".join(f"{x} {y}" for x, y in loop) + "Z" for loop in loops)
-
-
 def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
     """Returns the closed outlines of a mask, as corners ``(x, y)`` on the lattice of pixel edges.
 
@@ -57,9 +46,9 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
     nexts = _edges(mask)
     loops = []
     while nexts:
-        start = min(nexts)
+        start = min(nexts)  # a corner: nothing lies to the left of it, or above
         loop, point, heading = [start], start, (1, 0)
-        while True:
+        while point != start or len(loop) == 1:
             ends = nexts[point]
             # Where two pixels touch at a corner, turn right: they stay two outlines.
             right = (point[0] - heading[1], point[1] + heading[0])
@@ -67,11 +56,11 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[list[Point]]:
             ends.remove(end)
             if not ends:
                 del nexts[point]
-            heading, point = (end[0] - point[0], end[1] - point[1]), end
-            if point == start:
-                break
-            loop.append(point)
-        loops.append(_corners(loop))
+            before, heading = heading, (end[0] - point[0], end[1] - point[1])
+            if heading != before and point != start:
+                loop.append(point)
+            point = end
+        loops.append(loop)
     return loops
 
 
@@ -90,16 +79,6 @@ def _edges(mask: NDArray[np.bool_]) -> dict[Point, set[Point]]:
         for y, x in np.argwhere(inside & ~neighbour).tolist():
             nexts.setdefault((x + start[0], y + start[1]), set()).add((x + end[0], y + end[1]))
     return nexts
-
-
-def _corners(loop: list[Point]) -> list[Point]:
-    """Returns the points at which a closed outline turns."""
-    before, after = loop[-1:] + loop[:-1], loop[1:] + loop[:1]
-    return [
-        point
-        for a, point, b in zip(before, loop, after, strict=True)
-        if (point[0] - a[0], point[1] - a[1]) != (b[0] - point[0], b[1] - point[1])
-    ]
 
 
 def _area(loop: NDArray[np.float64]) -> float:

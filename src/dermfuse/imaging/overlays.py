@@ -53,10 +53,8 @@ def draw_outline(image: Rgb, mask: NDArray[np.bool_]) -> Rgb:
     width = max(1, round(_LINE_SHARE * max(mask.shape)))
     # A pixel's centre is half a pixel from the corner that outlines count from.
     loops = [[(x - 0.5, y - 0.5) for x, y in ring + ring[:2]] for ring in outline(mask)]
-    for colour, thickness in (
-        (HALO_COLOUR, width + 2 * max(1, width // 2)),
-        (OUTLINE_COLOUR, width),
-    ):
+    halo = width + 2 * max(1, width // 2)
+    for colour, thickness in ((HALO_COLOUR, halo), (OUTLINE_COLOUR, width)):
         for loop in loops:
             pen.line(loop, fill=colour, width=thickness, joint="curve")
     return np.asarray(picture)

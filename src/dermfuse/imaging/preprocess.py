@@ -12,8 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +24,7 @@ from dermfuse.errors import DermfuseError, ImageError
 from dermfuse.imaging import formats, tiff
 from dermfuse.imaging.formats import Samples, is_jpeg, is_png, strips_of
 from dermfuse.imaging.jpeg import find_damage, read_frame, without_remarks
-from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, check_size, refusal
+from dermfuse.imaging.limits import AS_PNG, MAX_PIXELS, MIN_SIDE_PX, RefusalError, check_size
 from dermfuse.records.folders import atomic_write
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
@@ -43,7 +42,6 @@ _Pixel = TypeVar("_Pixel", bound=np.generic)
 _ORIENTATION_TAG = 0x0112
 _ROTATIONS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _OTHER_ORIENTATIONS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-_MAY_BE_LOSSY = (b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # WebP; JPEG in TIFF
 _QUIET_LOCK = threading.Lock()  # warnings.catch_warnings is not safe between threads
 
 
@@ -71,7 +69,7 @@ def read_image(
     name = name or ("the image" if isinstance(source, bytes) else str(source))
     with one_refusal(name):
         data = source if isinstance(source, bytes) else read_file(Path(source), name)
-        return _rgb(_upright_of_file(data, name, max_pixels))
+        return _rgb(_decoded(data, max_pixels).upright())
 
 
 def image_pixels(
@@ -89,9 +87,8 @@ def image_pixels(
     """
     with one_refusal(name):
         data = _undecoded(image)
-        if data:
-            return _rgb(_upright_of_file(data, name, max_pixels))
-        return _rgb(_upright_pixels(image, name, max_pixels))
+        picture = _decoded(data, max_pixels) if data else _loaded(image, max_pixels)
+        return _rgb(picture.upright())
 
 
 def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
@@ -109,13 +106,13 @@ def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
             found = "a folder" if stat.S_ISDIR(state.st_mode) else "not a plain file"
-            raise refusal(name, found, action="Name one file")
+            raise RefusalError(found, action="Name one file").named(name)
         with path.open("rb") as file:  # whatever the system takes its size to be
             data = file.read(-1 if max_bytes is None else max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         missing = isinstance(error, FileNotFoundError | ValueError)
         found = "no such file" if missing else str(getattr(error, "strerror", error))
-        raise refusal(name, found, action="Check the path") from error
+        raise RefusalError(found, action="Check the path").named(name) from error
     if max_bytes is not None and len(data) > max_bytes:
         raise too_long(name, max_bytes)
     return data
@@ -123,7 +120,8 @@ def read_file(path: Path, name: str, *, max_bytes: int | None = None) -> bytes:
 
 def too_long(name: str, max_bytes: int) -> ImageError:
     """Returns the refusal of an image of too many bytes."""
-    return refusal(name, f"more than {max_bytes:,} bytes", "one image", "Shrink the image")
+    found = f"more than {max_bytes:,} bytes"
+    return RefusalError(found, "one image", "Shrink the image").named(name)
 
 
 def is_plain_file(path: Path) -> bool:
@@ -155,7 +153,7 @@ def image_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def one_refusal(name: str) -> Iterator[None]:
-    """Turns whatever a decoder raises on damaged bytes into one ImageError.
+    """Turns whatever is refused, or a decoder raises on damaged bytes, into one ImageError.
 
     Args:
         name: The name of the image in the message.
@@ -171,8 +169,14 @@ def one_refusal(name: str) -> Iterator[None]:
         yield
     except DermfuseError:
         raise
+    except RefusalError as refused:
+        raise refused.named(name) from refused.__cause__
+    except MemoryError as error:
+        found = "decoding it needs more memory than there is"
+        raise RefusalError(found, action="Shrink the image").named(name) from error
     except Exception as error:  # struct.error, RecursionError, AssertionError: anything
-        raise _damaged(name, error) from error
+        said = str(error) or type(error).__name__
+        raise RefusalError(f"the image is cut off or damaged ({said})").named(name) from error
 
 
 @contextmanager
@@ -195,15 +199,21 @@ def read_samples(path: str | Path) -> Samples:
     """
     name = str(path)
     with one_refusal(name):
-        data = read_file(Path(path), name)
-        image = _upright_of_file(data, name)  # finds every fault
-        if tiff.is_tiff(data) and (page := tiff.read_page(data)).is_ours:
-            return tiff.page_samples(data, page, name).upright(page.orientation)
-        if is_png(data) and formats.has_own_samples(data):
-            samples, stored = formats.png_samples(data)
-            return samples.upright(_orientation(stored))
-        lossy = is_jpeg(data) or data[:4] in _MAY_BE_LOSSY
-        return replace(formats.image_samples(image), lossy=lossy)
+        return _decoded(read_file(Path(path), name)).samples()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns a decoded image as opaque 8-bit RGB, on white where it is transparent."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
+        return Image.fromarray(formats.scaled(wide, 65_535)).convert("RGB")
+    if image.has_transparency_data:
+        opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image.convert("RGB")
 
 
 def squeeze(image: NDArray[np.uint8] | Image.Image, size: int) -> NDArray[np.uint8]:
@@ -372,8 +382,7 @@ def read_probability(path: str | Path) -> NDArray[np.float32]:
     """
     path = Path(path)
     with one_refusal(str(path)):
-        image = _upright_of_file(read_file(path, str(path)), str(path))
-        grey = np.asarray(_to_rgb(image).convert("L"))
+        grey = np.asarray(to_rgb(_decoded(read_file(path, str(path))).upright()).convert("L"))
         return grey.astype(np.float32) / np.float32(255.0)
 
 
@@ -409,65 +418,107 @@ def _cell_sums(values: NDArray[np.integer[Any]], size: int) -> NDArray[np.int64]
     return at_edges[1:] - at_edges[:-1]
 
 
-def _upright_of_file(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Returns the image in a file, checked, decoded and upright; every fault is an ImageError."""
-    if tiff.is_tiff(data) and (page := _tiff_image(data, name, max_pixels)) is not None:
-        return page
-    plain, exif = _within_limits(data, name, max_pixels)
-    image = _identified(plain, name, max_pixels)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    """What was checked and decoded, as it is stored.
+
+    Args:
+        held: The whole, as Pillow decoded it, or strips where Pillow does not read it right.
+        size: ``(width, height)``.
+        orientation: How it lies, 1 to 8.
+        lossy: Whether the coding may have changed the values.
+    """
+
+    held: Image.Image | Iterator[Samples]
+    size: tuple[int, int]
+    orientation: int
+    lossy: bool = False
+
+    def upright(self) -> Image.Image:
+        """Returns it in 8 bits, or as Pillow has it."""
+        held = self.held
+        image = held if isinstance(held, Image.Image) else formats.strips_image(held, self.size)
+        mirrored, turns = formats.TURNS.get(self.orientation, (False, 0))
+        flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+        return flipped.transpose(_ROTATIONS[turns - 1]) if turns else flipped
+
+    def samples(self) -> Samples:
+        """Returns it upright, at its own depth."""
+        held = self.held
+        strips = [formats.image_samples(held)] if isinstance(held, Image.Image) else held
+        return replace(formats.joined(strips, self.orientation), lossy=self.lossy)
+
+
+def _decoded(data: bytes, max_pixels: int = MAX_PIXELS) -> _Picture:
+    """Returns the picture in a file; every fault is found, those of strips when they are taken."""
+    if tiff.is_tiff(data):
+        page = _checked_page(data, max_pixels)
+        if page.is_ours:
+            return _of_page(data, page)
+    plain, exif = _within_limits(data, max_pixels)
+    image = _identified(plain, max_pixels)
     if exif is not None:
         image.info["exif"] = exif
     if is_jpeg(data):
-        _refuse_damage("JPEG", find_damage(plain), name)
+        _refuse_damage("JPEG", find_damage(plain))
     if is_png(data):
-        _refuse_damage("PNG", formats.find_png_damage(data), name)
-    return _upright_pixels(image, name, max_pixels, png=data if is_png(data) else b"")
+        _refuse_damage("PNG", formats.find_png_damage(data))
+    picture = _loaded(image, max_pixels)
+    own = formats.png_strips(image, data) if is_png(data) else None
+    if own is not None:
+        return replace(picture, held=own)
+    lossy = is_jpeg(data) or tiff.is_tiff(data) or data.startswith(b"RIFF")  # WebP, JPEG in TIFF
+    return replace(picture, lossy=lossy)
 
 
-def _within_limits(data: bytes, name: str, max_pixels: int) -> tuple[bytes, bytes | None]:
+def _of_page(data: bytes, page: tiff.Page) -> _Picture:
+    strips, size = tiff.read_strips(data, page), (page.width, page.height)
+    inked = page.photometric == tiff.CMYK  # its samples are those of RGB
+    held = formats.strips_image(strips, size) if inked else strips
+    return _Picture(held, size, page.orientation)
+
+
+def _within_limits(data: bytes, max_pixels: int) -> tuple[bytes, bytes | None]:
     """Returns a file as Pillow may see it, and its EXIF block where that was taken out.
 
     Raises:
-        ImageError: It claims more pixels, or has more parts, than are read.
+        RefusalError: It claims more pixels, or has more parts, than are read.
     """
     try:
-        claim = formats.read_claim(data, name)
+        claim = formats.read_claim(data)
         if claim is None:
             return data, None
         if claim.unread:
-            raise refusal(name, claim.unread, action="Save it as PNG")
+            raise RefusalError(claim.unread, action="Save it as PNG")
         if claim.several:
-            raise _several_pages(name)
+            raise _several_pages()
         if claim.width:
             size, pixel_bytes = (claim.width, claim.height), claim.pixel_bytes
-            check_size(*size, name, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
+            check_size(*size, max_pixels=max_pixels, pixel_bytes=pixel_bytes)
         return without_remarks(data) if is_jpeg(data) else (claim.plain, None)
     except (ValueError, IndexError, struct.error) as error:
-        raise _damaged_header(name, error) from error
+        raise _damaged_header(error) from error
 
 
-def _refuse_damage(kind: str, damage: str, name: str) -> None:
+def _refuse_damage(kind: str, damage: str) -> None:
     if damage:
-        raise refusal(name, f"the {kind} image is damaged inside: {damage}")
+        raise RefusalError(f"the {kind} image is damaged inside: {damage}")
 
 
-def _tiff_image(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
-    """Returns a TIFF file's page, upright, or None where its coding is Pillow's business."""
+def _checked_page(data: bytes, max_pixels: int) -> tiff.Page:
+    """Returns the page of a TIFF file that may be decoded, by this package or by Pillow."""
     page = tiff.read_page(data)
-    tiff.check_page(page, name)
-    limit = partial(check_size, name=name, max_pixels=max_pixels)
-    limit(page.width, page.height, pixel_bytes=page.pixel_bytes)
+    tiff.check_page(page)
+    check_size(page.width, page.height, max_pixels=max_pixels, pixel_bytes=page.pixel_bytes)
     if page.more_pages:
-        raise _several_pages(name)
-    tiff.check_coding(data, page, name)
-    if page.is_ours:
-        return _turned(tiff.page_image(data, page, name), page.orientation)
+        raise _several_pages()
+    tiff.check_coding(data, page)
     for jpeg in tiff.embedded_jpegs(data, page):
         frame = read_frame(jpeg)
         sides = (max(each, MIN_SIDE_PX) for each in (frame.width, frame.height))
-        limit(*sides, pixel_bytes=frame.pixel_bytes)
-        _refuse_damage("JPEG", find_damage(jpeg), name)
-    return None
+        check_size(*sides, max_pixels=max_pixels, pixel_bytes=frame.pixel_bytes)
+        _refuse_damage("JPEG", find_damage(jpeg))
+    return page
 
 
 def _undecoded(image: Image.Image) -> bytes:
@@ -488,44 +539,34 @@ def _undecoded(image: Image.Image) -> bytes:
     return data if isinstance(data, bytes) else b""
 
 
-def _upright_pixels(
-    image: Image.Image, name: str, max_pixels: int, *, png: bytes = b""
-) -> Image.Image:
-    """Returns an image checked, fully decoded and upright.
-
-    Args:
-        image: An image whose pixels may still be in a file.
-        name: The name of the image in messages.
-        max_pixels: The number of pixels allowed.
-        png: The file, if it is a PNG.
-    """
-    _check(image, name, max_pixels)
+def _loaded(image: Image.Image, max_pixels: int) -> _Picture:
+    """Returns an image, whose pixels may still be in a file, checked and fully decoded."""
+    check_size(*image.size, max_pixels=max_pixels)
+    # An MPO that was opened elsewhere is a photograph with previews behind it, no animation.
+    with silent_decoders():  # a GIF's second frame is looked for, and may claim any size
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise _several_pages()
+    if image.mode == "F" or image.mode.startswith("F;"):
+        raise RefusalError("floating-point pixels", "8 or 16 bits per channel", AS_PNG)
     image.load()
-    pixels = formats.opaque_png(image, png) if png else _without_blank_alpha(image)
-    upright = _turned(pixels, _orientation(image))
-    if upright.mode == "I":  # Pillow opens 16-bit and 32-bit grey alike as mode I
-        values = np.asarray(upright)
-        low, high = values.min(), values.max()
-        if low < 0 or high > 65_535:
-            raise refusal(name, f"grey values from {low} to {high}", "16 bits, 0 to 65,535", AS_PNG)
-    return upright
+    if image.mode == "I":  # Pillow opens 16-bit and 32-bit grey alike as mode I
+        formats.check_16_bits(np.asarray(image))
+    shown = image
+    if image.format == "BMP" and image.mode == "RGBA" and not image.getbbox(alpha_only=True):
+        shown = image.convert("RGB")  # a fourth byte that is zero throughout is no alpha
+    return _Picture(shown, image.size, _orientation(image))
 
 
-def _without_blank_alpha(image: Image.Image) -> Image.Image:
-    """Returns a BMP whose fourth byte is zero throughout as what it shows: it is no alpha then."""
-    blank = image.format == "BMP" and image.mode == "RGBA" and not image.getbbox(alpha_only=True)
-    return image.convert("RGB") if blank else image
+def _damaged_header(error: Exception) -> RefusalError:
+    return RefusalError(f"the header is damaged ({error})")
 
 
-def _damaged(name: str, error: Exception) -> ImageError:
-    if isinstance(error, MemoryError):
-        found = "decoding it needs more memory than there is"
-        return refusal(name, found, action="Shrink the image")
-    said = str(error) or type(error).__name__
-    return refusal(name, f"the image is cut off or damaged ({said})")
+def _several_pages() -> RefusalError:
+    found = "the image is animated or has several pages"
+    return RefusalError(found, "a single frame", "Save one frame as PNG")
 
 
-def _identified(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _identified(data: bytes, max_pixels: int) -> Image.Image:
     """Returns the image in a file with its header read and no pixel decoded."""
     try:
         # Pillow's own limit is a warning below ours and an error above it: ours rules.
@@ -533,43 +574,24 @@ def _identified(data: bytes, name: str, max_pixels: int) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         found, most = f"more than {max_pixels:,} pixels", f"{max_pixels:,} pixels or fewer"
-        raise refusal(name, found, most, "Shrink the image") from error
+        raise RefusalError(found, most, "Shrink the image") from error
     except UnidentifiedImageError as error:
-        raise _unknown(data, name) from error
+        raise _unknown(data) from error
     except Exception as error:  # decoders raise anything on damaged bytes, even SyntaxError
-        raise _damaged_header(name, error) from error
+        raise _damaged_header(error) from error
     for key in _OTHER_ORIENTATIONS:  # Pillow turns a TIFF image by them
         image.info.pop(key, None)
     return image
 
 
-def _damaged_header(name: str, error: Exception) -> ImageError:
-    return refusal(name, f"the header is damaged ({error})")
-
-
-def _unknown(data: bytes, name: str) -> ImageError:
+def _unknown(data: bytes) -> RefusalError:
     """Returns what a file that Pillow does not know is, as far as its first bytes tell."""
     found, action = formats.name_kind(data[:64])
     if tiff.is_tiff(data):
         found, action = tiff.layout_of(tiff.read_page(data)), AS_PNG
     if not found:
         found = "not an image, or cut off in its header" if data else "the file is empty"
-    return refusal(name, found, action=action or "Fetch the file again")
-
-
-def _several_pages(name: str) -> ImageError:
-    found = "the image is animated or has several pages"
-    return refusal(name, found, "a single frame", "Save one frame as PNG")
-
-
-def _check(image: Image.Image, name: str, max_pixels: int) -> None:
-    check_size(*image.size, name, max_pixels=max_pixels)
-    # An MPO that was opened elsewhere is a photograph with previews behind it, no animation.
-    with silent_decoders():  # a GIF's second frame is looked for, and may claim any size
-        if image.format != "MPO" and getattr(image, "is_animated", False):
-            raise _several_pages(name)
-    if image.mode == "F" or image.mode.startswith("F;"):
-        raise refusal(name, "floating-point pixels", "8 or 16 bits per channel", AS_PNG)
+    return RefusalError(found, action=action or "Fetch the file again")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -584,29 +606,10 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    mirrored, turns = formats.TURNS.get(orientation, (False, 0))
-    flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
-    return flipped.transpose(_ROTATIONS[turns - 1]) if turns else flipped
-
-
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Returns the pixels of an image, (H, W, 3)."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for rows in strips_of(image.height):
         box = (0, rows.start, image.width, rows.stop)
-        pixels[rows] = np.asarray(_to_rgb(image.crop(box)))
+        pixels[rows] = np.asarray(to_rgb(image.crop(box)))
     return pixels
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.uint16)  # Pillow alone would clip at 255
-        return Image.fromarray(formats.scaled(wide, 65_535)).convert("RGB")
-    if image.has_transparency_data:
-        opaque = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, opaque).convert("RGB")
-    return image.convert("RGB")

@@ -16,7 +16,6 @@ from PIL import Image
 from dermfuse.imaging.colours import to_lab
 from dermfuse.imaging.geometry import Reduced, corner_pieces, reduce_image
 
-Grey = NDArray[np.float32]
 _CORNER_DARKNESS = 0.4  # of the median of the middle
 Values = NDArray[np.float32]
 
@@ -152,7 +151,7 @@ def assess_quality(
     return tuple(LIMITS[name].check(value) for name, value in values.items())
 
 
-def sharpness(grey: Grey) -> float:
+def sharpness(grey: Values) -> float:
     """Returns how fine the strongest edges are: 0 for none, about 1 in focus.
 
     The 99th percentile of the Laplacian's size over that of the gradient's. The Laplacian alone
@@ -220,7 +219,7 @@ def appearance(image: NDArray[np.uint8] | Reduced) -> NDArray[np.float32]:
     return np.array(features, dtype=np.float32)
 
 
-def _slopes(grey: Grey) -> tuple[Grey, Grey, Grey]:
+def _slopes(grey: Values) -> tuple[Values, Values, Values]:
     """Returns the gradient across and down and the Laplacian's size, without the outer pixels."""
     middle = grey[1:-1, 1:-1]
     left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dermfuse.errors import DependencyError, ImageError, installing
-from dermfuse.imaging.formats import picture, scaled, strips_of
+from dermfuse.imaging.formats import scaled, strips_of
 from dermfuse.imaging.limits import MAX_PIXELS, check_size
 from dermfuse.imaging.preprocess import (
     image_pixels,
     one_refusal,
     read_file,
     read_image,
+    to_rgb,
     too_long,
 )
 
@@ -161,7 +162,7 @@ def _from_dicom(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
     from dermfuse.imaging.dicom import read_dicom  # noqa: PLC0415 — needs the extra
 
     with one_refusal(name):
-        return _from_array(read_dicom(data, name=name, max_pixels=max_pixels), name, max_pixels)
+        return _from_array(read_dicom(data, max_pixels=max_pixels), name, max_pixels)
 
 
 def _from_array(pixels: NDArray[np.generic], name: str, max_pixels: int) -> NDArray[np.uint8]:
@@ -169,12 +170,13 @@ def _from_array(pixels: NDArray[np.generic], name: str, max_pixels: int) -> NDAr
     levels = _to_8_bit(pixels, name)
     if levels.ndim == 2:
         levels = levels[:, :, None]
-    if levels.shape[2] == 4:
-        strips = (levels[rows] for rows in strips_of(len(levels)))
-        whole = picture(strips, (levels.shape[1], levels.shape[0]), "RGBA")
-        return image_pixels(whole, name=name, max_pixels=max_pixels)
-    rgb = np.broadcast_to(levels, (*levels.shape[:2], 3))  # a grey channel stands for all three
-    return np.array(rgb, dtype=np.uint8, order="C")
+    rgb = np.empty((*levels.shape[:2], 3), np.uint8)
+    if levels.shape[2] < 4:
+        rgb[:] = levels  # a grey channel stands for all three
+        return rgb
+    for rows in strips_of(len(levels)):  # no copy of the whole lies beside it
+        rgb[rows] = np.asarray(to_rgb(Image.fromarray(levels[rows])))
+    return rgb
 
 
 def _check_shape(pixels: NDArray[np.generic], name: str, max_pixels: int) -> None:
@@ -186,7 +188,8 @@ def _check_shape(pixels: NDArray[np.generic], name: str, max_pixels: int) -> Non
             expected="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
             action="Move the channels to the end" if first else "Give one image at a time",
         )
-    check_size(pixels.shape[1], pixels.shape[0], name, max_pixels=max_pixels)
+    with one_refusal(name):
+        check_size(pixels.shape[1], pixels.shape[0], max_pixels=max_pixels)
 
 
 def _to_8_bit(pixels: NDArray[np.generic], name: str) -> NDArray[np.uint8]:

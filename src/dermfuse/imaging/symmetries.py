@@ -60,27 +60,10 @@ def spread_looks(squares: NDArray[np.uint8], looks: Looks) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.concatenate(moved))
 
 
-def gather_looks(answer: NDArray[np.float32], looks: Looks, *, is_map: bool) -> NDArray[np.float32]:
-    """Returns the answers of every look apart, maps moved back onto the image as it is.
-
-    Args:
-        answer: What a network says about ``spread_looks``: (looks * N, ...).
-        looks: How many orientations.
-        is_map: Whether the last two axes are rows and columns of a square.
-
-    Shape:
-        (looks * N, ...) -> (looks, N, ...)
-    """
-    apart = answer.reshape(looks, -1, *answer.shape[1:])
-    if not is_map:
-        return apart
-    looked = zip(apart, SYMMETRIES[:looks], strict=True)
-    upright = [(np.rot90(one, -turns, (-2, -1)), mirror) for one, (mirror, turns) in looked]
-    return np.stack([one[..., ::-1] if mirror else one for one, mirror in upright])
-
-
 def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]:
     """Returns all that a network says about ``spread_looks``, each output with its looks apart.
+
+    Maps are moved back onto the image as it is.
 
     Args:
         answers: By output, (looks * N, ...); those of rows and columns, (looks * N, h, w), are
@@ -90,10 +73,15 @@ def gather_all(answers: Answers, looks: Looks) -> dict[str, NDArray[np.float32]]
     Returns:
         By output, (looks, N, ...).
     """
-    return {
-        name: gather_looks(answer, looks, is_map=answer.ndim == _MAP_AXES)
-        for name, answer in answers.items()
-    }
+    gathered = {}
+    for name, answer in answers.items():
+        apart = answer.reshape(looks, -1, *answer.shape[1:])
+        if answer.ndim == _MAP_AXES:
+            moved = zip(apart, SYMMETRIES[:looks], strict=True)
+            turned = [(np.rot90(one, -turns, (-2, -1)), mirror) for one, (mirror, turns) in moved]
+            apart = np.stack([one[..., ::-1] if mirror else one for one, mirror in turned])
+        gathered[name] = apart
+    return gathered
 
 
 def mean_looks(apart: Answers) -> dict[str, NDArray[np.float32]]:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dermfuse.imaging.formats import Samples, image_samples, joined, levels_image
-from dermfuse.imaging.limits import AS_PNG, refusal
+from dermfuse.imaging.formats import Samples, check_16_bits
+from dermfuse.imaging.limits import AS_PNG, RefusalError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # TIFF's types to struct's
@@ -33,7 +33,7 @@ _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # by photometric interpretation
 _PLACES = ((273, 279), (324, 325))  # of strips, of tiles: offsets and lengths
 _SCAN = b"\xff\xda"
 _UNCOMPRESSED, _DEFLATE, _JPEG, _WEBP = 1, (8, 32946), 7, 50001
-_WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR = 0, 3, 5, 6
+_WHITE_IS_ZERO, _PALETTE, CMYK, _YCBCR = 0, 3, 5, 6
 _ASSOCIATED, _STRAIGHT = 1, 2  # of ExtraSamples
 _SIGNED, _FLOAT = 2, 3  # of SampleFormat
 _PREDICTED = (8, 16, 32)  # depths that differences are defined for
@@ -63,6 +63,15 @@ class Page:
         order: Byte order, ``<`` or ``>``.
         tags: Integer values by tag.
         more_pages: Whether other pages follow.
+        bits: Bits per sample of the first channel.
+        coding: How strips or tiles are compressed.
+        photometric: What the channels mean; grey or RGB where nothing is said.
+        orientation: How the stored image lies, 1 to 8.
+        samples: Channels, extra ones included.
+        planes: 1 for interleaved channels, else their number.
+        predictor: 2 where differences of samples are stored.
+        kind: What a sample of the first channel is, as SampleFormat counts.
+        fill_order: 1 where the highest bit of a byte comes first.
     """
 
     width: int
@@ -70,40 +79,15 @@ class Page:
     order: str
     tags: dict[int, tuple[int, ...]]
     more_pages: bool
-
-    def first(self, tag: int, default: int) -> int:
-        """Returns a tag's first value."""
-        return self.tags.get(tag, (default,))[0]
-
-    @property
-    def bits(self) -> int:
-        """Bits per sample of the first channel."""
-        return self.first(258, 1)
-
-    @property
-    def samples(self) -> int:
-        """Channels, extra ones included."""
-        return self.first(277, 1)
-
-    @property
-    def photometric(self) -> int:
-        """What the channels mean; grey or RGB where nothing is said."""
-        return self.first(262, 2 if self.samples >= 3 else 1)
-
-    @property
-    def coding(self) -> int:
-        """How strips or tiles are compressed."""
-        return self.first(259, 1)
-
-    @property
-    def planes(self) -> int:
-        """1 for interleaved channels, else their number."""
-        return self.samples if self.first(284, 1) == 2 else 1
-
-    @property
-    def orientation(self) -> int:
-        """How the stored image lies, 1 to 8."""
-        return self.first(274, 1)
+    bits: int
+    coding: int
+    photometric: int
+    orientation: int
+    samples: int
+    planes: int
+    predictor: int
+    kind: int
+    fill_order: int
 
     @property
     def is_tiled(self) -> bool:
@@ -115,7 +99,7 @@ class Page:
         """Width and height of a tile or strip, in pixels."""
         if self.is_tiled:
             return self.tags[322][0], self.tags[323][0]
-        return self.width, min(self.first(278, self.height), self.height)
+        return self.width, min(self.tags.get(278, (self.height,))[0], self.height)
 
     @property
     def pixel_bytes(self) -> float:
@@ -127,7 +111,7 @@ class Page:
 
     @property
     def is_ours(self) -> bool:
-        """Whether ``page_image`` decodes it; if not, Pillow does."""
+        """Whether ``read_strips`` decodes it; if not, Pillow does."""
         return self.coding in _CODINGS and self.photometric in _CHANNELS
 
 
@@ -144,39 +128,25 @@ def read_page(data: bytes) -> Page:
         struct.error, KeyError: The directory is cut off or damaged.
     """
     order = "<" if data[:1] == b"I" else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    word, entry_bytes = ("Q", 20) if big else ("I", 12)
-    (start,) = struct.unpack_from(order + word, data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-    first = start + (8 if big else 2)
-    tags = {}
-    if count > MAX_TAGS:
-        raise ValueError(f"more than {MAX_TAGS:,} tags")
-    all_bytes, left = 0, MAX_VALUES
-    for at in range(first, first + count * entry_bytes, entry_bytes):
-        tag, kind, values = struct.unpack_from(f"{order}HH{word}", data, at)
-        all_bytes += values * _TYPE_BYTES.get(kind, 0)
-        if kind not in _INTEGERS or not values or tag not in _READ:
-            continue
-        left -= values
-        if left < 0:
-            raise ValueError(f"more than {MAX_VALUES:,} values")
-        layout = f"{order}{values}{_INTEGERS[kind]}"
-        place = at + entry_bytes - struct.calcsize("=" + word)
-        if struct.calcsize(layout) > struct.calcsize("=" + word):
-            (place,) = struct.unpack_from(order + word, data, place)
-        tags[tag] = struct.unpack_from(layout, data, place)
-    if all_bytes > len(data):  # Pillow copies each, however they overlap
-        raise ValueError("tags of more bytes than the file has")
-    (following,) = struct.unpack_from(order + word, data, first + count * entry_bytes)
-    return Page(tags[256][0], tags[257][0], order, tags, more_pages=following != 0)
+    tags, more_pages = _read_directory(data, order)
+
+    def first(tag: int, default: int = 1) -> int:
+        return tags.get(tag, (default,))[0]
+
+    samples = first(277)
+    return Page(
+        tags[256][0], tags[257][0], order, tags, more_pages=more_pages,
+        bits=first(258), coding=first(259), photometric=first(262, 2 if samples >= 3 else 1),
+        orientation=first(274), samples=samples, planes=samples if first(284) == 2 else 1,
+        predictor=first(317), kind=first(339), fill_order=first(266),
+    )  # fmt: skip
 
 
-def check_page(page: Page, name: str) -> None:
+def check_page(page: Page) -> None:
     """Refuses layouts that neither this module nor Pillow reads rightly.
 
     Raises:
-        ImageError: The message says what the layout is.
+        RefusalError: The message says what the layout is.
     """
     formats, depths = set(page.tags.get(339, (1,))), set(page.tags.get(258, (1,)))
     found = ""
@@ -191,25 +161,25 @@ def check_page(page: Page, name: str) -> None:
     elif page.is_ours:
         found = _unreadable(page)
     if found:
-        raise refusal(name, f"a TIFF image with {found}", "8 or 16 bits per channel", AS_PNG)
+        raise RefusalError(f"a TIFF image with {found}", "8 or 16 bits per channel", AS_PNG)
 
 
-def check_coding(data: bytes, page: Page, name: str) -> None:
+def check_coding(data: bytes, page: Page) -> None:
     """Refuses what libtiff would speak of on the terminal itself.
 
     Raises:
-        ImageError: The coding is WebP, or compressed strips or tiles lie outside the file.
+        RefusalError: The coding is WebP, or compressed strips or tiles lie outside the file.
     """
     if page.coding == _WEBP:
         usual = "a common compression, such as LZW or JPEG"
-        raise refusal(name, f"{layout_of(page)}, which is WebP", usual, AS_PNG)
+        raise RefusalError(f"{layout_of(page)}, which is WebP", usual, AS_PNG)
     if page.coding == _UNCOMPRESSED:
         return  # Pillow reads it by itself, whatever the counts
     if sum(length for _, length in _parts(page)) > _SHARED * len(data) + _SHARED_BYTES:
         raise ValueError("strips or tiles of more bytes than the file has")
     if any(start + length > len(data) for start, length in _parts(page)):
         found = "the image is cut off or damaged (its pixels lie outside the file)"
-        raise refusal(name, found, "a whole TIFF image")
+        raise RefusalError(found, "a whole TIFF image")
 
 
 def embedded_jpegs(data: bytes, page: Page) -> Iterator[bytes]:
@@ -234,36 +204,69 @@ def layout_of(page: Page) -> str:
     )
 
 
-def page_image(data: bytes, page: Page, name: str) -> Image.Image:
-    """Returns a page of a known coding as an 8-bit image, as stored (not turned).
+def read_strips(data: bytes, page: Page) -> Iterator[Samples]:
+    """Yields what a page of a known coding holds, some rows at a time, as stored (not turned).
+
+    Grey is inverted if white is zero; palettes become RGB of 8 bits.
 
     Args:
         data: The whole file.
         page: What ``read_page`` says of it, after ``check_page``.
-        name: The name of the image in messages.
-
-    Returns:
-        Mode L, LA, La, RGB, RGBA, RGBa or CMYK; the small a stands for associated alpha.
 
     Raises:
-        ImageError: Grey values in 32 bits that do not fit into 16.
+        RefusalError: Grey values in 32 bits that do not fit into 16.
     """
-    alpha, colours = _alpha(page), _CHANNELS[page.photometric]
-    mode = {_CMYK: "CMYK", _PALETTE: "RGB"}.get(page.photometric, "L" if colours == 1 else "RGB")
-    if alpha is not None:
-        mode += "a" if alpha[1] == _ASSOCIATED else "A"
-    return levels_image(_strips(data, page, name), (page.width, page.height), mode)
+    place, associated = _alpha(page)
+    colours = _CHANNELS[page.photometric]
+    taken = [*range(colours), *([place] if place else [])]
+    top = 2 ** min(page.bits, 16) - 1
+    stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
+    step = max(_PIECE // (page.width * page.samples), 1)
+    for start in range(0, page.height, step):
+        box = (0, start, stored[0].width, min(start + step, page.height))
+        planes = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
+        values = planes[0][..., taken] if page.planes == 1 else np.concatenate(planes, axis=2)
+        if page.bits == 32 or page.kind == _SIGNED:
+            check_16_bits(values)
+        own = values.astype(np.uint16, copy=False)
+        alpha = own[..., colours] if place else None
+        strip = Samples(own[..., :colours], top, alpha, alpha_top=top, associated=associated)
+        if page.photometric == _PALETTE:
+            shown = _colour_map(page)[own[..., 0]]
+            strip = replace(strip, values=shown, top=_BYTE, indices=own[..., 0])
+        elif page.photometric == _WHITE_IS_ZERO:
+            strip = replace(strip, values=np.uint16(top) - strip.values)
+        yield strip
 
 
-def page_samples(data: bytes, page: Page, name: str) -> Samples:
-    """Returns what a page of a known coding holds, in its own depth, as stored (not turned).
-
-    Grey is inverted if white is zero; CMYK and palettes become RGB of 8 bits. Arguments and errors
-    are those of ``page_image``.
-    """
-    if page.photometric == _CMYK:
-        return image_samples(page_image(data, page, name))
-    return joined(_strips(data, page, name))
+def _read_directory(data: bytes, order: str) -> tuple[dict[int, tuple[int, ...]], bool]:
+    """Returns the integer values of the first directory, and whether another one follows."""
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    word, entry_bytes = ("Q", 20) if big else ("I", 12)
+    (start,) = struct.unpack_from(order + word, data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    entries = start + (8 if big else 2)
+    tags: dict[int, tuple[int, ...]] = {}
+    if count > MAX_TAGS:
+        raise ValueError(f"more than {MAX_TAGS:,} tags")
+    all_bytes, left = 0, MAX_VALUES
+    for at in range(entries, entries + count * entry_bytes, entry_bytes):
+        tag, kind, values = struct.unpack_from(f"{order}HH{word}", data, at)
+        all_bytes += values * _TYPE_BYTES.get(kind, 0)
+        if kind not in _INTEGERS or not values or tag not in _READ:
+            continue
+        left -= values
+        if left < 0:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
+        layout = f"{order}{values}{_INTEGERS[kind]}"
+        place = at + entry_bytes - struct.calcsize("=" + word)
+        if struct.calcsize(layout) > struct.calcsize("=" + word):
+            (place,) = struct.unpack_from(order + word, data, place)
+        tags[tag] = struct.unpack_from(layout, data, place)
+    if all_bytes > len(data):  # Pillow copies each, however they overlap
+        raise ValueError("tags of more bytes than the file has")
+    (following,) = struct.unpack_from(order + word, data, entries + count * entry_bytes)
+    return tags, following != 0
 
 
 def _parts(page: Page) -> Iterator[tuple[int, int]]:
@@ -274,10 +277,10 @@ def _parts(page: Page) -> Iterator[tuple[int, int]]:
 
 def _unreadable(page: Page) -> str:
     """Returns what keeps a page of a known coding from being read, or nothing."""
-    channels, predictor = _CHANNELS[page.photometric], page.first(317, 1)
+    channels = _CHANNELS[page.photometric]
     # 16 bits of grey in a wider type are read if the values bear it out.
     wide = page.bits == 32 and page.samples == 1 and page.photometric in (0, 1)
-    signed = page.first(339, 1) == _SIGNED and (page.bits <= 8 or page.samples > 1)
+    signed = page.kind == _SIGNED and (page.bits <= 8 or page.samples > 1)
     entries = len(page.tags.get(320, ()))
     channels_of = f"{page.samples} channel(s) of {page.bits} bits"
     faults = {
@@ -286,44 +289,19 @@ def _unreadable(page: Page) -> str:
             channels <= page.samples <= _MAX_SAMPLES
         ),
         f"signed samples of {page.bits} bits": signed,
-        "CMYK and transparency": page.photometric == _CMYK and _alpha(page) is not None,
+        "CMYK and transparency": page.photometric == CMYK and bool(_alpha(page)[0]),
         "a colour map that is cut off or missing": (
             page.photometric == _PALETTE and page.bits <= 16 and entries < 3 * 2**page.bits
         ),
-        f"predictor {predictor} on samples of {page.bits} bits": (
-            predictor != 1 and (predictor != 2 or page.bits not in _PREDICTED)
+        f"predictor {page.predictor} on samples of {page.bits} bits": (
+            page.predictor != 1 and (page.predictor != 2 or page.bits not in _PREDICTED)
         ),
     }
     return next((fault for fault, applies in faults.items() if applies), "")
 
 
-def _strips(data: bytes, page: Page, name: str) -> Iterator[Samples]:
-    """Yields the samples that count, some rows at a time."""
-    alpha, colours = _alpha(page), _CHANNELS[page.photometric]
-    taken = [*range(colours), *([] if alpha is None else [alpha[0]])]
-    top = 2 ** min(page.bits, 16) - 1
-    stored = [_stored(data, page, plane) for plane in (taken if page.planes > 1 else [0])]
-    step = max(_PIECE // (page.width * page.samples), 1)
-    for start in range(0, page.height, step):
-        box = (0, start, stored[0].width, min(start + step, page.height))
-        planes = [_samples(np.asarray(plane.crop(box)), page) for plane in stored]  # (h, W, S or 1)
-        values = planes[0][..., taken] if page.planes == 1 else np.concatenate(planes, axis=2)
-        if page.bits == 32 or page.first(339, 1) == _SIGNED:
-            _check_range(values, name)
-        own = values.astype(np.uint16, copy=False)
-        strip = Samples(
-            own[..., :colours], top, None if alpha is None else own[..., colours], alpha_top=top
-        )
-        if page.photometric == _PALETTE:
-            shown = _colour_map(page)[own[..., 0]]
-            strip = replace(strip, values=shown, top=_BYTE, indices=own[..., 0])
-        elif page.photometric == _WHITE_IS_ZERO:
-            strip = replace(strip, values=np.uint16(top) - strip.values)
-        yield strip
-
-
-def _alpha(page: Page) -> tuple[int, int] | None:
-    """Returns the place and kind of the channel that is alpha, or None.
+def _alpha(page: Page) -> tuple[int, bool]:
+    """Returns the place of the channel that is alpha, 0 for none, and whether it is associated.
 
     A fourth channel of RGB of which nothing is said counts as straight alpha, as in Pillow.
     """
@@ -332,8 +310,8 @@ def _alpha(page: Page) -> tuple[int, int] | None:
     kinds = page.tags.get(338, (_STRAIGHT,) if page.photometric == 2 and extra == 1 else ())
     for place, kind in enumerate(kinds[: max(extra, 0)], start=channels):
         if kind in (_ASSOCIATED, _STRAIGHT):
-            return place, kind
-    return None
+            return place, kind == _ASSOCIATED
+    return 0, False
 
 
 def _colour_map(page: Page) -> NDArray[np.uint16]:
@@ -342,18 +320,12 @@ def _colour_map(page: Page) -> NDArray[np.uint16]:
     return (table if table.max() < 256 else table // 256).astype(np.uint8).astype(np.uint16)
 
 
-def _check_range(values: NDArray[np.integer[Any]], name: str) -> None:
-    if values.min() < 0 or values.max() > 65_535:
-        found = f"grey values from {values.min()} to {values.max()}"
-        raise refusal(name, found, "16 bits, 0 to 65,535", AS_PNG)
-
-
 def _samples(stored: NDArray[np.uint8], page: Page) -> NDArray[np.integer[Any]]:
     """Returns stored rows, (h, B), as samples, (h, W, S); S is 1 for a plane."""
     height, samples, across = len(stored), page.samples // page.planes, page.part_size[0]
     in_row = stored.shape[1] * 8 // (across * samples * page.bits) * across
     if page.bits in _PREDICTED:
-        kind = "i" if page.first(339, 1) == _SIGNED else "u"
+        kind = "i" if page.kind == _SIGNED else "u"
         values = stored.view(f"{page.order}{kind}{page.bits // 8}")
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
     else:
@@ -362,7 +334,7 @@ def _samples(stored: NDArray[np.uint8], page: Page) -> NDArray[np.integer[Any]]:
         each = bits.reshape(height, in_row * samples, page.bits)
         values = (each.astype(np.uint16) << shifts).sum(axis=2, dtype=np.uint16)
     grid = values.reshape(height, -1, across, samples)  # (h, tiles, W of one, S)
-    if page.first(317, 1) == 2:
+    if page.predictor == 2:
         grid = np.cumsum(grid, axis=2, dtype=grid.dtype)  # wraps around, as differences do
     return grid.reshape(height, -1, samples)[:, : page.width]
 
@@ -379,14 +351,14 @@ def _stored(data: bytes, page: Page, plane: int) -> Image.Image:
     own = slice(plane * parts, (plane + 1) * parts)
     tags: dict[int, tuple[int, ...]] = {
         256: (tiles * row_bytes,), 257: (page.height,), 258: (8,), 259: (page.coding,), 262: (1,),
-        266: (page.first(266, 1),), 277: (1,),
+        266: (page.fill_order,), 277: (1,),
     }  # fmt: skip
     tags |= {322: (row_bytes,), 323: (down,)} if page.is_tiled else {278: (down,)}
     offsets, counts = _PLACES[page.is_tiled]
     tags |= {tag: page.tags[tag][own] for tag in (offsets, counts) if tag in page.tags}
     if len(tags[offsets]) != parts:
         raise ValueError(f"{len(tags[offsets])} of {parts} strips or tiles")
-    if page.coding in _DEFLATE and counts in tags and page.first(266, 1) == 1:
+    if page.coding in _DEFLATE and counts in tags and page.fill_order == 1:
         for start, length in zip(tags[offsets], tags[counts], strict=True):
             _check_deflated(data[start : start + length], row_bytes * down)
     image = TiffImageFile(io.BytesIO(_with_directory(data, tags)))
