@@ -23,7 +23,7 @@ from dermfuse.cli.console import (
     say_progress,
     say_table,
 )
-from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, folder
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -52,9 +52,7 @@ def analyze(
         list[str], Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -.")
     ],
     *,
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Write results here, or continue what is there.")
-    ] = None,
+    out: Annotated[Path | None, folder("Write results here, or continue what is there.")] = None,
     release: ReleaseFolder = None,
     operating_point: Annotated[
         str | None,

@@ -38,10 +38,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
         yield
-        await service.queue.close()
-        service.close()
+        await service.close()
 
     app = FastAPI(
         title="dermfuse",
