@@ -129,15 +129,12 @@ def _decoders(
 ) -> "Decoders | bool":
     """Returns what decodes many images, starting: none of them ends the work on the others."""
     from dermfuse.analysis.inputs import is_list
-    from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+    from dermfuse.analysis.isolation import Decoders
 
     one = Path(paths[0])
     if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
         return False
-    limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
-    decoders = Decoders(count, limits=limits)
-    decoders.start(count)
-    return decoders
+    return Decoders.patient(count, max_pixels=max_pixels)
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:
