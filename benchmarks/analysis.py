@@ -40,7 +40,7 @@ from benchmarks.turns import (
 )
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
-from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+from dermfuse.analysis.isolation import Decoders
 from dermfuse.imaging.reading import read_any
 from dermfuse.imaging.symmetries import Looks, check_looks, mean_looks
 from dermfuse.release.folder import choose_release, read_cards, read_release
@@ -164,7 +164,7 @@ def _bare(folder: Path, looks: Looks, threads: int) -> Task:
 
 def _time_folder(folder: Path, paths: Sequence[Path], looks: Looks, rounds: int) -> dict[str, Any]:
     """Returns the images per second of two threads beside those of one; they take turns."""
-    decoders = Decoders(max(THREADS), limits=DecoderLimits(seconds=PATIENT_SECONDS))
+    decoders = Decoders.patient(max(THREADS))
     analyzer = Analyzer(folder, looks=looks, isolate=decoders)  # as the command has them
     found: dict[int, list[float]] = {threads: [] for threads in THREADS}
     for _ in range(rounds):

@@ -1,3 +1,4 @@
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +21,34 @@ FAILED = RunProgress("unet-seed0", "failed", 0, 50, None, None, "no weights.")
 RESULT = RunResult("unet-seed0", "unet", 0, "failed", 0, 0.0, "", "no weights.")
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, Any]]:
-    """What the reproduction is asked for, and what draws; a run failed and one is left."""
-    calls: list[tuple[Request, Any]] = []
+@dataclass
+class Reproduction:
+    """Stands in for the reproduction: what it is asked for, and how it ends."""
 
-    def answer(
-        request: Request, *, watch: Any, stage: Any, draw: Any, **_: Any
+    failures: dict[str, str] = field(default_factory=lambda: {"a row": "no masks."})
+    failed: int = 1
+    left: tuple[RunProgress, ...] = (WAITING,)
+    asked: list[tuple[Request, Any]] = field(default_factory=list)
+
+    def __call__(
+        self, request: Request, *, watch: Any, stage: Any, draw: Any, **_: Any
     ) -> ReproductionReport:
-        calls.append((request, draw))
+        self.asked.append((request, draw))
         stage("training 1 runs", 1, 3)
         watch([RUNNING, FAILED])
-        failures = {"a row": "no masks."}
-        outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (RESULT,), failures, ())
-        return ReproductionReport(Path("report.html"), outcome, failed=1, left=(WAITING,))
-
-    monkeypatch.setattr(reproduce, "reproduce", answer)
-    return calls
+        outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (RESULT,), self.failures, ())
+        return ReproductionReport(Path("report.html"), outcome, self.failed, self.left)
 
 
-def test_options_reach_the_library_and_what_failed_or_is_left_exits_with_three(
-    asked: list[tuple[Request, Any]], run: Run
+def test_options_reach_the_library_and_what_failed_or_is_left_is_said(
+    monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
+    answer = Reproduction()
+    monkeypatch.setattr(reproduce, "reproduce", answer)
     options = "--tables 'III, V' --seeds 3 --folds 0 --jobs 2 --set train.epochs=3 --no-blind"
     options += " --deadline 30 --minimum-learning-rate 2e-6 --no-figures"
     said = run("reproduce --data d --out o", options, status=3)
-    ((request, draw),) = asked
+    ((request, draw),) = answer.asked
     assert (request.tables, request.seeds, request.folds) == (["III", "V"], 3, 0)
     assert (request.jobs, request.overrides) == (2, ("train.epochs=3",))
     assert (request.blind, request.minutes, request.minimum_learning_rate) == (False, 30, 2e-6)
@@ -61,10 +64,26 @@ def test_options_reach_the_library_and_what_failed_or_is_left_exits_with_three(
     assert "unet-seed0: failed, epoch 0 of 50: no weights." in said.err
 
     assert run("reproduce --data d --out o --json", status=3).record["runs"][0]["error"]
-    request, draw = asked[-1]
+    request, draw = answer.asked[-1]
     assert {"leakage", "beyond"} <= set(request.tables)
     assert request.jobs is None
     assert draw is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Reproduction({}, 0, ()), 0),
+        (Reproduction(failed=0, left=()), 3),
+        (Reproduction({}, left=()), 3),
+        (Reproduction({}, failed=0), 3),
+    ],
+)
+def test_whatever_failed_or_is_left_alone_exits_with_three(
+    answer: Reproduction, status: int, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setattr(reproduce, "reproduce", answer)
+    run("reproduce --data d --out o --no-figures", status=status)
 
 
 def test_a_dry_run_and_too_short_a_deadline_write_nothing(
@@ -98,21 +117,3 @@ def test_a_line_is_written_when_something_changed(capsys: pytest.CaptureFixture[
         watch([RUNNING, WAITING])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("left; all: 19 min 24 s left")
-
-
-@pytest.mark.parametrize(
-    ("failures", "failed", "left", "status"),
-    [({}, 0, (), 0), ({"a row": "no masks."}, 0, (), 3), ({}, 1, (), 3), ({}, 0, (WAITING,), 3)],
-)
-def test_whatever_failed_or_is_left_alone_exits_with_three(
-    failures: dict[str, str],
-    failed: int,
-    left: tuple[RunProgress, ...],
-    status: int,
-    monkeypatch: pytest.MonkeyPatch,
-    run: Run,
-) -> None:
-    outcome = Outcome("data", 1, 5, 5, (), 50, {}, (), (), (), failures, ())
-    report = ReproductionReport(Path("report.html"), outcome, failed, left)
-    monkeypatch.setattr(reproduce, "reproduce", lambda *_, **__: report)
-    run("reproduce --data d --out o --no-figures", status=status)

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.inputs import Item, expand
-from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+from dermfuse.analysis.isolation import Decoders
 from dermfuse.analysis.journal import (
     Analyze,
     Journal,
@@ -331,9 +331,8 @@ def _line_source(
     threads = options.threads or 1
     decoders = analyzer.decoders
     if decoders is None:
-        limits = DecoderLimits(max_pixels=analyzer.max_pixels, seconds=PATIENT_SECONDS)
-        decoders = stack.enter_context(Decoders(threads, limits=limits))
-        decoders.start(threads)
+        decoders = Decoders.patient(threads, max_pixels=analyzer.max_pixels)
+        stack.enter_context(decoders)
     pictures = Pictures(out, overlays=options.overlays, masks=options.masks)
     summarize = summarize_with(analyzer, thumbnail=options.report, pictures=pictures)
     return in_threads(summarize, threads=threads, read=decoders.read)

@@ -58,15 +58,13 @@ _MOST_JSON_BYTES = 1_000_000
 _PIPE_BYTES = 2**18  # of 64 kB, a photograph would wait for the other side 40 times
 _WALL_FACTOR = 3
 _ORPHAN_FACTOR = 4  # of the seconds, by the clock: what asks would have ended the process before
+_PATIENT_SECONDS = 60.0
 _START_SECONDS = 60.0  # of a new process; a second where the machine has time for it
 _OUT_OF_MEMORY = "out of memory"  # what Pillow says where C code finds none
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
 )
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE")
-
-PATIENT_SECONDS = 60.0
-"""For a file of a folder, where nobody waits and a slow one is better read than lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +121,19 @@ class Decoders:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @classmethod
+    def patient(cls, count: int, *, max_pixels: int = MAX_PIXELS) -> Self:
+        """Returns decoders of a folder, starting: nobody waits, and a slow file is better read.
+
+        Args:
+            count: How many.
+            max_pixels: The most an image may have.
+        """
+        limits = DecoderLimits(max_pixels=max_pixels, seconds=_PATIENT_SECONDS)
+        decoders = cls(count, limits=limits)
+        decoders.start(count)
+        return decoders
 
     def start(self, count: int = 1) -> None:
         """Starts so many now, that none has to be waited for later."""

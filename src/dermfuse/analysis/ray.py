@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dermfuse.analysis.analyzer import Analyzer
-from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+from dermfuse.analysis.isolation import Decoders
 from dermfuse.analysis.journal import Analyze, LineSource, Work, error_line, make_line
 from dermfuse.analysis.tables import summarize_with
 from dermfuse.errors import ConfigError, DependencyError, RunError, installing
@@ -212,9 +212,7 @@ class _Scorer:
     """A worker: makes the lines of one block after the other."""
 
     def __init__(self, build: BuildAnalyze, max_pixels: int) -> None:
-        limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
-        self._decoders = Decoders(1, limits=limits)
-        self._decoders.start()
+        self._decoders = Decoders.patient(1, max_pixels=max_pixels)
         self._analyze = build()
 
     def __call__(self, block: "pa.Table") -> "pa.Table":

@@ -23,7 +23,7 @@ from dermfuse.cli.console import (
     say_progress,
     say_table,
 )
-from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, folder
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.limits import MAX_PIXELS
 
@@ -52,9 +52,7 @@ def analyze(
         list[str], Argument(metavar="PATH...", help="Images, folders, CSV or Parquet lists, or -.")
     ],
     *,
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Write results here, or continue what is there.")
-    ] = None,
+    out: Annotated[Path | None, folder("Write results here, or continue what is there.")] = None,
     release: ReleaseFolder = None,
     operating_point: Annotated[
         str | None,
@@ -131,15 +129,12 @@ def _decoders(
 ) -> "Decoders | bool":
     """Returns what decodes many images, starting: none of them ends the work on the others."""
     from dermfuse.analysis.inputs import is_list
-    from dermfuse.analysis.isolation import PATIENT_SECONDS, DecoderLimits, Decoders
+    from dermfuse.analysis.isolation import Decoders
 
     one = Path(paths[0])
     if not in_folder and len(paths) == 1 and not one.is_dir() and not is_list(one):
         return False
-    limits = DecoderLimits(max_pixels=max_pixels, seconds=PATIENT_SECONDS)
-    decoders = Decoders(count, limits=limits)
-    decoders.start(count)
-    return decoders
+    return Decoders.patient(count, max_pixels=max_pixels)
 
 
 def _warn_of_looks(analyzer: "Analyzer") -> None:

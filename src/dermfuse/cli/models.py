@@ -30,6 +30,7 @@ from dermfuse.cli.options import (
     Parts,
     Preset,
     Tta,
+    folder,
     split_names,
 )
 from dermfuse.config import find_config, load_preset, preset_names
@@ -68,7 +69,7 @@ def train(
     preset: Preset,
     *,
     data: Data,
-    run: Annotated[Path, Option(metavar="DIR", help="The run folder to write.")],
+    run: Annotated[Path, folder("The run folder to write.")],
     imagenet: Imagenet = None,
     start: Annotated[
         Path | None, Option("--from", metavar="RUN", help="Start from this run's best weights.")
@@ -78,8 +79,7 @@ def train(
     resume: Annotated[bool, Option("--resume", help="Continue the run.")] = False,
     devices: Annotated[int, Option(help="GPUs (or CPU processes) to train on.")] = 1,
     predictions: Annotated[
-        Path | None,
-        Option("--predict", metavar="DIR", help="Then predict into DIR/PART of --parts."),
+        Path | None, folder("Then predict into DIR/PART of --parts.", "--predict")
     ] = None,
     parts: Parts = None,
 ) -> None:

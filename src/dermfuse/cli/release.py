@@ -34,6 +34,7 @@ from dermfuse.cli.options import (
     ReleaseFolder,
     ReportOn,
     ResumedOut,
+    folder,
 )
 from dermfuse.cli.reproduce import say_left, show_queue, watch_trainings
 from dermfuse.errors import ConfigError
@@ -116,10 +117,8 @@ def release(
 def export(
     runs: Annotated[list[Path] | None, Argument(metavar="RUN...", help="Run folders.")] = None,
     *,
-    data: Annotated[
-        list[Path] | None, Option(metavar="DIR", help="What they learnt from; repeatable.")
-    ] = None,
-    out: Annotated[Path, Option(metavar="DIR", help="The folder to write into.")],
+    data: Annotated[list[Path] | None, folder("What they learnt from; repeatable.")] = None,
+    out: Annotated[Path, folder("The folder to write into.")],
     int8: Annotated[bool, Option("--int8", help="Also write the 8-bit forms.")] = False,
     calibration: Annotated[
         int, Option(min=1, help="Training images that int8 is calibrated on.")
@@ -145,9 +144,7 @@ def export(
     vectors: Annotated[
         bool, Option("--vectors", help="Write test vectors of a release instead.")
     ] = False,
-    release: Annotated[
-        Path | None, Option(metavar="DIR", help="With --vectors: else the package's.")
-    ] = None,
+    release: Annotated[Path | None, folder("With --vectors: else the package's.")] = None,
     json: Json = False,
 ) -> None:
     """Export trained networks to ONNX.

@@ -24,6 +24,7 @@ from dermfuse.cli.options import (
     Seed,
     Truth,
     Tta,
+    folder,
 )
 from dermfuse.errors import ConfigError
 from dermfuse.records import estimate_cells
@@ -42,15 +43,10 @@ def fuse(
     *,
     out: Out,
     weight: Annotated[float | None, Option(help="Weight of A, from 0 to 1.")] = None,
-    fit_a: Annotated[
-        Path | None, Option(metavar="DIR", help="A's predictions of its validation images.")
-    ] = None,
-    fit_b: Annotated[
-        Path | None, Option(metavar="DIR", help="B's predictions of the same images.")
-    ] = None,
+    fit_a: Annotated[Path | None, folder("A's predictions of its validation images.")] = None,
+    fit_b: Annotated[Path | None, folder("B's predictions of the same images.")] = None,
     truth: Annotated[
-        list[Path] | None,
-        Option(metavar="DIR", help="Their labels or masks, to fit on; repeatable."),
+        list[Path] | None, folder("Their labels or masks, to fit on; repeatable.")
     ] = None,
 ) -> None:
     """Average two predictions folders.
@@ -213,10 +209,8 @@ def ablate(
         list[str], Argument(metavar="NAME=DIR...", help="Predictions folders, the baseline first.")
     ],
     *,
-    truth: Annotated[Path, Option(metavar="DIR", help="Labels and masks.")],
-    within: Annotated[
-        Path | None, Option(metavar="DIR", help="Only images that this folder knows, too.")
-    ] = None,
+    truth: Annotated[Path, folder("Labels and masks.")],
+    within: Annotated[Path | None, folder("Only images that this folder knows, too.")] = None,
     write: Annotated[
         Path | None, Option(metavar="PAGE", help="Replace the table in this page.")
     ] = None,

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from dermfuse.cli.console import finish, progress, require_extra, say, say_notice
-from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, split_names
+from dermfuse.cli.options import Json, Looks, Out, ReleaseFolder, folder, split_names
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.limits import MAX_PIXELS
 from dermfuse.records.folders import core_count
@@ -28,7 +28,7 @@ def serve(
     ] = None,
     release: ReleaseFolder = None,
     looks: Looks = None,
-    app: Annotated[Path | None, Option(metavar="DIR", help="A built browser app, for /.")] = None,
+    app: Annotated[Path | None, folder("A built browser app, for /.")] = None,
     root_path: Annotated[
         str, Option(metavar="/PATH", help="Under which a proxy shows the server.")
     ] = "",
@@ -97,9 +97,7 @@ def build(
     *,
     out: Out,
     release: ReleaseFolder = None,
-    compiled: Annotated[
-        Path | None, Option(metavar="DIR", help="What npm run build in web/ wrote.")
-    ] = None,
+    compiled: Annotated[Path | None, folder("What npm run build in web/ wrote.")] = None,
     json: Json = False,
 ) -> None:
     """Build the app as a static folder for any web server.

@@ -11,7 +11,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -390,15 +389,14 @@ def _unknown_key(
 def _explain(cls: type, mapping: object, said: str) -> tuple[list[object], str, str, str]:
     """Returns where a value does not fit, what is found there, what is expected, the nearest."""
     message, _, path = said.partition(" - at `$")
-    whole = deepcopy(mapping)
     keys: list[object] = []
     limits: list[msgspec.Meta] = []
-    value: Any = whole
+    value: Any = mapping
     hint: Any = cls
     for part in re.findall(r"\.{3}|\w+", path):
-        is_entry = part == "..."
-        key = _first_wrong(cls, whole, value, said) if is_entry else part
-        hint = _hints(hint)[key] if isinstance(hint, type) else get_args(hint)[is_entry]
+        is_entry = part == "..."  # msgspec leaves out which
+        hint = _hints(hint)[part] if isinstance(hint, type) else get_args(hint)[is_entry]
+        key = next(k for k, entry in value.items() if not _fits(entry, hint)) if is_entry else part
         hint = get_args(hint)[0] if get_origin(hint) in (UnionType, Union) else hint
         hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         value = value[int(key) if isinstance(value, list | tuple) else key]
@@ -420,29 +418,9 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
-def _first_wrong(cls: type, whole: object, entries: dict[str, Any], said: str) -> str:
-    """Returns the key of the first entry that is wrong, which msgspec leaves out.
-
-    Args:
-        cls: The record.
-        whole: All of it.
-        entries: The mapping within it; only that entry is left there.
-        said: What is wrong.
-    """
-    items = list(entries.items())
-    while len(items) > 1:  # a search in halves: a hostile mapping may be long
-        half = items[: len(items) // 2]
-        entries.clear()
-        entries.update(half)
-        items = half if _complaint(cls, whole) == said else items[len(half) :]
-    entries.clear()
-    entries.update(items)
-    return items[0][0]
-
-
-def _complaint(cls: type, whole: object) -> str:
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 — a type, or one with limits
     try:
-        msgspec.convert(whole, cls)
-    except msgspec.ValidationError as caught:
-        return str(caught)
-    return ""
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from dermfuse.records.folders import NOTICE
 from dermfuse.server.answers import RefusedError, error_response, status_of
 from dermfuse.server.forms import Uploads
 from dermfuse.server.metrics import Metrics
-from dermfuse.server.middleware import HeadAsGet, Watch, allow
+from dermfuse.server.middleware import Watch, allow
 from dermfuse.server.pages import BrowserApp, render_home, render_reference
 from dermfuse.server.queue import SPARE, AnalysisQueue
 from dermfuse.server.routes import make_router
@@ -38,10 +38,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
         yield
-        await service.queue.close()
-        service.close()
+        await service.close()
 
     app = FastAPI(
         title="dermfuse",
@@ -52,7 +50,6 @@ def create_app(settings: ServerSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # to where a client's Host says
     )
-    app.add_middleware(HeadAsGet)
     app.add_middleware(Watch, metrics=service.metrics, root_path=settings.root_path)
     app.add_exception_handler(DermfuseError, _explain)
     app.add_exception_handler(HTTPException, _explain_http)

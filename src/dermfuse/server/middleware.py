@@ -37,6 +37,8 @@ _UNKNOWN_ROUTE = "other"
 class Watch:
     """Wraps the application: no fault reaches the client, and every request is reported.
 
+    HEAD is answered as GET without the body, for the application knows GET alone.
+
     Heads of too many headers, or that say in two ways how long a body is, are answered here. The
     connection is closed after such an answer: a proxy may have seen another end of the request,
     and what follows may be somebody else's.
@@ -58,12 +60,11 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = _Visit(scope, receive, send)
+        visit = _Visit(scope, receive, send, root_path=self._root_path)
         refused = _refusal(scope)
         app = error_response(refused, request_id=visit.id) if refused else self._app
-        scope["root_path"] = self._root_path
         try:
-            await app(scope, visit.receive, visit.send)
+            await app(visit.scope, visit.receive, visit.send)
         except ClientDisconnect:
             visit.status = visit.status or _DISCONNECTED
         except Exception:  # the last resort: what is raised here is a fault of ours
@@ -71,7 +72,7 @@ class Watch:
             if visit.status:
                 raise
             fault = RefusedError(500, "a fault of the server", action="Tell its operator the id")
-            await error_response(fault, request_id=visit.id)(scope, receive, visit.send)
+            await error_response(fault, request_id=visit.id)(visit.scope, receive, visit.send)
         finally:
             self._report(visit)
 
@@ -88,35 +89,6 @@ class Watch:
             "received_bytes": visit.received,
         }
         LOGGER.info("request", extra={"facts": facts})
-
-
-class HeadAsGet:
-    """Answers HEAD as GET without the body: wraps an application that knows GET alone.
-
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        # A copy: the server beneath must still know that no body may follow.
-        asked = {**scope, "method": "GET"}
-        try:
-            await self._app(asked, receive, send_head)
-        finally:
-            scope["route"] = asked.get("route")
 
 
 def allow(methods: str) -> str:
@@ -144,27 +116,32 @@ def request_id(headers: Headers) -> str:
 
 
 class _Visit:
-    """One request, and what is known of it so far."""
+    """One request as the application is asked it, and what is known of it so far."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, root_path: str) -> None:
         self.start = time.monotonic()
         self.id = request_id(Headers(scope=scope))
         self.status = 0
         self.received = 0
-        self._scope, self._receive, self._send = scope, receive, send
-        scope.setdefault("state", {})["request_id"] = self.id
+        self._method, self._receive, self._send = scope["method"], receive, send
+        # A copy: the server beneath must still know that no body may follow HEAD.
+        self.scope = {
+            **scope,
+            "method": "GET" if self._method == "HEAD" else self._method,
+            "root_path": root_path,
+            "state": {**scope.get("state", {}), "request_id": self.id},
+        }
 
     @property
     def method(self) -> str:
         """A method that is known; others may be any word."""
-        method: str = self._scope["method"]
         known = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-        return method if method in known else _UNKNOWN_ROUTE
+        return self._method if self._method in known else _UNKNOWN_ROUTE
 
     @property
     def route(self) -> str:
         """The path as it is written in the code."""
-        path: str = getattr(self._scope.get("route"), "path", _UNKNOWN_ROUTE)
+        path: str = getattr(self.scope.get("route"), "path", _UNKNOWN_ROUTE)
         return path or "/"
 
     async def receive(self) -> Message:
@@ -179,6 +156,8 @@ class _Visit:
             headers[ID_HEADER] = self.id
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+        elif self._method == "HEAD" and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
         await self._send(message)
 
 

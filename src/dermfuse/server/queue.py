@@ -53,32 +53,33 @@ class AnalysisQueue:
         self._on_change = on_change
         self._pool = ThreadPoolExecutor(threads + SPARE, thread_name_prefix="analysis")
         self._line: list[_Turn] = []
-        self._numbers = count()
         self._called: list[_Turn] = []
-        self._accepted = 0
-        self._running = 0
+        self._numbers = count()
         self._mean_seconds = _FIRST_GUESS_SECONDS
 
     @property
     def waiting(self) -> int:
         """Jobs that have no thread yet."""
-        return self._accepted - self._running
+        return len(self._line)
 
     @property
     def running(self) -> int:
         """Jobs that have one, those included that nobody waits for any more."""
-        return self._running
+        return len(self._called)
 
     @property
     def retry_seconds(self) -> int:
         """When to try again: how long all that it has to do takes, at the pace so far."""
-        expected = self._mean_seconds * self._accepted / self._threads
+        expected = self._mean_seconds * (self.waiting + self.running) / self._threads
         return min(max(math.ceil(expected), 1), _LONGEST_RETRY_SECONDS)
 
     def require_room(self) -> None:
         """Raises RefusedError (503) if a job would not be taken now."""
-        if self._accepted >= self._most:
-            raise busy(f"{self._accepted} images are being analysed or wait", **self._retry())
+        accepted = self.waiting + self.running
+        if accepted >= self._most:
+            raise busy(
+                f"{accepted} images are being analysed or wait", retry_seconds=self.retry_seconds
+            )
 
     async def run(self, job: Callable[[], _T], *, size: int = 0) -> _T:
         """Returns what a job returns.
@@ -94,19 +95,19 @@ class AnalysisQueue:
             RefusedError: The queue is full, or the job did not begin (503) or end (504) in time.
         """
         self.require_room()
-        self._count(accepted=1)
-        began = False
+        turn = self._take_turn(size)
+        running: asyncio.Future[_T] | None = None
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                turn = await self._take_turn(size)
-                began = True
-                return await asyncio.shield(self._begin(job, turn))
+                await turn.called
+                running = self._begin(job, turn)
+                return await asyncio.shield(running)
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            if not began:
+            if running is None:
                 raise busy(
-                    f"no thread was free for {self._seconds:g} s", **self._retry()
+                    f"no thread was free for {self._seconds:g} s", retry_seconds=self.retry_seconds
                 ) from error
             raise RefusedError(
                 504,
@@ -114,32 +115,26 @@ class AnalysisQueue:
                 action="Send a smaller image",
             ) from error
         finally:
-            if not began:
-                self._count(accepted=-1)
+            if running is None:
+                self._leave(turn)
 
     async def close(self) -> None:
         """Returns when the last job is done."""
         await asyncio.to_thread(self._pool.shutdown)
 
-    async def _take_turn(self, size: int) -> "_Turn":
-        """Returns once a thread is there for a job of so many bytes."""
+    def _take_turn(self, size: int) -> "_Turn":
+        """Returns the place in the line of a job of so many bytes; its thread may be there."""
         due = time.monotonic() + size * _SECONDS_PER_BYTE
         called = asyncio.get_running_loop().create_future()
         turn = _Turn(due, next(self._numbers), size > _LARGE_BYTES, called)
         insort(self._line, turn)
+        self._on_change(self.waiting, self.running)
         self._call_next()
-        try:
-            await called
-        except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:
-                self._end_turn(turn)
-            raise
         return turn
 
-    def _end_turn(self, turn: "_Turn") -> None:
-        self._called.remove(turn)
+    def _leave(self, turn: "_Turn") -> None:
+        (self._line if turn in self._line else self._called).remove(turn)
+        self._on_change(self.waiting, self.running)
         self._call_next()
 
     def _call_next(self) -> None:
@@ -151,6 +146,7 @@ class AnalysisQueue:
                 continue
             self._line.remove(turn)
             self._called.append(turn)
+            self._on_change(self.waiting, self.running)
             turn.slow_from = time.monotonic() + (0 if turn.is_large else _SLOW_SECONDS)
             turn.called.set_result(None)
             asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._call_next)
@@ -162,7 +158,6 @@ class AnalysisQueue:
         return slow >= self._threads and len(self._called) < self._threads + SPARE
 
     def _begin(self, job: Callable[[], _T], turn: "_Turn") -> asyncio.Future[_T]:
-        self._count(running=1)
         start = time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(self._pool, job)
 
@@ -171,19 +166,10 @@ class AnalysisQueue:
                 done.exception()  # seen, even where nobody waits for it any more
             newest = time.monotonic() - start
             self._mean_seconds += _NEWEST_SHARE * (newest - self._mean_seconds)
-            self._count(accepted=-1, running=-1)
-            self._end_turn(turn)
+            self._leave(turn)
 
         future.add_done_callback(finish)
         return future
-
-    def _count(self, *, accepted: int = 0, running: int = 0) -> None:
-        self._accepted += accepted
-        self._running += running
-        self._on_change(self.waiting, self._running)
-
-    def _retry(self) -> dict[str, int]:
-        return {"retry_seconds": self.retry_seconds}
 
 
 @dataclass(slots=True, order=True)

@@ -2,8 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -19,7 +18,7 @@ from dermfuse.server.answers import (
     ModelRecord,
     RefusedError,
 )
-from dermfuse.server.forms import FIELD, FORM, RAW
+from dermfuse.server.forms import FIELD, FORM, RAW, Uploads
 from dermfuse.server.service import OVERLAYS, Service, read_question
 
 _SCHEME = HTTPBearer(auto_error=False, description="The token that the server was given.")
@@ -74,7 +73,6 @@ def make_router(service: Service, token: str | None) -> APIRouter:
     )
     async def analyze(
         request: Request,
-        until_read: Annotated[ExitStack, Depends(_until_read)],
         overlays: Annotated[
             str, Query(description=f"Pictures to answer with: {', '.join(OVERLAYS)}, or both.")
         ] = "",
@@ -90,10 +88,7 @@ def make_router(service: Service, token: str | None) -> APIRouter:
         question = read_question(
             service.analyzer, operating_point=operating_point, overlays=overlays
         )
-        body = await service.analyze(request, question)
-        until_read.enter_context(service.uploads.holding(len(body)))
-        headers = {"Cache-Control": "no-store"}
-        return ReadResponse(body, media_type="application/json", headers=headers)
+        return ReadResponse(await service.analyze(request, question), service.uploads)
 
     @router.get(
         "/v1/model",
@@ -151,7 +146,18 @@ def require_token(token: str) -> Callable[[_Shown], Awaitable[None]]:
 
 
 class ReadResponse(Response):
-    """An answer that is done when the client has read it: the connection keeps 64 kB at most."""
+    """JSON that counts as held until the client has read it: the connection keeps 64 kB at most.
+
+    Args:
+        body: The JSON.
+        uploads: Counts it.
+    """
+
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, uploads: Uploads) -> None:
+        super().__init__(body, headers={"Cache-Control": "no-store"})
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the answer, and waits until it is read or the client cut off."""
@@ -160,14 +166,9 @@ class ReadResponse(Response):
             is_body = message["type"] == "http.response.body"
             await send({**message, "more_body": True} if is_body else message)
 
-        await super().__call__(scope, receive, send_and_wait)
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _until_read() -> AsyncIterator[ExitStack]:
-    """Yields what is left when the answer has been read."""
-    with ExitStack() as stack:
-        yield stack
+        with self._uploads.holding(len(self.body)):
+            await super().__call__(scope, receive, send_and_wait)
+            await send({"type": "http.response.body", "body": b""})
 
 
 def _check_parameters(request: Request) -> None:

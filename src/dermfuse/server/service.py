@@ -102,13 +102,9 @@ class Service:
         self.uploads.require_room()  # answers that nobody read may have filled it meanwhile
         return answer(self.analyzer, image, question)
 
-    def start(self) -> None:
-        """Starts what no image has to wait for then."""
-        if self.analyzer.decoders is not None:
-            self.analyzer.decoders.start(self.analyzer.decoders.count)
-
-    def close(self) -> None:
-        """Ends what the process has besides itself."""
+    async def close(self) -> None:
+        """Finishes what was accepted, then ends what the process has besides itself."""
+        await self.queue.close()
         if self.analyzer.decoders is not None:
             self.analyzer.decoders.close()
         self.metrics.close()
