@@ -73,6 +73,8 @@ def test_scores_of_three_networks_are_fused_calibrated_and_measured_out_of_fold(
     assert found.point().name == "sensitivity90"
     assert np.mean(found.calibration(fused)[LABELS == 1] >= found.point().threshold) >= 0.9
     assert measured["calibration_error"] == measured["calibration"]["error_after"]
+    perfect = measured["calibration_error_if_perfect"]
+    assert 0 < perfect["low"] < perfect["value"] < perfect["high"] < 0.3
     assert not {"one_look", "withheld"} & measured.keys()
     few = measured["subsets"]["few"]
     assert (few["images"], few["malignant"]) == (24, 12)

@@ -82,10 +82,13 @@ class ScoredSubset(Subset):
     Args:
         malignant: How many of the images are malignant.
         calibration_error: Calibration error of the calibrated mean.
+        calibration_error_if_perfect: What these probabilities would show where they hold exactly;
+            None where the release does not state it.
     """
 
     malignant: int
     calibration_error: float
+    calibration_error_if_perfect: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,8 @@ class Scoring(Outlining):
     Args:
         malignant: How many of the images are malignant.
         calibration: Its error before and after.
+        calibration_error_if_perfect: The error after it that would be there where all probabilities
+            hold exactly; None where the release does not state it.
         subsets: Images that were measured apart, by name.
         withheld: By the gate; None where the release does not state it.
         activation: By class the number of ``images`` with a true mask, and of those whose map
@@ -147,6 +152,7 @@ class Scoring(Outlining):
 
     malignant: int
     calibration: CalibrationReport
+    calibration_error_if_perfect: Estimate | None = None
     subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
     withheld: Withheld | None = None
     activation: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _NOTHING)

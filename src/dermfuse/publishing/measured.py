@@ -25,6 +25,7 @@ from dermfuse.evaluation.calibrate import (
     calibrate,
     choose_points,
     draw_folds,
+    error_if_perfect,
     fit_calibration,
     fit_weights,
 )
@@ -564,15 +565,22 @@ def _measure(malignant: Flags, found: Values, single: Values | None) -> dict[str
         "images": int(malignant.size),
         "malignant": int(malignant.sum()),
         "fusion": rank(malignant, found[0]),
-        "calibration_error": expected_calibration_error(malignant, found[1]),
+        **_calibration_error(malignant, found[1]),
     }
     if single is not None:
         measured["one_look"] = {
             "fusion": rank(malignant, single[0]),
-            "calibration_error": expected_calibration_error(malignant, single[1]),
+            **_calibration_error(malignant, single[1]),
             "gain": gain_in_ranking(malignant, found[0], single[0]),
         }
     return measured
+
+
+def _calibration_error(malignant: Flags, probabilities: Values) -> dict[str, Any]:
+    return {
+        "calibration_error": expected_calibration_error(malignant, probabilities),
+        "calibration_error_if_perfect": asdict(error_if_perfect(probabilities)),
+    }
 
 
 def _measure_withheld(
