@@ -28,7 +28,7 @@ from dermfuse.predictions.scores import write_scores
 from dermfuse.publishing.card import CardSources, gather_card, write_card_page
 from dermfuse.publishing.gate import fit_gate
 from dermfuse.publishing.measured import (
-    ask_fold,
+    ask_folds,
     export_folds,
     export_shipped,
     make_class_release,
@@ -323,40 +323,30 @@ def _build_release(
     announce: Stage,
 ) -> Release:
     data, precision, looks = request.data, request.precision, request.looks
-    (classes, masks), finals = networks, [*networks[0], *networks[1]]
+    finals = [*networks[0], *networks[1]]
     announce("exporting the networks", 1, _STAGES)
-    cards = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
+    shipped = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
+    class_cards, mask_cards = ([shipped[one.run] for one in part] for part in networks)
     with TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
         exported = {
             run: export_folds(folds, data, Path(temporary), precision=precision)
             for run, folds in groups.items()
         }
+        class_folds, mask_folds = ([exported[one.run] for one in part] for part in networks)
         announce("asking the folds", 2, _STAGES)
-        asked = [[ask_fold(fold, looks=looks) for fold in exported[one.run]] for one in classes]
+        asked = ask_folds(class_folds, looks=looks)
         announce("outlining", 3, _STAGES)
-        mask_release = make_mask_release(
-            [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
-        )
+        outlining = make_mask_release(mask_cards, mask_folds, looks=looks, subsets=subsets)
     announce("fitting the gate", 4, _STAGES)
-    lesions = split_lesions(classes[0], data, "train")
-    scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
-    fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
+    lesions = split_lesions(finals[0], data, "train")
+    scoring = [load_network(out / f"{card.name}.json", threads=1) for card in class_cards]
+    gate, withheld = fit_gate(asked, scoring, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
     scored, out_of_fold = make_class_release(
-        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
-        looks=looks,
-        weights=request.weights,
-        subsets=subsets,
-        withheld=fitted.withheld,
+        class_cards, asked, withheld, looks=looks, weights=request.weights, subsets=subsets
     )
-    release = Release(
-        name=request.name,
-        classes=scored,
-        masks=mask_release,
-        gate=fitted.gate,
-        looks=looks,
-        facts=_facts(finals, request, fitted.gate),
-    )
+    facts = _facts(finals, request, gate)
+    release = Release(request.name, scored, outlining, gate, looks, facts)
     write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
     write_release(out, release)
     return release
