@@ -9,8 +9,8 @@ from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import DataError, ExportError
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.imaging.preprocess import read_image, squeeze
-from dermfuse.publishing.export import export_runs
-from dermfuse.publishing.onnx import load_calibration, load_held_out
+from dermfuse.publishing.export import export_runs, load_held_out
+from dermfuse.publishing.onnx import load_calibration
 from dermfuse.release.cards import read_card
 from dermfuse.training.prediction import load_run, predict
 

@@ -1,30 +1,53 @@
 """From run folders to networks with their cards, measured where there is truth to measure by."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from dermfuse.config import has_masks, has_scores
 from dermfuse.data.folders import DataFolders
 from dermfuse.errors import ExportError
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import resize_probability
+from dermfuse.predictions.metrics import auc, average_precision, count, jaccard
+from dermfuse.publishing.graphs import INPUT
 from dermfuse.publishing.onnx import (
     CALIBRATION_IMAGES,
-    HeldOut,
     export_network,
     load_calibration,
-    load_held_out,
-    measure,
+    load_squares,
     open_session,
-    time_networks,
+    run_onnx,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
 from dermfuse.records.folders import NOTICE
 from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
-from dermfuse.training.prediction import TrainedNetwork, load_run
+from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, load_run, split_lesions
 
 _PARITY_IMAGES = 16
 EIGHT_BITS: tuple[EightBits, ...] = ("int8", "int8-weights")
 """What ``int8`` writes beside float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """The validation images of a run, with the truth about them.
+
+    Attributes:
+        images: As the network sees them, (N, S, S, 3).
+        malignant: (N,), or None where the network does not answer classes.
+        masks: Files, at the images' own sizes; none where it does not answer masks.
+    """
+
+    images: NDArray[np.uint8]
+    malignant: NDArray[np.bool_] | None
+    masks: Sequence[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +125,66 @@ def export_runs(
         if progress:
             progress(done, len(runs))
     return ExportReport(out, tuple(networks))
+
+
+def load_held_out(trained: TrainedNetwork, data: DataFolders) -> HeldOut | None:
+    """Returns the validation images of a run; None where it has none of which it saw no copy.
+
+    Raises:
+        DermfuseError: The run has no split, or the folder lacks its images.
+    """
+    if trained.config.data.split != "source":  # copies of all images, or all, were trained on
+        return None
+    task = trained.config.model.task
+    lesions = split_lesions(trained, data, "validation")
+    malignant = np.array([bool(lesion.label) for lesion in lesions]) if has_scores(task) else None
+    masks = [lesion.mask_path for lesion in lesions if lesion.mask_path] if has_masks(task) else []
+    return HeldOut(load_squares(trained, lesions), malignant, masks)
+
+
+def measure(session: onnxruntime.InferenceSession, held_out: HeldOut) -> Mapping[str, float]:
+    """Returns ``auc`` and ``average_precision``, ``jaccard``, or all of them.
+
+    The Jaccard index is the mean over the images, at their own sizes. Where only one class is
+    there, neither of the first two is defined, and neither is returned.
+    """
+    answers = run_onnx(session, held_out.images)
+    metrics = {}
+    malignant = held_out.malignant
+    if malignant is not None and malignant.any() and not malignant.all():
+        metrics["auc"] = auc(malignant, answers["malignant"])
+        metrics["average_precision"] = average_precision(malignant, answers["malignant"])
+    if held_out.masks:
+        pairs = zip(answers["lesion"], map(read_mask, held_out.masks), strict=True)
+        overlaps = [
+            jaccard(count(resize_probability(lesion, *mask.shape) >= MASK_THRESHOLD, mask))
+            for lesion, mask in pairs
+        ]
+        metrics["jaccard"] = float(np.mean(overlaps))
+    return metrics
+
+
+def time_networks(
+    networks: list[Path], image: NDArray[np.uint8], *, repeats: int = 20
+) -> list[float]:
+    """Returns the median milliseconds of one image on one thread, for each network.
+
+    They take turns, and the thread's own time is counted, so that what else the machine does
+    disturbs all of them alike and little.
+
+    Args:
+        networks: Their files.
+        image: (S, S, 3).
+        repeats: Runs of each, after one that is not counted.
+    """
+    sessions = [open_session(path) for path in networks]
+    took = np.zeros((repeats + 1, len(sessions)))
+    for turn in took:
+        for number, session in enumerate(sessions):
+            start = time.thread_time()
+            session.run(None, {INPUT: image[None]})
+            turn[number] = time.thread_time() - start
+    return [float(median) for median in 1000 * np.median(took[1:], axis=0)]
 
 
 def _export_run(
