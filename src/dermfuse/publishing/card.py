@@ -6,7 +6,6 @@ Its words stand in card.md and checklists.md, its tables in card_tables.md, its 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from jinja2 import UndefinedError
@@ -45,7 +44,6 @@ Numbers = Mapping[str, Estimate]
 """AUC and average precision of scores, or Jaccard of outlines."""
 
 _T = TypeVar("_T")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _TIMES = frozenset({"ms", "seconds", "second"})
 
 
@@ -132,7 +130,7 @@ class Outlining:
     fusion_in_float32: Numbers | None = None
     looks: int = 1
     one_look: OneLook | None = None
-    subsets: Mapping[str, Subset] = field(default_factory=lambda: _NOTHING)
+    subsets: Mapping[str, Subset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +151,9 @@ class Scoring(Outlining):
     malignant: int
     calibration: CalibrationReport
     calibration_error_if_perfect: Estimate | None = None
-    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
+    subsets: Mapping[str, ScoredSubset] = field(default_factory=dict)
     withheld: Withheld | None = None
-    activation: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _NOTHING)
+    activation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +185,9 @@ class Facts:
     precision: str = ""
     data: str = ""
     fold_runs: tuple[str, ...] = ()
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
-    measured_on: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    others: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measured_on: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def configurations(self) -> dict[str, Config]:

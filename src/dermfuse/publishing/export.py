@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,7 @@ class ExportedNetwork:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values."""
-        return {
-            "card": self.card.to_dict(),
-            "milliseconds": self.milliseconds,
-            "speed": self.speed,
-            "cost": dict(self.cost),
-        }
+        return {**asdict(self), "card": self.card.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
