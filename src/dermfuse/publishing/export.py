@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from dermfuse.config import has_masks, has_scores
 from dermfuse.data.folders import DataFolders
+from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import resize_probability
@@ -33,21 +33,6 @@ from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, load_ru
 _PARITY_IMAGES = 16
 EIGHT_BITS: tuple[EightBits, ...] = ("int8", "int8-weights")
 """What ``int8`` writes beside float32."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOut:
-    """The validation images of a run, with the truth about them.
-
-    Attributes:
-        images: As the network sees them, (N, S, S, 3).
-        malignant: (N,), or None where the network does not answer classes.
-        masks: Files, at the images' own sizes; none where it does not answer masks.
-    """
-
-    images: NDArray[np.uint8]
-    malignant: NDArray[np.bool_] | None
-    masks: Sequence[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,39 +107,38 @@ def export_runs(
     return ExportReport(out, tuple(networks))
 
 
-def load_held_out(trained: TrainedNetwork, data: DataFolders) -> HeldOut | None:
-    """Returns the validation images of a run; None where it has none of which it saw no copy.
+def held_out(trained: TrainedNetwork, data: DataFolders) -> list[Lesion]:
+    """Returns the validation images of a run; none where it was trained on copies of them.
 
     Raises:
         DermfuseError: The run has no split, or the folder lacks its images.
     """
     if trained.config.data.split != "source":  # copies of all images, or all, were trained on
-        return None
-    task = trained.config.model.task
-    lesions = split_lesions(trained, data, "validation")
-    malignant = np.array([bool(lesion.label) for lesion in lesions]) if has_scores(task) else None
-    masks = [lesion.mask_path for lesion in lesions if lesion.mask_path] if has_masks(task) else []
-    return HeldOut(load_squares(trained, lesions), malignant, masks)
+        return []
+    return split_lesions(trained, data, "validation")
 
 
-def measure(session: onnxruntime.InferenceSession, held_out: HeldOut) -> Mapping[str, float]:
+def measure(
+    session: onnxruntime.InferenceSession, images: NDArray[np.uint8], lesions: Sequence[Lesion]
+) -> Mapping[str, float]:
     """Returns ``auc`` and ``average_precision``, ``jaccard``, or all of them.
 
     The Jaccard index is the mean over the images, at their own sizes. Where only one class is
     there, neither of the first two is defined, and neither is returned.
+
+    Args:
+        session: The network.
+        images: As the network sees them, (N, S, S, 3).
+        lesions: The same images, with the truth about them.
     """
-    answers = run_onnx(session, held_out.images)
-    metrics = {}
-    malignant = held_out.malignant
-    if malignant is not None and malignant.any() and not malignant.all():
+    answers, metrics = run_onnx(session, images), {}
+    malignant = np.array([bool(lesion.label) for lesion in lesions])
+    if "malignant" in answers and malignant.any() and not malignant.all():
         metrics["auc"] = auc(malignant, answers["malignant"])
         metrics["average_precision"] = average_precision(malignant, answers["malignant"])
-    if held_out.masks:
-        pairs = zip(answers["lesion"], map(read_mask, held_out.masks), strict=True)
-        overlaps = [
-            jaccard(count(resize_probability(lesion, *mask.shape) >= MASK_THRESHOLD, mask))
-            for lesion, mask in pairs
-        ]
+    if "lesion" in answers:
+        pairs = zip(answers["lesion"], lesions, strict=True)
+        overlaps = [_jaccard(found, x.mask_path) for found, x in pairs if x.mask_path]
         metrics["jaccard"] = float(np.mean(overlaps))
     return metrics
 
@@ -185,15 +169,16 @@ def time_networks(
 def _export_run(
     trained: TrainedNetwork, data: DataFolders, out: Path, *, int8: bool, calibration: int
 ) -> list[ExportedNetwork]:
-    held_out = load_held_out(trained, data)
+    lesions = held_out(trained, data)
     seen = load_calibration(trained, data, count=calibration if int8 else _PARITY_IMAGES)
-    compared = (seen if held_out is None else held_out.images)[:_PARITY_IMAGES]
+    images = load_squares(trained, lesions) if lesions else seen
+    compared = images[:_PARITY_IMAGES]
     cards = [export_network(trained, out, images=compared)]
     card_path = out / f"{cards[0].name}.json"
     if int8:
         cards += [quantize_network(card_path, out, seen, precision=each) for each in EIGHT_BITS]
-    if held_out is not None:
-        cards = _measure(cards, out, held_out)
+    if lesions:
+        cards = _measure(cards, out, images, lesions)
     times = time_networks([out / card.file for card in cards], compared[0])
     return [
         ExportedNetwork(card, milliseconds, times[0] / milliseconds, _cost(card))
@@ -201,15 +186,22 @@ def _export_run(
     ]
 
 
-def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list[NetworkCard]:
+def _jaccard(found: NDArray[np.float32], mask_path: Path) -> float:
+    mask = read_mask(mask_path)
+    return jaccard(count(resize_probability(found, *mask.shape) >= MASK_THRESHOLD, mask))
+
+
+def _measure(
+    cards: Sequence[NetworkCard], out: Path, images: NDArray[np.uint8], lesions: Sequence[Lesion]
+) -> list[NetworkCard]:
     """Writes into each card what it and the float32 network, the first, do on the same images."""
-    metrics = [measure(open_session(out / card.file), held_out) for card in cards]
+    metrics = [measure(open_session(out / card.file), images, lesions) for card in cards]
     measured = [
         replace(
             card,
             measured=HeldOutMetrics(
                 split="validation",
-                n=len(held_out.images),
+                n=len(lesions),
                 metrics={cards[0].precision: metrics[0], card.precision: own},
             ),
         )
