@@ -84,6 +84,10 @@ def test_scores_of_three_networks_are_fused_calibrated_and_measured_out_of_fold(
     assert "one_look" not in measured
     few = measured["subsets"]["few"]
     assert (few["images"], few["malignant"]) == (24, 12)
+    alike, table = _release(*scores, weights="equal")
+    assert [member.weight for member in alike.members] == [1 / 3] * 3
+    assert table.scores == pytest.approx(np.mean(scores, axis=0)), "in every fold"
+    assert alike.measured["how"].startswith("out of fold; all weights equal")
 
 
 def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> None:
@@ -103,14 +107,6 @@ def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> N
     elsewhere = module.fit_weights(LABELS[rest] == 1, both[rest])
     assert table.scores[::3] == pytest.approx(both[::3] @ elsewhere)
     assert elsewhere[1] < found.members[1].weight, "the first fold would have had it count more"
-
-
-def test_networks_of_equal_weight_count_alike_in_every_fold() -> None:
-    scores = [_scores(1, 0.3), _scores(2, 0.02)]
-    found, table = _release(*scores, weights="equal")
-    assert [member.weight for member in found.members] == [0.5, 0.5]
-    assert table.scores == pytest.approx(np.mean(scores, axis=0))
-    assert found.measured["how"].startswith("out of fold; all weights equal")
 
 
 def test_a_hold_out_is_measured_in_parts_and_more_looks_beside_one() -> None:

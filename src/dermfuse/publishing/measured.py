@@ -33,7 +33,7 @@ from dermfuse.evaluation.calibrate import (
 )
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_probability, squeeze_mask
-from dermfuse.imaging.symmetries import Answers, Looks
+from dermfuse.imaging.symmetries import Answers, Looks, mean_looks
 from dermfuse.predictions.metrics import count, expected_calibration_error, jaccard
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
@@ -109,7 +109,7 @@ class FoldAnswers:
         held_back: The images they were not trained on.
         scores: Of each network with all looks and with one, in the precision that ships; with one
             in float32. (N, K, 3)
-        maps: Of each image the activation map of each network, the mean over looks.
+        means: Of each image what each network answers, the mean over looks.
         new: Joined embeddings of the held-back images, the mean over looks. (N, E)
         trained_on: The images they were trained on.
         seen: Joined embeddings of the images they were trained on. (M, E)
@@ -117,7 +117,7 @@ class FoldAnswers:
 
     held_back: tuple[Lesion, ...]
     scores: Values
-    maps: Sequence[Sequence[Answers]]
+    means: Sequence[Sequence[Answers]]
     new: NDArray[np.float32]
     trained_on: tuple[Lesion, ...]
     seen: NDArray[np.float32]
@@ -205,10 +205,10 @@ def embed(
 ) -> NDArray[np.float32]:
     """Returns the joined embeddings of each image, the mean over looks, (N, E)."""
 
-    def ask(one: Lesion | NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def ask(one: Lesion | NDArray[np.uint8]) -> list[Answers]:
         pixels = read_image(one.image_path) if isinstance(one, Lesion) else one
         apart = ask_all(networks, Image.fromarray(pixels), looks=looks)
-        return [answers["embedding"].mean(axis=0) for answers in apart]
+        return [{"embedding": mean_looks(answers)["embedding"]} for answers in apart]
 
     return _join(each_image(ask, images))
 
@@ -264,8 +264,8 @@ def measure_activation(folds: Sequence[FoldAnswers], members: Sequence[Member]) 
         For ``malignant`` and ``benign`` the number of ``images``, and of each of ``PLACES``; images
         that have no true mask are not counted, and a class without any is left out.
     """
-    pairs = [pair for fold in folds for pair in zip(fold.held_back, fold.maps, strict=True)]
-    shown = [(x, maps) for x, maps in pairs if x.mask_path and x.label is not None]
+    pairs = [pair for fold in folds for pair in zip(fold.held_back, fold.means, strict=True)]
+    shown = [(x, means) for x, means in pairs if x.mask_path and x.label is not None]
 
     def place(one: tuple[Lesion, Sequence[Answers]]) -> str:
         mask = squeeze_mask(read_mask(cast("Path", one[0].mask_path)), _GRID_PX)
@@ -425,28 +425,29 @@ def _export(
 
 
 def _ask_fold(networks: Sequence[FoldNetwork], looks: Looks) -> FoldAnswers:
-    def ask(
-        lesion: Lesion,
-    ) -> tuple[list[list[float]], list[NDArray[np.float32]], list[Answers]]:
+    def ask(lesion: Lesion) -> tuple[list[list[float]], list[Answers]]:
         image = Image.fromarray(read_image(lesion.image_path))
         both = [network.ask(image, looks) for network in networks]
-        pairs = [(apart["malignant"], exact["malignant"]) for apart, exact in both]
-        scores = [[float(many.mean()), float(many[0]), float(one[0])] for many, one in pairs]
-        embedding, maps = (
-            [apart[name].mean(axis=0) for apart, _ in both]
-            for name in ("embedding", "activation_map")
-        )
-        return scores, embedding, [{"activation_map": each} for each in maps]
+        means: list[Answers] = [mean_looks(apart) for apart, _ in both]
+        scores = [
+            [
+                float(one)
+                for one in (mean["malignant"], apart["malignant"][0], exact["malignant"][0])
+            ]
+            for mean, (apart, exact) in zip(means, both, strict=True)
+        ]
+        return scores, means
 
     held_back, trained_on = networks[0].held_back, networks[0].trained_on
-    scores, embeddings, maps = zip(*each_image(ask, held_back), strict=True)
+    scores, means = zip(*each_image(ask, held_back), strict=True)
     seen = embed([network.shipped for network in networks], trained_on, looks=looks)
-    return FoldAnswers(held_back, np.array(scores), maps, _join(embeddings), trained_on, seen)
+    return FoldAnswers(held_back, np.array(scores), means, _join(means), trained_on, seen)
 
 
-def _join(embeddings: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[np.float32]:
-    """Returns the embeddings of each image by each network as a row for each image."""
-    return join_embeddings([np.stack(of_network) for of_network in zip(*embeddings, strict=True)])
+def _join(answers: Sequence[Sequence[Answers]]) -> NDArray[np.float32]:
+    """Returns the joined embeddings of images, each of which has an answer of each network."""
+    by_network = zip(*answers, strict=True)
+    return join_embeddings([np.stack([one["embedding"] for one in of]) for of in by_network])
 
 
 def _rank(drawn: Drawn) -> dict[str, Any]:
