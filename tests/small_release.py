@@ -13,7 +13,14 @@ import numpy as np
 import onnx.parser
 from onnx import helper, numpy_helper
 
-from dermfuse.release.cards import NetworkCard, NetworkInput, Parity, digest_file, write_card
+from dermfuse.release.cards import (
+    RESIZE,
+    NetworkCard,
+    NetworkInput,
+    Parity,
+    digest_file,
+    write_card,
+)
 from dermfuse.release.folder import (
     Calibration,
     ClassRelease,
@@ -42,7 +49,9 @@ CARD = NetworkCard(
     sha256="0" * 64,
     bytes=1,
     precision="float32",
-    input=NetworkInput(size=SIZE),
+    input=NetworkInput(
+        name="image", dtype="uint8", layout="NHWC", size=SIZE, colour="RGB", resize=RESIZE
+    ),
     outputs={"malignant": "probability"},
     preset="small",
     backbone="none",

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dermfuse.errors import DataError
-from dermfuse.evaluation.calibrate import calibrate, choose_points, fit_calibration, fit_weights
+from dermfuse.evaluation.calibrate import (
+    calibrate,
+    choose_points,
+    error_if_perfect,
+    fit_calibration,
+    fit_weights,
+)
+from dermfuse.records import Estimate
 from dermfuse.release.folder import probability_of
 
 
@@ -40,6 +47,22 @@ def test_calibration_lowers_the_error_and_temperature_alone_does_less() -> None:
     assert report.error_after < 0.03 < report.error_of_temperature < report.error_before
     assert report.mean_after == pytest.approx(labels.mean(), abs=0.01)
     assert (report.images, report.malignant) == (4000, int(labels.sum()))
+
+
+def test_perfect_probabilities_show_an_error_by_chance_that_falls_with_more_images() -> None:
+    assert error_if_perfect([0.0, 1.0, 1.0]) == Estimate(0.0, 0.0, 0.0), "they leave no chance"
+    assert error_if_perfect([0.5]) == Estimate(0.5, 0.5, 0.5)
+    # One in each of two bins: (0.5 + 0.2) / 2 or (0.5 + 0.8) / 2, the latter 1 time in 5.
+    found = error_if_perfect([0.5, 0.8])
+    assert (found.low, found.high) == pytest.approx((0.35, 0.65))
+    assert found.value == pytest.approx(0.8 * 0.35 + 0.2 * 0.65, abs=0.01)
+    # |k - 2| / 4 with k of 4 coins: 3/8 x 0 + 4/8 x 1/4 + 1/8 x 1/2
+    found = error_if_perfect([0.5] * 4)
+    assert (found.low, found.high) == (0.0, 0.5)
+    assert found.value == pytest.approx(3 / 16, abs=0.01)
+    assert error_if_perfect([0.5] * 400).high < 0.06, "about 2 x 0.5 / sqrt(400)"
+    assert error_if_perfect([0.5] * 4) == found, "a seed"
+    assert error_if_perfect([0.5] * 4, seed=1) != found
 
 
 def test_what_cannot_be_fitted_is_refused_and_separable_scores_give_a_finite_line() -> None:

@@ -67,6 +67,7 @@ def test_what_is_withheld_comes_first_and_precision_and_looks_have_their_cost(
         counts, rates = {"images": 9, "withheld": 1}, {"sensitivity": missed, "specificity": missed}
         scoring["withheld"] = {"malignant": counts, "benign": counts, "p_value": 0.5}
         scoring["withheld"]["operating_points"] = {"balanced": rates}
+        scoring["calibration_error_if_perfect"] = {"value": 0.032, "low": 0.02, "high": 0.046}
         scoring["fusion_in_float32"] = json.loads(json.dumps(scoring["fusion"]))
         scoring["fusion_in_float32"]["auc"]["value"] = 0.8141
         record["looks"] = 8
@@ -79,6 +80,10 @@ def test_what_is_withheld_comes_first_and_precision_and_looks_have_their_cost(
     cost = "| AUC | 0.814 (0.772 to 0.842) | 0.812 (0.772 to 0.842) | -0.0018 |"
     assert cost in _section(page, "How it was measured")
     assert "looks at 8 orientations of it" in page
+    shown = "| calibration error | 0.029; perfect calibration would show 0.032 (0.020 to 0.046) |"
+    assert shown in page
+    said = "perfectly\ncalibrated probabilities would show 0.032 (0.020 to 0.046) on so many images"
+    assert said in _section(page, "How it was measured")
 
 
 def test_the_card_of_the_packages_release_has_every_table_of_what_was_measured() -> None:

@@ -9,8 +9,8 @@ from dermfuse.data.isic2016 import load_isic2016
 from dermfuse.errors import DataError, ExportError
 from dermfuse.evaluation.evaluate import evaluate
 from dermfuse.imaging.preprocess import read_image, squeeze
-from dermfuse.publishing.export import export_runs
-from dermfuse.publishing.onnx import load_calibration, load_held_out
+from dermfuse.publishing.export import export_runs, held_out
+from dermfuse.publishing.onnx import load_calibration
 from dermfuse.release.cards import read_card
 from dermfuse.training.prediction import load_run, predict
 
@@ -56,7 +56,7 @@ def test_a_run_without_validation_images_of_its_own_is_not_measured(
     shutil.copytree(made_run, run)
     config = run / "config.toml"
     config.write_text(config.read_text().replace('split = "source"', 'split = "paper"'))
-    assert load_held_out(load_run(run), drawn) is None
+    assert held_out(load_run(run), drawn) == []
     (network,) = export_runs([run], data=drawn, out=tmp_path / "out").networks
     assert (network.card.measured, network.cost) == (None, {})
 

@@ -16,10 +16,11 @@ from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.errors import ExportError
 from dermfuse.imaging.preprocess import write_mask
 from dermfuse.predictions.metrics import auc, average_precision
+from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing import measured as module
 from dermfuse.publishing.measured import FoldAnswers, FoldNetwork, find_peak, make_class_release
 from dermfuse.release.cards import NetworkCard
-from dermfuse.release.folder import Member
+from dermfuse.release.folder import ClassRelease, MaskRelease, Member
 from dermfuse.training.prediction import TrainedNetwork
 
 from ..small_release import CARD
@@ -34,23 +35,29 @@ def _card(name: str) -> NetworkCard:
     return replace(CARD, name=name, file=f"{name}.onnx")
 
 
-def _answers(
-    lesions: Sequence[Lesion], scores: np.ndarray, maps: Sequence[Any] | None = None
-) -> FoldAnswers:
-    embedding = np.zeros((len(lesions), 1), np.float32)
-    activations = np.zeros((len(lesions), 1, 1)) if maps is None else np.array(maps)
-    return FoldAnswers(tuple(lesions), scores, embedding, activations, (), embedding[:0])
+def _fold(lesions: Sequence[Lesion], scores: np.ndarray, maps: Any = ()) -> FoldAnswers:
+    none = np.zeros((len(lesions), 1), np.float32)
+    return FoldAnswers(tuple(lesions), scores, maps or [()] * len(lesions), none, (), none)
 
 
-def _folds(
-    name: str, scores: np.ndarray, one_look: np.ndarray | None = None, *, count: int = 3
-) -> tuple[NetworkCard, list[FoldAnswers]]:
-    """Folds that take turns; in float32 half of the score."""
-    single = scores if one_look is None else one_look
-    pairs = zip(IDS, LABELS, strict=True)
-    lesions = [Lesion(image_id, Path("none"), None, Label(label)) for image_id, label in pairs]
-    table = np.stack([scores, single, scores / 2], axis=1)
-    return _card(name), [_answers(lesions[n::count], table[n::count]) for n in range(count)]
+def _release(
+    *scores: np.ndarray,
+    one_look: np.ndarray | None = None,
+    folds: int = 3,
+    withheld: frozenset[str] = frozenset(),
+    **more: Any,
+) -> tuple[ClassRelease, ScoreTable]:
+    """Of networks called a, b, c whose folds take turns; in float32 half of the score."""
+    lesions = [Lesion(i, Path("none"), None, Label(n)) for i, n in zip(IDS, LABELS, strict=True)]
+    table = np.stack([[one, one if one_look is None else one_look, one / 2] for one in scores])
+    table = table.transpose(2, 0, 1)  # (N, K, 3)
+    options = {"looks": 1, "weights": "fitted", "subsets": {}, **more}
+    return make_class_release(
+        [_card(name) for name in "abc"[: len(scores)]],
+        [_fold(lesions[n::folds], table[n::folds]) for n in range(folds)],
+        {image_id: image_id in withheld for image_id in IDS},
+        **options,
+    )
 
 
 def _scores(seed: int, separation: float) -> np.ndarray:
@@ -60,8 +67,7 @@ def _scores(seed: int, separation: float) -> np.ndarray:
 
 def test_scores_of_three_networks_are_fused_calibrated_and_measured_out_of_fold() -> None:
     scores = [_scores(1, 0.3), _scores(2, 0.2), _scores(3, 0.25)]
-    asked = [_folds(name, one) for name, one in zip("abc", scores, strict=True)]
-    found, _ = make_class_release(asked, subsets={"few": frozenset(IDS[:24])})
+    found, _ = _release(*scores, subsets={"few": frozenset(IDS[:24])})
     weights = np.array([member.weight for member in found.members])
     assert (weights.sum(), weights.min() >= 0) == (pytest.approx(1.0), True)
     measured, fused = found.measured, weights @ scores
@@ -73,16 +79,21 @@ def test_scores_of_three_networks_are_fused_calibrated_and_measured_out_of_fold(
     assert found.point().name == "sensitivity90"
     assert np.mean(found.calibration(fused)[LABELS == 1] >= found.point().threshold) >= 0.9
     assert measured["calibration_error"] == measured["calibration"]["error_after"]
-    assert not {"one_look", "withheld"} & measured.keys()
+    perfect = measured["calibration_error_if_perfect"]
+    assert 0 < perfect["low"] < perfect["value"] < perfect["high"] < 0.3
+    assert "one_look" not in measured
     few = measured["subsets"]["few"]
     assert (few["images"], few["malignant"]) == (24, 12)
+    alike, table = _release(*scores, weights="equal")
+    assert [member.weight for member in alike.members] == [1 / 3] * 3
+    assert table.scores == pytest.approx(np.mean(scores, axis=0)), "in every fold"
+    assert alike.measured["how"].startswith("out of fold; all weights equal")
 
 
 def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> None:
     honest, lucky = _scores(1, 0.3), np.random.default_rng(5).uniform(0.3, 0.7, COUNT)
     lucky[::3] = np.where(LABELS[::3], 0.99, 0.01)  # right on the first fold alone
-    found, table = make_class_release([_folds("honest", honest), _folds("lucky", lucky)])
-    alone, without = make_class_release([_folds("honest", honest)])
+    (found, table), (alone, without) = _release(honest, lucky), _release(honest)
     assert without.scores == pytest.approx(honest), "one network has the whole weight everywhere"
     assert without.image_ids == tuple(IDS)
     called = np.empty(COUNT)
@@ -98,18 +109,9 @@ def test_weights_and_calibration_that_flatter_one_fold_do_not_count_there() -> N
     assert elsewhere[1] < found.members[1].weight, "the first fold would have had it count more"
 
 
-def test_networks_of_equal_weight_count_alike_in_every_fold() -> None:
-    scores = [_scores(1, 0.3), _scores(2, 0.02)]
-    asked = [_folds(name, one) for name, one in zip("ab", scores, strict=True)]
-    found, table = make_class_release(asked, weights="equal")
-    assert [member.weight for member in found.members] == [0.5, 0.5]
-    assert table.scores == pytest.approx(np.mean(scores, axis=0))
-    assert found.measured["how"].startswith("out of fold; all weights equal")
-
-
 def test_a_hold_out_is_measured_in_parts_and_more_looks_beside_one() -> None:
     many, one = _scores(1, 0.5), _scores(4, 0.1)
-    found = make_class_release([_folds("a", many, one, count=1)], looks=8)[0].measured
+    found = _release(many, one_look=one, folds=1, looks=8)[0].measured
     single, gain = found["one_look"]["fusion"], found["one_look"]["gain"]
     for metric in ("auc", "average_precision"):
         difference = found["fusion"][metric]["value"] - single[metric]["value"]
@@ -121,8 +123,7 @@ def test_a_hold_out_is_measured_in_parts_and_more_looks_beside_one() -> None:
 def test_withheld_images_are_counted_by_class_and_as_missed() -> None:
     scores = np.where(LABELS, 0.9, 0.1) + np.linspace(0, 0.05, COUNT)
     scores[[0, 1]] = scores[[1, 0]]  # one of each class on the wrong side
-    withheld = {image_id: image_id in (IDS[3], IDS[5], IDS[7]) for image_id in IDS}
-    found, _ = make_class_release([_folds("a", scores)], withheld=withheld)
+    found, _ = _release(scores, withheld=frozenset((IDS[3], IDS[5], IDS[7])))
     lost, point = found.measured["withheld"], found.point("balanced")
     assert lost["malignant"] == {"images": 30, "withheld": 3}
     assert lost["benign"] == {"images": 30, "withheld": 0}
@@ -147,18 +148,22 @@ def lesions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Lesion, ..
     return tuple(Lesion(name, image, mask, Label.BENIGN) for name in ("I0", "I1"))
 
 
-def _fold(lesions: tuple[Lesion, ...], network: Any, exact: Any = None) -> FoldNetwork:
+def _asked(lesions: tuple[Lesion, ...], network: Any, exact: Any = None) -> FoldNetwork:
     return FoldNetwork(lesions, (), network, exact or network)
 
 
 def test_maps_of_several_sizes_are_averaged_at_the_size_of_the_mask(
     lesions: tuple[Lesion, ...],
 ) -> None:
+    def release(*networks: Sequence[FoldNetwork], looks: Any = 1) -> MaskRelease:
+        cards, subsets = [_card("left"), _card("all")], {"first": frozenset({"I0"})}
+        few = cards[: len(networks)]
+        return module.make_mask_release(few, networks, looks=looks, subsets=subsets)
+
     left, everywhere = LEFT.astype(float), _maps(np.full((16, 16), 0.9))
-    one = [_fold(lesions, _maps(left), _maps(1 - left, card="y"))]
-    other = [_fold(lesions[:1], everywhere), _fold(lesions[1:], everywhere)]
-    networks, subsets = [(_card("left"), one), (_card("all"), other)], {"first": frozenset({"I0"})}
-    found = module.make_mask_release(networks, subsets=subsets)
+    one = [_asked(lesions, _maps(left), _maps(1 - left, card="y"))]
+    other = [_asked(lesions[:1], everywhere), _asked(lesions[1:], everywhere)]
+    found = release(one, other)
     measured = found.measured
     assert [member.weight for member in found.members] == [0.5, 0.5]
     assert measured["networks"]["left"]["jaccard"]["value"] == 1.0
@@ -166,13 +171,14 @@ def test_maps_of_several_sizes_are_averaged_at_the_size_of_the_mask(
     assert measured["fusion"]["jaccard"]["value"] == 1.0, "0.95 on the left, 0.45 on the right"
     assert measured["fusion_in_float32"]["jaccard"]["value"] == 0.0, "0.45 and 0.95"
     assert (measured["images"], measured["subsets"]["first"]["images"]) == (2, 1)
-    looked = [(_card("a"), [_fold(lesions, _maps(np.ones((32, 32)), *[left] * 3))])]
-    measured = module.make_mask_release(looked, looks=4).measured
+    looked = [_asked(lesions, _maps(np.ones((32, 32)), *[left] * 3))]
+    measured = release(looked, looks=4).measured
     assert measured["fusion"]["jaccard"]["value"] == 1.0, "1 on the left, 0.25 on the right"
     assert measured["one_look"]["gain"]["jaccard"] == {"value": 0.5, "low": 0.5, "high": 0.5}
-    apart = [(_card("a"), other[:1]), (_card("b"), other[1:])]
     with pytest.raises(ExportError, match="no image with a mask was held back by a fold of every"):
-        module.make_mask_release(apart)
+        release(other[:1], other[1:])
+    with pytest.raises(ExportError, match="the class networks held back different images"):
+        module.ask_folds([other, other[::-1]], looks=1)
 
 
 def test_maps_are_joined_by_their_weights_and_counted_by_class(lesions: tuple[Lesion, ...]) -> None:
@@ -183,18 +189,18 @@ def test_maps_are_joined_by_their_weights_and_counted_by_class(lesions: tuple[Le
         replace(benign, image_id="no-mask", mask_path=None),
         replace(benign, image_id="no-label", label=None),
     ]
-    into, out, no = ([row, row] for row in ([4.0, 0.0], [0.0, 4.0], [-9.0, -9.0]))
-    first = _answers(asked, np.zeros((4, 3)), [into, no, into, into])
-    second = _answers(asked, np.zeros((4, 3)), [out, out, into, into])
-    networks = [(_card("one"), [first]), (_card("two"), [second])]
+    into, out, no = (
+        {"activation_map": np.array([row, row])} for row in ([4.0, 0.0], [0.0, 4.0], [-9.0, -9.0])
+    )
+    fold = _fold(asked, np.zeros((4, 2, 3)), [(into, out), (no, out), (into, into), (into, into)])
     for weight, malignant, place in ((0.75, "inside", "nowhere"), (0.25, "outside", "outside")):
         members = (Member("one", weight), Member("two", 1 - weight))
-        found = module.measure_activation(networks, members)  # -9 / 4 + 3 is above 0
+        found = module.measure_activation([fold], members)  # -9 / 4 + 3 is above 0
         for label, expected in (("malignant", malignant), ("benign", place)):
             counts = dict.fromkeys(module.PLACES, 0) | {"images": 1, expected: 1}
             assert found[label] == counts
-    unmasked = [(_card("one"), [_answers(asked[2:3], np.zeros((1, 3)), [into])])]
-    assert module.measure_activation(unmasked, (Member("one", 1.0),)) == {}
+    unmasked = _fold(asked[2:3], np.zeros((1, 1, 3)), [(into,)])
+    assert module.measure_activation([unmasked], (Member("one", 1.0),)) == {}
     assert find_peak(np.array([[0.1, -5.0], [-5.0, -5.0]]), LEFT) == "inside"
     assert find_peak(np.array([[-0.1, -0.2], [-3.0, 0.0]]), LEFT) == "nowhere"
 

@@ -70,18 +70,6 @@ def test_the_file_answers_as_torch_does_for_any_number_of_images(
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-def test_the_activation_map_and_the_embedding_explain_the_logits(
-    make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    trained = make_trained("classifier", "mobilenet_v1")
-    export_network(trained, tmp_path, images=images)
-    answers = run_onnx(open_session(tmp_path / "tiny-run.onnx"), images)
-    weight, bias = (each.detach().numpy() for each in trained.network.head.parameters())
-    from_map = answers["activation_map"].mean(axis=(1, 2)) + bias[1] - bias[0]
-    assert np.allclose(from_map, answers["logits"] @ [-1, 1], atol=1e-4)
-    assert np.allclose(answers["embedding"] @ weight.T + bias, answers["logits"], atol=1e-4)
-
-
 def test_the_card_says_what_the_run_was_and_where_its_weights_began(
     make_trained: MakeTrained, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:

@@ -85,8 +85,9 @@ def _image(red: int, blue: int = 0) -> Pixels:
 
 
 def _stress(images: Sequence[Pixels], *chosen: Disturbance, ask: Any = _ask) -> StressReport:
-    named = {one.name: one for one in chosen}
-    return module.stress(ask, images, release="r", threshold=0.5, looks=4, chosen=named)
+    point, release = SimpleNamespace(threshold=0.5), SimpleNamespace(name="r")
+    analyzer: Any = SimpleNamespace(analyze=ask, release=release, operating_point=point, looks=4)
+    return module.stress(analyzer, images, chosen={one.name: one for one in chosen})
 
 
 def _change(do: Callable[[Pixels, Mask], object], **more: object) -> Disturbance:
@@ -160,7 +161,7 @@ def test_what_cannot_be_disturbed_is_refused() -> None:
     with pytest.raises(DataError, match="score_all=True"):
         _stress([_image(20)], _change(_redder), ask=without)
     with pytest.raises(ConfigError, match=r"seed is -1\. Expected: 0 or more"):
-        module.stress(_ask, iter(()), release="r", threshold=0.5, seed=-1)
+        module.stress(SimpleNamespace(), iter(()), seed=-1)
 
 
 ROWS = (

@@ -283,11 +283,8 @@ def stress(
     items, lost = list(islice(expand(paths, skip=out), images)), list[str]()
     with progress("Disturbing images") as advance:
         report = measure_stress(
-            analyzer.analyze,
+            analyzer,
             _readable(items, lost),
-            release=analyzer.release.name,
-            threshold=analyzer.operating_point.threshold,
-            looks=analyzer.looks,
             seed=seed,
             progress=lambda done: advance(done, len(items)),
         )

@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from dermfuse.errors import DataError
 from dermfuse.evaluation.bootstrap import DRAWS, Flags, Values, percentile_interval, resample
-from dermfuse.predictions.metrics import expected_calibration_error, images_needed
+from dermfuse.predictions.metrics import (
+    CALIBRATION_BINS,
+    calibration_bins,
+    expected_calibration_error,
+    images_needed,
+)
+from dermfuse.records import Estimate
 from dermfuse.release.folder import Calibration, OperatingPoint, Rate, logit_of, probability_of
 
 _STEPS, _ENOUGH = 100, 1e-10
@@ -115,6 +121,27 @@ def calibrate(
         mean_before=float(values.mean()),
         mean_after=float(out_of_fold.mean()),
     )
+
+
+def error_if_perfect(probabilities: ArrayLike, *, draws: int = 1_000, seed: int = 0) -> Estimate:
+    """Returns the calibration error that these probabilities show where they hold exactly.
+
+    It is not 0: of few images the malignant share of a bin differs from its mean probability by
+    chance. Labels are drawn from the probabilities themselves.
+
+    Args:
+        probabilities: Of malignant, in [0, 1]. (N,)
+        draws: How often labels are drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        The mean over the draws, and the ends between which 95 % of them lie.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    malignant = np.random.default_rng(seed).random((draws, values.size)) < values
+    in_bin = np.eye(CALIBRATION_BINS)[calibration_bins(values)]  # (N, bins)
+    errors = np.abs((values - malignant) @ in_bin).sum(axis=1) / values.size
+    return Estimate(float(errors.mean()), *percentile_interval(errors).tolist())
 
 
 def draw_folds(labels: ArrayLike, *, folds: int = _FOLDS, seed: int = 0) -> NDArray[np.int64]:

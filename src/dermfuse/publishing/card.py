@@ -6,7 +6,6 @@ Its words stand in card.md and checklists.md, its tables in card_tables.md, its 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from jinja2 import UndefinedError
@@ -45,7 +44,6 @@ Numbers = Mapping[str, Estimate]
 """AUC and average precision of scores, or Jaccard of outlines."""
 
 _T = TypeVar("_T")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _TIMES = frozenset({"ms", "seconds", "second"})
 
 
@@ -82,10 +80,13 @@ class ScoredSubset(Subset):
     Args:
         malignant: How many of the images are malignant.
         calibration_error: Calibration error of the calibrated mean.
+        calibration_error_if_perfect: What these probabilities would show where they hold exactly;
+            None where the release does not state it.
     """
 
     malignant: int
     calibration_error: float
+    calibration_error_if_perfect: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Outlining:
     fusion_in_float32: Numbers | None = None
     looks: int = 1
     one_look: OneLook | None = None
-    subsets: Mapping[str, Subset] = field(default_factory=lambda: _NOTHING)
+    subsets: Mapping[str, Subset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,8 @@ class Scoring(Outlining):
     Args:
         malignant: How many of the images are malignant.
         calibration: Its error before and after.
+        calibration_error_if_perfect: The error after it that would be there where all probabilities
+            hold exactly; None where the release does not state it.
         subsets: Images that were measured apart, by name.
         withheld: By the gate; None where the release does not state it.
         activation: By class the number of ``images`` with a true mask, and of those whose map
@@ -147,9 +150,10 @@ class Scoring(Outlining):
 
     malignant: int
     calibration: CalibrationReport
-    subsets: Mapping[str, ScoredSubset] = field(default_factory=lambda: _NOTHING)
+    calibration_error_if_perfect: Estimate | None = None
+    subsets: Mapping[str, ScoredSubset] = field(default_factory=dict)
     withheld: Withheld | None = None
-    activation: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _NOTHING)
+    activation: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +185,9 @@ class Facts:
     precision: str = ""
     data: str = ""
     fold_runs: tuple[str, ...] = ()
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NOTHING)
-    measured_on: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    others: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measured_on: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def configurations(self) -> dict[str, Config]:
@@ -193,46 +197,6 @@ class Facts:
             ConfigError: One of them is of another version of dermfuse.
         """
         return {name: Config.from_mapping(recipe) for name, recipe in self.recipes.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseNumbers:
-    """All that a release says it measured; None or empty where it says nothing.
-
-    Args:
-        scoring: What the class networks reach.
-        outlining: What the mask networks reach.
-        flagged: What the gate does, by kind of image.
-        facts: What else it states.
-    """
-
-    scoring: Scoring | None
-    outlining: Outlining | None
-    flagged: Mapping[str, Flagged]
-    facts: Facts
-
-    @property
-    def parts(self) -> list[Outlining]:
-        """Scores and outlines, as far as they were measured."""
-        return [part for part in (self.scoring, self.outlining) if part]
-
-
-def read_numbers(release: Release) -> ReleaseNumbers:
-    """Returns what a release says of itself in its ``measured`` and ``facts``.
-
-    Raises:
-        ReleaseError: A part is there and is not what ``dermfuse release`` writes.
-    """
-    gate = release.gate.measured if release.gate else {}
-    scored, outlined = release.classes.measured, release.masks.measured
-    names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
-    others = {key: value for key, value in release.facts.items() if key not in names}
-    return ReleaseNumbers(
-        scoring=_part(Scoring, scored, "classes.measured") if scored else None,
-        outlining=_part(Outlining, outlined, "masks.measured") if outlined else None,
-        flagged={kind: _part(Flagged, of, f"gate.measured.{kind}") for kind, of in gate.items()},
-        facts=_part(Facts, {**release.facts, "others": others}, "facts"),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +237,10 @@ class Card:
         version: Version of dermfuse.
         release: The record.
         networks: The cards of its networks by name, those that score first.
-        measured: What the release says of itself.
+        scoring: What its class networks reach; None where it says nothing.
+        outlining: What its mask networks reach; None where it says nothing.
+        flagged: What its gate does, by kind of image; empty where it says nothing.
+        facts: What else it states.
         census: Counts of the training images; None where they were not given.
         stress: None where it was not given.
         bench: None where it was not given. Names and values, but for times, which are those of one
@@ -285,11 +252,19 @@ class Card:
     version: str
     release: Release
     networks: Mapping[str, NetworkCard]
-    measured: ReleaseNumbers
+    scoring: Scoring | None
+    outlining: Outlining | None
+    flagged: Mapping[str, Flagged]
+    facts: Facts
     census: TrainingCensus | None
     stress: StressReport | None
     bench: tuple[tuple[str, str], ...] | None
     digests: Mapping[str, str]
+
+    @property
+    def parts(self) -> list[Outlining]:
+        """Scores and outlines, as far as they were measured."""
+        return [part for part in (self.scoring, self.outlining) if part]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content as JSON values."""
@@ -316,18 +291,24 @@ def gather_card(
         progress: Called with (training images read, all) where a dataset folder is given.
 
     Raises:
+        ReleaseError: A part of ``measured`` or ``facts`` is not what ``dermfuse release`` writes.
         DermfuseError: A source is missing, damaged, or not what it should be.
     """
     folder = choose_release(sources.release)
     release = read_release(folder)
     networks = {card.name: card for card in read_cards(folder, release)}
+    scored, outlined = release.classes.measured, release.masks.measured
+    gate = release.gate.measured if release.gate else {}
     files = {"release": folder / RELEASE_NAME, "stress": sources.stress, "bench": sources.bench}
     return Card(
         command=sources.command,
         version=__version__,
         release=release,
         networks=networks,
-        measured=read_numbers(release),
+        scoring=_part(Scoring, scored, "classes.measured") if scored else None,
+        outlining=_part(Outlining, outlined, "masks.measured") if outlined else None,
+        flagged={kind: _part(Flagged, of, f"gate.measured.{kind}") for kind, of in gate.items()},
+        facts=_facts(release.facts),
         census=_census(sources.data, progress) if sources.data else None,
         stress=read_stress(sources.stress) if sources.stress else None,
         bench=_ratios(read_json(sources.bench)) if sources.bench else None,
@@ -387,6 +368,12 @@ def _part(cls: type[_T], mapping: Mapping[str, Any], name: str) -> _T:
     )
 
 
+def _facts(stated: Mapping[str, Any]) -> Facts:
+    names = {each.name for each in fields(Facts)} - {"others"} | {"told_apart"}  # the gate's again
+    others = {key: value for key, value in stated.items() if key not in names}
+    return _part(Facts, {**stated, "others": others}, "facts")
+
+
 def _ratios(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, value)
@@ -431,8 +418,7 @@ def _render(name: str, card: Card) -> str:
     try:
         return template("publishing", name).render(
             card=card,
-            measured=card.measured,
-            facts=card.measured.facts,
+            facts=card.facts,
             official=OFFICIAL_TOTALS["train"],
             draws=DRAWS,
             METRICS=METRICS,

@@ -1,26 +1,34 @@
 """From run folders to networks with their cards, measured where there is truth to measure by."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
 from dermfuse.data.folders import DataFolders
+from dermfuse.data.isic2016 import Lesion
 from dermfuse.errors import ExportError
+from dermfuse.imaging.masks import read_mask
+from dermfuse.imaging.preprocess import resize_probability
+from dermfuse.predictions.metrics import auc, average_precision, count, jaccard
+from dermfuse.publishing.graphs import INPUT
 from dermfuse.publishing.onnx import (
     CALIBRATION_IMAGES,
-    HeldOut,
     export_network,
     load_calibration,
-    load_held_out,
-    measure,
+    load_squares,
     open_session,
-    time_networks,
+    run_onnx,
 )
 from dermfuse.publishing.quantization import EightBits, quantize_network
 from dermfuse.records.folders import NOTICE
 from dermfuse.release.cards import HeldOutMetrics, NetworkCard, write_card
-from dermfuse.training.prediction import TrainedNetwork, load_run
+from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, load_run, split_lesions
 
 _PARITY_IMAGES = 16
 EIGHT_BITS: tuple[EightBits, ...] = ("int8", "int8-weights")
@@ -45,12 +53,7 @@ class ExportedNetwork:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready values."""
-        return {
-            "card": self.card.to_dict(),
-            "milliseconds": self.milliseconds,
-            "speed": self.speed,
-            "cost": dict(self.cost),
-        }
+        return {**asdict(self), "card": self.card.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +107,78 @@ def export_runs(
     return ExportReport(out, tuple(networks))
 
 
+def held_out(trained: TrainedNetwork, data: DataFolders) -> list[Lesion]:
+    """Returns the validation images of a run; none where it was trained on copies of them.
+
+    Raises:
+        DermfuseError: The run has no split, or the folder lacks its images.
+    """
+    if trained.config.data.split != "source":  # copies of all images, or all, were trained on
+        return []
+    return split_lesions(trained, data, "validation")
+
+
+def measure(
+    session: onnxruntime.InferenceSession, images: NDArray[np.uint8], lesions: Sequence[Lesion]
+) -> Mapping[str, float]:
+    """Returns ``auc`` and ``average_precision``, ``jaccard``, or all of them.
+
+    The Jaccard index is the mean over the images, at their own sizes. Where only one class is
+    there, neither of the first two is defined, and neither is returned.
+
+    Args:
+        session: The network.
+        images: As the network sees them, (N, S, S, 3).
+        lesions: The same images, with the truth about them.
+    """
+    answers, metrics = run_onnx(session, images), {}
+    malignant = np.array([bool(lesion.label) for lesion in lesions])
+    if "malignant" in answers and malignant.any() and not malignant.all():
+        metrics["auc"] = auc(malignant, answers["malignant"])
+        metrics["average_precision"] = average_precision(malignant, answers["malignant"])
+    if "lesion" in answers:
+        pairs = zip(answers["lesion"], lesions, strict=True)
+        overlaps = [_jaccard(found, x.mask_path) for found, x in pairs if x.mask_path]
+        metrics["jaccard"] = float(np.mean(overlaps))
+    return metrics
+
+
+def time_networks(
+    networks: list[Path], image: NDArray[np.uint8], *, repeats: int = 20
+) -> list[float]:
+    """Returns the median milliseconds of one image on one thread, for each network.
+
+    They take turns, and the thread's own time is counted, so that what else the machine does
+    disturbs all of them alike and little.
+
+    Args:
+        networks: Their files.
+        image: (S, S, 3).
+        repeats: Runs of each, after one that is not counted.
+    """
+    sessions = [open_session(path) for path in networks]
+    took = np.zeros((repeats + 1, len(sessions)))
+    for turn in took:
+        for number, session in enumerate(sessions):
+            start = time.thread_time()
+            session.run(None, {INPUT: image[None]})
+            turn[number] = time.thread_time() - start
+    return [float(median) for median in 1000 * np.median(took[1:], axis=0)]
+
+
 def _export_run(
     trained: TrainedNetwork, data: DataFolders, out: Path, *, int8: bool, calibration: int
 ) -> list[ExportedNetwork]:
-    held_out = load_held_out(trained, data)
+    lesions = held_out(trained, data)
     seen = load_calibration(trained, data, count=calibration if int8 else _PARITY_IMAGES)
-    compared = (seen if held_out is None else held_out.images)[:_PARITY_IMAGES]
+    images = load_squares(trained, lesions) if lesions else seen
+    compared = images[:_PARITY_IMAGES]
     cards = [export_network(trained, out, images=compared)]
     card_path = out / f"{cards[0].name}.json"
     if int8:
         cards += [quantize_network(card_path, out, seen, precision=each) for each in EIGHT_BITS]
-    if held_out is not None:
-        cards = _measure(cards, out, held_out)
+    if lesions:
+        cards = _measure(cards, out, images, lesions)
     times = time_networks([out / card.file for card in cards], compared[0])
     return [
         ExportedNetwork(card, milliseconds, times[0] / milliseconds, _cost(card))
@@ -123,15 +186,22 @@ def _export_run(
     ]
 
 
-def _measure(cards: Sequence[NetworkCard], out: Path, held_out: HeldOut) -> list[NetworkCard]:
+def _jaccard(found: NDArray[np.float32], mask_path: Path) -> float:
+    mask = read_mask(mask_path)
+    return jaccard(count(resize_probability(found, *mask.shape) >= MASK_THRESHOLD, mask))
+
+
+def _measure(
+    cards: Sequence[NetworkCard], out: Path, images: NDArray[np.uint8], lesions: Sequence[Lesion]
+) -> list[NetworkCard]:
     """Writes into each card what it and the float32 network, the first, do on the same images."""
-    metrics = [measure(open_session(out / card.file), held_out) for card in cards]
+    metrics = [measure(open_session(out / card.file), images, lesions) for card in cards]
     measured = [
         replace(
             card,
             measured=HeldOutMetrics(
                 split="validation",
-                n=len(held_out.images),
+                n=len(lesions),
                 metrics={cards[0].precision: metrics[0], card.precision: own},
             ),
         )

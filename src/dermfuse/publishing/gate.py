@@ -15,19 +15,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.synthetic import draw_lesion
-from dermfuse.errors import DependencyError, ExportError, installing
+from dermfuse.errors import DependencyError, installing
 from dermfuse.imaging.preprocess import read_image
 from dermfuse.imaging.quality import appearance
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.publishing.measured import FoldAnswers, each_image, embed
 from dermfuse.release.folder import Gate
-from dermfuse.release.gate import (
-    EMBEDDING_AXES,
-    Dermoscopy,
-    fit_cloud,
-    join_embeddings,
-    write_dermoscopy,
-)
+from dermfuse.release.gate import EMBEDDING_AXES, Dermoscopy, fit_cloud, write_dermoscopy
 from dermfuse.release.networks import Network
 
 Pixels = NDArray[np.uint8]
@@ -109,29 +103,14 @@ def draw_clinical_view(rng: np.random.Generator) -> Pixels:
     return np.asarray(cloth)
 
 
-@dataclass(frozen=True, slots=True)
-class FittedGate:
-    """The gate, and what it does to dermoscopy.
-
-    Attributes:
-        gate: For the release.
-        withheld: Whether each held-back image is unlike those learnt from, by its id; share and
-            threshold for a fold were chosen on the others.
-    """
-
-    gate: Gate
-    withheld: Mapping[str, bool]
-
-
 def fit_gate(
-    folds: Sequence[Sequence[FoldAnswers]],
+    folds: Sequence[FoldAnswers],
     networks: Sequence[Network],
     lesions: Sequence[Lesion],
     out: Path,
     *,
-    looks: Looks = 1,
-    seed: int = 0,
-) -> FittedGate:
+    looks: Looks,
+) -> tuple[Gate, dict[str, bool]]:
     """Writes what dermoscopy looks like to the networks that ship, and returns the gate.
 
     The threshold comes from the folds: each fold's images are fitted to, those it held back are
@@ -140,38 +119,37 @@ def fit_gate(
     equally far. What other images do is measured with the networks that ship.
 
     Args:
-        folds: The folds of each class network; all networks have the same.
+        folds: What the class networks of each fold answered.
         networks: The class networks that ship, in the same order.
         lesions: The images they were trained on.
         out: The release folder.
         looks: Number of orientations of an image the networks look.
-        seed: Seed of the other images.
 
-    Raises:
-        ExportError: The networks' folds differ.
+    Returns:
+        The gate, and whether each held-back image is unlike those learnt from, by its id; share
+        and threshold for a fold were chosen on the others.
     """
-    _require_same_folds(folds)
-    in_folds = [one for fold in folds[0] for one in (*fold.held_back, *fold.trained_on)]
+    in_folds = [one for fold in folds for one in (*fold.held_back, *fold.trained_on)]
     once = {lesion.image_id: lesion for lesion in (*lesions, *in_folds)}
     found = each_image(lambda lesion: appearance(read_image(lesion.image_path)), once.values())
     appearances = dict(zip(once, found, strict=True))
     measured = {
-        share: [_measure_fold(fold, appearances, share) for fold in zip(*folds, strict=True)]
+        share: [_measure_fold(fold, appearances, share) for fold in folds]
         for share in MALIGNANT_SHARES
     }
     share = _fairest(measured)
-    embedded = join_embeddings([embed(network, lesions, looks=looks) for network in networks])
     ratios = np.mean([fold.ratios for fold in measured[share]], axis=0)
-    dermoscopy = _scaled(_fit(embedded, lesions, appearances, share), ratios)
+    known = _fit(embed(networks, lesions, looks=looks), lesions, appearances, share)
+    dermoscopy = _scaled(known, ratios)
     threshold = float(np.mean(_limits(measured[share])))
-    withheld = _withhold(measured, [fold.held_back for fold in folds[0]])
+    withheld = _withhold(measured, [fold.held_back for fold in folds])
     told = {"dermoscopy held back": _flagged(np.array(list(withheld.values())))}
-    for kind, images in other_images(seed=seed).items():
-        embeddings = join_embeddings([embed(network, images, looks=looks) for network in networks])
+    for kind, images in other_images(seed=0).items():
+        embeddings = embed(networks, images, looks=looks)
         distances = dermoscopy.distance(embeddings, np.stack([appearance(i) for i in images]))
         told[kind] = _flagged(distances > threshold)
     digest = write_dermoscopy(out / FILE_NAME, dermoscopy)
-    return FittedGate(Gate(FILE_NAME, digest, threshold, told), withheld)
+    return Gate(FILE_NAME, digest, threshold, told), withheld
 
 
 def _photographs(rng: np.random.Generator) -> tuple[list[Pixels], list[Pixels]]:
@@ -216,33 +194,15 @@ class _HeldBack:
     ratios: Distances
 
 
-def _require_same_folds(folds: Sequence[Sequence[FoldAnswers]]) -> None:
-    held_back = [[[x.image_id for x in fold.held_back] for fold in of] for of in folds]
-    if any(ids != held_back[0] for ids in held_back):
-        raise ExportError(
-            "the class networks held back different images",
-            expected="the same folds for all of them, in one order",
-            action="Train them with equal data.folds, seeds and images",
-        )
-
-
 def _measure_fold(
-    same_fold: Sequence[FoldAnswers], appearances: Mapping[str, Features], share: float
+    fold: FoldAnswers, appearances: Mapping[str, Features], share: float
 ) -> _HeldBack:
-    fold = same_fold[0]
-    seen = join_embeddings([one.embeddings for one in same_fold])
-    new = join_embeddings([one.embedding for one in same_fold])
-    looks_new = np.stack([appearances[lesion.image_id] for lesion in fold.held_back])
-    known = _fit(seen, fold.trained_on, appearances, share)
-    ratios = np.array(
-        [
-            np.median(known.embedding.distance(new)),
-            np.median(known.appearance.distance(looks_new)),
-        ]
-    )
-    return _HeldBack(
-        _scaled(known, ratios).distance(new, looks_new), _malignant(fold.held_back), ratios
-    )
+    known = _fit(fold.seen, fold.trained_on, appearances, share)
+    looks = _rows(appearances, fold.held_back)
+    pairs = ((known.embedding, fold.new), (known.appearance, looks))
+    ratios = np.array([np.median(cloud.distance(rows)) for cloud, rows in pairs])
+    distances = _scaled(known, ratios).distance(fold.new, looks)
+    return _HeldBack(distances, _malignant(fold.held_back), ratios)
 
 
 def _fit(
@@ -253,11 +213,15 @@ def _fit(
 ) -> Dermoscopy:
     """Returns where images lie, of which the malignant ones make up ``share`` of the whole."""
     weights = _weigh(lesions, share)
-    looks = np.stack([appearances[lesion.image_id] for lesion in lesions])
+    looks = _rows(appearances, lesions)
     return Dermoscopy(
         fit_cloud(embeddings, weights=weights, axes=EMBEDDING_AXES),
         fit_cloud(looks, weights=weights, axes=looks.shape[1]),
     )
+
+
+def _rows(appearances: Mapping[str, Features], lesions: Sequence[Lesion]) -> Features:
+    return np.stack([appearances[lesion.image_id] for lesion in lesions])
 
 
 def _scaled(known: Dermoscopy, ratios: Distances) -> Dermoscopy:

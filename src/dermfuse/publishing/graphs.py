@@ -257,35 +257,27 @@ def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join_padding(model: onnx.ModelProto) -> None:
-    """Makes zero padding a part of the convolution behind it, as ONNX allows on uneven sides."""
+    """Makes padding a part of the convolution behind it, as ONNX allows on uneven sides.
+
+    The networks pad rows and columns with zeros alone; were it otherwise, the graph would no longer
+    answer as torch does, and would not be written.
+    """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     readers = Counter(name for node in graph.node for name in node.input)
     pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
     for node in graph.node:
         pad = pads.get(node.input[0]) if node.op_type == "Conv" else None
-        if pad is None or readers[node.input[0]] > 1 or not _pads_zeros(pad, constants):
+        if pad is None or readers[node.input[0]] > 1:
             continue
-        before_and_after = numpy_helper.to_array(constants[pad.input[1]]).reshape(2, 4)
-        if before_and_after[:, :2].any():
-            continue
-        own = [each for each in node.attribute if each.name == "pads"]
-        extra = before_and_after[:, 2:].flatten()  # top, left, bottom, right
-        total = extra + (np.array(own[0].ints) if own else 0)
-        for each in own:
-            node.attribute.remove(each)
-        node.attribute.append(onnx.helper.make_attribute("pads", [int(x) for x in total]))
+        extra = numpy_helper.to_array(constants[pad.input[1]]).reshape(2, 4)[:, 2:].flatten()
+        own = next(each for each in node.attribute if each.name == "pads")
+        total = extra + np.array(own.ints)  # top, left, bottom, right
+        node.attribute.remove(own)
+        node.attribute.append(onnx.helper.make_attribute("pads", total.tolist()))
         node.input[0] = pad.input[0]
         graph.node.remove(pad)
     _drop_unread(graph)
-
-
-def _pads_zeros(pad: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
-    modes = [each.s for each in pad.attribute if each.name == "mode"]
-    if modes not in ([], [b"constant"]) or pad.input[1] not in constants:
-        return False
-    value = pad.input[2] if len(pad.input) > 2 else ""
-    return not value or (value in constants and not numpy_helper.to_array(constants[value]).any())
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

@@ -7,9 +7,11 @@ From their answers come how images are scored, called and outlined, and how good
 with their 95 % intervals, as JSON values.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,12 +27,13 @@ from dermfuse.evaluation.calibrate import (
     calibrate,
     choose_points,
     draw_folds,
+    error_if_perfect,
     fit_calibration,
     fit_weights,
 )
 from dermfuse.imaging.masks import read_mask
 from dermfuse.imaging.preprocess import read_image, resize_probability, squeeze_mask
-from dermfuse.imaging.symmetries import Answers, Looks
+from dermfuse.imaging.symmetries import Answers, Looks, mean_looks
 from dermfuse.predictions.metrics import count, expected_calibration_error, jaccard
 from dermfuse.predictions.scores import ScoreTable
 from dermfuse.publishing.onnx import export_network, load_calibration
@@ -39,6 +42,7 @@ from dermfuse.publishing.quantization import quantize_network
 from dermfuse.records.folders import core_count
 from dermfuse.release.cards import NetworkCard, Precision
 from dermfuse.release.folder import ClassRelease, MaskRelease, Member, OperatingPoint
+from dermfuse.release.gate import join_embeddings
 from dermfuse.release.networks import Network, ask_all, join_activations, load_network
 from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, split_lesions
 
@@ -67,6 +71,12 @@ DEFAULT_POINT = "sensitivity90"
 
 _PARTS = 5  # of a hold-out, to fit weights and calibration on the rest
 
+_Weigh = Callable[[Flags, Values], Values]
+_HOW: Mapping[Weights, str] = {
+    "fitted": "out of fold; weights and calibration were fitted to the images of other folds",
+    "equal": "out of fold; all weights equal, calibration was fitted to the images of other folds",
+}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldNetwork:
@@ -84,9 +94,8 @@ class FoldNetwork:
     shipped: Network
     exact: Network
 
-    def ask(self, lesion: Lesion, looks: Looks) -> tuple[Answers, Answers]:
+    def ask(self, image: Image.Image, looks: Looks) -> tuple[Answers, Answers]:
         """Returns what both networks say about an image, looks apart; the exact one looks once."""
-        image = Image.fromarray(read_image(lesion.image_path))
         apart = look_at(self.shipped, image, looks)
         same = self.exact.card == self.shipped.card
         return apart, apart if same else look_at(self.exact, image, 1)
@@ -94,24 +103,24 @@ class FoldNetwork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldAnswers:
-    """One fold's class network, asked.
+    """What the class networks of one fold answer; K networks that held back the same images.
 
     Attributes:
-        held_back: The images it was not trained on.
-        scores: With all looks and with one, in the precision that ships; with one in float32.
-            (N, 3)
-        embedding: Embeddings of the held-back images, the mean over looks. (N, E)
-        activations: Their activation maps, the mean over looks. (N, h, w)
-        trained_on: The images it was trained on.
-        embeddings: Embeddings of the images it was trained on. (M, E)
+        held_back: The images they were not trained on.
+        scores: Of each network with all looks and with one, in the precision that ships; with one
+            in float32. (N, K, 3)
+        means: Of each image what each network answers, the mean over looks.
+        new: Joined embeddings of the held-back images, the mean over looks. (N, E)
+        trained_on: The images they were trained on.
+        seen: Joined embeddings of the images they were trained on. (M, E)
     """
 
     held_back: tuple[Lesion, ...]
-    scores: NDArray[np.float64]
-    embedding: NDArray[np.float32]
-    activations: NDArray[np.float32]
+    scores: Values
+    means: Sequence[Sequence[Answers]]
+    new: NDArray[np.float32]
     trained_on: tuple[Lesion, ...]
-    embeddings: NDArray[np.float32]
+    seen: NDArray[np.float32]
 
 
 def export_shipped(
@@ -169,42 +178,39 @@ def export_folds(
     return tuple(found)
 
 
-def ask_fold(fold: FoldNetwork, *, looks: Looks) -> FoldAnswers:
-    """Returns what a class network says about all images of its fold.
+def ask_folds(
+    networks: Sequence[Sequence[FoldNetwork]], *, looks: Looks
+) -> tuple[FoldAnswers, ...]:
+    """Returns what class networks say about all images of their folds, a fold after the other.
 
     Args:
-        fold: The network.
-        looks: Number of orientations of an image it looks.
+        networks: The folds of each network.
+        looks: Number of orientations of an image they look.
+
+    Raises:
+        ExportError: The networks' folds differ.
     """
-
-    def ask(lesion: Lesion) -> tuple[list[float], NDArray[np.float32], NDArray[np.float32]]:
-        apart, exact = fold.ask(lesion, looks)
-        score = apart["malignant"]
-        means = (apart[name].mean(axis=0) for name in ("embedding", "activation_map"))
-        return [float(score.mean()), float(score[0]), float(exact["malignant"][0])], *means
-
-    scores, embedding, activation = zip(*each_image(ask, fold.held_back), strict=True)
-    return FoldAnswers(
-        held_back=fold.held_back,
-        scores=np.array(scores),
-        embedding=np.stack(embedding),
-        activations=np.stack(activation),
-        trained_on=fold.trained_on,
-        embeddings=embed(fold.shipped, fold.trained_on, looks=looks),
-    )
+    held_back = [[[x.image_id for x in fold.held_back] for fold in folds] for folds in networks]
+    if any(ids != held_back[0] for ids in held_back):
+        raise ExportError(
+            "the class networks held back different images",
+            expected="the same folds for all of them, in one order",
+            action="Train them with equal data.folds, seeds and images",
+        )
+    return tuple(_ask_fold(of_all, looks) for of_all in zip(*networks, strict=True))
 
 
 def embed(
-    network: Network, images: Sequence[Lesion | NDArray[np.uint8]], *, looks: Looks
+    networks: Sequence[Network], images: Sequence[Lesion | NDArray[np.uint8]], *, looks: Looks
 ) -> NDArray[np.float32]:
-    """Returns a network's embedding of each image, the mean over looks, (N, E)."""
+    """Returns the joined embeddings of each image, the mean over looks, (N, E)."""
 
-    def ask(one: Lesion | NDArray[np.uint8]) -> NDArray[np.float32]:
+    def ask(one: Lesion | NDArray[np.uint8]) -> list[Answers]:
         pixels = read_image(one.image_path) if isinstance(one, Lesion) else one
-        apart = look_at(network, Image.fromarray(pixels), looks)
-        return np.asarray(apart["embedding"].mean(axis=0))
+        apart = ask_all(networks, Image.fromarray(pixels), looks=looks)
+        return [{"embedding": mean_looks(answers)["embedding"]} for answers in apart]
 
-    return np.stack(each_image(ask, images))
+    return _join(each_image(ask, images))
 
 
 def look_at(network: Network, image: Image.Image, looks: Looks) -> Answers:
@@ -227,62 +233,51 @@ def require_recipe(final: TrainedNetwork, fold: TrainedNetwork) -> None:
     Raises:
         ExportError: Names the first setting that differs.
     """
+    differs = ""
     taught = [network for network in (final, fold) if network.config.train.teachers]
     if len(taught) == 1:
         other = fold if taught[0] is final else final
-        raise _other_recipe(f"{taught[0].run} was trained with teachers, {other.run} without")
+        differs = f"{taught[0].run} was trained with teachers, {other.run} without"
     wanted, given = final.config.to_mapping(), fold.config.to_mapping()
     for table in _RECIPE:
         for key, ships in wanted[table].items():
             name, has = f"{table}.{key}", given[table][key]
             if name not in _NOT_RECIPE and ships != has:
-                raise _other_recipe(
-                    f"{fold.run} was trained with {name} {has!r}, {final.run} with {ships!r}"
-                )
+                found = f"{fold.run} was trained with {name} {has!r}, {final.run} with {ships!r}"
+                differs = differs or found
+    if differs:
+        raise ExportError(
+            differs,
+            expected="folds of the recipe that ships",
+            action="Train the folds again, or name others",
+        )
 
 
-def measure_activation(
-    asked: Sequence[tuple[NetworkCard, Sequence[FoldAnswers]]], members: Sequence[Member]
-) -> dict[str, Any]:
+def measure_activation(folds: Sequence[FoldAnswers], members: Sequence[Member]) -> dict[str, Any]:
     """Returns how many maps of each class point into the lesion, out of it, and nowhere.
 
     Args:
-        asked: The card of each network, and what its folds answered.
+        folds: What the networks answered.
         members: Their weights, in this order.
 
     Returns:
         For ``malignant`` and ``benign`` the number of ``images``, and of each of ``PLACES``; images
         that have no true mask are not counted, and a class without any is left out.
     """
-    maps = [
-        {
-            lesion.image_id: {"activation_map": activation}
-            for fold in folds
-            for lesion, activation in zip(fold.held_back, fold.activations, strict=True)
-        }
-        for _, folds in asked
-    ]
-    lesions = [
-        lesion
-        for fold in asked[0][1]
-        for lesion in fold.held_back
-        if lesion.mask_path and lesion.label is not None
-        if all(lesion.image_id in of_network for of_network in maps)
-    ]
+    pairs = [pair for fold in folds for pair in zip(fold.held_back, fold.means, strict=True)]
+    shown = [(x, means) for x, means in pairs if x.mask_path and x.label is not None]
 
-    def place(lesion: Lesion) -> str:
-        mask = squeeze_mask(read_mask(cast("Path", lesion.mask_path)), _GRID_PX)
-        each = [of_network[lesion.image_id] for of_network in maps]
-        return find_peak(join_activations(each, members), mask)
+    def place(one: tuple[Lesion, Sequence[Answers]]) -> str:
+        mask = squeeze_mask(read_mask(cast("Path", one[0].mask_path)), _GRID_PX)
+        return find_peak(join_activations(one[1], members), mask)
 
-    places = each_image(place, lesions)
+    places = each_image(place, shown)
     counts = {}
     for label in (Label.MALIGNANT, Label.BENIGN):
-        own = [found for found, x in zip(places, lesions, strict=True) if x.label == label]
+        own = Counter(at for at, (x, _) in zip(places, shown, strict=True) if x.label == label)
         if own:
-            counts[label.name.lower()] = {"images": len(own)} | {
-                name: own.count(name) for name in PLACES
-            }
+            each = {name: own[name] for name in PLACES}
+            counts[label.name.lower()] = {"images": own.total(), **each}
     return counts
 
 
@@ -307,53 +302,14 @@ def find_peak(activation: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
     return "inside" if mask[at] else "outside"
 
 
-def rank(malignant: Flags, scores: Values) -> dict[str, Any]:
-    """Returns AUC and AP of scores, each with its interval.
-
-    Args:
-        malignant: Labels. (N,)
-        scores: Scores of malignancy. (N,)
-    """
-    return _ranking(draw_ranking(malignant, scores))
-
-
-def gain_in_ranking(malignant: Flags, scores: Values, before: Values) -> dict[str, Any]:
-    """Returns by how much scores rank the same images better than others do, paired.
-
-    Args:
-        malignant: Labels. (N,)
-        scores: Scores of malignancy. (N,)
-        before: The scores to compare with. (N,)
-    """
-    return _ranking(draw_ranking(malignant, scores).less(draw_ranking(malignant, before)))
-
-
-def mean(values: Values) -> dict[str, float]:
-    """Returns the mean over images with its interval; of differences the paired difference.
-
-    Args:
-        values: One of each image. (N,)
-    """
-    drawn = draw_shares({"mean": (values, np.ones(values.size))}, np.zeros(values.size))
-    return asdict(drawn.estimates()["mean"])
-
-
-Asked = tuple[NetworkCard, Sequence[FoldAnswers]]
-
-_Weigh = Callable[[Flags, Values], Values]
-_HOW: Mapping[Weights, str] = {
-    "fitted": "out of fold; weights and calibration were fitted to the images of other folds",
-    "equal": "out of fold; all weights equal, calibration was fitted to the images of other folds",
-}
-
-
 def make_class_release(
-    asked: Sequence[Asked],
+    cards: Sequence[NetworkCard],
+    folds: Sequence[FoldAnswers],
+    withheld: Mapping[str, bool],
     *,
-    looks: int = 1,
-    weights: Weights = "fitted",
-    subsets: Mapping[str, frozenset[str]] | None = None,
-    withheld: Mapping[str, bool] | None = None,
+    looks: Looks,
+    weights: Weights,
+    subsets: Mapping[str, frozenset[str]],
 ) -> tuple[ClassRelease, ScoreTable]:
     """Returns how the networks' scores are fused, calibrated and called, and how good that is.
 
@@ -362,60 +318,55 @@ def make_class_release(
     the other folds.
 
     Args:
-        asked: The card of each network, and what its folds answered; any number of networks.
+        cards: Of any number of networks.
+        folds: What they answered.
+        withheld: Whether the gate withholds each image, by id.
         looks: Number of orientations of an image they looked.
         weights: How the networks are weighed.
         subsets: Names and image ids that are measured apart as well.
-        withheld: Whether the gate withholds each image, by id; None where there is no gate.
 
     Returns:
         The part of the release, and the mean score of each image by weights of the other folds.
     """
-    images = _join(asked)
-    malignant = images.malignant
-    many, one_look, exact = images.scores
+    ids, malignant, part, (many, one_look, exact) = _gather(folds)
     weigh = fit_weights if weights == "fitted" else _weigh_alike
+    cross_fit = partial(_cross_fit, malignant, part, weigh)
     weighed = weigh(malignant, many)
     fused = many @ weighed
-    found = _cross_fit(images, many, weigh)
+    found, single = cross_fit(many), cross_fit(one_look)
     calibration = calibrate(malignant, fused, found[1])
     called = calibration.calibration(fused)
     points = choose_points(malignant, called)
-    single = _cross_fit(images, one_look, weigh) if looks > 1 else None
-    members = _members([card for card, _ in asked], weighed)
+    members = _members(cards, weighed)
     measured: dict[str, Any] = {
         "how": _HOW[weights],
         "looks": looks,
-        **_measure(malignant, found, single),
-        "fusion_in_float32": rank(malignant, _cross_fit(images, exact, weigh)[0]),
+        **_measure(malignant, found, single, looks),
+        "fusion_in_float32": _rank(draw_ranking(malignant, cross_fit(exact)[0])),
         "networks": {
-            member.name: rank(malignant, column)
+            member.name: _rank(draw_ranking(malignant, column))
             for member, column in zip(members, many.T, strict=True)
         },
         "calibration": asdict(calibration),
         "subsets": {
-            name: _measure(
-                malignant[own], found[:, own], None if single is None else single[:, own]
-            )
-            for name, own in _subsets(images.ids, subsets)
+            name: _measure(malignant[own], found[:, own], single[:, own], looks)
+            for name, own in _subsets(ids, subsets)
         },
+        "withheld": _measure_withheld(
+            malignant, called, points, np.array([withheld[image_id] for image_id in ids])
+        ),
+        "activation": measure_activation(folds, members),
     }
-    if withheld is not None:
-        lost = np.array([withheld[image_id] for image_id in images.ids])
-        measured["withheld"] = _measure_withheld(malignant, called, points, lost)
-    measured["activation"] = measure_activation(asked, members)
     release = ClassRelease(members, calibration.calibration, points, DEFAULT_POINT, measured)
-    return release, ScoreTable(images.ids, found[0])
-
-
-Folds = tuple[NetworkCard, Sequence[FoldNetwork]]
+    return release, ScoreTable(ids, found[0])
 
 
 def make_mask_release(
-    networks: Sequence[Folds],
+    cards: Sequence[NetworkCard],
+    networks: Sequence[Sequence[FoldNetwork]],
     *,
-    looks: Looks = 1,
-    subsets: Mapping[str, frozenset[str]] | None = None,
+    looks: Looks,
+    subsets: Mapping[str, frozenset[str]],
 ) -> MaskRelease:
     """Returns how the networks' maps are averaged, and how well that outlines.
 
@@ -423,43 +374,43 @@ def make_mask_release(
     asked is forgotten at once: the maps of all images would not fit in memory.
 
     Args:
-        networks: The card of each network, and its folds; any number of networks.
+        cards: Of any number of networks.
+        networks: The folds of each.
         looks: Number of orientations of an image they look.
         subsets: Names and image ids that are measured apart as well.
+
+    Raises:
+        ExportError: No image was held back by all of them.
     """
-    keepers = [
-        {x.image_id: fold for fold in folds for x in fold.held_back} for _, folds in networks
-    ]
-    lesions = _held_back_by_all(networks)
+    keepers = [{x.image_id: fold for fold in folds for x in fold.held_back} for folds in networks]
+    masked = {x.image_id: x for fold in networks[0] for x in fold.held_back if x.mask_path}
+    ids = sorted(masked.keys() & set.intersection(*map(set, keepers)))
+    if not ids:
+        raise ExportError(
+            "no image with a mask was held back by a fold of every network that outlines",
+            expected="folds of the same images",
+            action="Train them with equal data.folds, seeds and images",
+        )
 
-    def measure(lesion: Lesion) -> list[float]:
-        return _overlaps([keeper[lesion.image_id] for keeper in keepers], lesion, looks)
+    def measure(image_id: str) -> list[float]:
+        return _overlaps([keeper[image_id] for keeper in keepers], masked[image_id], looks)
 
-    overlaps = np.array(each_image(measure, lesions))
-    members = _members([card for card, _ in networks], [1.0 / len(networks)] * len(networks))
+    overlaps = np.array(each_image(measure, ids))
+    members = _members(cards, [1.0 / len(cards)] * len(cards))
     measured = {
         "how": "out of fold; maps are averaged with equal weights",
         "looks": int(looks),
         **_measure_masks(overlaps, looks),
-        "fusion_in_float32": {"jaccard": mean(overlaps[:, 2])},
+        "fusion_in_float32": _jaccard(overlaps[:, 2]),
         "networks": {
-            member.name: {"jaccard": mean(column)}
+            member.name: _jaccard(column)
             for member, column in zip(members, overlaps.T[3:], strict=True)
         },
         "subsets": {
-            name: _measure_masks(overlaps[own], looks)
-            for name, own in _subsets([lesion.image_id for lesion in lesions], subsets)
+            name: _measure_masks(overlaps[own], looks) for name, own in _subsets(ids, subsets)
         },
     }
     return MaskRelease(members, MASK_THRESHOLD, measured)
-
-
-def _other_recipe(found: str) -> ExportError:
-    return ExportError(
-        found,
-        expected="folds of the recipe that ships",
-        action="Train the folds again, or name others",
-    )
 
 
 def _export(
@@ -473,26 +424,45 @@ def _export(
     return exact, quantize_network(out / f"{exact.name}.json", out, seen, precision=precision)
 
 
-def _ranking(drawn: Drawn) -> dict[str, Any]:
+def _ask_fold(networks: Sequence[FoldNetwork], looks: Looks) -> FoldAnswers:
+    def ask(lesion: Lesion) -> tuple[list[list[float]], list[Answers]]:
+        image = Image.fromarray(read_image(lesion.image_path))
+        both = [network.ask(image, looks) for network in networks]
+        means: list[Answers] = [mean_looks(apart) for apart, _ in both]
+        scores = [
+            [
+                float(one)
+                for one in (mean["malignant"], apart["malignant"][0], exact["malignant"][0])
+            ]
+            for mean, (apart, exact) in zip(means, both, strict=True)
+        ]
+        return scores, means
+
+    held_back, trained_on = networks[0].held_back, networks[0].trained_on
+    scores, means = zip(*each_image(ask, held_back), strict=True)
+    seen = embed([network.shipped for network in networks], trained_on, looks=looks)
+    return FoldAnswers(held_back, np.array(scores), means, _join(means), trained_on, seen)
+
+
+def _join(answers: Sequence[Sequence[Answers]]) -> NDArray[np.float32]:
+    """Returns the joined embeddings of images, each of which has an answer of each network."""
+    by_network = zip(*answers, strict=True)
+    return join_embeddings([np.stack([one["embedding"] for one in of]) for of in by_network])
+
+
+def _rank(drawn: Drawn) -> dict[str, Any]:
     found = drawn.estimates()
     return {name: asdict(found[name]) for name in ("auc", "average_precision")}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _SharedImages:
-    """The images that all class networks held back, and what each network says about them.
+def _jaccard(values: Values) -> dict[str, Any]:
+    return {"jaccard": _mean(values)}
 
-    Attributes:
-        ids: Sorted. N
-        malignant: (N,)
-        part: The fold of each image: what is fitted to the others is measured on it. (N,)
-        scores: The three scores of ``FoldAnswers``, by K networks. (3, N, K)
-    """
 
-    ids: tuple[str, ...]
-    malignant: Flags
-    part: NDArray[np.int64]
-    scores: Values
+def _mean(values: Values) -> dict[str, float]:
+    """Returns the mean over images with its interval; of differences the paired difference."""
+    drawn = draw_shares({"mean": (values, np.ones(values.size))}, np.zeros(values.size))
+    return asdict(drawn.estimates()["mean"])
 
 
 def _members(cards: Sequence[NetworkCard], weights: Iterable[float]) -> tuple[Member, ...]:
@@ -501,78 +471,87 @@ def _members(cards: Sequence[NetworkCard], weights: Iterable[float]) -> tuple[Me
 
 
 def _subsets(
-    ids: Sequence[str], subsets: Mapping[str, frozenset[str]] | None
+    ids: Sequence[str], subsets: Mapping[str, frozenset[str]]
 ) -> Iterator[tuple[str, Flags]]:
     """Yields the name of each subset that has images, and which they are."""
-    for name, wanted in (subsets or {}).items():
+    for name, wanted in subsets.items():
         own = np.isin(ids, sorted(wanted))
         if own.any():
             yield name, own
 
 
-def _join(asked: Sequence[Asked]) -> _SharedImages:
-    rows = [
-        {
-            lesion.image_id: scores
-            for fold in folds
-            for lesion, scores in zip(fold.held_back, fold.scores, strict=True)
-        }
-        for _, folds in asked
-    ]
-    known = {
-        lesion.image_id: (bool(lesion.label), number)
-        for number, fold in enumerate(asked[0][1])
-        for lesion in fold.held_back
-        if lesion.label is not None
-    }
-    ids = sorted(set.intersection(*(set(row) for row in rows)) & known.keys())
-    malignant, part = (np.array([known[image_id][at] for image_id in ids]) for at in (0, 1))
-    if len(asked[0][1]) == 1:
+def _gather(
+    folds: Sequence[FoldAnswers],
+) -> tuple[tuple[str, ...], Flags, NDArray[np.int64], Values]:
+    """Returns the images that have a label: ids in order, labels, folds (N,), scores (3, N, K)."""
+    lesions = [lesion for fold in folds for lesion in fold.held_back]
+    labelled = [at for at, lesion in enumerate(lesions) if lesion.label is not None]
+    order = sorted(labelled, key=lambda at: lesions[at].image_id)
+    malignant = np.array([bool(lesions[at].label) for at in order])
+    part = np.repeat(np.arange(len(folds)), [len(fold.held_back) for fold in folds])[order]
+    if len(folds) == 1:
         part = draw_folds(malignant, folds=_PARTS)
-    table = np.array([[row[image_id] for row in rows] for image_id in ids])  # (N, K, 3)
-    return _SharedImages(tuple(ids), malignant, part, np.moveaxis(table, 2, 0))
+    scores = np.concatenate([fold.scores for fold in folds])[order]
+    ids = tuple(lesions[at].image_id for at in order)
+    return ids, malignant, part, np.moveaxis(scores, 2, 0)
 
 
 def _weigh_alike(_: Flags, scores: Values) -> Values:
     return np.full(scores.shape[1], 1.0 / scores.shape[1])
 
 
-def _cross_fit(images: _SharedImages, scores: Values, weigh: _Weigh) -> Values:
+def _cross_fit(malignant: Flags, part: NDArray[np.int64], weigh: _Weigh, scores: Values) -> Values:
     """Returns each image's mean score by weights of the other folds, and the same calibrated.
 
     Args:
-        images: Whose labels and folds count.
-        scores: Scores by each network. (N, K)
+        malignant: Labels. (N,)
+        part: The fold of each image: what is fitted to the others is measured on it. (N,)
         weigh: Returns weights (K,) by labels and scores.
+        scores: Scores by each network. (N, K)
 
     Returns:
         The scores, and the probabilities. (2, N)
     """
     found = np.empty((2, len(scores)))
-    for number in np.unique(images.part):
-        own = images.part == number
-        labels, others = images.malignant[~own], scores[~own]
+    for number in np.unique(part):
+        own = part == number
+        labels, others = malignant[~own], scores[~own]
         weights = weigh(labels, others)
         found[0, own] = scores[own] @ weights
         found[1, own] = fit_calibration(labels, others @ weights)(found[0, own])
     return found
 
 
-def _measure(malignant: Flags, found: Values, single: Values | None) -> dict[str, Any]:
-    """Returns how well images are ranked and calibrated; ``found`` as ``_cross_fit`` returns it."""
+def _measure(malignant: Flags, found: Values, single: Values, looks: Looks) -> dict[str, Any]:
+    """Returns how well images are ranked and calibrated, with all looks and with one.
+
+    Args:
+        malignant: Labels. (N,)
+        found: As ``_cross_fit`` returns it, with all looks. (2, N)
+        single: The same with one. (2, N)
+        looks: How many.
+    """
+    many, one = (draw_ranking(malignant, scores) for scores in (found[0], single[0]))
     measured: dict[str, Any] = {
         "images": int(malignant.size),
         "malignant": int(malignant.sum()),
-        "fusion": rank(malignant, found[0]),
-        "calibration_error": expected_calibration_error(malignant, found[1]),
+        "fusion": _rank(many),
+        **_calibration_error(malignant, found[1]),
     }
-    if single is not None:
+    if looks > 1:
         measured["one_look"] = {
-            "fusion": rank(malignant, single[0]),
-            "calibration_error": expected_calibration_error(malignant, single[1]),
-            "gain": gain_in_ranking(malignant, found[0], single[0]),
+            "fusion": _rank(one),
+            **_calibration_error(malignant, single[1]),
+            "gain": _rank(many.less(one)),
         }
     return measured
+
+
+def _calibration_error(malignant: Flags, probabilities: Values) -> dict[str, Any]:
+    return {
+        "calibration_error": expected_calibration_error(malignant, probabilities),
+        "calibration_error_if_perfect": asdict(error_if_perfect(probabilities)),
+    }
 
 
 def _measure_withheld(
@@ -591,26 +570,10 @@ def _measure_withheld(
     for point in points:
         called = (probabilities >= point.threshold) & ~withheld
         rates[point.name] = {
-            "sensitivity": mean(called[malignant].astype(np.float64)),
-            "specificity": mean((~called)[~malignant].astype(np.float64)),
+            "sensitivity": _mean(called[malignant].astype(np.float64)),
+            "specificity": _mean((~called)[~malignant].astype(np.float64)),
         }
     return {**counts, "p_value": fisher_p_value(*pairs), "operating_points": rates}
-
-
-def _held_back_by_all(networks: Sequence[Folds]) -> list[Lesion]:
-    """Returns the images with a mask that a fold of every network held back, by id."""
-    each = [
-        {x.image_id: x for fold in folds for x in fold.held_back if x.mask_path}
-        for _, folds in networks
-    ]
-    shared = set.intersection(*(set(one) for one in each))
-    if not shared:
-        raise ExportError(
-            "no image with a mask was held back by a fold of every network that outlines",
-            expected="folds of the same images",
-            action="Train them with equal data.folds, seeds and images",
-        )
-    return [each[0][image_id] for image_id in sorted(shared)]
 
 
 def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> list[float]:
@@ -621,10 +584,11 @@ def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> lis
         lesion: The image; it has a mask.
         looks: Number of orientations they look.
     """
+    image = Image.fromarray(read_image(lesion.image_path))
     truth = read_mask(cast("Path", lesion.mask_path))
     maps = []
     for fold in folds:
-        apart, exact = (answers["lesion"] for answers in fold.ask(lesion, looks))
+        apart, exact = (answers["lesion"] for answers in fold.ask(image, looks))
         each = (apart.mean(axis=0), apart[0], exact[0])
         maps.append([resize_probability(one, *truth.shape) for one in each])
     joined = [np.mean(of_all, axis=0) for of_all in zip(*maps, strict=True)]
@@ -635,11 +599,11 @@ def _overlaps(folds: Sequence[FoldNetwork], lesion: Lesion, looks: Looks) -> lis
 def _measure_masks(overlaps: Values, looks: int) -> dict[str, Any]:
     measured: dict[str, Any] = {
         "images": len(overlaps),
-        "fusion": {"jaccard": mean(overlaps[:, 0])},
+        "fusion": _jaccard(overlaps[:, 0]),
     }
     if looks > 1:
         measured["one_look"] = {
-            "fusion": {"jaccard": mean(overlaps[:, 1])},
-            "gain": {"jaccard": mean(overlaps[:, 0] - overlaps[:, 1])},
+            "fusion": _jaccard(overlaps[:, 1]),
+            "gain": _jaccard(overlaps[:, 0] - overlaps[:, 1]),
         }
     return measured

@@ -1,12 +1,10 @@
-"""From a trained network to ``RUN.onnx`` and its card: exported, compared with torch, timed.
+"""From a trained network to ``RUN.onnx`` and its card: exported, and compared with torch.
 
-What torch answers, by the networks' own code, is the yardstick of an export. The images it needs
-are some of the run's training images to calibrate on, and its validation images to measure on.
+What torch answers, by the networks' own code, is the yardstick of an export.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dermfuse.config import ModelConfig, has_masks, has_scores
+from dermfuse.config import ModelConfig
 from dermfuse.data.folders import DataFolders
 from dermfuse.data.isic2016 import Label, Lesion
 from dermfuse.data.loaders import load_cache
 from dermfuse.errors import ExportError
-from dermfuse.imaging.masks import read_mask
-from dermfuse.imaging.preprocess import resize_probability
 from dermfuse.models import count_parameters
 from dermfuse.models.classifier import Classifier, JointNetwork, log_odds_row
-from dermfuse.predictions.metrics import auc, average_precision, count, jaccard
 from dermfuse.publishing.graphs import CLASS_OUTPUTS, INPUT, build_graph, trace_network
 from dermfuse.records.folders import RunFolder, atomic_write
 from dermfuse.release.cards import (
+    RESIZE,
     NetworkCard,
     NetworkInput,
     Parity,
@@ -38,15 +34,13 @@ from dermfuse.release.cards import (
     require_file_name,
     write_card,
 )
-from dermfuse.training.prediction import MASK_THRESHOLD, TrainedNetwork, split_lesions
+from dermfuse.release.networks import PROBABILITIES
+from dermfuse.training.prediction import TrainedNetwork, split_lesions
 
 Answers = dict[str, NDArray[np.float32]]
 """What a network answers, by output, an image a row."""
 
 _IMAGES_AT_ONCE = 8
-
-PROBABILITIES = frozenset({"malignant", "lesion"})
-"""Outputs whose differences are taken as they are; of others, as a share of the largest value."""
 
 TOLERANCE = 1e-4
 """Largest difference from torch: of probabilities as it is, else of the largest absolute value."""
@@ -104,29 +98,6 @@ def measure_parity(answers: Answers, reference: Answers, *, against: str) -> Par
     return Parity(against=against, images=images, largest_difference=differences)
 
 
-def time_networks(
-    networks: list[Path], image: NDArray[np.uint8], *, repeats: int = 20
-) -> list[float]:
-    """Returns the median milliseconds of one image on one thread, for each network.
-
-    They take turns, and the thread's own time is counted, so that what else the machine does
-    disturbs all of them alike and little.
-
-    Args:
-        networks: Their files.
-        image: (S, S, 3).
-        repeats: Runs of each, after one that is not counted.
-    """
-    sessions = [open_session(path) for path in networks]
-    took = np.zeros((repeats + 1, len(sessions)))
-    for turn in took:
-        for number, session in enumerate(sessions):
-            start = time.thread_time()
-            session.run(None, {INPUT: image[None]})
-            turn[number] = time.thread_time() - start
-    return [float(median) for median in 1000 * np.median(took[1:], axis=0)]
-
-
 def export_network(trained: TrainedNetwork, out: Path, *, images: NDArray[np.uint8]) -> NetworkCard:
     """Writes ``RUN.onnx`` in float32 and ``RUN.json``, once its answers are those of torch.
 
@@ -161,7 +132,9 @@ def export_network(trained: TrainedNetwork, out: Path, *, images: NDArray[np.uin
         sha256="",
         bytes=0,
         precision="float32",
-        input=NetworkInput(name=INPUT, size=size),
+        input=NetworkInput(
+            name=INPUT, dtype="uint8", layout="NHWC", size=size, colour="RGB", resize=RESIZE
+        ),
         outputs=outputs,
         preset=trained.config.name,
         backbone=model_config.backbone,
@@ -210,26 +183,8 @@ def require_images(images: NDArray[np.uint8], *, size: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOut:
-    """The validation images of a run, with the truth about them.
-
-    Attributes:
-        images: As the network sees them, (N, S, S, 3).
-        malignant: (N,), or None where the network does not answer classes.
-        masks: Files, at the images' own sizes; none where it does not answer masks.
-    """
-
-    images: NDArray[np.uint8]
-    malignant: NDArray[np.bool_] | None
-    masks: Sequence[Path]
-
-
 def load_calibration(
-    trained: TrainedNetwork,
-    data: DataFolders,
-    *,
-    count: int = CALIBRATION_IMAGES,
+    trained: TrainedNetwork, data: DataFolders, *, count: int = CALIBRATION_IMAGES
 ) -> NDArray[np.uint8]:
     """Returns some of a run's training images as the network sees them, (N, S, S, 3).
 
@@ -243,43 +198,13 @@ def load_calibration(
     """
     lesions = split_lesions(trained, data, "train")
     order = np.random.default_rng(0).permutation(len(lesions))[:count]
-    return _load_squares(trained, [lesions[i] for i in sorted(order)])
+    return load_squares(trained, [lesions[i] for i in sorted(order)])
 
 
-def load_held_out(trained: TrainedNetwork, data: DataFolders) -> HeldOut | None:
-    """Returns the validation images of a run; None where it has none of which it saw no copy.
-
-    Raises:
-        DermfuseError: The run has no split, or the folder lacks its images.
-    """
-    if trained.config.data.split != "source":  # copies of all images, or all, were trained on
-        return None
-    task = trained.config.model.task
-    lesions = split_lesions(trained, data, "validation")
-    malignant = np.array([bool(lesion.label) for lesion in lesions]) if has_scores(task) else None
-    masks = [lesion.mask_path for lesion in lesions if lesion.mask_path] if has_masks(task) else []
-    return HeldOut(_load_squares(trained, lesions), malignant, masks)
-
-
-def measure(session: onnxruntime.InferenceSession, held_out: HeldOut) -> Mapping[str, float]:
-    """Returns ``auc`` and ``average_precision``, ``jaccard``, or all of them.
-
-    The Jaccard index is the mean over the images, at their own sizes. Where only one class is
-    there, neither of the first two is defined, and neither is returned.
-    """
-    answers = run_onnx(session, held_out.images)
-    metrics = {}
-    malignant = held_out.malignant
-    if malignant is not None and malignant.any() and not malignant.all():
-        metrics["auc"] = auc(malignant, answers["malignant"])
-        metrics["average_precision"] = average_precision(malignant, answers["malignant"])
-    if held_out.masks:
-        overlaps = [
-            _jaccard(lesion, read_mask(path))
-            for lesion, path in zip(answers["lesion"], held_out.masks, strict=True)
-        ]
-        metrics["jaccard"] = float(np.mean(overlaps))
-    return metrics
+def load_squares(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArray[np.uint8]:
+    """Returns images as a network sees them, (N, S, S, 3)."""
+    cache = load_cache(lesions, trained.config.data.input_size)
+    return np.ascontiguousarray(cache.images.permute(0, 2, 3, 1).numpy())
 
 
 def _batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
@@ -330,13 +255,3 @@ def _licence(model: ModelConfig) -> str:
     if model.init == "random":
         return "trained from random weights"
     return f"trained from ImageNet weights of {model.backbone} ({licence_of(model.backbone)})"
-
-
-def _jaccard(lesion: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    return jaccard(count(resize_probability(lesion, *mask.shape) >= MASK_THRESHOLD, mask))
-
-
-def _load_squares(trained: TrainedNetwork, lesions: Sequence[Lesion]) -> NDArray[np.uint8]:
-    """Returns images as a network sees them, (N, S, S, 3)."""
-    cache = load_cache(lesions, trained.config.data.input_size)
-    return np.ascontiguousarray(cache.images.permute(0, 2, 3, 1).numpy())

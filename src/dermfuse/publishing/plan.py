@@ -20,9 +20,10 @@ set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -299,9 +300,7 @@ def _check(plan: ReleasePlan) -> None:
         _check_whole(network)
         _check_start(network, plan)
         _check_teachers(network, plan)
-    _check_circles(
-        {one.name: (*one.teachers, *([one.start] if one.start else [])) for one in plan.networks}
-    )
+    _check_circles(plan)
     _check_ships(plan)
 
 
@@ -363,18 +362,15 @@ def _named(name: str, plan: ReleasePlan, found: str) -> PlannedNetwork:
     return by_name[name]
 
 
-def _check_circles(teachers: Mapping[str, Sequence[str]]) -> None:
-    """Refuses networks of which each waits for the next."""
-    done: set[str] = set()
-    while len(done) < len(teachers):
-        ready = {name for name, of in teachers.items() if done.issuperset(of)} - done
-        if not ready:
-            circle = sorted(teachers.keys() - done)
-            raise ConfigError(
-                f"{', '.join(circle)} wait for each other in a circle",
-                expected="networks that can be trained before those they teach or start",
-            )
-        done |= ready
+def _check_circles(plan: ReleasePlan) -> None:
+    waits = {one.name: [*one.teachers, *filter(None, [one.start])] for one in plan.networks}
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError as error:
+        raise ConfigError(
+            f"{', '.join(sorted(set(error.args[1])))} wait for each other in a circle",
+            expected="networks that can be trained before those they teach or start",
+        ) from error
 
 
 def _check_ships(plan: ReleasePlan) -> None:

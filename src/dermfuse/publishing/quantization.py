@@ -167,18 +167,16 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = quantized.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     kept = set(_kept_in_float(graph))
-    done: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         name = node.input[1] if node.op_type in {"Conv", "Gemm"} else ""
-        if name in constants and name not in done and node.name not in kept:
+        if name in constants and node.name not in kept:
             weights = numpy_helper.to_array(constants[name])
-            if weights.dtype == np.float32 and weights.size >= _SMALLEST:
-                done.add(name)
+            if weights.size >= _SMALLEST:
                 nodes += _store(graph, constants[name], weights)
-    graph_nodes = [*nodes, *graph.node]
+    nodes += graph.node
     del graph.node[:]
-    graph.node.extend(graph_nodes)
+    graph.node.extend(nodes)
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
 

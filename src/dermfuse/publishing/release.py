@@ -28,7 +28,7 @@ from dermfuse.predictions.scores import write_scores
 from dermfuse.publishing.card import CardSources, gather_card, write_card_page
 from dermfuse.publishing.gate import fit_gate
 from dermfuse.publishing.measured import (
-    ask_fold,
+    ask_folds,
     export_folds,
     export_shipped,
     make_class_release,
@@ -61,6 +61,7 @@ from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
 from dermfuse.training.queue import Queue, make_queue, require_time, train_queue
 
 _STAGES = 5
+_Shipping = tuple[TrainedNetwork, list[TrainedNetwork]]  # a network, and its folds
 RELEASE_FOLDER, BLIND_FOLDER, CARD_NAME = "release", "blind", "model-card.md"
 
 
@@ -116,12 +117,11 @@ def build_release(request: ReleaseRequest, *, stage: Stage | None = None) -> Rel
     finals, folds = (
         [load_run(run, mean_head=True) for run in runs] for runs in (request.runs, request.folds)
     )
-    groups = {final.run: _folds_of(final, folds) for final in finals}
-    classes, masks = _by_task(finals)
+    classes, masks = _by_task([(final, _folds_of(final, folds)) for final in finals])
     if subsets:
-        require_subsets(subsets, _labels(groups[classes[0].run], request.data))
+        require_subsets(subsets, _labels(classes[0][1], request.data))
     with whole_folder(request.out, what="release") as out:
-        return _build_release(request, (classes, masks), groups, subsets, out, announce)
+        return _build_release(request, classes, masks, subsets, out, announce)
 
 
 def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
@@ -316,47 +316,36 @@ def make_release(
 
 def _build_release(
     request: ReleaseRequest,
-    networks: tuple[Sequence[TrainedNetwork], Sequence[TrainedNetwork]],
-    groups: Mapping[Path, Sequence[TrainedNetwork]],
+    classes: Sequence[_Shipping],
+    masks: Sequence[_Shipping],
     subsets: Mapping[str, frozenset[str]],
     out: Path,
     announce: Stage,
 ) -> Release:
     data, precision, looks = request.data, request.precision, request.looks
-    (classes, masks), finals = networks, [*networks[0], *networks[1]]
+    finals = [final for final, _ in (*classes, *masks)]
     announce("exporting the networks", 1, _STAGES)
     cards = {one.run: export_shipped(one, data, out, precision=precision) for one in finals}
+    class_cards, mask_cards = ([cards[one.run] for one, _ in part] for part in (classes, masks))
     with TemporaryDirectory(prefix="dermfuse-folds-") as temporary:
-        exported = {
-            run: export_folds(folds, data, Path(temporary), precision=precision)
-            for run, folds in groups.items()
-        }
-        announce("asking the folds", 2, _STAGES)
-        asked = [[ask_fold(fold, looks=looks) for fold in exported[one.run]] for one in classes]
-        announce("outlining", 3, _STAGES)
-        mask_release = make_mask_release(
-            [(cards[one.run], exported[one.run]) for one in masks], looks=looks, subsets=subsets
+        class_folds, mask_folds = (
+            [export_folds(of, data, Path(temporary), precision=precision) for _, of in part]
+            for part in (classes, masks)
         )
+        announce("asking the folds", 2, _STAGES)
+        asked = ask_folds(class_folds, looks=looks)
+        announce("outlining", 3, _STAGES)
+        outlining = make_mask_release(mask_cards, mask_folds, looks=looks, subsets=subsets)
     announce("fitting the gate", 4, _STAGES)
-    lesions = split_lesions(classes[0], data, "train")
-    scoring = [load_network(out / f"{cards[one.run].name}.json", threads=1) for one in classes]
-    fitted = fit_gate(asked, scoring, lesions, out, looks=looks)
+    lesions = split_lesions(finals[0], data, "train")
+    scoring = [load_network(out / f"{card.name}.json", threads=1) for card in class_cards]
+    gate, withheld = fit_gate(asked, scoring, lesions, out, looks=looks)
     announce("fusing, calibrating and measuring", 5, _STAGES)
     scored, out_of_fold = make_class_release(
-        [(cards[one.run], folds) for one, folds in zip(classes, asked, strict=True)],
-        looks=looks,
-        weights=request.weights,
-        subsets=subsets,
-        withheld=fitted.withheld,
+        class_cards, asked, withheld, looks=looks, weights=request.weights, subsets=subsets
     )
-    release = Release(
-        name=request.name,
-        classes=scored,
-        masks=mask_release,
-        gate=fitted.gate,
-        looks=looks,
-        facts=_facts(finals, request, fitted.gate),
-    )
+    facts = _facts(finals, request, gate)
+    release = Release(request.name, scored, outlining, gate, looks, facts)
     write_scores(out / OUT_OF_FOLD_NAME, out_of_fold)
     write_release(out, release)
     return release
@@ -376,15 +365,13 @@ def _folds_of(final: TrainedNetwork, folds: Sequence[TrainedNetwork]) -> list[Tr
     return sorted(chosen, key=lambda fold: fold.config.data.fold)
 
 
-def _by_task(
-    finals: Sequence[TrainedNetwork],
-) -> tuple[list[TrainedNetwork], list[TrainedNetwork]]:
+def _by_task(networks: Sequence[_Shipping]) -> tuple[list[_Shipping], list[_Shipping]]:
     """Returns those that score and those that outline.
 
     Raises:
         ExportError: Two have one name; there are none of a kind, or one is of both kinds.
     """
-    names = [final.config.name for final in finals]
+    names = [final.config.name for final, _ in networks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ExportError(
             f"two of the networks that ship are called {twice[0]}",
@@ -392,7 +379,7 @@ def _by_task(
             action="Give one of them another name in its config.toml",
         )
     classes, masks, joint = (
-        [final for final in finals if final.config.model.task == task]
+        [pair for pair in networks if pair[0].config.model.task == task]
         for task in ("classification", "segmentation", "joint")
     )
     if not classes or not masks or joint:

@@ -8,17 +8,19 @@ should fall and the mask should be empty.
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from dermfuse.analysis.analyzer import Analyzer
+from dermfuse.analysis.records import Analysis
 from dermfuse.data.synthetic import Interference, make_frame, paint_interference
 from dermfuse.errors import ConfigError, DataError, RunError
 from dermfuse.imaging.symmetries import SYMMETRIES, describe_looks
@@ -43,12 +45,6 @@ _DRAWN = (
     Interference.GEL_BUBBLES,
     Interference.DARK_CORNERS,
 )
-_BLURS = (0.004, 0.008, 0.016)
-_TINTS = {
-    "reddish": (1.12, 0.97, 0.92),
-    "bluish": (0.92, 0.98, 1.12),
-    "yellowish": (1.06, 1.02, 0.84),
-}
 
 ORIENTATIONS = "orientations"
 """Name of the row about all eight orientations of an image."""
@@ -56,15 +52,12 @@ ORIENTATIONS = "orientations"
 JSON_NAME, CSV_NAME, PAGE_NAME = "stress.json", "stress.csv", "report.html"
 
 COLUMNS = (
-    "disturbance",
-    "median shift",
-    "95 % below",
-    "mean change",
-    "calls changed",
-    "mask agreement",
-    "refused",
+    *("disturbance", "median shift", "95 % below", "mean change", "calls changed"),
+    *("mask agreement", "refused"),
 )
 """Heads of the table."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +81,20 @@ class Disturbance:
 
 def disturbances() -> Mapping[str, Disturbance]:
     """Returns all of them by name, kind by kind, mild before strong."""
-    blurs = {f"blur, {100 * share:.1f} % of the short side": share for share in _BLURS}
+    shares = {f"blur, {100 * one:.1f} % of the short side": one for one in (0.004, 0.008, 0.016)}
+    qualities = {f"JPEG, quality {one}": one for one in (50, 20, 8)}
+    lights = {f"brightness x {one:g}": (one,) for one in (0.6, 0.8, 1.2, 1.4)}
+    casts = {
+        "colour cast, reddish": (1.12, 0.97, 0.92),
+        "colour cast, bluish": (0.92, 0.98, 1.12),
+        "colour cast, yellowish": (1.06, 1.02, 0.84),
+    }
     listed = [
-        *(
-            Disturbance(name, name, partial(_painted, interference=one))
-            for one in _DRAWN
-            for name in [one.value.replace("_", " ")]
-        ),
-        *(
-            Disturbance(name, "blur", partial(_blurred, share=share))
-            for name, share in blurs.items()
-        ),
-        *(
-            Disturbance(f"JPEG, quality {one}", "JPEG", partial(_compressed, quality=one))
-            for one in (50, 20, 8)
-        ),
-        *(
-            Disturbance(f"brightness x {one:g}", "brightness", partial(_lit, gains=(one,)))
-            for one in (0.6, 0.8, 1.2, 1.4)
-        ),
-        *(
-            Disturbance(f"colour cast, {name}", "colour cast", partial(_lit, gains=gains))
-            for name, gains in _TINTS.items()
-        ),
+        *map(_painted, _DRAWN),
+        *_strengths("blur", _blur, shares),
+        *_strengths("JPEG", _compress, qualities),
+        *_strengths("brightness", _light, lights),
+        *_strengths("colour cast", _light, casts),
         *(_oriented(mirror=mirror, turns=turns) for mirror, turns in SYMMETRIES[1:]),
         Disturbance("lesion removed", "control", remove_lesion, removes_lesion=True),
     ]
@@ -139,26 +123,6 @@ def remove_lesion(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels
     rim = ImageFilter.GaussianBlur(max(1.0, 0.01 * min(hole.shape)))
     soft = np.maximum(_filtered(hole, rim), hole)[:, :, None]  # no edge is left to outline
     return _to_pixels(pixels * (1 - soft) + (_fill(pixels, ~hole) + noise) * soft)
-
-
-class Analysed(Protocol):
-    """What is asked of an analysis: ``dermfuse.Analysis`` has it."""
-
-    @property
-    def is_dermoscopy(self) -> bool | None:
-        """Whether the image is like those the networks learnt from; False refuses it."""
-
-    @property
-    def malignant_probability(self) -> float | None:
-        """Calibrated; what is said of an image that is refused is not looked at."""
-
-    @property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """Where the lesion is."""
-
-
-Ask = Callable[[Pixels], Analysed]
-"""From an image to its analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +193,10 @@ class StressReport:
         return {**asdict(self), "notice": NOTICE}
 
 
-def stress(  # noqa: PLR0913 — what stands in the report
-    ask: Ask,
+def stress(
+    analyzer: Analyzer,
     images: Iterable[Pixels],
     *,
-    release: str,
-    threshold: float,
-    looks: int = 1,
     chosen: Mapping[str, Disturbance] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -245,12 +206,8 @@ def stress(  # noqa: PLR0913 — what stands in the report
     The lesion that a disturbance keeps clear of, or removes, is the one outlined before.
 
     Args:
-        ask: Analyses an image, and outlines it even if it is withheld
-            (``Analyzer(score_all=True)``).
+        analyzer: Outlines an image even if it is withheld (``Analyzer(score_all=True)``).
         images: RGB, (H, W, 3) each.
-        release: Name of the networks.
-        threshold: Calibrated probability from which on an image is called malignant.
-        looks: Number of orientations of an image each network looks, for the report.
         chosen: The disturbances; all if left out.
         seed: Each image and disturbance has a generator of its own, made from it.
         progress: Called with the number of images done.
@@ -266,12 +223,12 @@ def stress(  # noqa: PLR0913 — what stands in the report
     found: list[list[tuple[float, float, float]]] = []  # (images, disturbances, 3)
     looked = 0
     for index, image in enumerate(images):
-        first = ask(image)
+        first = analyzer.analyze(image)
         if not np.isnan(probability := _probability(first)):
             before.append(probability)
             rngs = (np.random.default_rng((seed, index, number)) for number in range(len(kinds)))
             pairs = zip(kinds, rngs, strict=True)
-            found.append([_disturb(image, _mask(first), ask, one, rng) for one, rng in pairs])
+            found.append([_disturb(image, _mask(first), analyzer, one, rng) for one, rng in pairs])
         looked = index + 1
         if progress:
             progress(looked)
@@ -281,6 +238,7 @@ def stress(  # noqa: PLR0913 — what stands in the report
             expected="dermoscopy images",
         )
     values = np.array(found).transpose(1, 2, 0)  # (disturbances, 3, images)
+    threshold = analyzer.operating_point.threshold
     row = partial(_row, before=np.array(before), threshold=threshold)
     rows = [row(one, values[[at]]) for at, one in enumerate(kinds)]
     turned = [at for at, one in enumerate(kinds) if one.kind == ORIENTATION]
@@ -288,7 +246,8 @@ def stress(  # noqa: PLR0913 — what stands in the report
         together = Disturbance(ORIENTATIONS, ORIENTATION, lambda image, _mask, _rng: image)
         rows.insert(turned[-1] + 1, row(together, values[turned]))
     refused = looked - len(before)
-    return StressReport(release, looked, refused, threshold, seed, looks, tuple(rows))
+    name, looks = analyzer.release.name, analyzer.looks
+    return StressReport(name, looked, refused, threshold, seed, looks, tuple(rows))
 
 
 def write_stress(report: StressReport, out: Path) -> Path:
@@ -332,25 +291,16 @@ def build_page(report: StressReport) -> Page:
     if row := report.orientations:
         span = _say("span", said=say_orientations(report), shift=_number(row.median_shift))
         findings.append(("Calls that depend on the orientation", _share(row.calls_changed), span))
+    note, rows = _say("note", report=report), tuple(map(table_row, report.rows))
     looks = f"Each network looks at {describe_looks(report.looks)} of an image"
-    return Page(
-        title="What disturbances do",
-        lead=_say("lead", report=report),
-        findings=tuple(findings),
-        tables=(
-            Table(
-                title="Each disturbance",
-                note=_say("note", report=report),
-                columns=COLUMNS,
-                rows=tuple(map(table_row, report.rows)),
-            ),
-        ),
-        facts=(
-            ("Networks", report.release),
-            ("Threshold", f"{report.threshold:.3f}"),
-            ("Looks", looks),
-        ),
+    facts = (
+        ("Networks", report.release),
+        ("Threshold", f"{report.threshold:.3f}"),
+        ("Looks", looks),
     )
+    table = Table("Each disturbance", note, COLUMNS, rows)
+    lead = _say("lead", report=report)
+    return Page("What disturbances do", lead, (table,), facts, tuple(findings))
 
 
 def say_orientations(report: StressReport) -> str:
@@ -374,30 +324,41 @@ def table_row(row: StressRow) -> tuple[str, ...]:
     )
 
 
-def _painted(
-    image: Pixels, mask: Mask, rng: np.random.Generator, *, interference: Interference
-) -> Pixels:
-    height, width = mask.shape
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    planes /= np.float32(255)
-    paint_interference(rng, make_frame((width, height)), planes, mask, interference)
-    return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
+def _painted(interference: Interference) -> Disturbance:
+    def paint(image: Pixels, mask: Mask, rng: np.random.Generator) -> Pixels:
+        height, width = mask.shape
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+        planes /= np.float32(255)
+        paint_interference(rng, make_frame((width, height)), planes, mask, interference)
+        return _to_pixels(planes.transpose(1, 2, 0) * np.float32(255))
+
+    name = interference.value.replace("_", " ")
+    return Disturbance(name, name, paint)
 
 
-def _blurred(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, share: float) -> Pixels:
+def _strengths(
+    kind: str, change: Callable[[Pixels, _T], Pixels], strengths: Mapping[str, _T]
+) -> Iterator[Disturbance]:
+    for name, strength in strengths.items():
+
+        def apply(image: Pixels, _: Mask, __: np.random.Generator, at: _T = strength) -> Pixels:
+            return change(image, at)
+
+        yield Disturbance(name, kind, apply)
+
+
+def _blur(image: Pixels, share: float) -> Pixels:
     radius = share * min(image.shape[:2])
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
-def _compressed(image: Pixels, _mask: Mask, _rng: np.random.Generator, *, quality: int) -> Pixels:
+def _compress(image: Pixels, quality: int) -> Pixels:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
     return np.array(Image.open(buffer).convert("RGB"))
 
 
-def _lit(
-    image: Pixels, _mask: Mask, _rng: np.random.Generator, *, gains: tuple[float, ...]
-) -> Pixels:
+def _light(image: Pixels, gains: tuple[float, ...]) -> Pixels:
     return _to_pixels(image.astype(np.float32) * np.array(gains, dtype=np.float32))
 
 
@@ -443,26 +404,26 @@ def _resized(planes: Planes, size: tuple[int, int], how: Image.Resampling) -> Pl
 
 
 def _disturb(
-    image: Pixels, known: Mask, ask: Ask, one: Disturbance, rng: np.random.Generator
+    image: Pixels, known: Mask, analyzer: Analyzer, one: Disturbance, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Returns the probability, how well the masks agree, and the area as a share of that before.
 
     Each is NaN where there is none; without an outline before, there is none to keep.
     """
-    after = ask(one.apply(image, known, rng))
+    after = analyzer.analyze(one.apply(image, known, rng))
     mask = one.restore(_mask(after))
     if not known.any():
         return _probability(after), np.nan, np.nan
     return _probability(after), jaccard(count(mask, known)), float(mask.mean() / known.mean())
 
 
-def _probability(of: Analysed) -> float:
+def _probability(of: Analysis) -> float:
     """Returns the probability; NaN where the image is withheld."""
     probability = None if of.is_dermoscopy is False else of.malignant_probability
     return np.nan if probability is None else probability
 
 
-def _mask(of: Analysed) -> Mask:
+def _mask(of: Analysis) -> Mask:
     if of.mask is None:
         raise DataError(
             "an analysis without a mask",

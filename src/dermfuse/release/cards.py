@@ -54,7 +54,6 @@ Precision = Literal["float32", "int8", "int8-weights"]
 MOST_SIDE_PX = 4096
 """Side of the largest square that a network may ask for."""
 
-_CHUNK_BYTES = 1 << 20
 _Count = Annotated[  # up to here every program reads a whole number as it is
     int, Meta(ge=0, le=1 << 53, description=f"a whole number from 0 to {1 << 53}")
 ]
@@ -189,14 +188,14 @@ class NetworkInput:
         resize: How an image becomes the square, in words.
     """
 
-    name: str = "image"
-    dtype: Literal["uint8"] = "uint8"
-    layout: Literal["NHWC"] = "NHWC"
+    name: str
+    dtype: Literal["uint8"]
+    layout: Literal["NHWC"]
     size: Annotated[
         int, Meta(ge=1, le=MOST_SIDE_PX, description=f"a whole number from 1 to {MOST_SIDE_PX}")
     ]
-    colour: Literal["RGB"] = "RGB"
-    resize: str = RESIZE
+    colour: Literal["RGB"]
+    resize: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,13 +309,6 @@ def read_network(path: str | Path) -> tuple[NetworkCard, bytes]:
     card = build_record(
         NetworkCard, record, str(path), error=ReleaseError, open_ended=True, action=_EXPORT_AGAIN
     )
-    for key in asdict(card.input):  # a default is for who writes a card
-        if key not in record["input"]:
-            raise ReleaseError(
-                f"{path}: input.{key} is missing",
-                expected=f"the keys {', '.join(asdict(card.input))}",
-                action=_EXPORT_AGAIN,
-            )
     require_file_name(card.name, source=f"{path}: name")
     require_file_name(card.file, source=f"{path}: file", ending=".onnx")
     network = read_file(
@@ -341,11 +333,8 @@ def write_card(folder: Path, card: NetworkCard) -> Path:
 
 def digest_file(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def licence_of(backbone: str) -> str:

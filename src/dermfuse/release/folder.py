@@ -438,10 +438,9 @@ def _build(record: Mapping[str, Any], source: str) -> Release:
         record, FORMAT, source, error=ReleaseError, action="Use the dermfuse that wrote it"
     )
     release = build_record(Release, kept, source, error=ReleaseError)
-    texts = [("name", release.name)]
     points = [point.name for point in release.classes.operating_points]
-    texts += [(f"classes.operating_points.{at}.name", name) for at, name in enumerate(points)]
-    for key, text in texts:
+    texts = {f"classes.operating_points.{at}.name": name for at, name in enumerate(points)}
+    for key, text in {"name": release.name, **texts}.items():
         if not text.isprintable() or not text.strip():
             raise ReleaseError(
                 f"{source}: {key} is {show_value(text)}", expected="a text that can be printed"

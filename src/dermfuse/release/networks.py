@@ -24,7 +24,8 @@ _WARNINGS_OFF = 3  # errors alone: a warning on stderr is of no use to who analy
 
 _AXES = {"malignant": 1, "embedding": 2, "activation_map": 3, "lesion": 3}
 _MAP_AXES = 3  # (N, h, w)
-_PROBABILITIES = frozenset(("malignant", "lesion"))
+PROBABILITIES = frozenset(("malignant", "lesion"))
+"""Outputs that are probabilities."""
 _ROUNDING = 1e-5  # a softmax in float32 may end a little above 1
 _FINITE = sys.float_info.max
 _PIXELS_AT_ONCE = 2 * 192**2  # larger batches take more memory and are no faster
@@ -218,7 +219,7 @@ def _check_answer(card: NetworkCard, name: str, answer: object, *, images: int) 
     if answer.shape[:1] != (images,) or answer.ndim != axes or not (answer.size and is_square):
         raise _refusal(card, f"answers {show_value(name)} of shape {answer.shape}")
     low, high = float(answer.min()), float(answer.max())  # both are NaN if one number is
-    least, most = (0.0, 1.0) if name in _PROBABILITIES else (-_FINITE, _FINITE)
+    least, most = (0.0, 1.0) if name in PROBABILITIES else (-_FINITE, _FINITE)
     if not (low >= least - _ROUNDING and high <= most + _ROUNDING):
         raise _refusal(card, f"answers {show_value(name)} from {low:g} to {high:g}")
 
