@@ -152,10 +152,59 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
     assert len((request_.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
     written = (out / "release.json").stat()
+    (request_.out / "blind").rename(tmp_path / "blind")
+    (request_.out / "blind").mkdir()  # as a kill may leave it
     assert main(_arguments(request_)) == 0
     assert (out / "release.json").stat() == written, "what lies there is kept"
+    assert len(list((request_.out / "blind").iterdir())) == 3
     said = capsys.readouterr().out
     assert "4 looks beside one: auc" in said
+
+
+def test_what_lies_there_is_that_of_the_plan_and_its_images_or_is_refused(
+    request_: MakeRequest, tmp_path: Path, hand_made: None
+) -> None:
+    _plant(request_)
+    listed = tmp_path / "list.csv"
+    lesions = load_isic2016(request_.data, "train").lesions
+    listed.write_text(f"image_id,part\n{lesions[0].image_id},label\n")
+    with pytest.raises(RunError, match=rf"saw 1 images that are now left.*{lesions[0].image_id}"):
+        prepare_release(replace(request_, leave_out=listed))
+    make_release(request_, command=FAIL)
+    plan, other = Path(request_.plan), tmp_path / "other.csv"
+    other.write_text("\n".join(lesion.image_id for lesion in lesions))
+    for changed, message in (
+        ("looks = 1", "made of a plan with looks 4, which is 1 now"),
+        ('looks = 4\nweights = "equal"', "with weights fitted, which is equal now"),
+    ):
+        plan.write_text(PLAN.replace("looks = 4", changed))
+        with pytest.raises(RunError, match=message):
+            prepare_release(request_)
+    plan.write_text(PLAN)
+    with pytest.raises(RunError, match="without a report on other"):
+        prepare_release(replace(request_, report_on=[other]))
+    (request_.out / "release").rename(tmp_path / "away")
+    with pytest.raises(RunError, match=r"blind was made of a release that is there no more"):
+        make_release(request_, command=FAIL)
+
+
+def test_networks_that_could_not_be_measured_together_are_refused_before_any_is_trained(
+    request_: MakeRequest, tmp_path: Path
+) -> None:
+    lesions = load_isic2016(request_.data, "train").lesions
+    listed, plan = tmp_path / "list.csv", Path(request_.plan)
+    listed.write_text(f"image_id,part\n{lesions[0].image_id},label\n")
+    plan.write_text(PLAN.replace('name = "b"', 'name = "b"\nleave_out = false'))
+    with pytest.raises(DataError, match="a and b hold back different images"):
+        prepare_release(replace(request_, leave_out=listed))
+    rows = (f'preset = "u-mobilenetv1"\nset = {[*TINY, f"train.seed={k}"]}' for k in range(1, 9))
+    masks = (f'[[network]]\nname = "u{k}"\nfolds = 0\n{row}\n' for k, row in enumerate(rows))
+    plan.write_text(PLAN + "".join(masks))
+    with pytest.raises(DataError, match=r"u, u0, u1.* hold back no mask together"):
+        prepare_release(request_)
+    plan.write_text(PLAN.replace("folds = 2", "folds = 50"))
+    with pytest.raises(DataError, match="60 images leave"):
+        prepare_release(request_)
 
 
 def test_a_failed_training_is_reported_and_without_it_there_is_no_release(
@@ -201,6 +250,7 @@ def test_folders_of_something_else_and_runs_of_another_recipe_are_refused(
     (request_.out / "photos").mkdir(parents=True)
     with pytest.raises(RunError, match="is no release"):
         make_release(request_, command=FAIL)
+    (request_.out / "photos").rmdir()
     fold, second = prepare_release(request_).networks[2].folds
     plant(fold.config, request_.data, request_.run_folder(fold))
     plant(fold.config.override(["train.epochs=7"]), request_.data, request_.run_folder(second))

@@ -137,7 +137,13 @@ class Workplace:
         return self.out / "logs" / f"{run.name}.log"
 
     def open(self, *, what: str, must_exist: bool = False) -> None:
-        """Makes the folder, or continues one that was begun.
+        """Makes the folder, or continues one that was begun; see ``require_place``."""
+        self.require_place(what=what, must_exist=must_exist)
+        if not (runs := self.out / "runs").is_dir():
+            new_folder(runs, what=what)
+
+    def require_place(self, *, what: str, must_exist: bool = False) -> None:
+        """Refuses a folder that was not begun here; nothing is written.
 
         Args:
             what: What is made in it, for messages.
@@ -146,17 +152,14 @@ class Workplace:
         Raises:
             RunError: It holds something else, or is not there and must be.
         """
-        runs = self.out / "runs"
         is_free = not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir()))
-        if not runs.is_dir() and (must_exist or not is_free):
+        if not (self.out / "runs").is_dir() and (must_exist or not is_free):
             raise RunError(
                 f"{self.out} {f'is no {what}' if self.out.exists() else 'is missing'}",
                 expected="one that was begun by this command"
                 + ("" if must_exist else ", or nothing"),
                 action="Choose another --out",
             )
-        if not runs.is_dir():
-            new_folder(runs, what=what)
 
 
 @dataclass(frozen=True, slots=True)
