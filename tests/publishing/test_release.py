@@ -72,13 +72,15 @@ def test_a_release_that_cannot_be_leaves_nothing_behind(
 
 def test_a_subset_is_a_folder_or_a_list_and_needs_both_classes(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "few.csv"
-    path.write_text("age,image_id\n5,ISIC_1\n\n6,ISIC_2\n")
+    path.write_text("age,image_id\n5,isic_1\n\n6,ISIC_2\n")
     found = module.read_subsets([path, drawn])
     assert (found["few"], len(found["data"])) == ({"ISIC_1", "ISIC_2"}, 30)
     for text, message in (("image_id\n", "names no image"), ("isic_id,a\nb,5\n", "no image_id")):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             module.read_subsets([path])
+    with pytest.raises(DataError, match="two subsets are called data"):
+        module.read_subsets([drawn, drawn])
     for wrong, message in ((tmp_path / "no.csv", "cannot be read"), (tmp_path, "no train images")):
         with pytest.raises(DataError, match=message):
             module.read_subsets([wrong])

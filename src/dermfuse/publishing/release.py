@@ -147,9 +147,19 @@ def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
             ``image_id``, or whose first column holds ids.
 
     Raises:
-        DataError: A path is neither, or names no image.
+        DataError: A path is neither, or names no image; or two have one name.
     """
-    return {path.resolve().stem: _read_ids(path) for path in paths}
+    found: dict[str, frozenset[str]] = {}
+    for path in paths:
+        name = path.resolve().stem
+        if name in found:
+            raise DataError(
+                f"two subsets are called {name}",
+                expected="a name for each, that of the folder or of the list",
+                action="Rename one of them",
+            )
+        found[name] = _read_ids(path)
+    return found
 
 
 def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
@@ -525,7 +535,7 @@ def _read_ids(path: Path) -> frozenset[str]:
             expected=f"a column {ID_COLUMN}, or ids alone",
             action="Correct the header",
         )
-    ids = frozenset(row[column] for row in rows if len(row) > column and row[column])
+    ids = frozenset(row[column].upper() for row in rows if len(row) > column and row[column])
     if not ids:
         raise DataError(f"{path} names no image", expected="an image id in each line")
     return ids
