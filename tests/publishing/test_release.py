@@ -11,7 +11,14 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
 from dermfuse.config import Config, ModelConfig
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.errors import ConfigError, DataError, ExportError, RunError
+from dermfuse.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    ReleaseError,
+    RunError,
+    WeightsError,
+)
 from dermfuse.predictions.scores import read_scores
 from dermfuse.publishing import release as module
 from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
@@ -143,6 +150,8 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert not out.exists()
     make_release(replace(request_, report_on=[listed]), command=FAIL)
     release = read_release(out)
+    with pytest.raises(ReleaseError, match=f"Name {out}"):
+        read_release(request_.out)
     assert (release.name, release.looks) == ("tiny", 4)
     measured, masks = release.classes.measured, release.masks.measured
     assert (measured["images"], masks["images"]) == (60, 12), "the masks have one hold-out"
@@ -205,7 +214,7 @@ def test_networks_that_could_not_be_measured_together_are_refused_before_any_is_
     with pytest.raises(DataError, match=r"u, u0, u1.* hold back no mask together"):
         prepare_release(request_)
     plan.write_text(PLAN.replace("folds = 2", "folds = 50"))
-    with pytest.raises(DataError, match="60 images leave"):
+    with pytest.raises(DataError, match=r"60 images leave.*fewer folds"):
         prepare_release(request_)
 
 
@@ -252,6 +261,8 @@ def test_folders_of_something_else_and_runs_of_another_recipe_are_refused(
     (request_.out / "photos").mkdir(parents=True)
     with pytest.raises(RunError, match="is no release"):
         make_release(request_, command=FAIL)
+    with pytest.raises(WeightsError, match=r"plan\.toml is no folder.*Correct --imagenet"):
+        prepare_release(replace(request_, imagenet=request_.plan, out=request_.out / "new"))
     (request_.out / "photos").rmdir()
     fold, second = prepare_release(request_).networks[2].folds
     plant(fold.config, request_.data, request_.run_folder(fold))

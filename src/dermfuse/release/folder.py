@@ -283,10 +283,12 @@ def read_release(folder: str | Path) -> Release:
     folder = Path(folder)
     path = folder / RELEASE_NAME
     if not path.exists():
+        within = folder / "release"  # of what dermfuse release writes
+        there = (within / RELEASE_NAME).exists()
         raise ReleaseError(
             f"{folder} is {'no release' if folder.exists() else 'missing'}",
             expected=f"a folder with {RELEASE_NAME}",
-            action="Write one with: dermfuse release",
+            action=f"Name {within}" if there else "Write one with: dermfuse release",
         )
     content = read_file(folder, RELEASE_NAME, most_bytes=MOST_RECORD_BYTES)
     return parse_release(content, str(path))

@@ -22,7 +22,7 @@ from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
 from dermfuse.data.isic2016 import Label, name_some
 from dermfuse.data.splits import Split, read_split
-from dermfuse.errors import ConfigError, DermfuseError, RunError
+from dermfuse.errors import ConfigError, DermfuseError, RunError, WeightsError
 from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
 from dermfuse.records.folders import NOTICE, RunFolder, core_count
@@ -142,6 +142,12 @@ def make_queue(
         DermfuseError: The dataset cannot be read; see ``require_images``.
     """
     began = time.monotonic()
+    if place.imagenet is not None and not place.imagenet.is_dir():
+        raise WeightsError(
+            f"{place.imagenet} is no folder",
+            expected="that of the ImageNet weights",
+            action="Correct --imagenet, or leave it out to download them",
+        )
     require_images(runs, place)
     images = _count_images(place.data)
     states = survey(runs, place)
