@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -72,6 +73,8 @@ def test_a_release_that_cannot_be_leaves_nothing_behind(
     request = module.ReleaseRequest(
         runs=runs, folds=folds or runs, data=tmp_path, out=tmp_path / "release", name="x"
     )
+    with pytest.raises(ConfigError, match="the release's name is ''"):
+        replace(request, name="")
     with pytest.raises(ExportError, match=message):
         module.build_release(request)
     assert list(tmp_path.iterdir()) == []
@@ -150,6 +153,14 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert not out.exists()
     make_release(replace(request_, report_on=[listed]), command=FAIL)
     release = read_release(out)
+    blind = request_.out / "blind"
+    blind.rename(tmp_path / "blind")
+    tested = load_isic2016(request_.data, "test").lesions[0].image_path
+    other = copytree(request_.data, tmp_path / "other")
+    (other / tested.relative_to(request_.data)).write_bytes(b"no image")
+    with pytest.raises(DataError, match=f"the test image .*{tested.name} cannot be predicted"):
+        make_release(replace(request_, data=other, report_on=[listed]), command=FAIL)
+    assert not blind.exists()
     with pytest.raises(ReleaseError, match=f"Name {out}"):
         read_release(request_.out)
     assert (release.name, release.looks) == ("tiny", 4)
@@ -161,13 +172,12 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
     analysis = Analyzer(out, score_all=True).analyze(lesions[0].image_path)
     assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
-    assert len((request_.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
+    assert len((tmp_path / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
     written = (out / "release.json").stat()
-    (request_.out / "blind").rename(tmp_path / "blind")
-    (request_.out / "blind").mkdir()  # as a kill may leave it
+    blind.mkdir()  # as a kill may leave it
     assert main(_arguments(request_)) == 0
     assert (out / "release.json").stat() == written, "what lies there is kept"
-    assert len(list((request_.out / "blind").iterdir())) == 3
+    assert len(list(blind.iterdir())) == 3
     said = capsys.readouterr().out
     assert "4 looks beside one: auc" in said
 

@@ -23,7 +23,7 @@ from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders, has_split, load_dataset, name_folders
 from dermfuse.data.groups import read_leave_out
 from dermfuse.data.isic2016 import ID_COLUMN, OTHER_ID_COLUMNS, load_isic2016, read_lines
-from dermfuse.errors import DataError, ExportError, RunError
+from dermfuse.errors import ConfigError, DataError, ExportError, RunError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.predictions.scores import write_scores
 from dermfuse.publishing.card import CardSources, gather_card, write_card_page
@@ -51,6 +51,7 @@ from dermfuse.release.folder import (
     Gate,
     Release,
     read_release,
+    require_text,
     write_release,
 )
 from dermfuse.release.networks import load_network
@@ -106,6 +107,7 @@ class ReleaseRequest:
     report_on: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
+        require_text(self.name, "the release's name", error=ConfigError)
         object.__setattr__(self, "out", Path(self.out))
         for name in ("runs", "folds", "report_on"):
             object.__setattr__(self, name, [Path(each) for each in getattr(self, name)])
@@ -576,6 +578,12 @@ def _predict(request: MakeRequest, announce: Stage) -> Path | None:
     options = BulkOptions(threads=core_count(), report=False, masks=True)
     with TemporaryDirectory(prefix="dermfuse-blind-") as temporary:
         results = Path(temporary) / "results"
-        analyze_paths(analyzer, images, results, options=options)
+        outcome = analyze_paths(analyzer, images, results, options=options)
+        for name, error in outcome.errors:
+            raise DataError(
+                f"the test image {name} cannot be predicted ({error.rstrip('.')})",
+                expected="test images that can be read",
+                action="Correct or remove it; the same command continues",
+            )
         pack_results(results, out)
     return out
