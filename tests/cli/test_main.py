@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -81,7 +81,7 @@ def test_a_result_ends_in_the_notice_or_is_one_json_object_with_it(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("trian", "Did you mean"),
+        ("trian", "Did you mean 'train'? See: dermfuse --help"),
         ("presets --jsn", "No such option"),
         ("train", "Missing argument"),
         ("data", "Missing command"),
@@ -137,6 +137,7 @@ def test_a_result_ends_in_the_notice_or_is_one_json_object_with_it(
         ("release none --data data --out o", 'no plan is called "none"'),
         ("reproduce --out o", "neither --data nor --render"),
         ("reproduce --out o --data data --render o.json", "--render and --data are given"),
+        ("reproduce --out o --render none.json", "none.json is missing. Expected: a file of that"),
         ("reproduce --out o --data data --jobs all", '--jobs is "all". Expected: 1 or more, or'),
         ("reproduce --out o --data data --deadline 0", "the deadline is 0 minutes. Expected"),
         ("reproduce --out o --data data --deadline -1 --dry-run", "the deadline is -1 minutes"),
@@ -215,9 +216,11 @@ def test_the_core_runs_without_torch_and_a_closed_pipe_is_no_error() -> None:
     assert done.stdout.splitlines()[-1] == NOTICE
     reader, writer = os.pipe()
     os.close(reader)
-    closed = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE)
+    for env in (None, {**os.environ, "PYTHONUNBUFFERED": "1"}):  # at the end, and at once
+        pipes: dict[str, Any] = {"stdout": writer, "stderr": subprocess.PIPE}
+        closed = subprocess.run(command, check=False, env=env, **pipes)
+        assert (closed.returncode, closed.stderr) == (141, b"")
     os.close(writer)
-    assert (closed.returncode, closed.stderr) == (1, b"")
 
 
 def test_bars_are_drawn_on_a_terminal_and_the_last_left_is_that_of_the_training(

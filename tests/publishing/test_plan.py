@@ -10,6 +10,7 @@ from dermfuse.training.jobs import Workplace, train_command
 from dermfuse.training.samples import select_lesions
 
 COSINE = ["train.schedule=cosine"]
+SEED = [*COSINE, "train.seed=1"]
 PLACE = Workplace(Path("out"), Path("data"), None)
 
 
@@ -96,6 +97,9 @@ def test_a_plan_is_a_file_and_its_own_presets_lie_beside_it(tmp_path: Path) -> N
     plan = read_plan(str(path))
     assert plan.configs["mine"].train.epochs == 3
     assert [network.folds for network in plan.networks] == [2, 2]
+    (tmp_path / "mine.toml").write_text("[data]\nfolds = 5\n")
+    with pytest.raises(ConfigError, match=r"network mine: it sets data\.folds"):
+        read_plan(str(path))
     path.write_text("name =")
     for name, message in (
         (str(path), "cannot be read"),
@@ -122,10 +126,18 @@ TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", 
     ("networks", "message"),
     [
         ([_scores(ship=True)], r'no key "network.ship".*"ships"'),
-        ([_scores(set=["data.fold=2"])], "sets data.fold"),
+        ([_scores(set=["data.fold=2"])], "network dc-mobilenetv1: it sets data.fold"),
         ([_network("dc-mobilenet1")], 'no preset is called "dc-mobilenet1"'),
         ([_scores(), _scores()], 'two networks of the plan are called "dc-mobilenetv1"'),
-        ([_scores(name="../x")], r'network.name is "\.\./x"'),
+        ([_scores(name="../x")], r"network.name is '\.\./x'"),
+        ([_scores(name="a\\b")], "the name of a folder, on any system"),
+        ([_scores(name="Release")], "a name other than build, dermoscopy, release"),
+        ([_scores(name="x" * 181)], "180 bytes or less"),
+        ([_scores(name="b-without1of3")], "a name that does not end in -without1of3"),
+        ([_scores(name="b-int8-weights")], "a name that does not end in -int8-weights"),
+        ([_scores(name="a"), _scores(name="A")], 'two networks of the plan are called "a"'),
+        ([_scores(name="b", folds=1001)], "network b: network.folds is 1001.*from 2 to 1000"),
+        ([_scores(name="b", set=["train.epoch=1"])], "network b: there is no key"),
         ([_scores(teachers=["u-mobilenetv"])], 'mean "u-mobilenetv1"'),
         ([], r"the plan ships u-mobilenetv1 \(segmentation\)"),
         ([_scores(), _network("dc-mobilenetv2", folds=5)], "ship with 3 and 5 folds"),
@@ -139,6 +151,24 @@ TAUGHT, TEACHER = _scores(name="a", teachers=["b"]), _network("dc-mobilenetv2", 
         ([_outlines(**{**THEN, "start": "then"})], "wait for each other in a circle"),
         ([FIRST_WHOLE, {**_outlines(**THEN), "whole": True}], "hold back different images"),
         ([BEGUN, _scores(name="a", start="b", teachers=["b"])], "starts from b and is taught or"),
+        (
+            [BEGUN, _network("dc-mobilenetv2", name="a", start="b")],
+            r"a \(.*v2\) starts from b \(.*v1",
+        ),
+        (
+            [BEGUN, {**_scores(name="a", start="b"), "set": SEED}],
+            "a starts from b, and.*seed is 1 and",
+        ),
+        (
+            [BEGUN, {**_scores(name="a"), "set": SEED}],
+            "b and a score together.*train.seed is 0 and 1",
+        ),
+        ([TEACHER, {**TAUGHT, "set": SEED}], "a is taught by b, and.*train.seed is 1 and 0"),
+        ([TEACHER, {**TAUGHT, "teachers": ["b", "b"]}], "a is taught by b twice"),
+        (
+            [{**TAUGHT, "teachers": ["u-mobilenetv1"]}],
+            r"a \(classification\) is taught by u-mobile",
+        ),
     ],
 )
 def test_networks_that_are_no_plan_are_refused(networks: list[Any], message: str) -> None:
@@ -155,9 +185,12 @@ def test_a_plan_that_cannot_be_is_refused() -> None:
         (_plan(*both, folds=1), "plan.folds is 1"),
         ({"name": "x"}, "the plan has no network"),
         ({"network": [*both]}, "the plan has no name"),
+        ({"name": "x", "networks": [*both]}, r"the plan has no network.*\[\[network\]\]"),
+        ({**_plan(*both), "name": " "}, "plan.name is ' '"),
     ):
         with pytest.raises(ConfigError, match=message):
             parse_plan(mapping)
     plateau = parse_plan(_plan({"preset": "dc-mobilenetv1"}, _outlines()))
-    with pytest.raises(ConfigError, match=r'train.schedule is "plateau" with data.split "all"'):
+    said = r'network dc-mobilenetv1: train.schedule is "plateau" with data.split "all"'
+    with pytest.raises(ConfigError, match=said):
         plan_runs(plateau, PLACE)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -11,7 +12,14 @@ from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.cli import main
 from dermfuse.config import Config, ModelConfig
 from dermfuse.data.isic2016 import load_isic2016
-from dermfuse.errors import DataError, ExportError, RunError
+from dermfuse.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    ReleaseError,
+    RunError,
+    WeightsError,
+)
 from dermfuse.predictions.scores import read_scores
 from dermfuse.publishing import release as module
 from dermfuse.publishing.release import MakeRequest, make_release, prepare_release
@@ -65,6 +73,8 @@ def test_a_release_that_cannot_be_leaves_nothing_behind(
     request = module.ReleaseRequest(
         runs=runs, folds=folds or runs, data=tmp_path, out=tmp_path / "release", name="x"
     )
+    with pytest.raises(ConfigError, match="the release's name is ''"):
+        replace(request, name="")
     with pytest.raises(ExportError, match=message):
         module.build_release(request)
     assert list(tmp_path.iterdir()) == []
@@ -72,13 +82,15 @@ def test_a_release_that_cannot_be_leaves_nothing_behind(
 
 def test_a_subset_is_a_folder_or_a_list_and_needs_both_classes(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "few.csv"
-    path.write_text("age,image_id\n5,ISIC_1\n\n6,ISIC_2\n")
+    path.write_text("age,image_id\n5,isic_1\n\n6,ISIC_2\n")
     found = module.read_subsets([path, drawn])
     assert (found["few"], len(found["data"])) == ({"ISIC_1", "ISIC_2"}, 30)
     for text, message in (("image_id\n", "names no image"), ("isic_id,a\nb,5\n", "no image_id")):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             module.read_subsets([path])
+    with pytest.raises(DataError, match="two subsets are called data"):
+        module.read_subsets([drawn, drawn])
     for wrong, message in ((tmp_path / "no.csv", "cannot be read"), (tmp_path, "no train images")):
         with pytest.raises(DataError, match=message):
             module.read_subsets([wrong])
@@ -141,6 +153,16 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert not out.exists()
     make_release(replace(request_, report_on=[listed]), command=FAIL)
     release = read_release(out)
+    blind = request_.out / "blind"
+    blind.rename(tmp_path / "blind")
+    tested = load_isic2016(request_.data, "test").lesions[0].image_path
+    other = copytree(request_.data, tmp_path / "other")
+    (other / tested.relative_to(request_.data)).write_bytes(b"no image")
+    with pytest.raises(DataError, match=f"the test image .*{tested.name} cannot be predicted"):
+        make_release(replace(request_, data=other, report_on=[listed]), command=FAIL)
+    assert not blind.exists()
+    with pytest.raises(ReleaseError, match=f"Name {out}"):
+        read_release(request_.out)
     assert (release.name, release.looks) == ("tiny", 4)
     measured, masks = release.classes.measured, release.masks.measured
     assert (measured["images"], masks["images"]) == (60, 12), "the masks have one hold-out"
@@ -150,12 +172,60 @@ def test_runs_that_lie_there_become_a_release_that_analyses_with_predictions_and
     assert len(read_scores(out / OUT_OF_FOLD_NAME).image_ids) == 60
     analysis = Analyzer(out, score_all=True).analyze(lesions[0].image_path)
     assert (analysis.looks, analysis.malignant_probability is None) == (4, False)
-    assert len((request_.out / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
+    assert len((tmp_path / "blind" / "scores.csv").read_text().splitlines()) == 1 + 3
     written = (out / "release.json").stat()
+    blind.mkdir()  # as a kill may leave it
     assert main(_arguments(request_)) == 0
     assert (out / "release.json").stat() == written, "what lies there is kept"
+    assert len(list(blind.iterdir())) == 3
     said = capsys.readouterr().out
     assert "4 looks beside one: auc" in said
+
+
+def test_what_lies_there_is_that_of_the_plan_and_its_images_or_is_refused(
+    request_: MakeRequest, tmp_path: Path, hand_made: None
+) -> None:
+    _plant(request_)
+    listed = tmp_path / "list.csv"
+    lesions = load_isic2016(request_.data, "train").lesions
+    listed.write_text(f"image_id,part\n{lesions[0].image_id},label\n")
+    with pytest.raises(RunError, match=rf"saw 1 images that are now left.*{lesions[0].image_id}"):
+        prepare_release(replace(request_, leave_out=listed))
+    make_release(request_, command=FAIL)
+    plan, other = Path(request_.plan), tmp_path / "other.csv"
+    other.write_text("\n".join(lesion.image_id for lesion in lesions))
+    for changed, message in (
+        ("looks = 1", "made of a plan with looks 4, which is 1 now"),
+        ('looks = 4\nweights = "equal"', "with weights fitted, which is equal now"),
+    ):
+        plan.write_text(PLAN.replace("looks = 4", changed))
+        with pytest.raises(RunError, match=message):
+            prepare_release(request_)
+    plan.write_text(PLAN)
+    with pytest.raises(RunError, match="without a report on other"):
+        prepare_release(replace(request_, report_on=[other]))
+    (request_.out / "release").rename(tmp_path / "away")
+    with pytest.raises(RunError, match=r"blind was made of a release that is there no more"):
+        make_release(request_, command=FAIL)
+
+
+def test_networks_that_could_not_be_measured_together_are_refused_before_any_is_trained(
+    request_: MakeRequest, tmp_path: Path
+) -> None:
+    lesions = load_isic2016(request_.data, "train").lesions
+    listed, plan = tmp_path / "list.csv", Path(request_.plan)
+    listed.write_text(f"image_id,part\n{lesions[0].image_id},label\n")
+    plan.write_text(PLAN.replace('name = "b"', 'name = "b"\nleave_out = false'))
+    with pytest.raises(DataError, match="a and b hold back different images"):
+        prepare_release(replace(request_, leave_out=listed))
+    rows = (f'preset = "u-mobilenetv1"\nset = {[*TINY, f"train.seed={k}"]}' for k in range(1, 9))
+    masks = (f'[[network]]\nname = "u{k}"\nfolds = 0\n{row}\n' for k, row in enumerate(rows))
+    plan.write_text(PLAN + "".join(masks))
+    with pytest.raises(DataError, match=r"u, u0, u1.* hold back no mask together"):
+        prepare_release(request_)
+    plan.write_text(PLAN.replace("folds = 2", "folds = 50"))
+    with pytest.raises(DataError, match=r"60 images leave.*fewer folds"):
+        prepare_release(request_)
 
 
 def test_what_failed_or_was_left_is_reported_and_without_it_there_is_no_release(
@@ -186,6 +256,14 @@ def test_a_folder_of_something_else_or_of_a_release_of_other_runs_is_refused(
     (request_.out / "photos").mkdir(parents=True)
     with pytest.raises(RunError, match="is no release"):
         make_release(request_, command=FAIL)
+    with pytest.raises(WeightsError, match=r"plan\.toml is no folder.*Correct --imagenet"):
+        prepare_release(replace(request_, imagenet=request_.plan, out=request_.out / "new"))
+    (request_.out / "photos").rmdir()
+    fold, second = prepare_release(request_).networks[2].folds
+    plant(fold.config, request_.data, request_.run_folder(fold))
+    plant(fold.config.override(["train.epochs=7"]), request_.data, request_.run_folder(second))
+    states = {each.name: each.state for each in prepare_release(request_).queue.estimates}
+    assert (states[fold.name], states[second.name]) == ("reused", "failed")
     write_json(request_.out / "release" / "release.json", {})
     with pytest.raises(RunError, match="was made of other runs than the plan now trains"):
         make_release(request_, command=FAIL)

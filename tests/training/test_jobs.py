@@ -1,9 +1,11 @@
 """Trainings as processes; a script that leaves what a training leaves stands for each."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,22 @@ run = pathlib.Path(sys.argv[2]); run.mkdir(parents=True, exist_ok=True)
 (run / "run.json").write_text('{"status": "finished", "epochs": 4, "seconds": 2.0}')
 """
 FAIL = "import sys; print('epoch 1'); print('dermfuse: error: no weights.'); sys.exit(2)"
+FOLLOW = """
+import time
+from dermfuse.training.jobs import follow_queue
+follow_queue()
+print("begun", flush=True)
+time.sleep(60)
+"""
+QUEUE = f"""
+import sys
+from pathlib import Path
+from dermfuse.config import load_preset
+from dermfuse.training.jobs import Run, Workplace, train_all
+place = Workplace(Path(sys.argv[1]), Path("data"))
+command = [sys.executable, "-c", {FOLLOW!r}]
+train_all([Run("a", "a", load_preset("mobilenetv1"))], place, command=lambda *_: command)
+"""
 DIE = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -189,6 +207,25 @@ def test_at_the_deadline_a_trained_run_may_predict_to_its_end(place: Workplace) 
     (ended,) = _train(RUNS[:1], place, {"a": slow}, deadline=time.monotonic() + 1.5)
     assert ended.state == "trained"
     assert (place.run_folder(RUNS[0]) / "predicted").exists()
+
+
+def test_a_training_ends_with_its_killed_queue_and_until_then_nobody_trains_beside_it(
+    place: Workplace,
+) -> None:
+    (place.out / "runs").mkdir(parents=True)
+    log, latest = place.log_file(RUNS[0]), time.monotonic() + 60
+    with subprocess.Popen([sys.executable, "-c", QUEUE, str(place.out)]) as queue:
+        while not (log.is_file() and "begun" in log.read_text()) and time.monotonic() < latest:
+            time.sleep(0.1)
+        with pytest.raises(RunError, match="another process trains in"):
+            _train(RUNS[:1], place, {})
+        queue.kill()
+    ended: list[RunProgress] = []
+    while not ended and time.monotonic() < latest:
+        with suppress(RunError):  # what the queue began ends within a second or two
+            ended = _train(RUNS[:1], place, {})
+        time.sleep(0.1)
+    assert [run.state for run in ended] == ["trained"]
 
 
 def test_why_a_run_failed_is_noted_until_it_is_tried_again(place: Workplace) -> None:

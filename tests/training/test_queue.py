@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from dermfuse.config import Config, load_preset
-from dermfuse.errors import ConfigError, DataError, TrainingError
-from dermfuse.records.folders import write_json, write_text
+from dermfuse.data.splits import Split, write_split
+from dermfuse.errors import ConfigError, DataError, RunError, TrainingError
+from dermfuse.records.folders import RunFolder, write_json, write_text
 from dermfuse.training import queue as module
 from dermfuse.training.jobs import Jobs, Run, Workplace
-from dermfuse.training.queue import Memory, Pace, TrainingImages, make_queue, require_sides
+from dermfuse.training.queue import Memory, Pace, TrainingImages, make_queue, require_images
 
 from ..two_folders import IMAGES, LABELS, MASKS
 
@@ -241,9 +242,14 @@ def test_a_fold_without_one_of_the_classes_is_refused_before_any_run_begins(
     with pytest.raises(DataError, match=r"mobilenetv1-\d: none of the \d+ images that are"):
         make_queue(runs, place)
     assert not place.out.exists()
-    require_sides(masks, place)
+    require_images(masks, place)
     for run in runs:
         _finish(run, place)
-    require_sides(runs, place)
+    require_images(runs, place)
+    write_split(RunFolder(place.run_folder(runs[0])).split, Split(("ISIC_1",), ()))
+    with pytest.raises(
+        RunError, match=r"mobilenetv1-0 saw 1 images that are now left out.*\(ISIC_1"
+    ):
+        make_queue(runs, place)
     (tmp_path / LABELS).unlink()  # what else is wrong is left to the run
-    require_sides(runs, replace(place, out=tmp_path / "other"))
+    require_images(runs, replace(place, out=tmp_path / "other"))

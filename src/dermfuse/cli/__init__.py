@@ -4,7 +4,7 @@ stdout  the result; with --json one JSON object
 stderr  progress and errors
 exit    0 done, 1 a fault of dermfuse itself (with its traceback),
         2 an error the user can mend (one line), 3 some trainings failed or were left,
-        130 interrupted
+        130 interrupted, 141 nobody reads the result any more
 """
 
 import errno
@@ -28,6 +28,8 @@ _NAME_ERRNOS = {errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE}  # 
 # Typer re-exports BadParameter alone; its base is what every usage error shares, whether Typer
 # uses the click package or its own copy of it.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+_INTERRUPTED, _CLOSED_PIPE = 130, 141  # as a shell has them: 128 and the signal
 
 app = typer.Typer(
     name="dermfuse",
@@ -92,9 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, so that a closed pipe is met below and not at exit
     except BrokenPipeError:
         _discard_stdout()
-        return 1
+        return _CLOSED_PIPE
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        _discard_stdout()  # so Typer and Rich end when they meet one
+        return _CLOSED_PIPE
     except (KeyboardInterrupt, typer.Abort):
-        status = 130
+        status = _INTERRUPTED
     except (DermfuseError, _UsageError) as error:
         say_error(_one_line(error))
         return 2
@@ -108,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename} " if error.filename else "a file "
         say_error(f"{where}cannot be read or written ({error.strerror}).")
         return 2
-    if status == 130:
+    if status == _INTERRUPTED:
         sys.stderr.write("dermfuse: interrupted\n")
     return status if isinstance(status, int) else 0
 
@@ -119,7 +126,8 @@ def _one_line(error: Exception) -> str:
         return str(error)
     message: str = getattr(error, "format_message", error.__str__)()
     command = getattr(getattr(error, "ctx", None), "command_path", "dermfuse")
-    return f"{message.rstrip('.')}. See: {command} --help"
+    sentence = message if message.endswith("?") else f"{message.rstrip('.')}."
+    return f"{sentence} See: {command} --help"
 
 
 def _discard_stdout() -> None:

@@ -5,6 +5,7 @@ exit    3 where some files could not be analysed; the others were
 
 import json as json_format
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,14 +111,17 @@ def analyze(
     else:
         from dermfuse.analysis.batch import BulkOptions, analyze_paths
 
-        _warn_of_looks(analyzer)
+        warn = cache(_warn_of_looks)  # with the first image: the folder may be refused
         options = BulkOptions(
             threads=threads, report=report, overlays=overlays, masks=masks, ray=ray
         )
         with count_progress("Analysing images") as advance:
-            outcome = analyze_paths(
-                analyzer, paths, out, options=options, progress=lambda _: advance()
-            )
+
+            def step(_: object) -> None:
+                warn(analyzer)
+                advance()
+
+            outcome = analyze_paths(analyzer, paths, out, options=options, progress=step)
         finish(outcome.to_dict(), lambda: _show_outcome(outcome), json=json)
         failed = outcome.failed
     if failed:

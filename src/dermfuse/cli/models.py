@@ -97,8 +97,10 @@ def train(
     require_extra("train", "dermfuse train")
     named = _parts(parts)
     from dermfuse.training.distributed import find_processes
+    from dermfuse.training.jobs import follow_queue
     from dermfuse.training.train import train as train_network
 
+    follow_queue()
     first = find_processes(devices).first  # of several processes one speaks for all
     with progress("Reading images") if first else nullcontext() as advance:
         report = train_network(

@@ -76,7 +76,8 @@ def split_by_source(lesions: Sequence[Lesion], config: DataConfig, *, seed: int)
             f"{len(lesions)} images leave {len(train)} to train on and {len(chosen)} to"
             " validate on",
             expected="at least one of each",
-            action="Use more images or another data.validation_fraction",
+            action="Use more images or "
+            + ("fewer folds" if config.folds else "another data.validation_fraction"),
         )
     return Split(train, tuple(sorted(chosen)))
 

@@ -20,7 +20,9 @@ set = ["train.epochs=5"]            changes to the preset
 leave_out = true                    whether the list of what may not be used holds for it
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -28,18 +30,29 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
-from dermfuse.config import Config, find_config
+from dermfuse.config import Config, find_config, has_masks, has_scores
 from dermfuse.errors import ConfigError
 from dermfuse.imaging.symmetries import Looks
-from dermfuse.records import build_record, did_you_mean, packaged_names, read_packaged, read_toml
-from dermfuse.release.cards import Precision
+from dermfuse.records import (
+    build_record,
+    did_you_mean,
+    packaged_names,
+    read_packaged,
+    read_toml,
+    show_value,
+)
+from dermfuse.release.cards import Precision, is_file_name
+from dermfuse.release.folder import RESERVED, require_text
 from dermfuse.training.jobs import Run, Workplace
 
 Weights = Literal["fitted", "equal"]
 """How class networks are weighed: so that labels are likeliest, or all alike."""
 
 _AS_PLANNED = -1
+_MOST_FOLDS = 1000  # each is a training
 _INNER_FOLDS = 2  # of what a fold's teachers may see: each half is taught by the other
+_RUN_ENDING = re.compile(r"-(holdout|(fold|without)\d+of\d+|int8(-weights)?)$")
+_MOST_NAME_BYTES = 180  # with an ending it is the name of a file
 _OWNED = (
     *("data.split", "data.folds", "data.fold", "data.outer_folds", "data.outer_fold"),
     "train.teachers",
@@ -163,10 +176,11 @@ def parse_plan(mapping: Mapping[str, Any], *, folder: Path | None = None) -> Rel
     head = {key: value for key, value in mapping.items() if key != "network"}
     if "name" not in head:
         raise ConfigError("the plan has no name", expected='name = "..." of the release')
-    own = build_record(PlanHead, head, within="plan")
-    _check_folds("plan.folds", own.folds)
     if not isinstance(tables, list) or not tables:
         raise ConfigError("the plan has no network", expected="a table [[network]] or more")
+    own = build_record(PlanHead, head, within="plan")
+    require_text(own.name, "plan.name", error=ConfigError)
+    _check_folds("plan.folds", own.folds)
     networks = tuple(_read_network(table, own.folds) for table in tables)
     configs = {network.name: _config(network, folder) for network in networks}
     plan = ReleasePlan(**asdict(own), networks=networks, configs=configs)
@@ -230,11 +244,12 @@ def _run(
     """Returns one training of a network; ``images`` are keys of ``data`` that say on which."""
     after = (*taught_by, start) if start else taught_by
     teachers = tuple(str((place.out / "runs" / teacher).resolve()) for teacher in taught_by)
-    config = replace(
-        config,
-        data=replace(config.data, **{"split": "source", **images}),  # type: ignore[arg-type]
-        train=replace(config.train, teachers=teachers),
-    )
+    with _naming(network.name):
+        config = replace(
+            config,
+            data=replace(config.data, **{"split": "source", **images}),  # type: ignore[arg-type]
+            train=replace(config.train, teachers=teachers),
+        )
     return Run(name, network.preset, config, after, leave_out, start)
 
 
@@ -255,53 +270,87 @@ def _fold_names(network: PlannedNetwork) -> tuple[str, ...]:
     return tuple(f"{network.name}-fold{k + 1}of{network.folds}" for k in range(network.folds))
 
 
+@contextmanager
+def _naming(network: object) -> Iterator[None]:
+    """Says of which network a refusal is."""
+    try:
+        yield
+    except ConfigError as error:
+        found = f"network {network}: {error.found}"
+        raise ConfigError(found, expected=error.expected, action=error.action) from error
+
+
 def _read_network(table: object, folds: int) -> PlannedNetwork:
     if not isinstance(table, Mapping) or "preset" not in table:
         raise ConfigError("a network of the plan has no preset", expected='preset = "..."')
-    network = build_record(PlannedNetwork, table, within="network")
-    if "folds" in table:
-        _check_folds("network.folds", network.folds)
+    with _naming(table.get("name") or table["preset"]):
+        network = build_record(PlannedNetwork, table, within="network")
+        if "folds" in table:
+            _check_folds("network.folds", network.folds)
     name = network.name or Path(network.preset).stem
     return replace(network, name=name, folds=network.folds if "folds" in table else folds)
 
 
 def _check_folds(key: str, folds: int) -> None:
-    if folds < 0 or folds == 1:
-        raise ConfigError(f"{key} is {folds}", expected="0 (one hold-out), or 2 or more")
+    if not 0 <= folds <= _MOST_FOLDS or folds == 1:
+        raise ConfigError(
+            f"{key} is {folds}", expected=f"0 (one hold-out), or from 2 to {_MOST_FOLDS}"
+        )
 
 
 def _config(network: PlannedNetwork, folder: Path | None) -> Config:
     """Returns a network's recipe under its own name."""
-    for assignment in network.set:
-        key = assignment.partition("=")[0].strip()
-        if key in _OWNED:
-            raise ConfigError(
-                f"network {network.name} sets {key}",
-                expected="keys that the plan does not set itself",
-                action="Use folds and teachers of the plan",
-            )
     preset = network.preset
     if preset.endswith(".toml") and folder is not None:
         preset = str(folder / preset)
-    return replace(find_config(preset).override(network.set), name=network.name)
+    with _naming(network.name):
+        config = find_config(preset)
+        given = [assignment.partition("=")[0].strip() for assignment in network.set]
+        given += [key for key in _OWNED if _setting(config, key) != _setting(Config(), key)]
+        if owned := [key for key in given if key in _OWNED]:
+            raise ConfigError(
+                f"it sets {owned[0]}",
+                expected="keys that the plan does not set itself",
+                action="Use folds and teachers of the plan",
+            )
+        return replace(config.override(network.set), name=network.name)
+
+
+def _setting(config: Config, key: str) -> object:
+    table, _, name = key.partition(".")
+    return getattr(getattr(config, table), name)
 
 
 def _check(plan: ReleasePlan) -> None:
-    runs = [name for one in plan.networks for name in (one.name, *_fold_names(one))]
+    names = [one.name.casefold() for one in plan.networks]  # of folders, on any system
     for network in plan.networks:
-        if runs.count(network.name) > 1:
+        if names.count(network.name.casefold()) > 1:
             raise ConfigError(
                 f'two networks of the plan are called "{network.name}"',
                 expected="a name for each",
-                action="Give one of them a name of its own: name = ...",
+                action="Give one of them a name of its own with: name",
             )
-        if Path(network.name).name != network.name or network.name.startswith("."):
-            raise ConfigError(f'network.name is "{network.name}"', expected="the name of a folder")
+        _check_name(network.name)
         _check_whole(network)
         _check_start(network, plan)
         _check_teachers(network, plan)
     _check_circles(plan)
     _check_ships(plan)
+
+
+def _check_name(name: str) -> None:
+    """Refuses what cannot be the name of runs and of a network of a release."""
+    expected = "the name of a folder, on any system"
+    ending = _RUN_ENDING.search(name)
+    if ending:
+        expected = f"a name that does not end in {ending[0]}, as those of its runs and files do"
+    elif name.lower() in RESERVED:
+        expected = f"a name other than {', '.join(sorted(RESERVED))}"
+    elif is_file_name(name):
+        if len(name.encode()) <= _MOST_NAME_BYTES:
+            return
+        expected = f"{_MOST_NAME_BYTES} bytes or less"
+    raise ConfigError(f"network.name is {show_value(name)}", expected=expected)
 
 
 def _check_whole(network: PlannedNetwork) -> None:
@@ -324,6 +373,15 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
             expected="the same folds of both, and whole = false of both or of the one that starts",
             action="Set them, or leave start out",
         )
+    one, other = plan.configs[network.name].model, plan.configs[first.name].model
+    if (one.network, one.backbone) != (other.network, other.backbone):
+        raise ConfigError(
+            f"{network.name} ({one.network}, {one.backbone}) starts from {network.start}"
+            f" ({other.network}, {other.backbone})",
+            expected="the same network on the same backbone",
+            action="Start from another one, or leave start out",
+        )
+    _check_split(network, first, plan, f"{network.name} starts from {network.start}")
     if network.teachers or network.name in {n for one in plan.networks for n in one.teachers}:
         raise ConfigError(
             f"{network.name} starts from {network.start} and is taught or teaches",
@@ -332,9 +390,34 @@ def _check_start(network: PlannedNetwork, plan: ReleasePlan) -> None:
         )
 
 
+def _check_split(one: PlannedNetwork, other: PlannedNetwork, plan: ReleasePlan, found: str) -> None:
+    """Refuses two networks whose folds of one number, or whose hold-outs, are of other images."""
+    fraction = () if one.folds else ("data.validation_fraction",)
+    for key in ("train.seed", "data.exclude_test_duplicates", *fraction):
+        a, b = (_setting(plan.configs[each.name], key) for each in (one, other))
+        if a != b:
+            raise ConfigError(
+                f"{found}, and they hold back different images ({key} is {a} and {b})",
+                expected="one split of the images",
+                action=f"Set {key} of one of them",
+            )
+
+
 def _check_teachers(network: PlannedNetwork, plan: ReleasePlan) -> None:
+    if twice := [name for name in network.teachers if network.teachers.count(name) > 1]:
+        raise ConfigError(
+            f"{network.name} is taught by {twice[0]} twice", expected="each teacher once"
+        )
     for name in network.teachers:
         teacher = _named(name, plan, f"{network.name} is taught by")
+        tasks = [plan.configs[each].model.task for each in (network.name, name)]
+        if any(answers(tasks[0]) and not answers(tasks[1]) for answers in (has_scores, has_masks)):
+            raise ConfigError(
+                f"{network.name} ({tasks[0]}) is taught by {name} ({tasks[1]})",
+                expected="teachers that answer what their pupil learns",
+                action="Name another teacher",
+            )
+        _check_split(network, teacher, plan, f"{network.name} is taught by {name}")
         for one in (network, teacher):
             if not one.folds:
                 raise ConfigError(
@@ -390,9 +473,12 @@ def _check_ships(plan: ReleasePlan) -> None:
                 expected="squeeze, as an analysis fits a frame to the square",
                 action="Set data.fit=squeeze",
             )
-    folds = {n.folds for n in plan.networks if shipped.get(n.name) == "classification"}
+    scoring = [n for n in plan.networks if shipped.get(n.name) == "classification"]
+    folds = {n.folds for n in scoring}
     if len(folds) > 1:
         raise ConfigError(
             f"the networks that score ship with {' and '.join(map(str, sorted(folds)))} folds",
             expected="one number of folds, for they are fused on the same held-back images",
         )
+    for other in scoring[1:]:
+        _check_split(scoring[0], other, plan, f"{scoring[0].name} and {other.name} score together")

@@ -19,10 +19,11 @@ from typing import Any
 from dermfuse.analysis.analyzer import Analyzer
 from dermfuse.analysis.batch import BulkOptions, analyze_paths
 from dermfuse.analysis.conversion import pack_results
+from dermfuse.config import Task
 from dermfuse.data.folders import DataFolders, has_split, load_dataset, name_folders
 from dermfuse.data.groups import read_leave_out
 from dermfuse.data.isic2016 import ID_COLUMN, OTHER_ID_COLUMNS, load_isic2016, read_lines
-from dermfuse.errors import DataError, ExportError, RunError
+from dermfuse.errors import ConfigError, DataError, ExportError, RunError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.predictions.scores import write_scores
 from dermfuse.publishing.card import CardSources, gather_card, write_card_page
@@ -36,7 +37,13 @@ from dermfuse.publishing.measured import (
     require_recipe,
 )
 from dermfuse.publishing.plan import NetworkRuns, ReleasePlan, Weights, plan_runs, read_plan
-from dermfuse.records.folders import NOTICE, core_count, environment, whole_folder
+from dermfuse.records.folders import (
+    NOTICE,
+    core_count,
+    environment,
+    require_free,
+    whole_folder,
+)
 from dermfuse.release.cards import Precision
 from dermfuse.release.folder import (
     OUT_OF_FOLD_NAME,
@@ -44,12 +51,14 @@ from dermfuse.release.folder import (
     Gate,
     Release,
     read_release,
+    require_text,
     write_release,
 )
 from dermfuse.release.networks import load_network
 from dermfuse.training.jobs import (
     DONE,
     Command,
+    Run,
     RunProgress,
     Stage,
     Watch,
@@ -58,7 +67,14 @@ from dermfuse.training.jobs import (
     train_command,
 )
 from dermfuse.training.prediction import TrainedNetwork, load_run, split_lesions
-from dermfuse.training.queue import Queue, make_queue, require_time, train_queue
+from dermfuse.training.queue import (
+    Queue,
+    make_queue,
+    require_time,
+    selections,
+    train_queue,
+)
+from dermfuse.training.samples import TrainingSet
 
 _STAGES = 5
 _Shipping = tuple[TrainedNetwork, list[TrainedNetwork]]  # a network, and its folds
@@ -92,6 +108,7 @@ class ReleaseRequest:
     report_on: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
+        require_text(self.name, "the release's name", error=ConfigError)
         object.__setattr__(self, "out", Path(self.out))
         for name in ("runs", "folds", "report_on"):
             object.__setattr__(self, name, [Path(each) for each in getattr(self, name)])
@@ -132,9 +149,19 @@ def read_subsets(paths: Sequence[Path]) -> dict[str, frozenset[str]]:
             ``image_id``, or whose first column holds ids.
 
     Raises:
-        DataError: A path is neither, or names no image.
+        DataError: A path is neither, or names no image; or two have one name.
     """
-    return {path.resolve().stem: _read_ids(path) for path in paths}
+    found: dict[str, frozenset[str]] = {}
+    for path in paths:
+        name = path.resolve().stem
+        if name in found:
+            raise DataError(
+                f"two subsets are called {name}",
+                expected="a name for each, that of the folder or of the list",
+                action="Rename one of them",
+            )
+        found[name] = _read_ids(path)
+    return found
 
 
 def require_subsets(subsets: Mapping[str, frozenset[str]], labels: Mapping[str, bool]) -> None:
@@ -243,16 +270,21 @@ def prepare_release(
 
     Raises:
         ConfigError: See ``read_plan``; or ``jobs`` or ``minutes`` is not above 0.
-        DataError: The data, the list of what is left out or a subset cannot be used.
+        DataError: The data, the list of what is left out or a subset cannot be used; or what ships
+            could not be measured on them.
+        RunError: ``request.out`` is no such folder, or holds what was made of another plan.
     """
     plan = read_plan(request.plan)
     dataset = load_dataset(request.data, "train")
-    read_subsets(request.report_on)
+    subsets = read_subsets(request.report_on)
     if request.leave_out:
         ids = {*dataset.missing_images, *(lesion.image_id for lesion in dataset.lesions)}
         read_leave_out(request.leave_out, known=ids)
     networks = plan_runs(plan, request, leave_out=request.leave_out)
     runs = tuple(chain.from_iterable(network.all for network in networks))
+    request.require_place(what="release")
+    _require_own(request, plan, networks)
+    _require_measurable(networks, selections(request.data), subsets)
     queue = make_queue(runs, request, on_cpu=core_count(), progress=progress)
     return Prepared(plan, networks, queue)
 
@@ -281,7 +313,6 @@ def make_release(
 
     Raises:
         ConfigError: See ``prepare_release``; or the deadline leaves no time for one epoch.
-        RunError: ``request.out`` is no such folder, or holds a release of other runs.
         DermfuseError: The release cannot be built.
     """
     announce = stage or (lambda *_: None)
@@ -289,12 +320,6 @@ def make_release(
     queue = prepared.queue
     waiting = [run for run in survey(queue.runs, request) if run.state == "waiting"]
     require_time(queue, request.minutes)
-    if waiting and (request.out / RELEASE_FOLDER / RELEASE_NAME).is_file():
-        raise RunError(
-            f"{request.out / RELEASE_FOLDER} was made of other runs than the plan now trains",
-            expected="no release yet",
-            action="Move it away, or choose another --out",
-        )
     request.open(what="release")
     announce(f"training {len(waiting)} of {len(queue.runs)} runs", 1, 4)
     ended = train_queue(queue, request, watch=watch, command=command)
@@ -404,12 +429,85 @@ def _facts(
         recipe["train"]["teachers"] = [Path(each).name for each in recipe["train"]["teachers"]]
     return {
         "precision": request.precision,
+        "weights": request.weights,
         "data": name_folders(request.data),
         "fold_runs": [run.resolve().name for run in request.folds],
         "recipes": recipes,
         "told_apart": dict(gate.measured),
         "measured_on": environment(),
     }
+
+
+def _require_own(request: MakeRequest, plan: ReleasePlan, networks: Sequence[NetworkRuns]) -> None:
+    """Refuses a folder that holds a release, predictions or a card that are not the plan's."""
+    out = request.out / RELEASE_FOLDER
+    if not (out / RELEASE_NAME).is_file():
+        require_free(out, what="release")
+        for made in (request.out / BLIND_FOLDER, request.out / CARD_NAME):
+            if made.is_file() or (made.is_dir() and any(made.iterdir())):
+                raise _other_release(made, "a release that is there no more")
+        return
+    runs = tuple(chain.from_iterable(network.all for network in networks))
+    if any(run.state == "waiting" for run in survey(runs, request)):
+        raise _other_release(out, "other runs than the plan now trains")
+    release = read_release(out)
+    keys = ("name", "looks", "precision", "weights")
+    now = {key: getattr(plan, key) for key in keys}
+    now["fold_runs"] = [run.name for each in networks if each.whole for run in each.folds]
+    then = {**release.facts, "name": release.name, "looks": release.looks}
+    for key, value in now.items():
+        if then.get(key, value) != value:  # an older release does not say all of them
+            raise _other_release(out, f"a plan with {key} {then[key]}, which is {value} now")
+    reported = release.classes.measured.get("subsets", {})
+    if lacking := sorted(read_subsets(request.report_on).keys() - reported.keys()):
+        raise _other_release(out, f"the same runs without a report on {lacking[0]}")
+
+
+def _other_release(made: Path, of: str) -> RunError:
+    return RunError(
+        f"{made} was made of {of}",
+        expected="what this plan makes, or nothing yet",
+        action=f"Move {RELEASE_FOLDER}, {BLIND_FOLDER} and {CARD_NAME} away, or choose another"
+        " --out",
+    )
+
+
+def _require_measurable(
+    networks: Sequence[NetworkRuns],
+    select: Callable[[Run], TrainingSet],
+    subsets: Mapping[str, frozenset[str]],
+) -> None:
+    """Refuses data on which what ships could be trained and not be measured."""
+    held_back: dict[Task, dict[str, list[tuple[str, ...]]]] = {}
+    for network in (each for each in networks if each.whole):
+        task, name = network.folds[0].config.model.task, network.network.name
+        sides = [select(run).split.validation for run in network.folds]
+        held_back.setdefault(task, {})[name] = sides
+    (first, sides), *others = held_back["classification"].items()
+    for name, of_other in others:
+        if of_other != sides:
+            raise DataError(
+                f"{first} and {name} hold back different images",
+                expected="the same ones, on which their scores are fused",
+                action="Give both the same leave_out in the plan",
+            )
+    if not set.intersection(
+        *(set(chain.from_iterable(each)) for each in held_back["segmentation"].values())
+    ):
+        raise DataError(
+            f"{', '.join(held_back['segmentation'])} hold back no mask together",
+            expected="masks on which their mean is measured",
+            action="Give them the same folds in the plan",
+        )
+    scoring = next(each for each in networks if each.network.name == first)
+    known = [select(run) for run in scoring.folds]
+    labels = {
+        x.image_id: bool(x.label)
+        for chosen in known
+        for x in chosen.lesions
+        if x.image_id in chosen.split.validation
+    }
+    require_subsets(subsets, labels)
 
 
 def _read_ids(path: Path) -> frozenset[str]:
@@ -426,7 +524,7 @@ def _read_ids(path: Path) -> frozenset[str]:
             expected=f"a column {ID_COLUMN}, or ids alone",
             action="Correct the header",
         )
-    ids = frozenset(row[column] for row in rows if len(row) > column and row[column])
+    ids = frozenset(row[column].upper() for row in rows if len(row) > column and row[column])
     if not ids:
         raise DataError(f"{path} names no image", expected="an image id in each line")
     return ids
@@ -457,14 +555,22 @@ def _build(
 def _predict(request: MakeRequest, announce: Stage) -> Path | None:
     """Returns the packed predictions of the test images; None where there are none."""
     out = request.out / BLIND_FOLDER
-    if out.is_dir() or not has_split(request.data, "test"):
-        return out if out.is_dir() else None
+    if out.is_dir() and any(out.iterdir()):  # an empty one was left by a kill
+        return out
+    if not has_split(request.data, "test"):
+        return None
     images = [str(lesion.image_path) for lesion in load_dataset(request.data, "test").lesions]
     announce("predicting the test images", 3, 4)
     analyzer = Analyzer(request.out / RELEASE_FOLDER, score_all=True)
     options = BulkOptions(threads=core_count(), report=False, masks=True)
     with TemporaryDirectory(prefix="dermfuse-blind-") as temporary:
         results = Path(temporary) / "results"
-        analyze_paths(analyzer, images, results, options=options)
+        outcome = analyze_paths(analyzer, images, results, options=options)
+        for name, error in outcome.errors:
+            raise DataError(
+                f"the test image {name} cannot be predicted ({error.rstrip('.')})",
+                expected="test images that can be read",
+                action="Correct or remove it; the same command continues",
+            )
         pack_results(results, out)
     return out

@@ -91,8 +91,8 @@ def read_plain(
             found = f"{path} is no file"
         else:
             found = f"{path} is missing"
-            expected = f"a folder with {path.name}"
-            action = action or "Check the folder's name"
+            expected = "a file of that name"
+            action = action or "Check its name and its folder's"
     except (OSError, ValueError) as caught:  # ValueError: a NUL in the name
         reason = getattr(caught, "strerror", None) or caught
         raise error(f"{path} cannot be read ({reason})", expected=expected, action=action) from (

@@ -93,15 +93,20 @@ def require_file_name(
         >>> require_file_name("net.onnx", source="file")
         'net.onnx'
     """
-    is_plain = name.isprintable() and name.strip() == name and not set(name) & _NOT_IN_NAMES
-    is_file = is_plain and name.endswith(ending) and not name.startswith(".")
-    if is_file and 0 < len(name.encode()) <= NAME_BYTES - _ENDING_BYTES:
+    if is_file_name(name) and name.endswith(ending):
         return name
     ends = f" that ends in {ending}" if ending else ""
     raise error(
         f"{source} is {show_value(name)}",
         expected=f"the name of a file{ends} beside the record, no path",
     )
+
+
+def is_file_name(name: str) -> bool:
+    """Returns whether a file, or a folder, can be called so on any system; see above."""
+    is_plain = name.isprintable() and name.strip() == name and not set(name) & _NOT_IN_NAMES
+    is_file = is_plain and not name.startswith(".")
+    return is_file and 0 < len(name.encode()) <= NAME_BYTES - _ENDING_BYTES
 
 
 def read_file(

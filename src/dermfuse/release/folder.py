@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
-from dermfuse.errors import ReleaseError
+from dermfuse.errors import DermfuseError, ReleaseError
 from dermfuse.imaging.symmetries import Looks
 from dermfuse.records import (
     MOST_RECORD_BYTES,
@@ -37,7 +37,8 @@ from dermfuse.release.cards import Digest, NetworkCard, read_file, read_network,
 _CLOSEST = 1e-7  # a score of 0 or 1 has no finite logit
 MOST_PARTS = 64
 """Networks of one fusion, and operating points of a release."""
-_RESERVED = frozenset(("release", "dermoscopy", "build"))  # names of other records beside the cards
+RESERVED = frozenset(("release", "dermoscopy", "build"))
+"""Names that no network has, for other records beside the cards have them."""
 _FEW = Meta(max_length=MOST_PARTS, description=f"{MOST_PARTS} or fewer")
 
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
@@ -282,10 +283,12 @@ def read_release(folder: str | Path) -> Release:
     folder = Path(folder)
     path = folder / RELEASE_NAME
     if not path.exists():
+        within = folder / "release"  # of what dermfuse release writes
+        there = (within / RELEASE_NAME).exists()
         raise ReleaseError(
             f"{folder} is {'no release' if folder.exists() else 'missing'}",
             expected=f"a folder with {RELEASE_NAME}",
-            action="Write one with: dermfuse release",
+            action=f"Name {within}" if there else "Write one with: dermfuse release",
         )
     content = read_file(folder, RELEASE_NAME, most_bytes=MOST_RECORD_BYTES)
     return parse_release(content, str(path))
@@ -346,6 +349,12 @@ def write_release(folder: Path, release: Release) -> Path:
     _build(record, str(path))
     write_json(path, record)
     return path
+
+
+def require_text(text: str, key: str, *, error: type[DermfuseError] = ReleaseError) -> None:
+    """Refuses a name of a release that is empty or steers a terminal, naming its key."""
+    if not text.isprintable() or not text.strip():
+        raise error(f"{key} is {show_value(text)}", expected="a text that can be printed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,10 +450,7 @@ def _build(record: Mapping[str, Any], source: str) -> Release:
     points = [point.name for point in release.classes.operating_points]
     texts = {f"classes.operating_points.{at}.name": name for at, name in enumerate(points)}
     for key, text in {"name": release.name, **texts}.items():
-        if not text.isprintable() or not text.strip():
-            raise ReleaseError(
-                f"{source}: {key} is {show_value(text)}", expected="a text that can be printed"
-            )
+        require_text(text, f"{source}: {key}")
     _require_different(points, f"{source}: classes.operating_points")
     _check_members(release.classes.members, source, "classes")
     _check_members(release.masks.members, source, "masks")
@@ -459,10 +465,10 @@ def _check_members(members: Sequence[Member], source: str, part: str) -> None:
     for number, member in enumerate(members):
         key = f"{source}: {part}.members.{number}.name"
         require_file_name(member.name, source=key)
-        if member.name.lower() in _RESERVED:
+        if member.name.lower() in RESERVED:
             raise ReleaseError(
                 f"{key} is {show_value(member.name)}",
-                expected=f"a name other than {', '.join(sorted(_RESERVED))}",
+                expected=f"a name other than {', '.join(sorted(RESERVED))}",
             )
     _require_different([member.name for member in members], f"{source}: {part}.members")
     total = sum(member.weight for member in members)

@@ -4,10 +4,13 @@ A run's process also predicts what is asked of it (``Run.parts``) once the run i
 """
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +35,7 @@ Stage = Callable[[str, int, int], None]
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_STOP = 30
 _ERROR_MARK = "dermfuse: error: "
+_QUEUE = "DERMFUSE_QUEUE"  # the process that began a training
 
 
 def parse_jobs(text: str | None) -> Jobs:
@@ -137,7 +141,13 @@ class Workplace:
         return self.out / "logs" / f"{run.name}.log"
 
     def open(self, *, what: str, must_exist: bool = False) -> None:
-        """Makes the folder, or continues one that was begun.
+        """Makes the folder, or continues one that was begun; see ``require_place``."""
+        self.require_place(what=what, must_exist=must_exist)
+        if not (runs := self.out / "runs").is_dir():
+            new_folder(runs, what=what)
+
+    def require_place(self, *, what: str, must_exist: bool = False) -> None:
+        """Refuses a folder that was not begun here; nothing is written.
 
         Args:
             what: What is made in it, for messages.
@@ -146,17 +156,14 @@ class Workplace:
         Raises:
             RunError: It holds something else, or is not there and must be.
         """
-        runs = self.out / "runs"
         is_free = not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir()))
-        if not runs.is_dir() and (must_exist or not is_free):
+        if not (self.out / "runs").is_dir() and (must_exist or not is_free):
             raise RunError(
                 f"{self.out} {f'is no {what}' if self.out.exists() else 'is missing'}",
                 expected="one that was begun by this command"
                 + ("" if must_exist else ", or nothing"),
                 action="Choose another --out",
             )
-        if not runs.is_dir():
-            new_folder(runs, what=what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,24 +363,65 @@ def train_all(
         deadline: When to stop, in seconds of ``time.monotonic``; None trains to the end.
         watch: Called about once a second.
         command: What the process of a run runs.
+
+    Raises:
+        RunError: Another call trains there, or what it began has not ended.
     """
     trainings = _Trainings(runs, place)
-    try:
-        while trainings.waiting or trainings.started:
-            if deadline is not None and time.monotonic() >= deadline:
-                trainings.end()
-            while len(trainings.started) < jobs and (run := trainings.next()):
-                trainings.started.append(_start(run, place, command(run, place), jobs))
-            trainings.look()
-            if watch:
-                watch(trainings.progress())
-            if trainings.started:
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-    finally:
-        _stop(trainings.started)
+    with _alone_in(place.out / "runs") as held:
+        try:
+            while trainings.waiting or trainings.started:
+                if deadline is not None and time.monotonic() >= deadline:
+                    trainings.end()
+                while len(trainings.started) < jobs and (run := trainings.next()):
+                    process = _start(run, place, command(run, place), jobs, held=held)
+                    trainings.started.append(process)
+                trainings.look()
+                if watch:
+                    watch(trainings.progress())
+                if trainings.started:
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+        finally:
+            _stop(trainings.started)
     if watch:
         watch(trainings.progress())
     return trainings.progress()
+
+
+def follow_queue() -> None:
+    """Ends this process, if a queue began it, once that is no more: killed, it could not do so."""
+    queue = os.environ.pop(_QUEUE, "")
+
+    def watch() -> None:
+        while os.getppid() == int(queue):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if queue and sys.platform != "win32":  # where a parent's number stays
+        threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _alone_in(runs: Path) -> Iterator[tuple[int, ...]]:
+    """Keeps other queues out of a folder; yields what trainings inherit to do so until they end."""
+    if sys.platform == "win32" or not runs.is_dir():  # no such lock; nothing to train
+        yield ()
+        return
+    import fcntl  # noqa: PLC0415 — POSIX alone has it
+
+    handle = os.open(runs, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"another process trains in {runs}",
+                expected="one at a time",
+                action="Wait for it, end it, or choose another --out",
+            ) from error
+        yield (handle,)
+    finally:
+        os.close(handle)
 
 
 def _record_of(files: RunFolder) -> dict[str, Any]:
@@ -445,11 +493,13 @@ def _without_old_error(found: RunProgress) -> RunProgress:
     return replace(found, error="") if found.state == "waiting" else found
 
 
-def _start(run: Run, place: Workplace, command: Sequence[str], jobs: int) -> _Started:
+def _start(
+    run: Run, place: Workplace, command: Sequence[str], jobs: int, *, held: tuple[int, ...]
+) -> _Started:
     write_text(place.config_file(run), run.config.to_toml())
     log = place.log_file(run)
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
+    environment = {**os.environ, _QUEUE: str(os.getpid())}
     if jobs > 1 and not run.config.train.threads:  # else each would take every core
         environment.setdefault("OMP_NUM_THREADS", str(max(1, core_count() // jobs)))
     with log.open("ab") as output:
@@ -460,6 +510,7 @@ def _start(run: Run, place: Workplace, command: Sequence[str], jobs: int) -> _St
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
+            pass_fds=held,
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
     return _Started(run, process, log_start)

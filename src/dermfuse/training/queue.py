@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from dermfuse.config import Config, ModelConfig, has_scores
+from dermfuse.config import Config, DataConfig, ModelConfig, has_scores
 from dermfuse.data.augment import CYCLE
 from dermfuse.data.folders import DataFolders, load_dataset
-from dermfuse.data.isic2016 import Label
-from dermfuse.errors import ConfigError, DermfuseError
+from dermfuse.data.isic2016 import Label, name_some
+from dermfuse.data.splits import Split, read_split
+from dermfuse.errors import ConfigError, DermfuseError, RunError, WeightsError
 from dermfuse.models import build_network, count_parameters
 from dermfuse.models.classifier import DiscriminantNetwork
-from dermfuse.records.folders import NOTICE, core_count
+from dermfuse.records.folders import NOTICE, RunFolder, core_count
 from dermfuse.training.distributed import explain_memory
 from dermfuse.training.jobs import (
     Command,
@@ -37,7 +38,7 @@ from dermfuse.training.jobs import (
     train_all,
     train_command,
 )
-from dermfuse.training.samples import require_classes, select_lesions
+from dermfuse.training.samples import TrainingSet, require_classes, select_lesions
 from dermfuse.training.train import accelerator_of, precision_of
 
 _TIMED_STEPS = 4
@@ -138,10 +139,16 @@ def make_queue(
         progress: Called with (done, all) runs while steps are timed.
 
     Raises:
-        DermfuseError: The dataset cannot be read, or holds one class alone on a side of a split.
+        DermfuseError: The dataset cannot be read; see ``require_images``.
     """
     began = time.monotonic()
-    require_sides(runs, place)
+    if place.imagenet is not None and not place.imagenet.is_dir():
+        raise WeightsError(
+            f"{place.imagenet} is no folder",
+            expected="that of the ImageNet weights",
+            action="Correct --imagenet, or leave it out to download them",
+        )
+    require_images(runs, place)
     images = _count_images(place.data)
     states = survey(runs, place)
     known = {
@@ -204,26 +211,47 @@ def train_queue(
     )
 
 
-def require_sides(runs: Sequence[Run], place: Workplace) -> None:
-    """Refuses runs that are not finished and have a side of the split without one of the classes.
+def require_images(runs: Sequence[Run], place: Workplace) -> None:
+    """Refuses runs that cannot be trained on the images that are there, or were not.
 
-    What else keeps a run from its data is the run's to say: others may train without it.
+    One that is not finished needs both classes on each side of its split. One that is finished,
+    and is reused, must have seen none that is left out now or stands on the other side. What else
+    keeps a run from its data is the run's to say: others may train without it.
 
     Raises:
-        DataError: Naming the run.
+        DataError: A side lacks a class, naming the run.
+        RunError: A finished run saw other images.
     """
-    seen = set()
+    select = selections(place.data)
     for run, state in zip(runs, survey(runs, place), strict=True):
-        config = run.config
-        key = (config.data, config.model.task, config.train.seed, run.leave_out)
-        if state.state != "waiting" or not has_scores(config.model.task) or key in seen:
-            continue
-        seen.add(key)
         try:
-            chosen = select_lesions(place.data, config, leave_out=run.leave_out)
+            chosen = select(run)
         except DermfuseError:
             continue
-        require_classes(chosen, config, run=run.name)
+        if state.state == "reused":
+            _require_seen(place.run_folder(run), chosen.split)
+        elif state.state == "waiting" and has_scores(run.config.model.task):
+            require_classes(chosen, run.config, run=run.name)
+
+
+def selections(data: DataFolders) -> Callable[[Run], TrainingSet]:
+    """Returns a function from a run to the images that it sees; runs of the same ones share them.
+
+    Args:
+        data: The dataset folder, or several.
+    """
+    found: dict[tuple[object, ...], TrainingSet] = {}
+    usual = DataConfig()
+
+    def select(run: Run) -> TrainingSet:
+        config = run.config
+        images = replace(config.data, input_size=usual.input_size, fit=usual.fit)
+        key = (images, config.model.task, config.train.seed, run.leave_out)
+        if key not in found:
+            found[key] = select_lesions(data, config, leave_out=run.leave_out)
+        return found[key]
+
+    return select
 
 
 def chains(runs: Sequence[Run], seconds: Mapping[str, float]) -> dict[str, float]:
@@ -378,6 +406,23 @@ def _count_images(data: DataFolders) -> TrainingImages:
     labels = [lesion.label for lesion in lesions]
     masks = sum(lesion.mask_path is not None for lesion in lesions)
     return TrainingImages(labels.count(Label.BENIGN), labels.count(Label.MALIGNANT), masks)
+
+
+def _require_seen(run: Path, now: Split) -> None:
+    """Refuses a finished run that saw an image which may not be used, or not on that side."""
+    path = RunFolder(run).split
+    if not path.is_file():  # whoever reads the run says so
+        return
+    before = read_split(path)
+    odd = set(before.train).difference(now.train)
+    odd |= set(before.validation).difference(now.validation)
+    if odd:
+        raise RunError(
+            f"{run} saw {len(odd)} images that are now left out, or on the other side of the split"
+            f" ({name_some(sorted(odd))})",
+            expected="the data and the list of what is left out that it was trained with",
+            action="Give the same, choose another --out, or remove that run",
+        )
 
 
 def _share(folds: int) -> float:
