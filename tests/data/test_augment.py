@@ -19,7 +19,6 @@ from dermfuse.data.augment import (
     hold_out,
     match_same_class,
     originals,
-    pairing_method,
     segmentation_plan,
 )
 from dermfuse.data.isic2016 import Label
@@ -170,7 +169,3 @@ def test_labels_that_are_not_binary_vectors_are_refused() -> None:
     for labels in (np.zeros((2, 2), np.int64), np.array([0, 2])):
         with pytest.raises(ValueError, match="not a vector of 0"):
             match_same_class(labels)
-
-
-def test_the_methods_alternate_one_to_four() -> None:
-    assert [pairing_method(i) for i in range(11)] == [1, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]

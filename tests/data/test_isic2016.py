@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermfuse.data import TEST_DUPLICATES, Lesion, load_isic2016, load_labels
-from dermfuse.data.isic2016 import Label, find_split, read_labels, read_lines
+from dermfuse.data.isic2016 import Label, find_split, read_lines
 from dermfuse.errors import DataError
 
 IMAGES = "ISBI2016_ISIC_Part1_Training_Data"
@@ -139,20 +139,6 @@ def test_a_damaged_line_is_named(tmp_path: Path, text: str, message: str) -> Non
     with pytest.raises(DataError, match=message) as caught:
         load_labels(tmp_path / "labels.csv")
     assert "\n" not in str(caught.value)
-
-
-def test_the_good_lines_of_a_damaged_file_can_be_had_with_every_error(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("a,benign\nb,nevus\nc,1\nc,0\n")
-    labels, errors = read_labels(tmp_path / "labels.csv")
-    assert labels == {"a": Label.BENIGN, "c": Label.MALIGNANT}
-    assert len(errors) == 2
-
-
-def test_lines_keep_their_numbers_and_blank_ones_are_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "list.csv"
-    path.write_bytes(b"\xef\xbb\xbfimage_id, part\r\n\r\nISIC_0000000 ,mask\n , \n")
-    lines = read_lines(path, action="")
-    assert lines == [(1, ["image_id", "part"]), (3, ["ISIC_0000000", "mask"])]
 
 
 def test_what_is_no_text_no_csv_or_missing_is_refused_with_what_to_do(tmp_path: Path) -> None:

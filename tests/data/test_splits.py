@@ -100,13 +100,6 @@ def test_a_group_is_malignant_if_one_of_its_images_is_and_unlabelled_ones_are_a_
         assert [image_id[0] for image_id in held] == ["I", "I", "X", "X"], "one pair in each"
 
 
-def test_images_in_groups_of_their_own_are_split_as_without_groups() -> None:
-    lesions = _lesions(41, 12)
-    alone = [replace(lesion, lesion_group=lesion.image_id) for lesion in lesions]
-    for config in (DataConfig(), DataConfig(folds=5, fold=3)):
-        assert split_by_source(alone, config, seed=0) == split_by_source(lesions, config, seed=0)
-
-
 def test_an_outer_fold_is_on_neither_side_and_the_rest_is_validated_once() -> None:
     lesions = _lesions(83, 37)
     for outer in range(3):

@@ -99,15 +99,26 @@ def join_groups(lines: Iterable[GroupLine]) -> dict[str, str]:
         >>> join_groups([*lines, GroupLine(b, 2, "ISIC_1", "x"), GroupLine(b, 3, "ISIC_3", "x")])
         {'ISIC_3': 'ISIC_1', 'ISIC_2': 'ISIC_1', 'ISIC_1': 'ISIC_1'}
     """
-    members: dict[str, set[str]] = {}  # of each image; those of one group share one set
     first: dict[tuple[Path, str], str] = {}
-    for each in lines:
-        mate = first.setdefault((each.path, each.group), each.image_id)
-        one, other = (members.setdefault(i, {i}) for i in (mate, each.image_id))
+    return join_pairs(
+        (first.setdefault((each.path, each.group), each.image_id), each.image_id) for each in lines
+    )
+
+
+def join_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Returns the smallest of the ids that pairs join each one with, directly or through others.
+
+    Example:
+        >>> join_pairs([("b", "c"), ("d", "d"), ("a", "c")])
+        {'b': 'a', 'c': 'a', 'd': 'd', 'a': 'a'}
+    """
+    members: dict[str, set[str]] = {}  # of each id; those that are joined share one set
+    for pair in pairs:
+        one, other = (members.setdefault(i, {i}) for i in pair)
         if one is not other:
             one |= other
             members |= dict.fromkeys(other, one)
-    return {image_id: min(group) for image_id, group in members.items()}
+    return {i: min(joined) for i, joined in members.items()}
 
 
 @dataclass(frozen=True, slots=True)

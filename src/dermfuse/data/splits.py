@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dermfuse.config import DataConfig
 from dermfuse.data.augment import Plan
+from dermfuse.data.groups import join_pairs
 from dermfuse.data.isic2016 import TRAIN_DUPLICATES, Lesion
 from dermfuse.errors import DataError, RunError
 from dermfuse.records import MOST_RECORD_BYTES, read_plain
@@ -138,17 +139,11 @@ def read_split(path: Path) -> Split:
 
 def _groups(lesions: Sequence[Lesion], *, seed: int) -> list[list[Lesion]]:
     """Returns the images that stay together, in the order of their groups' lots."""
-    key = {lesion.image_id: lesion.lesion_group or lesion.image_id for lesion in lesions}
-    joined: dict[str, str] = {}
-    for first, second in TRAIN_DUPLICATES:
-        keys = {key.get(first, first), key.get(second, second)}
-        keys = {joined.get(one, one) for one in keys}
-        joined |= dict.fromkeys(keys, min(keys))
-        joined |= {one: min(keys) for one, of in joined.items() if of in keys}
+    mates = [(lesion.lesion_group or lesion.image_id, lesion.image_id) for lesion in lesions]
+    smallest = join_pairs([*mates, *TRAIN_DUPLICATES])
     groups: dict[str, list[Lesion]] = {}
     for lesion in lesions:
-        of = key[lesion.image_id]
-        groups.setdefault(joined.get(of, of), []).append(lesion)
+        groups.setdefault(smallest[lesion.image_id], []).append(lesion)
     return [groups[of] for of in sorted(groups, key=lambda of: _lot(seed, of))]
 
 
