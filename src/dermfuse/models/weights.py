@@ -188,7 +188,8 @@ def _cached(published: Published) -> Path:
     name = published.url.rpartition("/")[2]
     raw = cache / f"{os.getpid()}-{name}"  # two trainings may both fetch
     _logger.info("downloading ImageNet weights from %s", published.url)
-    _download(published.url, raw)
+    with atomic_write(raw) as handle:
+        handle.writelines(_fetch(published.url))
     try:
         state = _read_keras(raw) if raw.suffix == ".h5" else _read_pickle(raw)
         kept = _without_classifier(published, state)
@@ -203,32 +204,15 @@ def _without_classifier(published: Published, state: State) -> State:
     return {k: tensor for k, tensor in state.items() if not k.startswith(published.classifier)}
 
 
-def _download(url: str, path: Path) -> None:
-    """Writes what a publisher sends, whole and with its checksum, or nothing."""
+def _fetch(url: str) -> Iterator[bytes]:
+    """Yields what a publisher sends, in chunks, and refuses at its end what it did not publish."""
     named = re.search(r"-([0-9a-f]{8})\.pth$", url)
     digest = hashlib.new("sha256" if named else "md5", usedforsecurity=False)
-    content = _fetch(url)
-    with atomic_write(path) as handle:
-        announced = next(content).decode()
-        for chunk in content:
-            digest.update(chunk)
-            handle.write(chunk)
-        md5 = base64.b64encode(digest.digest()).decode()
-        intact = digest.hexdigest().startswith(named[1]) if named else f"md5={md5}" in announced
-        if not intact:
-            raise WeightsError(
-                f"what {url} sent does not match its checksum",
-                expected=f"SHA-256 {named[1]}..." if named else "the MD5 that the server announces",
-                action="Try again; the connection may have broken off",
-            )
-
-
-def _fetch(url: str) -> Iterator[bytes]:
-    """Yields the checksums that the server announces, then the content in chunks."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - a publisher above
-            yield " ".join(response.headers.get_all("x-goog-hash", [])).encode()
+            announced = " ".join(response.headers.get_all("x-goog-hash", []))
             while chunk := response.read(_CHUNK_BYTES):
+                digest.update(chunk)
                 yield chunk
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise WeightsError(
@@ -236,6 +220,13 @@ def _fetch(url: str) -> Iterator[bytes]:
             expected="a connection to the publisher",
             action="Give a folder with the weights by --imagenet, or set model.init=random",
         ) from error
+    md5 = base64.b64encode(digest.digest()).decode()
+    if not (digest.hexdigest().startswith(named[1]) if named else f"md5={md5}" in announced):
+        raise WeightsError(
+            f"what {url} sent does not match its checksum",
+            expected=f"SHA-256 {named[1]}..." if named else "the MD5 that the server announces",
+            action="Try again; the connection may have broken off",
+        )
 
 
 def _read_pickle(path: Path) -> State:
