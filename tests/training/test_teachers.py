@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from dermfuse.config import load_preset
 from dermfuse.data.splits import read_split
 from dermfuse.errors import PredictionsError, RunError
 from dermfuse.imaging.preprocess import write_probability
+from dermfuse.predictions.folder import MANIFEST_NAME
 from dermfuse.predictions.scores import ScoreTable, read_scores, write_scores
 from dermfuse.records.folders import RunFolder
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
@@ -39,6 +41,21 @@ def test_an_image_is_taught_by_who_held_it_back_alone(teachers: list[Path], draw
         assert set(said.image_ids) == set(split.validation)
         taught = lessons.scores_of(said.image_ids)
         assert taught.tolist() == pytest.approx(said.scores.tolist())
+
+
+def test_a_teacher_that_was_trained_on_is_asked_again(teachers: list[Path], drawn: Path) -> None:
+    config = tiny("mobilenetv1", *FOLDS, _named(*teachers))
+    ask_teachers(config, drawn, [])
+    kept = [run / HELD_OUT_NAME / MANIFEST_NAME for run in teachers]
+    before = [path.stat().st_mtime_ns for path in kept]
+    ask_teachers(config, drawn, [])
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    os.utime(RunFolder(teachers[0]).weights)
+    ask_teachers(config, drawn, [])
+    assert [path.stat().st_mtime_ns > at for path, at in zip(kept, before, strict=True)] == [
+        True,
+        False,
+    ]
 
 
 def test_teachers_that_held_an_image_back_say_their_mean(tmp_path: Path, drawn: Path) -> None:

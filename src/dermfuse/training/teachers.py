@@ -6,6 +6,7 @@ no other; the runs of one recipe in folds teach all of them together.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,16 @@ from dermfuse.config import Config, has_masks, has_scores, load_config
 from dermfuse.data.folders import DataFolders
 from dermfuse.data.splits import read_split
 from dermfuse.errors import DermfuseError, RunError
-from dermfuse.predictions.folder import Predictions, name_some, read_predictions
+from dermfuse.predictions.folder import MANIFEST_NAME, Predictions, name_some, read_predictions
 from dermfuse.predictions.scores import read_scores
-from dermfuse.records.folders import RunFolder
+from dermfuse.records.folders import RunFolder, is_fresh
 from dermfuse.release.folder import OUT_OF_FOLD_NAME, RELEASE_NAME
-from dermfuse.training.prediction import predict
+from dermfuse.training.prediction import keep_predictions, predict
 from dermfuse.training.samples import Lessons
 
 HELD_OUT_NAME = "held-out"
-"""The predictions folder in a teacher's run folder; it is written once, by the first pupil."""
+"""The predictions folder in a teacher's run folder; the first pupil writes it, and again the first
+after the teacher was trained on."""
 
 
 def ask_teachers(config: Config, data: DataFolders, learnt: Sequence[str]) -> Lessons | None:
@@ -95,11 +97,18 @@ def _held_out(teacher: Path, data: DataFolders, answers: str) -> Predictions:
             action="Name the runs of its folds in train.teachers",
         )
     out = teacher / HELD_OUT_NAME
-    if not out.is_dir() or not any(out.iterdir()):
-        maps = has_masks(task)
-        try:
-            predict(teacher, data=data, split="validation", out=out, probabilities=maps, tta=True)
-        except DermfuseError:
-            if not (out.is_dir() and any(out.iterdir())):  # else another pupil was faster
-                raise
+    answer = partial(
+        predict,
+        teacher,
+        data=data,
+        split="validation",
+        out=out,
+        probabilities=has_masks(task),
+        tta=True,
+    )
+    try:
+        keep_predictions(out, [folder.weights], answer)
+    except DermfuseError:
+        if not is_fresh(out / MANIFEST_NAME, [folder.weights]):  # else another pupil was faster
+            raise
     return read_predictions(out)
