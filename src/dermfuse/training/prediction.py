@@ -207,8 +207,9 @@ def predict_part(run: Path, part: str, *, data: DataFolders, out: Path) -> Path:
 
 def keep_predictions(out: Path, made_from: Sequence[Path], make: Callable[[], object]) -> Path:
     """Makes a predictions folder, unless it is younger than all that it is made from."""
+    was_there = out.exists()  # asked first: another process may finish its own meanwhile
     if not is_fresh(out / MANIFEST_NAME, made_from):
-        if out.exists():  # ours, and out of date
+        if was_there:  # ours, and out of date
             shutil.rmtree(out)
         make()
     return out
