@@ -134,3 +134,25 @@ def test_a_folder_becomes_whole_and_those_of_processes_that_are_no_more_go(tmp_p
         (staging / "scores.csv").write_text("whole")
     assert (out / "scores.csv").read_text() == "whole"
     assert sorted(tmp_path.iterdir()) == sorted([*kept, out])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
+def test_a_lock_keeps_others_out_where_the_file_system_has_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    with (tmp_path / "lock").open("w") as ours, (tmp_path / "lock").open("w") as other:
+        folders.lock(ours.fileno())
+        with pytest.raises(BlockingIOError):
+            folders.lock(other.fileno())
+
+        def refuse(*_: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        code = errno.ENOLCK
+        folders.lock(other.fileno())
+        code = errno.EBADF
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            folders.lock(other.fileno())

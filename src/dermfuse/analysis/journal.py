@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from dermfuse.analysis.inputs import Item, name_key
 from dermfuse.errors import DecoderError, DermfuseError, RunError, StorageError
 from dermfuse.imaging.reading import Read, read_any
-from dermfuse.records.folders import NOTICE, atomic_write
+from dermfuse.records.folders import NOTICE, atomic_write, lock
 
 _NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR}
 _LOG = logging.getLogger(__name__)
@@ -178,18 +177,15 @@ class Journal:
         self._file.truncate(self._end)
 
     def _lock(self) -> None:
-        """Keeps other processes out until the file is closed; Windows has no such lock."""
-        if sys.platform != "win32":
-            import fcntl  # noqa: PLC0415 — POSIX alone has it
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"{self._path} is being written by another process",
-                    expected="one analysis at a time in a folder",
-                    action="Wait for it, or choose another folder",
-                ) from error
+        """Keeps other processes out until the file is closed."""
+        try:
+            lock(self._file.fileno())
+        except BlockingIOError as error:
+            raise RunError(
+                f"{self._path} is being written by another process",
+                expected="one analysis at a time in a folder",
+                action="Wait for it, or choose another folder",
+            ) from error
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(

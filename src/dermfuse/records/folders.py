@@ -12,6 +12,7 @@ A run folder holds everything one training leaves behind:
     tensorboard/        the same curves for TensorBoard
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -50,6 +51,7 @@ _UNFINISHED_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}", 
 _TEMPORARY_BYTES = 10 + len(_UNFINISHED)  # what such a name has more: two points, 8 characters
 _RECORD_ACTION = "Copy the run again, or train it into a new folder"
 _MAKE_SPACE = "Choose another folder or free some space"
+_LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as file systems say
 _VERSIONED = ("dermfuse", "numpy", "pillow", "torch", "lightning", "safetensors")
 
 
@@ -342,6 +344,28 @@ def require_free(path: Path, *, what: str = "output") -> None:
             expected="a new or an empty folder",
             action="Choose another folder or remove this one",
         )
+
+
+def lock(handle: int) -> None:
+    """Keeps other processes out of an open file until each process that inherits it has ended.
+
+    Windows, and a file system that has no such locks (some cluster's), keep nobody out.
+
+    Args:
+        handle: A file that is open for writing; over NFS no other can be locked.
+
+    Raises:
+        BlockingIOError: Another process is in it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl  # noqa: PLC0415 — POSIX alone has it
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise
 
 
 def is_fresh(made: Path, made_from: Sequence[Path]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from dermfuse.config import Config, load_config
 from dermfuse.data.folders import DataFolders, list_folders
 from dermfuse.errors import ConfigError, DermfuseError, RunError
-from dermfuse.records.folders import RunFolder, core_count, new_folder, write_json, write_text
+from dermfuse.records.folders import RunFolder, core_count, lock, new_folder, write_json, write_text
 
 Jobs = int | Literal["auto"] | None
 """Trainings side by side: so many, as many as fit, or what is usual."""
@@ -404,15 +404,13 @@ def follow_queue() -> None:
 @contextmanager
 def _alone_in(runs: Path) -> Iterator[tuple[int, ...]]:
     """Keeps other queues out of a folder; yields what trainings inherit to do so until they end."""
-    if sys.platform == "win32" or not runs.is_dir():  # no such lock; nothing to train
+    if sys.platform == "win32" or not runs.is_dir():  # nothing is inherited; nothing to train
         yield ()
         return
-    import fcntl  # noqa: PLC0415 — POSIX alone has it
-
-    handle = os.open(runs, os.O_RDONLY)
+    handle = os.open(runs / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except BlockingIOError as error:
             raise RunError(
                 f"another process trains in {runs}",
